@@ -1,0 +1,10 @@
+DROP TABLE fanouts;
+DROP TABLE inbox;
+DROP TABLE alarms;
+DROP TABLE trade_rooms;
+DROP TABLE likes;
+DROP TABLE bids;
+DROP TABLE goods_images;
+DROP TABLE goods;
+DROP TABLE users;
+DROP TABLE id_counters;

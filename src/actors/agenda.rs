@@ -1,0 +1,177 @@
+//! What the clock has to do and when: plain, ordered by time. It holds what lies ahead up to a horizon; what lies
+//! beyond is read from the store when the horizon comes near. Nothing here knows what time it is.
+
+use std::collections::{BTreeSet, HashSet};
+
+use crate::domain::{GoodsId, GoodsState, Phase, Timestamp};
+
+/// What is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Task {
+    Start,
+    EndingSoon,
+    End,
+}
+
+/// A task of one goods item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Due {
+    pub at: Timestamp,
+    pub goods: GoodsId,
+    pub task: Task,
+}
+
+#[derive(Default)]
+pub(super) struct Agenda {
+    ahead: BTreeSet<Due>,
+    /// Handed out and not yet reported done: not handed out twice.
+    under_way: HashSet<(GoodsId, Task)>,
+}
+
+impl Agenda {
+    /// Takes in goods as they are known now. Knowing them twice does no harm.
+    pub(super) fn watch(&mut self, goods: &GoodsState, now: Timestamp) {
+        let mut add = |at, task| {
+            if !self.under_way.contains(&(goods.id, task)) {
+                self.ahead.insert(Due { at, goods: goods.id, task });
+            }
+        };
+        match goods.phase {
+            Phase::Scheduled => {
+                // One whose whole time is past already has no start, only an end.
+                if goods.ends_at > now {
+                    add(goods.starts_at, Task::Start);
+                }
+                add(goods.ends_at, Task::End);
+            }
+            Phase::Live => {
+                if let Some(at) = goods.ending_soon_at()
+                    && goods.ends_at > now
+                {
+                    add(at, Task::EndingSoon);
+                }
+                add(goods.ends_at, Task::End);
+            }
+            Phase::Ended => {}
+        }
+    }
+
+    /// The next time at which something is due.
+    pub(super) fn next_at(&self) -> Option<Timestamp> {
+        self.ahead.first().map(|due| due.at)
+    }
+
+    /// Takes out what is due at `now`, oldest first, at most `limit`.
+    pub(super) fn take_due(&mut self, now: Timestamp, limit: usize) -> Vec<Due> {
+        let mut due = Vec::new();
+        while due.len() < limit && self.ahead.first().is_some_and(|first| first.at <= now) {
+            let Some(first) = self.ahead.pop_first() else { break };
+            // The same task can stand twice, when an end was moved.
+            if self.under_way.insert((first.goods, first.task)) {
+                due.push(first);
+            }
+        }
+        due
+    }
+
+    /// A task is done, and `goods` is what the goods are now.
+    pub(super) fn done(&mut self, due: Due, goods: Option<&GoodsState>, now: Timestamp) {
+        self.under_way.remove(&(due.goods, due.task));
+        if let Some(goods) = goods {
+            self.watch(goods, now);
+        }
+    }
+
+    /// A task failed: it is tried again at `at`.
+    pub(super) fn again(&mut self, due: Due, at: Timestamp) {
+        self.under_way.remove(&(due.goods, due.task));
+        self.ahead.insert(Due { at, ..due });
+    }
+
+    /// Tasks that were handed out and are not reported done.
+    pub(super) fn under_way(&self) -> usize {
+        self.under_way.len()
+    }
+
+    /// Tasks that lie ahead or are under way.
+    pub(super) fn len(&self) -> usize {
+        self.ahead.len() + self.under_way.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Price, UserId};
+
+    fn goods(id: i64, phase: Phase, starts: i64, ends: i64) -> GoodsState {
+        GoodsState {
+            id: GoodsId::from_stored(id),
+            seller: UserId::from_stored(1),
+            title: String::new(),
+            phase,
+            starts_at: Timestamp::from_secs(starts),
+            ends_at: Timestamp::from_secs(ends),
+            start_price: Price::from_stored(1),
+            min_increment: Price::from_stored(1),
+            lead: None,
+            bid_seq: 0,
+            ending_soon_done: false,
+        }
+    }
+
+    fn tasks(due: &[Due]) -> Vec<(i64, Task)> {
+        due.iter().map(|d| (d.goods.get(), d.task)).collect()
+    }
+
+    #[test]
+    fn due_tasks_come_in_order_and_once() {
+        let mut agenda = Agenda::default();
+        let now = Timestamp::from_secs(0);
+        let a = goods(1, Phase::Scheduled, 10, 500);
+        agenda.watch(&a, now);
+        agenda.watch(&a, now);
+        agenda.watch(&goods(2, Phase::Live, 0, 10), now);
+        assert_eq!(agenda.next_at(), Some(Timestamp::from_secs(10)));
+        assert!(agenda.take_due(Timestamp::from_secs(9), 9).is_empty());
+        let due = agenda.take_due(Timestamp::from_secs(10), 9);
+        assert_eq!(tasks(&due), [(1, Task::Start), (2, Task::End)]);
+        agenda.watch(&a, now);
+        assert!(agenda.take_due(Timestamp::from_secs(10), 9).is_empty(), "it is under way");
+        let live = goods(1, Phase::Live, 10, 500);
+        agenda.done(due[0], Some(&live), Timestamp::from_secs(10));
+        let rest = agenda.take_due(Timestamp::from_secs(500), 9);
+        assert_eq!(tasks(&rest), [(1, Task::EndingSoon), (1, Task::End)]);
+    }
+
+    #[test]
+    fn fault_3_a_failed_end_is_tried_again_and_holds_up_nobody() {
+        let mut agenda = Agenda::default();
+        agenda.watch(&goods(1, Phase::Live, 0, 10), Timestamp::from_secs(0));
+        agenda.watch(&goods(2, Phase::Live, 0, 10), Timestamp::from_secs(0));
+        let due = agenda.take_due(Timestamp::from_secs(10), 9);
+        assert_eq!(due.len(), 2);
+        agenda.again(due[0], Timestamp::from_secs(11));
+        agenda.done(due[1], None, Timestamp::from_secs(10));
+        assert_eq!(tasks(&agenda.take_due(Timestamp::from_secs(11), 9)), [(1, Task::End)]);
+    }
+
+    #[test]
+    fn an_end_that_was_moved_comes_at_its_new_time() {
+        let mut agenda = Agenda::default();
+        agenda.watch(&goods(1, Phase::Live, 0, 10), Timestamp::from_secs(0));
+        let due = agenda.take_due(Timestamp::from_secs(10), 9);
+        agenda.done(due[0], Some(&goods(1, Phase::Live, 0, 40)), Timestamp::from_secs(10));
+        assert!(agenda.take_due(Timestamp::from_secs(39), 9).is_empty());
+        assert_eq!(agenda.take_due(Timestamp::from_secs(40), 9).len(), 1);
+        assert_eq!(agenda.len(), 1);
+    }
+
+    #[test]
+    fn what_passed_while_down_ends_without_a_start() {
+        let mut agenda = Agenda::default();
+        let now = Timestamp::from_secs(100);
+        agenda.watch(&goods(1, Phase::Scheduled, 10, 50), now);
+        assert_eq!(tasks(&agenda.take_due(now, 9)), [(1, Task::End)]);
+    }
+}

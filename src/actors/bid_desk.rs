@@ -1,0 +1,172 @@
+//! The desk: finds the `BidActor` of the goods that a bid is for, makes one, replaces a dead one, retires idle ones.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    time::Instant,
+};
+
+use actix::prelude::*;
+
+use super::bid_actor::{BidActor, BidAnswer, BidReply, EndReply, Leave, MAILBOX, Offer, OfferEnd};
+use crate::{
+    domain::{Bid, GoodsId},
+    store::{Ledger, WriteError},
+};
+
+/// Live bid actors; beyond, bids on further goods are answered "not stored" until idle ones have gone.
+const MAX_ACTORS: usize = 50_000;
+
+struct Desked {
+    actor: Addr<BidActor>,
+    generation: u64,
+}
+
+/// One for the whole node.
+pub struct BidDesk {
+    ledger: Ledger,
+    actors: HashMap<GoodsId, Desked>,
+    made: u64,
+    replaced: u64,
+    turned_away: u64,
+}
+
+impl BidDesk {
+    /// Starts a desk in front of this ledger.
+    pub fn open(ledger: Ledger) -> Addr<Self> {
+        Self::create(|ctx| {
+            ctx.set_mailbox_capacity(MAILBOX);
+            Self::new(ledger)
+        })
+    }
+
+    fn new(ledger: Ledger) -> Self {
+        Self { ledger, actors: HashMap::new(), made: 0, replaced: 0, turned_away: 0 }
+    }
+
+    fn actor(&mut self, goods: GoodsId, desk: Addr<Self>) -> Option<&Addr<BidActor>> {
+        let full = self.actors.len() >= MAX_ACTORS;
+        let generation = self.made;
+        let ledger = &self.ledger;
+        let mut make = || {
+            self.made += 1;
+            Desked { actor: BidActor::open(goods, generation, ledger.clone(), desk.clone()), generation }
+        };
+        let desked = match self.actors.entry(goods) {
+            Entry::Occupied(entry) => {
+                let desked = entry.into_mut();
+                if !desked.actor.connected() {
+                    // It panicked. Its state is gone; the new one learns from the ledger.
+                    log::error!("the bid actor of goods {goods} had died; made a new one");
+                    self.replaced += 1;
+                    *desked = make();
+                }
+                desked
+            }
+            Entry::Vacant(_) if full => return None,
+            Entry::Vacant(entry) => entry.insert(make()),
+        };
+        Some(&desked.actor)
+    }
+}
+
+impl Actor for BidDesk {
+    type Context = Context<Self>;
+}
+
+/// A bid that has arrived. Answered through its reply, in every case.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct PlaceBid {
+    /// The bid.
+    pub bid: Bid,
+    /// After this its caller is gone: it is not judged any more.
+    pub deadline: Instant,
+    /// Who is answered.
+    pub reply: BidReply,
+}
+
+impl Handler<PlaceBid> for BidDesk {
+    type Result = ();
+
+    fn handle(&mut self, PlaceBid { bid, deadline, reply }: PlaceBid, ctx: &mut Self::Context) {
+        match self.actor(bid.goods, ctx.address()) {
+            // A full mailbox hands the message back, whose reply then says "not stored".
+            Some(actor) => {
+                if actor.try_send(Offer { bid, deadline, reply }).is_err() {
+                    self.turned_away += 1;
+                }
+            }
+            None => {
+                self.turned_away += 1;
+                reply.answer(BidAnswer::Failed(WriteError::NotStored));
+            }
+        }
+    }
+}
+
+/// The end of an auction is due: it goes behind the bids that wait.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct EndGoods {
+    /// Whose end.
+    pub goods: GoodsId,
+    /// Who is told what became of it.
+    pub reply: EndReply,
+}
+
+impl Handler<EndGoods> for BidDesk {
+    type Result = ();
+
+    fn handle(&mut self, EndGoods { goods, reply }: EndGoods, ctx: &mut Self::Context) {
+        match self.actor(goods, ctx.address()) {
+            Some(actor) => actor.do_send(OfferEnd(reply)),
+            None => reply(Err(WriteError::NotStored)),
+        }
+    }
+}
+
+/// An actor has nothing to do any more.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Retire {
+    pub goods: GoodsId,
+    pub generation: u64,
+}
+
+impl Handler<Retire> for BidDesk {
+    type Result = ();
+
+    fn handle(&mut self, Retire { goods, generation }: Retire, _: &mut Self::Context) {
+        // An actor that has been replaced must not take its successor with it.
+        if let Entry::Occupied(entry) = self.actors.entry(goods)
+            && entry.get().generation == generation
+        {
+            // Bids that were handed to it before this stand before this in its mailbox.
+            entry.remove().actor.do_send(Leave);
+        }
+    }
+}
+
+/// Asks for [`DeskFigures`].
+#[derive(Message)]
+#[rtype(result = "DeskFigures")]
+pub struct GetDeskFigures;
+
+/// Figures for the health endpoint.
+#[derive(Debug, Clone, Copy, MessageResponse)]
+pub struct DeskFigures {
+    /// Live bid actors.
+    pub live: usize,
+    /// Actors that had died and were replaced.
+    pub replaced: u64,
+    /// Bids turned away because a mailbox was full or there were too many actors.
+    pub turned_away: u64,
+}
+
+impl Handler<GetDeskFigures> for BidDesk {
+    type Result = DeskFigures;
+
+    fn handle(&mut self, _: GetDeskFigures, _: &mut Self::Context) -> DeskFigures {
+        DeskFigures { live: self.actors.len(), replaced: self.replaced, turned_away: self.turned_away }
+    }
+}

@@ -1,0 +1,341 @@
+//! The `AlarmHub`: every session is registered here by its user's id; committed alarms go from here to the sessions
+//! of their receivers. Who is connected is in `registry`, what waits for a session in its `outbox`.
+//!
+//! The database is the truth and the hub only a nudge: what it misses, the sessions read from the store.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use actix::prelude::*;
+use actix_http::ws::{OpCode, Parser};
+use bytes::{Bytes, BytesMut};
+
+use super::{
+    registry::{Registry, Seat},
+    shard::{CloseSeats, Delivery, Push, Shard, ShardHandle, ShardLink, ShardStats},
+};
+use crate::{
+    domain::{Alarm, AlarmId, Locale, UserId},
+    protocol::{AlarmBody, Close},
+    store::{Ledger, writes::MarkReceived},
+};
+
+/// Commits that may wait for the hub; beyond, the sessions read the store.
+const MAILBOX: usize = 4096;
+/// How often received marks are written down, how many at once, and how long that may take.
+const MARKS_EVERY: Duration = Duration::from_millis(250);
+const MARKS_AT_ONCE: usize = 500;
+const MARKS_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A text frame, ready for the wire.
+pub(super) fn text_frame(payload: &[u8]) -> Bytes {
+    let mut frame = BytesMut::with_capacity(payload.len() + 10);
+    Parser::write_message(&mut frame, payload, OpCode::Text, true, false);
+    frame.freeze()
+}
+
+/// An alarm as a text frame, ready for the wire: encoded once for all its receivers.
+pub fn encode_alarm(alarm: &Alarm, locale: Locale) -> Bytes {
+    // Plain data whose keys are fixed: serde_json can't fail on it.
+    text_frame(&serde_json::to_vec(&AlarmBody::frame(alarm, locale)).unwrap_or_default())
+}
+
+/// One for the whole node.
+pub struct AlarmHub {
+    registry: Registry,
+    shards: Vec<ShardLink>,
+    stats: Arc<ShardStats>,
+    locale: Locale,
+    max_per_user: usize,
+    /// Set by who found the hub's mailbox full.
+    missed: Arc<AtomicBool>,
+    resyncs: u64,
+    ledger: Option<Ledger>,
+    writing_marks: bool,
+}
+
+impl AlarmHub {
+    /// Starts a hub without sessions. `missed` is set by whoever can't hand a commit over because the mailbox is full.
+    pub fn open(locale: Locale, max_per_user: usize, stats: Arc<ShardStats>, missed: Arc<AtomicBool>) -> Addr<Self> {
+        Self::create(|ctx| {
+            ctx.set_mailbox_capacity(MAILBOX);
+            Self {
+                registry: Registry::default(),
+                shards: Vec::new(),
+                stats,
+                locale,
+                max_per_user,
+                missed,
+                resyncs: 0,
+                ledger: None,
+                writing_marks: false,
+            }
+        })
+    }
+
+    fn write_marks(&mut self, ctx: &mut Context<Self>) {
+        let Some(ledger) = self.ledger.as_ref().filter(|_| !self.writing_marks) else { return };
+        let marks = self.registry.marks_to_write(MARKS_AT_ONCE);
+        if marks.is_empty() {
+            return;
+        }
+        self.writing_marks = true;
+        let me = ctx.address();
+        ledger.submit(MarkReceived(marks.clone()), Instant::now() + MARKS_PATIENCE, move |result| {
+            me.do_send(MarksWritten(result.map(|()| marks).unwrap_or_default()));
+        });
+    }
+}
+
+impl Actor for AlarmHub {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(MARKS_EVERY, Self::write_marks);
+    }
+}
+
+/// Received marks are on disk (none of them, if the write failed: they are tried again).
+#[derive(Message)]
+#[rtype(result = "()")]
+struct MarksWritten(Vec<(UserId, AlarmId)>);
+
+impl Handler<MarksWritten> for AlarmHub {
+    type Result = ();
+
+    fn handle(&mut self, MarksWritten(marks): MarksWritten, _: &mut Self::Context) {
+        self.writing_marks = false;
+        self.registry.marks_written(&marks);
+    }
+}
+
+/// The ledger is running: received marks can be written.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct UseLedger(pub Ledger);
+
+impl Handler<UseLedger> for AlarmHub {
+    type Result = ();
+
+    fn handle(&mut self, UseLedger(ledger): UseLedger, _: &mut Self::Context) {
+        self.ledger = Some(ledger);
+    }
+}
+
+/// A worker brings its shard.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct AttachShard {
+    pub index: usize,
+    pub link: ShardLink,
+}
+
+impl Handler<AttachShard> for AlarmHub {
+    type Result = ();
+
+    fn handle(&mut self, AttachShard { index, link }: AttachShard, _: &mut Self::Context) {
+        // Workers come in any order; a place that isn't taken yet is never addressed.
+        while self.shards.len() <= index {
+            self.shards.push(link.clone());
+        }
+        self.shards[index] = link;
+    }
+}
+
+impl Shard {
+    /// Starts the shard of a worker on its own thread and brings it to the hub.
+    pub fn attach(index: usize, hub: &Addr<AlarmHub>, stats: Arc<ShardStats>) -> ShardHandle {
+        let (handle, link) = Self::start(index, stats);
+        hub.do_send(AttachShard { index, link });
+        handle
+    }
+}
+
+/// A session wants to be told of its user's alarms.
+#[derive(Message)]
+#[rtype(result = "Result<Admitted, TooManySockets>")]
+pub(super) struct Register {
+    pub user: UserId,
+    pub seat: Seat,
+}
+
+/// The session is registered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Admitted {
+    /// The user's received mark, as far as it is not on disk yet.
+    pub received: Option<AlarmId>,
+}
+
+/// The user has `session.max_per_user` sockets.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TooManySockets;
+
+impl Handler<Register> for AlarmHub {
+    type Result = Result<Admitted, TooManySockets>;
+
+    fn handle(&mut self, Register { user, seat }: Register, _: &mut Self::Context) -> Self::Result {
+        if self.registry.enter(user, seat, self.max_per_user) {
+            Ok(Admitted { received: self.registry.received_mark(user) })
+        } else {
+            Err(TooManySockets)
+        }
+    }
+}
+
+/// A session is gone.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Leave {
+    pub user: UserId,
+    pub connection: u64,
+}
+
+impl Handler<Leave> for AlarmHub {
+    type Result = ();
+
+    fn handle(&mut self, Leave { user, connection }: Leave, _: &mut Self::Context) {
+        self.registry.leave(user, connection);
+    }
+}
+
+/// A session proved receipt.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Received {
+    pub user: UserId,
+    pub up_to: AlarmId,
+}
+
+impl Handler<Received> for AlarmHub {
+    type Result = ();
+
+    fn handle(&mut self, Received { user, up_to }: Received, _: &mut Self::Context) {
+        self.registry.received(user, up_to);
+    }
+}
+
+/// The alarms of one commit, with their receivers.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Deliver(pub Vec<(Alarm, Vec<UserId>)>);
+
+impl Handler<Deliver> for AlarmHub {
+    type Result = ();
+
+    fn handle(&mut self, Deliver(alarms): Deliver, _: &mut Self::Context) {
+        if self.missed.swap(false, Ordering::AcqRel) {
+            self.resyncs += 1;
+            for shard in &self.shards {
+                shard.resync();
+            }
+        }
+        let mut pushes: Vec<Vec<Delivery>> = self.shards.iter().map(|_| Vec::new()).collect();
+        for (alarm, receivers) in &alarms {
+            let mut seats: Vec<Vec<(usize, u64)>> = vec![Vec::new(); self.shards.len()];
+            for user in receivers {
+                for seat in self.registry.seats(*user) {
+                    if let Some(seats) = seats.get_mut(seat.shard) {
+                        seats.push((seat.slot, seat.connection));
+                    }
+                }
+            }
+            if seats.iter().all(Vec::is_empty) {
+                continue;
+            }
+            let frame = encode_alarm(alarm, self.locale);
+            for (push, seats) in pushes.iter_mut().zip(seats) {
+                if !seats.is_empty() {
+                    push.push(Delivery { id: alarm.id.get(), frame: frame.clone(), seats });
+                }
+            }
+        }
+        for (shard, push) in self.shards.iter().zip(pushes) {
+            if !push.is_empty() {
+                shard.push(Push(push));
+            }
+        }
+    }
+}
+
+/// A user is no longer active: his sessions end.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct RefuseUser(pub UserId);
+
+impl Handler<RefuseUser> for AlarmHub {
+    type Result = ();
+
+    fn handle(&mut self, RefuseUser(user): RefuseUser, _: &mut Self::Context) {
+        for (index, shard) in self.shards.iter().enumerate() {
+            let which: Vec<_> = self
+                .registry
+                .seats(user)
+                .iter()
+                .filter(|seat| seat.shard == index)
+                .map(|seat| (seat.slot, seat.connection))
+                .collect();
+            if !which.is_empty() {
+                shard.close(CloseSeats::Some(which, Close::TokenRefused));
+            }
+        }
+    }
+}
+
+/// The service restarts: all sessions are told when to come back.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct CloseAll {
+    /// The longest wait, in ms; each session gets one of its own.
+    pub spread_ms: u64,
+}
+
+impl Handler<CloseAll> for AlarmHub {
+    type Result = ();
+
+    fn handle(&mut self, CloseAll { spread_ms }: CloseAll, ctx: &mut Self::Context) {
+        for shard in &self.shards {
+            shard.close(CloseSeats::Restarting { spread_ms });
+        }
+        self.write_marks(ctx);
+    }
+}
+
+/// Asks for [`HubFigures`].
+#[derive(Message)]
+#[rtype(result = "HubFigures")]
+pub struct GetHubFigures;
+
+/// Figures for the health endpoint.
+#[derive(Debug, Clone, Copy, MessageResponse)]
+pub struct HubFigures {
+    /// Registered sessions.
+    pub sessions: usize,
+    /// Users who have at least one.
+    pub users: usize,
+    /// Alarm frames handed to sessions since the start.
+    pub delivered: u64,
+    /// Sessions closed because too much waited for them.
+    pub outbox_overflows: u64,
+    /// Times that sessions had to read the store because a mailbox was full.
+    pub resyncs: u64,
+}
+
+impl Handler<GetHubFigures> for AlarmHub {
+    type Result = HubFigures;
+
+    fn handle(&mut self, _: GetHubFigures, _: &mut Self::Context) -> HubFigures {
+        let (sessions, users) = self.registry.counts();
+        HubFigures {
+            sessions,
+            users,
+            delivered: self.stats.queued.load(Ordering::Relaxed),
+            outbox_overflows: self.stats.overflows.load(Ordering::Relaxed),
+            resyncs: self.resyncs + self.stats.resyncs.load(Ordering::Relaxed),
+        }
+    }
+}

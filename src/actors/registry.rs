@@ -1,0 +1,131 @@
+//! Who is connected: sessions by user id, and which alarms are known to have reached whom. Plain.
+//!
+//! A seat is told apart by its connection id: a late leave must not evict a newer session.
+
+use std::collections::HashMap;
+
+use crate::domain::{AlarmId, UserId};
+
+/// One session's place: which worker's shard, which slot there, and for which connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seat {
+    pub shard: usize,
+    pub slot: usize,
+    pub connection: u64,
+}
+
+#[derive(Default)]
+pub(super) struct Registry {
+    seats: HashMap<UserId, Vec<Seat>>,
+    sessions: usize,
+    /// Received marks that are not on disk yet.
+    received: HashMap<UserId, AlarmId>,
+}
+
+impl Registry {
+    /// Seats a session; false if the user has `max_per_user` already.
+    pub(super) fn enter(&mut self, user: UserId, seat: Seat, max_per_user: usize) -> bool {
+        let seats = self.seats.entry(user).or_default();
+        if seats.len() >= max_per_user {
+            return false;
+        }
+        seats.push(seat);
+        self.sessions += 1;
+        true
+    }
+
+    /// A session leaves. A user without sessions leaves nothing behind.
+    pub(super) fn leave(&mut self, user: UserId, connection: u64) {
+        let Some(seats) = self.seats.get_mut(&user) else { return };
+        if let Some(at) = seats.iter().position(|seat| seat.connection == connection) {
+            seats.swap_remove(at);
+            self.sessions -= 1;
+        }
+        if seats.is_empty() {
+            self.seats.remove(&user);
+        }
+    }
+
+    /// The user's sessions.
+    pub(super) fn seats(&self, user: UserId) -> &[Seat] {
+        self.seats.get(&user).map_or(&[], Vec::as_slice)
+    }
+
+    /// Open sessions and connected users.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.sessions, self.seats.len())
+    }
+
+    /// A session proved that its user has everything up to here.
+    pub(super) fn received(&mut self, user: UserId, up_to: AlarmId) {
+        let mark = self.received.entry(user).or_insert(up_to);
+        *mark = (*mark).max(up_to);
+    }
+
+    /// What is known of the user's mark beyond the disk.
+    pub(super) fn received_mark(&self, user: UserId) -> Option<AlarmId> {
+        self.received.get(&user).copied()
+    }
+
+    /// Some marks to write down, at most `limit`.
+    pub(super) fn marks_to_write(&self, limit: usize) -> Vec<(UserId, AlarmId)> {
+        self.received.iter().take(limit).map(|(user, up_to)| (*user, *up_to)).collect()
+    }
+
+    /// These marks are on disk; newer ones stay.
+    pub(super) fn marks_written(&mut self, written: &[(UserId, AlarmId)]) {
+        for (user, up_to) in written {
+            if self.received.get(user) == Some(up_to) {
+                self.received.remove(user);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(id: i64) -> UserId {
+        UserId::from_stored(id)
+    }
+
+    fn seat(connection: u64) -> Seat {
+        Seat { shard: 0, slot: 0, connection }
+    }
+
+    #[test]
+    fn several_sessions_of_a_user_and_a_limit() {
+        let mut registry = Registry::default();
+        assert!(registry.enter(user(1), seat(1), 2));
+        assert!(registry.enter(user(1), seat(2), 2));
+        assert!(!registry.enter(user(1), seat(3), 2));
+        assert!(registry.enter(user(2), seat(4), 2));
+        assert_eq!(registry.counts(), (3, 2));
+    }
+
+    #[test]
+    fn a_late_leave_evicts_nobody_else() {
+        let mut registry = Registry::default();
+        assert!(registry.enter(user(1), seat(2), 2));
+        registry.leave(user(1), 1);
+        registry.leave(user(2), 2);
+        assert_eq!(registry.seats(user(1)), [seat(2)]);
+        registry.leave(user(1), 2);
+        registry.leave(user(1), 2);
+        assert_eq!(registry.counts(), (0, 0));
+    }
+
+    #[test]
+    fn a_mark_never_goes_back_and_survives_an_older_write() {
+        let mut registry = Registry::default();
+        registry.received(user(1), AlarmId::from_stored(5));
+        let writing = registry.marks_to_write(10);
+        registry.received(user(1), AlarmId::from_stored(9));
+        registry.received(user(1), AlarmId::from_stored(7));
+        registry.marks_written(&writing);
+        assert_eq!(registry.received_mark(user(1)), Some(AlarmId::from_stored(9)));
+        registry.marks_written(&registry.marks_to_write(10));
+        assert_eq!(registry.received_mark(user(1)), None);
+    }
+}

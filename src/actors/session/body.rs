@@ -1,0 +1,181 @@
+//! The response body of a WebSocket: drains the outbox first, then polls the session's actor for what it writes, and
+//! ends the connection with a close frame that the client can still read.
+//!
+//! Frames don't pass through the actor's mailbox, which has no bound: see DESIGN in `ARCHITECTURE.md`.
+
+use std::{
+    cell::RefCell,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use actix_http::{
+    error::PayloadError,
+    ws::{CloseCode, CloseReason, OpCode, Parser},
+};
+use actix_web::{Error, web};
+use bytes::{Bytes, BytesMut};
+use futures_util::Stream;
+use tokio::time::Sleep;
+
+use super::outbox::Outbox;
+use crate::protocol::Close;
+
+/// Receipt is asked for at most this often; one ping proves all frames before it.
+const PROVE_EVERY: Duration = Duration::from_millis(90);
+/// How long the client's answer to a close frame is waited for.
+const LINGER: Duration = Duration::from_millis(1000);
+
+type SharedPayload = Rc<RefCell<web::Payload>>;
+
+/// What comes from the client, shared so that it can still be read when the actor is gone.
+pub(super) struct Inbound(SharedPayload);
+
+impl Inbound {
+    pub(super) fn new(payload: SharedPayload) -> Self {
+        Self(payload)
+    }
+}
+
+impl Stream for Inbound {
+    type Item = Result<Bytes, PayloadError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_next(cx)
+    }
+}
+
+enum State {
+    Open(Pin<Box<dyn Stream<Item = Result<Bytes, Error>>>>),
+    /// The close frame is out. What the client still sends is read and thrown away until it answers or goes: closing
+    /// a socket with unread input would reset it, and the client would never see the code.
+    Lingering(Pin<Box<Sleep>>),
+    Over,
+}
+
+pub(super) struct SocketBody {
+    outbox: Rc<RefCell<Outbox>>,
+    state: State,
+    payload: SharedPayload,
+    /// The last alarm whose receipt was asked for, and when.
+    asked: i64,
+    asked_at: Option<Instant>,
+    ask_later: Option<Pin<Box<Sleep>>>,
+}
+
+impl SocketBody {
+    pub(super) fn new(
+        outbox: Rc<RefCell<Outbox>>,
+        actor: Pin<Box<dyn Stream<Item = Result<Bytes, Error>>>>,
+        payload: SharedPayload,
+    ) -> Self {
+        Self { outbox, state: State::Open(actor), payload, asked: 0, asked_at: None, ask_later: None }
+    }
+
+    /// A ping behind the frames, if receipt is to be proved and the last ping is old enough; otherwise it is due later.
+    fn proof(&mut self, now: Instant) -> Option<Bytes> {
+        let taken = self.outbox.borrow().taken();
+        if taken <= self.asked {
+            return None;
+        }
+        let due = self.asked_at.map_or(now, |at| at + PROVE_EVERY);
+        if now < due {
+            if self.ask_later.is_none() {
+                self.ask_later = Some(Box::pin(tokio::time::sleep_until(due.into())));
+            }
+            return None;
+        }
+        self.asked = taken;
+        self.asked_at = Some(now);
+        self.ask_later = None;
+        let mut ping = BytesMut::with_capacity(24);
+        Parser::write_message(&mut ping, taken.to_string(), OpCode::Ping, true, false);
+        Some(ping.freeze())
+    }
+
+    /// What waits, with the ping that proves its receipt in the same write.
+    fn waiting(&mut self) -> Option<Bytes> {
+        let now = Instant::now();
+        let frames = self.outbox.borrow_mut().take(now);
+        let proof = if self.outbox.borrow().is_empty() { self.proof(now) } else { None };
+        match (frames, proof) {
+            (Some(frames), Some(proof)) => {
+                let mut both = BytesMut::with_capacity(frames.len() + proof.len());
+                both.extend_from_slice(&frames);
+                both.extend_from_slice(&proof);
+                Some(both.freeze())
+            }
+            (frames, proof) => frames.or(proof),
+        }
+    }
+
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            if let Some(bytes) = self.waiting() {
+                return Poll::Ready(Some(bytes));
+            }
+            let due_close = self.outbox.borrow().due_close();
+            if let Some(close) = due_close {
+                // Dropping the actor gives its seat back, which needs the outbox.
+                self.state = State::Lingering(Box::pin(tokio::time::sleep(LINGER)));
+                return Poll::Ready(Some(close_frame(close)));
+            }
+            let State::Open(actor) = &mut self.state else { return Poll::Ready(None) };
+            match actor.as_mut().poll_next(cx) {
+                Poll::Ready(Some(Ok(bytes))) => return Poll::Ready(Some(bytes)),
+                Poll::Ready(Some(Err(_)) | None) => {
+                    self.state = State::Over;
+                    return Poll::Ready(None);
+                }
+                Poll::Pending => {}
+            }
+            let mut outbox = self.outbox.borrow_mut();
+            if outbox.is_empty() && outbox.due_close().is_none() {
+                outbox.set_reader(cx.waker());
+                drop(outbox);
+                let due = self.ask_later.as_mut().is_some_and(|later| later.as_mut().poll(cx).is_ready());
+                if !due {
+                    return Poll::Pending;
+                }
+                self.ask_later = None;
+            }
+        }
+    }
+
+    fn poll_lingering(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let State::Lingering(deadline) = &mut self.state else { return Poll::Ready(None) };
+        let mut over = deadline.as_mut().poll(cx).is_ready();
+        while !over {
+            match Pin::new(&mut *self.payload.borrow_mut()).poll_next(cx) {
+                // A client answers a close with a close, as its last frame.
+                Poll::Ready(Some(Ok(bytes))) => over = bytes.first() == Some(&0x88),
+                Poll::Ready(Some(Err(_)) | None) => over = true,
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        self.state = State::Over;
+        Poll::Ready(None)
+    }
+}
+
+fn close_frame(close: Close) -> Bytes {
+    let mut frame = BytesMut::with_capacity(64);
+    let reason = CloseReason { code: CloseCode::Other(close.code()), description: Some(close.reason()) };
+    Parser::write_close(&mut frame, Some(reason), false);
+    frame.freeze()
+}
+
+impl Stream for SocketBody {
+    type Item = Result<Bytes, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let polled = match self.state {
+            State::Open(_) => self.poll_open(cx),
+            State::Lingering(_) => self.poll_lingering(cx),
+            State::Over => Poll::Ready(None),
+        };
+        polled.map(|bytes| bytes.map(Ok))
+    }
+}

@@ -1,0 +1,372 @@
+//! What waits for one client: frames encoded once for all receivers, in order, bounded by count and bytes. Plain: no
+//! actor, no socket. Lives on one worker thread; the worker's shard puts frames in, the response body takes them out.
+//!
+//! The rule that keeps a session's alarms without gap, double or disorder stands here: `cursor` is the last alarm that
+//! was put in. A session that catches up reads the store from there; what comes live meanwhile is not queued but only
+//! noted, and the store is read on until nothing newer is noted. Ids rise in commit order, so nothing is skipped.
+
+use std::{collections::VecDeque, task::Waker, time::Instant};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::protocol::Close;
+
+/// Limits of one client (`session.max_pending`, `session.max_pending_bytes`).
+#[derive(Debug, Clone, Copy)]
+pub(in crate::actors) struct OutboxLimits {
+    pub frames: usize,
+    pub bytes: usize,
+}
+
+/// What became of a live alarm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::actors) enum Offered {
+    /// It waits for the client.
+    Queued,
+    /// The session reads it from the store in its turn.
+    Noted,
+    /// The session has it already.
+    Stale,
+    /// Too much waits: the session is being closed.
+    Overflow,
+    /// The session is closing.
+    Closed,
+}
+
+/// Most bytes handed to the socket at once.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+pub(in crate::actors) struct Outbox {
+    limits: OutboxLimits,
+    queue: VecDeque<Bytes>,
+    bytes: usize,
+    /// The last alarm put in.
+    cursor: i64,
+    /// Live alarms are queued; otherwise they are noted.
+    live: bool,
+    /// The newest alarm noted while not live.
+    noted: i64,
+    close: Option<Close>,
+    /// The socket has taken the last of it, or is gone.
+    finished: bool,
+    /// The last alarm that the socket has taken.
+    taken: i64,
+    taken_at: Instant,
+    reader: Option<Waker>,
+    catch_up: Option<Waker>,
+}
+
+impl Outbox {
+    pub(in crate::actors) fn new(limits: OutboxLimits, now: Instant) -> Self {
+        Self {
+            limits,
+            queue: VecDeque::new(),
+            bytes: 0,
+            cursor: 0,
+            live: false,
+            noted: 0,
+            close: None,
+            finished: false,
+            taken: 0,
+            taken_at: now,
+            reader: None,
+            catch_up: None,
+        }
+    }
+
+    /// The session begins after this alarm.
+    pub(super) fn begin_after(&mut self, cursor: i64) {
+        self.cursor = cursor;
+        self.taken = cursor;
+    }
+
+    /// A live alarm for this session's user.
+    pub(in crate::actors) fn offer(&mut self, id: i64, frame: &Bytes) -> Offered {
+        if self.close.is_some() || self.finished {
+            return Offered::Closed;
+        }
+        if !self.live {
+            self.noted = self.noted.max(id);
+            self.wake_catch_up();
+            return Offered::Noted;
+        }
+        if id <= self.cursor {
+            return Offered::Stale;
+        }
+        if self.is_over(frame.len()) {
+            return Offered::Overflow;
+        }
+        self.cursor = id;
+        self.put(frame.clone());
+        Offered::Queued
+    }
+
+    /// Something may have been missed: the store is read from the cursor on.
+    pub(in crate::actors) fn resync(&mut self) {
+        self.live = false;
+        self.noted = i64::MAX;
+        self.wake_catch_up();
+    }
+
+    /// Alarms read from the store, ascending. Bounded by the page that was asked for, so the limits don't apply:
+    /// the next page is read when this one has left.
+    pub(super) fn put_page(&mut self, page: Vec<(i64, Bytes)>) {
+        if self.close.is_some() || self.finished {
+            return;
+        }
+        for (id, frame) in page {
+            if id > self.cursor {
+                self.cursor = id;
+                self.put(frame);
+            }
+        }
+    }
+
+    /// A reading of the store begins: where, and what was noted so far will be in it.
+    pub(super) fn begin_reading(&mut self) -> i64 {
+        self.noted = 0;
+        self.cursor
+    }
+
+    /// A reading came to the end of the list: live from here on, unless something newer was noted since it began.
+    pub(super) fn end_of_list(&mut self) {
+        self.live = self.noted <= self.cursor;
+    }
+
+    /// Whether the store has to be read.
+    pub(super) fn wants_catch_up(&self) -> bool {
+        !self.live && self.close.is_none() && !self.finished
+    }
+
+    /// Nothing waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// The session is closing or closed.
+    pub(super) fn is_closed(&self) -> bool {
+        self.close.is_some() || self.finished
+    }
+
+    /// A frame that is no alarm: an answer, a ping.
+    pub(super) fn control(&mut self, frame: Bytes) {
+        if self.close.is_none() && !self.finished && !self.is_over(frame.len()) {
+            self.put(frame);
+        }
+    }
+
+    /// Ends the session after what waits; the first close counts.
+    pub(in crate::actors) fn close(&mut self, close: Close) {
+        if self.close.is_none() && !self.finished {
+            self.close = Some(close);
+            self.wake_reader();
+            self.wake_catch_up();
+        }
+    }
+
+    /// What the socket gets next: waiting frames joined, so that several leave in one write.
+    pub(super) fn take(&mut self, now: Instant) -> Option<Bytes> {
+        let first = self.queue.pop_front()?;
+        let mut length = first.len();
+        let chunk = if self.queue.front().is_none_or(|next| length + next.len() > CHUNK_BYTES) {
+            first
+        } else {
+            let mut joined = BytesMut::with_capacity(CHUNK_BYTES.min(self.bytes));
+            joined.extend_from_slice(&first);
+            while let Some(next) = self.queue.pop_front_if(|next| length + next.len() <= CHUNK_BYTES) {
+                length += next.len();
+                joined.extend_from_slice(&next);
+            }
+            joined.freeze()
+        };
+        self.bytes -= length;
+        self.taken_at = now;
+        if self.queue.is_empty() {
+            self.taken = self.cursor;
+            self.wake_catch_up();
+        }
+        Some(chunk)
+    }
+
+    /// The last alarm that the socket has taken; behind it a ping can prove receipt.
+    pub(super) fn taken(&self) -> i64 {
+        self.taken
+    }
+
+    /// The close that is to be sent, once nothing waits before it.
+    pub(super) fn due_close(&self) -> Option<Close> {
+        self.close.filter(|_| self.queue.is_empty())
+    }
+
+    /// The socket is gone, or has taken the close.
+    pub(super) fn finish(&mut self) {
+        self.finished = true;
+        self.queue.clear();
+        self.bytes = 0;
+        self.wake_catch_up();
+    }
+
+    pub(super) fn set_reader(&mut self, waker: &Waker) {
+        self.reader = Some(waker.clone());
+    }
+
+    pub(super) fn set_catch_up(&mut self, waker: &Waker) {
+        self.catch_up = Some(waker.clone());
+    }
+
+    fn put(&mut self, frame: Bytes) {
+        self.bytes += frame.len();
+        self.queue.push_back(frame);
+        self.wake_reader();
+    }
+
+    /// Over the limit: what waits is dropped (it is in the inbox), and the client is told to resume.
+    fn is_over(&mut self, more: usize) -> bool {
+        let over = self.queue.len() >= self.limits.frames || self.bytes + more > self.limits.bytes;
+        if over {
+            self.queue.clear();
+            self.bytes = 0;
+            self.close(Close::TooSlow);
+        }
+        over
+    }
+
+    fn wake_reader(&mut self) {
+        if let Some(waker) = self.reader.take() {
+            waker.wake();
+        }
+    }
+
+    fn wake_catch_up(&mut self) {
+        if let Some(waker) = self.catch_up.take() {
+            waker.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn outbox(frames: usize) -> Outbox {
+        Outbox::new(OutboxLimits { frames, bytes: 1 << 20 }, Instant::now())
+    }
+
+    fn frame(id: i64) -> Bytes {
+        Bytes::from(format!("{id},"))
+    }
+
+    fn taken(outbox: &mut Outbox) -> String {
+        let mut all = Vec::new();
+        while let Some(chunk) = outbox.take(Instant::now()) {
+            all.extend_from_slice(&chunk);
+        }
+        String::from_utf8(all).unwrap()
+    }
+
+    #[test]
+    fn waiting_frames_leave_in_one_piece() {
+        let mut outbox = outbox(10);
+        outbox.end_of_list();
+        for id in 1..=3 {
+            assert_eq!(outbox.offer(id, &frame(id)), Offered::Queued);
+        }
+        assert_eq!(outbox.take(Instant::now()), Some(Bytes::from("1,2,3,")));
+        assert_eq!((outbox.taken(), outbox.bytes), (3, 0));
+    }
+
+    #[test]
+    fn what_overflows_ends_the_session_and_frees_the_memory() {
+        let mut outbox = outbox(2);
+        outbox.end_of_list();
+        assert_eq!(outbox.offer(1, &frame(1)), Offered::Queued);
+        assert_eq!(outbox.offer(2, &frame(2)), Offered::Queued);
+        assert_eq!(outbox.offer(3, &frame(3)), Offered::Overflow);
+        assert_eq!((outbox.bytes, outbox.due_close()), (0, Some(Close::TooSlow)));
+        assert_eq!(outbox.offer(4, &frame(4)), Offered::Closed);
+        let mut heavy = Outbox::new(OutboxLimits { frames: 100, bytes: 10 }, Instant::now());
+        heavy.end_of_list();
+        assert_eq!(heavy.offer(1, &Bytes::from_static(&[0; 11])), Offered::Overflow);
+    }
+
+    #[test]
+    fn what_comes_live_while_the_store_is_read_is_not_sent_before_its_turn() {
+        let mut outbox = outbox(10);
+        outbox.begin_after(10);
+        assert_eq!(outbox.begin_reading(), 10);
+        assert_eq!(outbox.offer(12, &frame(12)), Offered::Noted);
+        outbox.put_page(vec![(11, frame(11))]);
+        outbox.end_of_list();
+        assert!(outbox.wants_catch_up(), "12 was noted after the reading began");
+        assert_eq!(outbox.begin_reading(), 11);
+        outbox.put_page(vec![(12, frame(12))]);
+        outbox.end_of_list();
+        assert!(!outbox.wants_catch_up());
+        assert_eq!(outbox.offer(12, &frame(12)), Offered::Stale);
+        assert_eq!(outbox.offer(13, &frame(13)), Offered::Queued);
+        assert_eq!(taken(&mut outbox), "11,12,13,");
+    }
+
+    #[test]
+    fn a_note_whose_alarm_is_gone_does_not_keep_the_session_reading() {
+        let mut outbox = outbox(10);
+        outbox.offer(5, &frame(5));
+        outbox.begin_reading();
+        outbox.end_of_list();
+        assert!(!outbox.wants_catch_up());
+    }
+
+    proptest! {
+        /// The store grows by commits; the hub tells each later, in order, or loses it and says so. Whatever the
+        /// interleaving with readings, the client gets every alarm once, in order.
+        #[test]
+        fn no_gap_no_double_no_disorder(steps in prop::collection::vec(0u8..6, 1..300)) {
+            let mut outbox = outbox(10_000);
+            let (mut stored, mut told) = (0i64, 0i64);
+            let mut reading: Option<(i64, i64)> = None;
+            let mut sent = String::new();
+            for step in steps {
+                match step {
+                    0 | 1 => stored += 1,
+                    2 if told < stored => {
+                        told += 1;
+                        outbox.offer(told, &frame(told));
+                    }
+                    3 if told < stored => {
+                        told += 1;
+                        outbox.resync();
+                    }
+                    4 if reading.is_none() && outbox.wants_catch_up() => {
+                        reading = Some((outbox.begin_reading(), stored));
+                    }
+                    5 => if let Some((from, snapshot)) = reading.take() {
+                        let upto = snapshot.min(from + 3);
+                        outbox.put_page((from + 1..=upto).map(|id| (id, frame(id))).collect());
+                        if upto == snapshot {
+                            outbox.end_of_list();
+                        }
+                    },
+                    _ => sent += &taken(&mut outbox),
+                }
+            }
+            // The world comes to rest: everything is told and read.
+            if let Some((from, snapshot)) = reading.take() {
+                outbox.put_page((from + 1..=snapshot).map(|id| (id, frame(id))).collect());
+                outbox.end_of_list();
+            }
+            while told < stored {
+                told += 1;
+                outbox.offer(told, &frame(told));
+            }
+            while outbox.wants_catch_up() {
+                let from = outbox.begin_reading();
+                outbox.put_page((from + 1..=stored).map(|id| (id, frame(id))).collect());
+                outbox.end_of_list();
+            }
+            sent += &taken(&mut outbox);
+            let all: String = (1..=stored).map(|id| format!("{id},")).collect();
+            prop_assert_eq!(sent, all);
+        }
+    }
+}

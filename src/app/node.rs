@@ -1,0 +1,251 @@
+//! One node: everything wired, listening, and ended in order.
+
+use std::{
+    io,
+    net::SocketAddr,
+    os::fd::AsFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use actix::prelude::*;
+use actix_cors::Cors;
+use actix_web::{
+    App, HttpServer,
+    dev::ServerHandle,
+    http::{Method, header},
+    middleware::{Condition, NormalizePath},
+    web,
+};
+
+use super::{Settings, SettingsError};
+use crate::{
+    actors::{
+        AlarmHub, ArrivalGate, AuctionClock, BidDesk, CloseAll, Deliver, RefuseUser, Shard, ShardStats, UseLedger,
+        WatchGoods,
+    },
+    http::{self, Keys, LocalShard, RateLimits, Services, UserDirectory},
+    store::{Committed, LedgerThread, Observer, Store, StoreError},
+    time_source::TimeSource,
+};
+
+/// How long bids that are being answered may take when the node ends.
+const DRAIN: Duration = Duration::from_secs(4);
+/// How long connections may take to close after that, in seconds.
+const CLOSE_S: u64 = 3;
+/// Sessions come back within this time, each at a moment of its own.
+const RETRY_SPREAD_MS: u64 = 5000;
+/// How often rates of who has been quiet are forgotten.
+const FORGET_EVERY: Duration = Duration::from_secs(60);
+/// What the kernel may hold for one client that doesn't read: the default would be megabytes.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A setting can't be taken.
+    #[error("{0}")]
+    Settings(#[from] SettingsError),
+    /// The database can't be opened.
+    #[error("database.url: {0}")]
+    Store(#[from] StoreError),
+    /// The address can't be bound.
+    #[error("server.bind: {0}")]
+    Bind(#[from] io::Error),
+}
+
+/// A node that is listening.
+pub struct Node {
+    /// Where.
+    pub addresses: Vec<SocketAddr>,
+    services: web::Data<Services>,
+    server: ServerHandle,
+    ledger: LedgerThread,
+    stopped: actix_web::rt::task::JoinHandle<io::Result<()>>,
+}
+
+/// Settings that `serve` has checked, turned into a running node. Must be called inside an actix system.
+impl Node {
+    /// Opens the database, starts the actors and listens.
+    ///
+    /// # Errors
+    /// [`StartError`], in one line for the operator.
+    pub fn start(settings: &Settings, time: Arc<dyn TimeSource>) -> Result<Self, StartError> {
+        settings.check()?;
+        settings.check_serve()?;
+        let config = settings.http()?;
+        let previous = settings.auth.jwt_secret_previous.as_ref().map(|secret| secret.reveal());
+        let keys = Keys::new(settings.jwt_secret()?, previous);
+        let opened = Store::open(&settings.database()?, settings.database.pool)?;
+        let store = opened.store.clone();
+
+        let sessions = Arc::new(ShardStats::default());
+        let users = Arc::new(UserDirectory::default());
+        let gate = Arc::new(ArrivalGate::default());
+        let missed = Arc::new(AtomicBool::new(false));
+        let hub =
+            AlarmHub::open(config.locale, settings.session.max_per_user, Arc::clone(&sessions), Arc::clone(&missed));
+        let clock_address = Arc::new(std::sync::OnceLock::new());
+        let observer = observer(hub.clone(), Arc::clone(&clock_address), Arc::clone(&users), missed);
+        let ledger_thread = opened.start_ledger(settings.ledger_rules(), Arc::clone(&time), observer)?;
+        let ledger = ledger_thread.ledger();
+        hub.do_send(UseLedger(ledger.clone()));
+        let desk = BidDesk::open(ledger.clone());
+        let clock =
+            AuctionClock::new(store.clone(), ledger.clone(), desk.clone(), Arc::clone(&gate), Arc::clone(&time))
+                .start();
+        // Nothing is committed before the server listens but what the clock itself begins.
+        let _ = clock_address.set(clock.clone());
+
+        let (bids, requests) = settings.rates();
+        let services = web::Data::new(Services {
+            started_at: time.now(),
+            keys,
+            users,
+            rates: RateLimits::new(bids, requests),
+            store,
+            ledger,
+            desk,
+            hub: hub.clone(),
+            clock,
+            gate,
+            sessions: Arc::clone(&sessions),
+            draining: AtomicBool::new(false),
+            bids_in_flight: AtomicUsize::new(0),
+            time,
+            config,
+        });
+        let (server, addresses) = listen(settings, &services, hub, sessions)?;
+        let handle = server.handle();
+        let stopped = actix_web::rt::spawn(server);
+        actix_web::rt::spawn(forget_quiet(services.clone()));
+        Ok(Self { addresses, services, server: handle, ledger: ledger_thread, stopped })
+    }
+
+    /// Ends in order, within 10 s: no new bids, answered ones finished, sockets told when to come back, the queue of
+    /// the ledger written.
+    pub async fn stop(self) {
+        self.services.draining.store(true, Ordering::Release);
+        let deadline = Instant::now() + DRAIN;
+        while self.services.bids_in_flight.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        // Answered when the shards have been told.
+        let _ = self.services.hub.send(CloseAll { spread_ms: RETRY_SPREAD_MS }).await;
+        self.server.stop(true).await;
+        if let Ok(Err(error)) = self.stopped.await {
+            log::error!("the server ended with an error: {error}");
+        }
+        let ledger = self.ledger;
+        let _ = tokio::task::spawn_blocking(move || ledger.stop()).await;
+    }
+
+    /// Resolves if the server ends by itself, which it should not.
+    pub async fn failed(&mut self) {
+        match (&mut self.stopped).await {
+            Ok(Ok(())) | Err(_) => log::error!("the server has ended"),
+            Ok(Err(error)) => log::error!("the server has ended: {error}"),
+        }
+    }
+}
+
+/// Tells the house what has been committed: alarms to the hub, new goods to the clock, changed users to who knows them.
+fn observer(
+    hub: Addr<AlarmHub>,
+    clock: Arc<std::sync::OnceLock<Addr<AuctionClock>>>,
+    users: Arc<UserDirectory>,
+    missed: Arc<AtomicBool>,
+) -> Observer {
+    Box::new(move |all| {
+        let mut alarms = Vec::new();
+        for committed in all {
+            match committed {
+                Committed::Alarm { alarm, receivers } => alarms.push((alarm, receivers)),
+                Committed::GoodsMade(goods) => {
+                    if let Some(clock) = clock.get() {
+                        clock.do_send(WatchGoods(goods));
+                    }
+                }
+                Committed::UserChanged(user) => {
+                    if !user.is_active {
+                        hub.do_send(RefuseUser(user.id));
+                    }
+                    users.changed(user);
+                }
+            }
+        }
+        if !alarms.is_empty() && hub.try_send(Deliver(alarms)).is_err() {
+            // The messages that fill the mailbox are still to be handled, and each of them looks at this.
+            missed.store(true, Ordering::Release);
+        }
+    })
+}
+
+fn listen(
+    settings: &Settings,
+    services: &web::Data<Services>,
+    hub: Addr<AlarmHub>,
+    stats: Arc<ShardStats>,
+) -> Result<(actix_web::dev::Server, Vec<SocketAddr>), StartError> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let workers = settings.server.workers.unwrap_or(cores);
+    let origins = settings.server.allowed_origins.clone();
+    let services = services.clone();
+    let shards = Arc::new(AtomicUsize::new(0));
+    let dead_after = Duration::from_secs(settings.session.timeout_s);
+    let server = HttpServer::new(move || {
+        // Each worker has its own shard of the hub, on its own thread.
+        let index = shards.fetch_add(1, Ordering::Relaxed);
+        let shard = web::Data::new(LocalShard(Shard::attach(index, &hub, Arc::clone(&stats))));
+        App::new()
+            .app_data(services.clone())
+            .app_data(shard)
+            .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
+            .wrap(NormalizePath::trim())
+            .configure(http::routes)
+    })
+    .workers(workers)
+    .disable_signals()
+    .shutdown_timeout(CLOSE_S)
+    .on_connect(move |connection, _| {
+        if let Some(tcp) = connection.downcast_ref::<actix_web::rt::net::TcpStream>() {
+            set_up_socket(tcp, dead_after);
+        }
+    })
+    .bind(settings.bind()?.as_slice())?;
+    let addresses = server.addrs();
+    Ok((server.run(), addresses))
+}
+
+/// A close frame can't pass a full window, and nothing else times a write out: the kernel ends a socket whose peer
+/// takes nothing for so long. Failing to set this up costs a slow end of dead sockets, not the connection.
+fn set_up_socket(tcp: &actix_web::rt::net::TcpStream, dead_after: Duration) {
+    let descriptor = tcp.as_fd();
+    let socket = socket2::SockRef::from(&descriptor);
+    let done = socket
+        .set_tcp_user_timeout(Some(dead_after))
+        .and_then(|()| socket.set_send_buffer_size(SEND_BUFFER))
+        .and_then(|()| socket.set_tcp_nodelay(true));
+    if let Err(error) = done {
+        log::debug!("a socket could not be set up: {error}");
+    }
+}
+
+/// Pages of the marketplace call from their own origin.
+fn cors(origins: &[String]) -> Cors {
+    let cors = Cors::default()
+        .allowed_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+        .allowed_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+        .max_age(3600);
+    origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin.trim_end_matches('/')))
+}
+
+async fn forget_quiet(services: web::Data<Services>) {
+    loop {
+        tokio::time::sleep(FORGET_EVERY).await;
+        services.rates.forget_quiet();
+    }
+}

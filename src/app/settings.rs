@@ -1,0 +1,370 @@
+//! Settings: where they come from, what is asked of each, and how they are shown. A wrong one stops the start with one
+//! line that names its key.
+
+use std::{
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
+    num::NonZeroU32,
+    path::Path,
+    time::Duration,
+};
+
+use chrono_tz::Tz;
+use config::{Config, Environment, File, FileFormat};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::{
+    actors::SessionLimits,
+    domain::{DraftRules, Locale, MAX_ID, Price},
+    http::HttpConfig,
+    store::{DatabaseUrl, LedgerRules},
+};
+
+/// The key that `auth.insecure_dev_secret` allows: in everybody's hands, so only for development.
+pub const DEV_SECRET: &str = "handsup-development-key-that-everybody-knows";
+const DEFAULTS: &str = include_str!("../../config/default.toml");
+const MASK: &str = "********";
+
+/// A setting that can't be taken: one line, with its key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {problem}")]
+pub struct SettingsError {
+    key: String,
+    problem: String,
+}
+
+fn wrong(key: &str, problem: impl Into<String>) -> SettingsError {
+    SettingsError { key: key.to_owned(), problem: problem.into() }
+}
+
+/// All settings, by section (PROTOCOL.md 1).
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)] // Each key is explained in config/default.toml.
+pub struct Settings {
+    pub server: Server,
+    pub database: Database,
+    #[serde(default)]
+    pub bus: Bus,
+    pub auth: Auth,
+    pub auction: Auction,
+    pub session: Session,
+    pub limits: Limits,
+    pub alarms: Alarms,
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Server {
+    pub bind: String,
+    pub workers: Option<usize>,
+    #[serde(deserialize_with = "list")]
+    pub allowed_origins: Vec<String>,
+    #[serde(deserialize_with = "list")]
+    pub trusted_proxies: Vec<String>,
+    pub media_dir: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Database {
+    pub url: String,
+    pub pool: u32,
+}
+
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Bus {
+    pub url: Option<String>,
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Auth {
+    pub jwt_secret: Option<Secret>,
+    pub jwt_secret_previous: Option<Secret>,
+    pub insecure_dev_secret: bool,
+    pub dev_login: bool,
+    pub metrics_token: Option<Secret>,
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Auction {
+    pub duration_s: i64,
+    pub soft_close_s: i64,
+    pub close_grace_ms: i64,
+    pub time_zone: String,
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Session {
+    pub heartbeat_s: u64,
+    pub timeout_s: u64,
+    pub max_pending: usize,
+    pub max_pending_bytes: usize,
+    pub max_per_user: usize,
+    pub max: usize,
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Limits {
+    pub bids_per_second: u32,
+    pub lines_per_second: u32,
+    pub requests_per_second: u32,
+    pub body_bytes: usize,
+    pub frame_bytes: usize,
+    pub max_price: i64,
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Alarms {
+    pub locale: String,
+    pub keep_days: u32,
+}
+
+/// A text that is never shown: neither printed nor logged.
+#[derive(Clone, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// A secret.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for whoever needs it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(MASK)
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(MASK)
+    }
+}
+
+/// A list, or (from the environment) its items separated by commas.
+fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Items(Vec<String>),
+        Joined(String),
+    }
+    Ok(match Either::deserialize(deserializer)? {
+        Either::Items(items) => items,
+        Either::Joined(joined) => {
+            joined.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+        }
+    })
+}
+
+impl Settings {
+    /// Reads the settings: the built-in defaults, `config/default.toml` and `config/local.toml` where they are,
+    /// `file` if one is given, the environment.
+    ///
+    /// # Errors
+    /// The first key that is unknown or has a bad value.
+    pub fn load(file: Option<&Path>) -> Result<Self, SettingsError> {
+        let mut sources = Config::builder()
+            .add_source(File::from_str(DEFAULTS, FileFormat::Toml))
+            .add_source(File::new("config/default.toml", FileFormat::Toml).required(false))
+            .add_source(File::new("config/local.toml", FileFormat::Toml).required(false));
+        if let Some(file) = file {
+            sources = sources.add_source(File::new(&file.to_string_lossy(), FileFormat::Toml));
+        }
+        // Values stay texts until their field says what they are: a key of digits must not become a number.
+        let environment = Environment::with_prefix("HANDSUP").prefix_separator("__").separator("__").ignore_empty(true);
+        let config = sources.add_source(environment).build().map_err(|error| wrong("settings", one_line(&error)))?;
+        let settings: Self = serde_path_to_error::deserialize(config)
+            .map_err(|error| wrong(&error.path().to_string(), one_line(error.inner())))?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// The built-in defaults alone; what tests and the demo begin with.
+    ///
+    /// # Errors
+    /// Only if `config/default.toml` was broken when this was built.
+    pub fn defaults() -> Result<Self, SettingsError> {
+        let config = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml)).build();
+        let config = config.map_err(|error| wrong("settings", one_line(&error)))?;
+        serde_path_to_error::deserialize(config)
+            .map_err(|error| wrong(&error.path().to_string(), one_line(error.inner())))
+    }
+
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// The first key with a bad value.
+    pub fn check(&self) -> Result<(), SettingsError> {
+        self.bind()?;
+        self.trusted_proxies()?;
+        self.database()?;
+        self.time_zone()?;
+        self.locale()?;
+        let range = |key: &str, value: i128, least: i128, most: i128| {
+            if (least..=most).contains(&value) {
+                Ok(())
+            } else {
+                Err(wrong(key, format!("{value} is not {least} to {most}")))
+            }
+        };
+        range("server.workers", self.server.workers.unwrap_or(1) as i128, 1, 1024)?;
+        range("database.pool", self.database.pool.into(), 1, 1024)?;
+        range("auction.duration_s", self.auction.duration_s.into(), 1, 2_592_000)?;
+        range("auction.soft_close_s", self.auction.soft_close_s.into(), 0, 86_400)?;
+        range("auction.close_grace_ms", self.auction.close_grace_ms.into(), 0, 60_000)?;
+        range("session.heartbeat_s", self.session.heartbeat_s.into(), 1, 3600)?;
+        range("session.timeout_s", self.session.timeout_s.into(), 1, 86_400)?;
+        range("session.max_pending", self.session.max_pending as i128, 1, 1_000_000)?;
+        range("session.max_pending_bytes", self.session.max_pending_bytes as i128, 1024, 1 << 30)?;
+        range("session.max_per_user", self.session.max_per_user as i128, 1, 1_000_000)?;
+        range("session.max", self.session.max as i128, 1, 10_000_000)?;
+        range("limits.bids_per_second", self.limits.bids_per_second.into(), 1, 1_000_000)?;
+        range("limits.lines_per_second", self.limits.lines_per_second.into(), 1, 1_000_000)?;
+        range("limits.requests_per_second", self.limits.requests_per_second.into(), 1, 1_000_000)?;
+        range("limits.body_bytes", self.limits.body_bytes as i128, 256, 1 << 30)?;
+        range("limits.frame_bytes", self.limits.frame_bytes as i128, 126, 1 << 30)?;
+        range("limits.max_price", self.limits.max_price.into(), 1, MAX_ID.into())?;
+        // Known to the contract, but a value that would do nothing is refused rather than believed.
+        let absent = |key: &str, is_set: bool| {
+            if is_set { Err(wrong(key, "not available in this version; leave it out")) } else { Ok(()) }
+        };
+        absent("server.media_dir", self.server.media_dir.is_some())?;
+        absent("bus.url", self.bus.url.is_some())?;
+        absent("auth.metrics_token", self.auth.metrics_token.is_some())?;
+        absent("alarms.keep_days", self.alarms.keep_days != 90)?;
+        Ok(())
+    }
+
+    /// What `serve` asks beyond [`check`](Self::check): a proper key, and no dev login that others could reach.
+    ///
+    /// # Errors
+    /// The key that is missing or unsafe.
+    pub fn check_serve(&self) -> Result<(), SettingsError> {
+        self.jwt_secret()?;
+        if self.auth.dev_login && !self.bind()?.iter().all(|address| address.ip().is_loopback()) {
+            return Err(wrong("auth.dev_login", "only allowed when server.bind is a loopback address"));
+        }
+        Ok(())
+    }
+
+    /// The key in force.
+    ///
+    /// # Errors
+    /// There is none, or it is too short (fault 17), and `auth.insecure_dev_secret` doesn't allow it.
+    pub fn jwt_secret(&self) -> Result<&str, SettingsError> {
+        match &self.auth.jwt_secret {
+            Some(secret) if secret.reveal().len() >= 32 || self.auth.insecure_dev_secret => Ok(secret.reveal()),
+            Some(_) => Err(wrong("auth.jwt_secret", "needs at least 32 bytes")),
+            None if self.auth.insecure_dev_secret => Ok(DEV_SECRET),
+            None => Err(wrong("auth.jwt_secret", "is needed: at least 32 bytes, known only to who issues tokens")),
+        }
+    }
+
+    /// Where to listen.
+    ///
+    /// # Errors
+    /// `server.bind` is no address.
+    pub fn bind(&self) -> Result<Vec<SocketAddr>, SettingsError> {
+        let found = self.server.bind.to_socket_addrs();
+        let addresses: Vec<_> = found.map_err(|_| wrong("server.bind", "is not ADDRESS:PORT"))?.collect();
+        if addresses.is_empty() { Err(wrong("server.bind", "is no address")) } else { Ok(addresses) }
+    }
+
+    /// Where the data is.
+    ///
+    /// # Errors
+    /// `database.url` can't be taken.
+    pub fn database(&self) -> Result<DatabaseUrl, SettingsError> {
+        DatabaseUrl::parse(&self.database.url).map_err(|problem| wrong("database.url", problem))
+    }
+
+    /// What the ledger needs.
+    pub fn ledger_rules(&self) -> LedgerRules {
+        LedgerRules { soft_close_ms: self.auction.soft_close_s * 1000 }
+    }
+
+    /// Rates of bids and requests.
+    pub fn rates(&self) -> (NonZeroU32, NonZeroU32) {
+        let rate = |value| NonZeroU32::new(value).unwrap_or(NonZeroU32::MIN);
+        (rate(self.limits.bids_per_second), rate(self.limits.requests_per_second))
+    }
+
+    /// What the handlers need.
+    ///
+    /// # Errors
+    /// A value that [`check`](Self::check) refuses.
+    pub fn http(&self) -> Result<HttpConfig, SettingsError> {
+        Ok(HttpConfig {
+            allowed_origins: self.server.allowed_origins.clone(),
+            trusted_proxies: self.trusted_proxies()?,
+            body_bytes: self.limits.body_bytes,
+            max_price: Price::from_stored(self.limits.max_price),
+            dev_login: self.auth.dev_login,
+            max_sessions: self.session.max,
+            draft: DraftRules { time_zone: self.time_zone()?, duration_s: self.auction.duration_s },
+            locale: self.locale()?,
+            session: SessionLimits {
+                heartbeat: Duration::from_secs(self.session.heartbeat_s),
+                timeout: Duration::from_secs(self.session.timeout_s),
+                max_pending: self.session.max_pending,
+                max_pending_bytes: self.session.max_pending_bytes,
+                frame_bytes: self.limits.frame_bytes,
+            },
+        })
+    }
+
+    /// Language of the texts.
+    ///
+    /// # Errors
+    /// `alarms.locale` is none that there is.
+    pub fn locale(&self) -> Result<Locale, SettingsError> {
+        match self.alarms.locale.as_str() {
+            "ko" => Ok(Locale::Ko),
+            "en" => Ok(Locale::En),
+            other => Err(wrong("alarms.locale", format!("{other:?} is not ko or en"))),
+        }
+    }
+
+    /// The settings in force as TOML, secrets masked.
+    pub fn show(&self) -> String {
+        toml::to_string(self).unwrap_or_else(|error| format!("# {error}\n"))
+    }
+
+    fn time_zone(&self) -> Result<Tz, SettingsError> {
+        let name = &self.auction.time_zone;
+        name.parse().map_err(|_| wrong("auction.time_zone", format!("{name:?} is no time zone")))
+    }
+
+    fn trusted_proxies(&self) -> Result<Vec<IpAddr>, SettingsError> {
+        let parse = |text: &String| {
+            text.parse().map_err(|_| wrong("server.trusted_proxies", format!("{text:?} is no address")))
+        };
+        self.server.trusted_proxies.iter().map(parse).collect()
+    }
+}
+
+fn one_line(error: &impl std::fmt::Display) -> String {
+    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+}

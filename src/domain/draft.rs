@@ -1,0 +1,196 @@
+//! Goods as a seller hands them in: what is asked of each field, and what becomes of it.
+//! Fields that a seller can't set (price reached, buyer, phase, trade room: faults 13 and 15) don't exist here.
+
+use chrono_tz::Tz;
+
+use super::{Price, Timestamp};
+
+/// What a seller hands in, not yet checked.
+#[derive(Debug, Clone)]
+pub struct GoodsDraft {
+    /// 1–256 characters.
+    pub title: String,
+    /// Any text.
+    pub content: String,
+    /// At most 64 characters.
+    pub category: String,
+    /// The least first bid.
+    pub start_price: Price,
+    /// What the seller expects.
+    pub predict_price: Price,
+    /// When.
+    pub start: StartInput,
+    /// Seconds; none: `auction.duration_s`.
+    pub duration_s: Option<i64>,
+    /// The least step; none: 1.
+    pub min_increment: Option<Price>,
+    /// Paths of pictures.
+    pub images: Vec<String>,
+}
+
+/// The two ways to say when an auction starts.
+#[derive(Debug, Clone)]
+pub enum StartInput {
+    /// RFC 3339.
+    Instant(String),
+    /// The origin's fields, local to `auction.time_zone`.
+    Local {
+        /// `2026-11-22`
+        date: String,
+        /// `17:29`
+        time: String,
+    },
+}
+
+/// What the settings say about new goods.
+#[derive(Debug, Clone, Copy)]
+pub struct DraftRules {
+    /// `auction.time_zone`
+    pub time_zone: Tz,
+    /// `auction.duration_s`
+    pub duration_s: i64,
+}
+
+/// Checked: what is stored.
+#[derive(Debug, Clone)]
+pub struct NewGoods {
+    /// The draft's texts.
+    pub title: String,
+    /// The draft's texts.
+    pub content: String,
+    /// The draft's texts.
+    pub category: String,
+    /// The least first bid.
+    pub start_price: Price,
+    /// What the seller expects.
+    pub predict_price: Price,
+    /// The least step.
+    pub min_increment: Price,
+    /// When bids begin to count.
+    pub starts_at: Timestamp,
+    /// When they cease to.
+    pub ends_at: Timestamp,
+    /// Paths of pictures.
+    pub images: Vec<String>,
+}
+
+/// The field that is wrong, and how, in words for the seller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DraftError {
+    /// The field's name in the body.
+    pub field: &'static str,
+    /// What is asked of it.
+    pub asked: &'static str,
+}
+
+const MAX_DURATION_S: i64 = 2_592_000;
+const MAX_START_AGE_MS: i64 = 60_000;
+const MAX_IMAGES: usize = 20;
+
+impl GoodsDraft {
+    /// Checks every field.
+    ///
+    /// # Errors
+    /// The first field that is wrong.
+    pub fn check(self, rules: &DraftRules, now: Timestamp) -> Result<NewGoods, DraftError> {
+        let wrong = |field, asked| Err(DraftError { field, asked });
+        if self.title.trim().is_empty() || self.title.chars().count() > 256 {
+            return wrong("title", "1 to 256 characters, not only spaces");
+        }
+        if self.category.chars().count() > 64 {
+            return wrong("category", "at most 64 characters");
+        }
+        let duration_s = self.duration_s.unwrap_or(rules.duration_s);
+        if !(1..=MAX_DURATION_S).contains(&duration_s) {
+            return wrong("duration_s", "whole seconds, 1 to 2592000");
+        }
+        if self.images.len() > MAX_IMAGES || !self.images.iter().all(|path| is_picture_path(path)) {
+            return wrong("images", "at most 20 relative paths of pictures, each 1 to 256 characters");
+        }
+        let (field, starts_at) = match &self.start {
+            StartInput::Instant(text) => ("starts_at", Timestamp::parse_rfc3339(text)),
+            StartInput::Local { date, time } => ("start_date", Timestamp::parse_local(date, time, rules.time_zone)),
+        };
+        let Some(starts_at) = starts_at else {
+            return wrong(field, "a time: starts_at in RFC 3339, or start_date YYYY-MM-DD with start_time HH:MM");
+        };
+        if starts_at < now.plus_ms(-MAX_START_AGE_MS) {
+            return wrong(field, "a start at most 60 seconds in the past");
+        }
+        // Far beyond any auction, and room for every duration and soft close before the calendar ends.
+        if starts_at > now.plus_ms(100 * 366 * 86_400_000) {
+            return wrong(field, "a start within the next hundred years");
+        }
+        Ok(NewGoods {
+            title: self.title,
+            content: self.content,
+            category: self.category,
+            start_price: self.start_price,
+            predict_price: self.predict_price,
+            min_increment: self.min_increment.unwrap_or(Price::from_stored(1)),
+            starts_at,
+            ends_at: starts_at.plus_ms(duration_s * 1000),
+            images: self.images,
+        })
+    }
+}
+
+/// A path below the marketplace's own media, never an address of somewhere else (`https://…`, `//host`, `javascript:`).
+fn is_picture_path(path: &str) -> bool {
+    let length_ok = (1..=256).contains(&path.chars().count());
+    length_ok
+        && !path.starts_with("//")
+        && !path.chars().any(|c| c.is_control() || c == '\\' || c == ':')
+        && !path.split('/').any(|part| part == "..")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draft() -> GoodsDraft {
+        GoodsDraft {
+            title: "camera".into(),
+            content: String::new(),
+            category: "기타".into(),
+            start_price: Price::from_stored(1),
+            predict_price: Price::from_stored(1),
+            start: StartInput::Instant("2026-11-22T08:00:00Z".into()),
+            duration_s: None,
+            min_increment: None,
+            images: vec!["/media/goods/a.png".into()],
+        }
+    }
+
+    const RULES: DraftRules = DraftRules { time_zone: chrono_tz::Asia::Seoul, duration_s: 1200 };
+
+    fn now() -> Timestamp {
+        Timestamp::parse_rfc3339("2026-11-22T08:00:00Z").unwrap()
+    }
+
+    #[test]
+    fn defaults_fill_what_is_left_out() {
+        let goods = draft().check(&RULES, now()).unwrap();
+        assert_eq!((goods.ends_at.ms_since(goods.starts_at), goods.min_increment.won()), (1_200_000, 1));
+        let local = StartInput::Local { date: "2026-11-22".into(), time: "17:00".into() };
+        assert_eq!(GoodsDraft { start: local, ..draft() }.check(&RULES, now()).unwrap().starts_at, now());
+    }
+
+    #[test]
+    fn fault_15_wrong_fields_are_named() {
+        let field = |d: GoodsDraft| d.check(&RULES, now()).err().map(|e| e.field);
+        assert_eq!(field(GoodsDraft { title: " ".into(), ..draft() }), Some("title"));
+        assert_eq!(field(GoodsDraft { title: "x".repeat(257), ..draft() }), Some("title"));
+        assert_eq!(field(GoodsDraft { title: "가".repeat(256), ..draft() }), None, "characters, not bytes");
+        assert_eq!(field(GoodsDraft { duration_s: Some(0), ..draft() }), Some("duration_s"));
+        assert_eq!(field(GoodsDraft { duration_s: Some(2_592_001), ..draft() }), Some("duration_s"));
+        for start in ["2026-11-22T07:58:59Z", "9999-01-01T00:00:00Z", "soon"] {
+            assert_eq!(field(GoodsDraft { start: StartInput::Instant(start.into()), ..draft() }), Some("starts_at"));
+        }
+        let within = StartInput::Instant("2026-11-22T07:59:01Z".into());
+        assert_eq!(field(GoodsDraft { start: within, ..draft() }), None);
+        for path in ["https://x/a.png", "//x/a.png", "javascript:1", "/media/../../etc/passwd", "", "a\nb"] {
+            assert_eq!(field(GoodsDraft { images: vec![path.into()], ..draft() }), Some("images"), "{path:?}");
+        }
+    }
+}

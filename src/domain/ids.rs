@@ -1,0 +1,93 @@
+//! Ids as types, so that a user can't be passed where goods are meant.
+//! Where they come from (tokens, paths, rows) is not known here.
+
+use serde::Serialize;
+
+/// Largest id that a JSON number carries without loss in a browser: 2^53 − 1 (PROTOCOL.md 4).
+pub const MAX_ID: i64 = (1 << 53) - 1;
+
+macro_rules! id_type {
+    ($(#[$doc:meta])* $name:ident, $max:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+        #[serde(transparent)]
+        pub struct $name(i64);
+
+        impl $name {
+            /// The id, if it lies in the range that the contract allows; `None` otherwise.
+            pub fn new(raw: i64) -> Option<Self> {
+                (1..=$max).contains(&raw).then_some(Self(raw))
+            }
+
+            /// Reads decimal digits only: no sign, no space, no leading zero.
+            pub fn parse(text: &str) -> Option<Self> {
+                let plain = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
+                if plain { text.parse().ok().and_then(Self::new) } else { None }
+            }
+
+            /// Takes an id that this service wrote itself (a row, a counter).
+            pub const fn from_stored(raw: i64) -> Self {
+                Self(raw)
+            }
+
+            /// The number, for a row or a JSON field.
+            pub const fn get(self) -> i64 {
+                self.0
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+id_type!(
+    /// A user of the marketplace. Tokens may carry any positive 64-bit number (PROTOCOL.md 2).
+    UserId,
+    i64::MAX
+);
+id_type!(
+    /// One goods item: the thing an auction is about.
+    GoodsId,
+    MAX_ID
+);
+id_type!(
+    /// One accepted bid.
+    BidId,
+    MAX_ID
+);
+id_type!(
+    /// One stored alarm. Ids rise in commit order: a cursor never skips one.
+    AlarmId,
+    MAX_ID
+);
+id_type!(
+    /// What happened once and raised alarms: all chunks of one fan-out share it.
+    EventId,
+    MAX_ID
+);
+id_type!(
+    /// The trade room that seller and buyer get when an auction ends with a buyer.
+    TradeRoomId,
+    MAX_ID
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_digits_in_range_are_ids() {
+        assert_eq!(GoodsId::parse("12"), GoodsId::new(12));
+        assert_eq!(GoodsId::parse("9007199254740991").map(GoodsId::get), Some(MAX_ID));
+        for bad in
+            ["", "0", "-1", "+1", " 1", "1 ", "1.0", "1e3", "01", "٣", "9007199254740992", "99999999999999999999"]
+        {
+            assert_eq!(GoodsId::parse(bad), None, "{bad:?}");
+        }
+        assert_eq!(UserId::parse("9223372036854775807").map(UserId::get), Some(i64::MAX));
+    }
+}

@@ -1,0 +1,223 @@
+//! The bid rule: one pure function, the only place where it stands. It runs inside the transaction that
+//! records its verdict, so with one node or many there is one story of why no lower bid wins.
+
+use super::{GoodsId, GoodsState, Lead, Phase, Price, Timestamp, UserId};
+
+/// A bid as it came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bid {
+    /// For which goods.
+    pub goods: GoodsId,
+    /// The token's user.
+    pub user: UserId,
+    /// What he offers.
+    pub price: Price,
+    /// When the node had read the whole body or frame. The bid is judged by this, whatever waits in between.
+    pub received_at: Timestamp,
+}
+
+/// Why a bid is refused, in the order in which the reasons are looked at (PROTOCOL.md 4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The seller bids on his own goods.
+    SellerCannotBid,
+    /// It arrived before `starts_at`.
+    NotStarted,
+    /// It arrived at or after `ends_at`, or the auction has ended.
+    Ended,
+    /// Below the minimum.
+    TooLow {
+        /// The highest accepted price; `None` before the first bid.
+        high_price: Option<Price>,
+        /// What it would have needed.
+        minimum: Price,
+    },
+}
+
+/// What an accepted bid changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Acceptance {
+    /// Its number among the accepted bids of the goods: 1, 2, 3 …
+    pub seq: i64,
+    /// The end after this bid (later than before if it fell into the soft close).
+    pub ends_at: Timestamp,
+    /// Who led before, if that was somebody else: he is alarmed.
+    pub outbid: Option<UserId>,
+}
+
+/// Judges one bid. `soft_close_ms`: a bid in the last so many ms moves the end to that long after its arrival; 0: off.
+///
+/// # Errors
+/// The first reason that applies, in the contract's order: seller, not started, ended, too low.
+pub fn judge(goods: &GoodsState, bid: &Bid, soft_close_ms: i64) -> Result<Acceptance, Refusal> {
+    if bid.user == goods.seller {
+        return Err(Refusal::SellerCannotBid);
+    }
+    if bid.received_at < goods.starts_at {
+        return Err(Refusal::NotStarted);
+    }
+    if goods.phase == Phase::Ended || bid.received_at >= goods.ends_at {
+        return Err(Refusal::Ended);
+    }
+    let minimum = goods.minimum();
+    if bid.price < minimum {
+        return Err(Refusal::TooLow { high_price: goods.lead.map(|lead| lead.price), minimum });
+    }
+    Ok(Acceptance {
+        seq: goods.bid_seq + 1,
+        ends_at: goods.ends_at.max(bid.received_at.plus_ms(soft_close_ms)),
+        outbid: goods.lead.map(|lead| lead.user).filter(|leader| *leader != bid.user),
+    })
+}
+
+impl GoodsState {
+    /// Takes an accepted bid into the state, so that the next one is judged against it.
+    pub fn take(&mut self, bid: &Bid, accepted: &Acceptance) {
+        self.lead = Some(Lead { user: bid.user, price: bid.price });
+        self.bid_seq = accepted.seq;
+        self.ends_at = accepted.ends_at;
+    }
+
+    /// The fast "no": a refusal that committed facts alone make certain, `None` if only the ledger can tell.
+    ///
+    /// A price only rises and an end stays an end, so what a remembered state refuses, the newest would refuse too.
+    /// "Ended" never comes from a clock against the remembered `ends_at` (another bid may just have moved it), and
+    /// "too low" is left to the ledger from that instant on, so that the reason is the contract's first one.
+    pub fn certain_refusal(&self, bid: &Bid) -> Option<Refusal> {
+        match judge(self, bid, 0) {
+            Err(Refusal::Ended) if self.phase != Phase::Ended => None,
+            Err(refusal) => Some(refusal),
+            Ok(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn goods() -> GoodsState {
+        GoodsState {
+            id: GoodsId::from_stored(1),
+            seller: UserId::from_stored(1),
+            title: "t".into(),
+            phase: Phase::Live,
+            starts_at: Timestamp::from_secs(1000),
+            ends_at: Timestamp::from_secs(2000),
+            start_price: Price::from_stored(500),
+            min_increment: Price::from_stored(10),
+            lead: None,
+            bid_seq: 0,
+            ending_soon_done: false,
+        }
+    }
+
+    fn bid(user: i64, price: i64, at: Timestamp) -> Bid {
+        Bid {
+            goods: GoodsId::from_stored(1),
+            user: UserId::from_stored(user),
+            price: Price::from_stored(price),
+            received_at: at,
+        }
+    }
+
+    #[test]
+    fn refusals_come_in_the_contracts_order() {
+        let mut g = goods();
+        g.phase = Phase::Scheduled;
+        let early = Timestamp::from_secs(999);
+        assert_eq!(judge(&g, &bid(1, 1, early), 0), Err(Refusal::SellerCannotBid));
+        assert_eq!(judge(&g, &bid(2, 1, early), 0), Err(Refusal::NotStarted));
+        assert_eq!(judge(&g, &bid(2, 1, g.ends_at), 0), Err(Refusal::Ended));
+        let low = Refusal::TooLow { high_price: None, minimum: Price::from_stored(500) };
+        assert_eq!(judge(&g, &bid(2, 499, g.starts_at), 0), Err(low));
+    }
+
+    #[test]
+    fn the_last_microsecond_is_in_time_and_the_end_is_not() {
+        let g = goods();
+        let last = Timestamp::from_micros(g.ends_at.micros() - 1);
+        assert!(judge(&g, &bid(2, 500, last), 0).is_ok());
+        assert_eq!(judge(&g, &bid(2, 500, g.ends_at), 0), Err(Refusal::Ended));
+    }
+
+    #[test]
+    fn fault_9_the_first_bid_needs_the_start_price() {
+        let g = goods();
+        assert!(judge(&g, &bid(2, 1, g.starts_at), 0).is_err());
+        assert!(judge(&g, &bid(2, 500, g.starts_at), 0).is_ok());
+    }
+
+    #[test]
+    fn a_leader_may_raise_his_own_bid_and_nobody_is_alarmed() {
+        let mut g = goods();
+        let first = bid(2, 500, g.starts_at);
+        g.take(&first, &judge(&g, &first, 0).unwrap());
+        assert_eq!(judge(&g, &bid(2, 510, g.starts_at), 0).unwrap().outbid, None);
+        assert_eq!(judge(&g, &bid(3, 510, g.starts_at), 0).unwrap().outbid, Some(UserId::from_stored(2)));
+        let low = Refusal::TooLow { high_price: Some(Price::from_stored(500)), minimum: Price::from_stored(510) };
+        assert_eq!(judge(&g, &bid(3, 509, g.starts_at), 0), Err(low));
+    }
+
+    #[test]
+    fn the_soft_close_moves_the_end_only_later() {
+        let g = goods();
+        let early = bid(2, 500, g.starts_at);
+        assert_eq!(judge(&g, &early, 30_000).unwrap().ends_at, g.ends_at);
+        let late = bid(2, 500, g.ends_at.plus_ms(-1));
+        assert_eq!(judge(&g, &late, 30_000).unwrap().ends_at, late.received_at.plus_ms(30_000));
+    }
+
+    proptest! {
+        /// However bids come in, accepted prices strictly rise, `seq` has no gap, and the leader is the last accepted.
+        #[test]
+        fn accepted_bids_strictly_rise(bids in prop::collection::vec((1i64..6, 1i64..2000, 990i64..2010), 1..200), soft in 0i64..60_000) {
+            let mut g = goods();
+            let mut accepted: Vec<(i64, i64, i64)> = Vec::new();
+            for (user, price, at) in bids {
+                let b = bid(user, price, Timestamp::from_secs(at));
+                let before = g.clone();
+                if let Ok(yes) = judge(&g, &b, soft) {
+                    prop_assert!(b.received_at >= before.starts_at && b.received_at < before.ends_at);
+                    prop_assert!(yes.ends_at >= before.ends_at);
+                    prop_assert!(user != 1);
+                    prop_assert_eq!(yes.outbid, before.lead.map(|l| l.user).filter(|u| u.get() != user));
+                    g.take(&b, &yes);
+                    accepted.push((yes.seq, price, user));
+                }
+            }
+            for (i, window) in accepted.windows(2).enumerate() {
+                prop_assert!(window[1].1 >= window[0].1 + 10, "at {}", i);
+                prop_assert_eq!(window[1].0, window[0].0 + 1);
+            }
+            prop_assert_eq!(g.lead.map(|l| (l.price.won(), l.user.get())), accepted.last().map(|a| (a.1, a.2)));
+        }
+
+        /// What a remembered state refuses for certain, every later state refuses too.
+        #[test]
+        fn a_certain_no_stays_a_no(
+            bids in prop::collection::vec((2i64..6, 1i64..2000, 990i64..2010), 1..60),
+            remembered in 0usize..60, probe in (1i64..6, 1i64..2000, 990i64..2010), ended in any::<bool>(),
+        ) {
+            let mut g = goods();
+            let mut memory = g.clone();
+            for (i, (user, price, at)) in bids.into_iter().enumerate() {
+                let b = bid(user, price, Timestamp::from_secs(at));
+                if let Ok(yes) = judge(&g, &b, 20_000) {
+                    g.take(&b, &yes);
+                }
+                if i == remembered {
+                    memory = g.clone();
+                }
+            }
+            if ended {
+                prop_assert!(g.advance(Phase::Ended));
+            }
+            let p = bid(probe.0, probe.1, Timestamp::from_secs(probe.2));
+            if memory.certain_refusal(&p).is_some() {
+                prop_assert!(judge(&g, &p, 20_000).is_err());
+            }
+        }
+    }
+}

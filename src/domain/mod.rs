@@ -1,0 +1,22 @@
+//! The pure rules of the auction: ids, prices, times, phases, the bid rule, alarms.
+//!
+//! Nothing here knows a database, an actor, a socket or a clock: `now` is always an argument.
+//! Whoever wants to know *what* is decided reads this folder and nothing else.
+
+mod alarm;
+mod draft;
+mod goods;
+mod ids;
+mod judge;
+mod price;
+mod time;
+mod user;
+
+pub use alarm::{Alarm, AlarmKind, Locale, end_alarms};
+pub use draft::{DraftError, DraftRules, GoodsDraft, NewGoods, StartInput};
+pub use goods::{ENDING_SOON_LEAD_MS, GoodsState, Lead, MIN_LENGTH_FOR_ENDING_SOON_MS, Phase};
+pub use ids::{AlarmId, BidId, EventId, GoodsId, MAX_ID, TradeRoomId, UserId};
+pub use judge::{Acceptance, Bid, Refusal, judge};
+pub use price::Price;
+pub use time::{LocalTime, Timestamp};
+pub use user::User;

@@ -1,0 +1,158 @@
+//! Instants and the local times that the origin's web client shows. No clock: nobody here asks what time it is.
+
+use chrono::{DateTime, NaiveDate, NaiveTime, TimeZone, Utc};
+use chrono_tz::Tz;
+use serde::{Serialize, Serializer};
+
+/// An instant in UTC, in whole microseconds since 1970 (both database engines keep exactly that).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Timestamp(i64);
+
+/// RFC 3339 years 1 to 9999: what can be written with four digits.
+const EARLIEST_MICROS: i64 = -62_135_596_800_000_000;
+const LATEST_MICROS: i64 = 253_402_300_799_999_999;
+
+impl Timestamp {
+    /// From microseconds since 1970; clamped to the years that RFC 3339 can write.
+    pub const fn from_micros(micros: i64) -> Self {
+        if micros < EARLIEST_MICROS {
+            Self(EARLIEST_MICROS)
+        } else if micros > LATEST_MICROS {
+            Self(LATEST_MICROS)
+        } else {
+            Self(micros)
+        }
+    }
+
+    /// From whole seconds since 1970.
+    pub const fn from_secs(secs: i64) -> Self {
+        Self::from_micros(secs.saturating_mul(1_000_000))
+    }
+
+    /// Truncates to microseconds.
+    pub fn from_chrono(at: DateTime<Utc>) -> Self {
+        Self::from_micros(at.timestamp_micros())
+    }
+
+    /// Microseconds since 1970.
+    pub const fn micros(self) -> i64 {
+        self.0
+    }
+
+    /// Whole seconds since 1970, truncated.
+    pub const fn secs(self) -> i64 {
+        self.0.div_euclid(1_000_000)
+    }
+
+    /// This instant moved by milliseconds.
+    pub const fn plus_ms(self, ms: i64) -> Self {
+        Self::from_micros(self.0.saturating_add(ms.saturating_mul(1000)))
+    }
+
+    /// Milliseconds from `earlier` to this instant, truncated; negative if `earlier` is later.
+    pub const fn ms_since(self, earlier: Timestamp) -> i64 {
+        (self.0 - earlier.0) / 1000
+    }
+
+    /// Reads RFC 3339 with any offset (`2026-11-22T17:29:00Z`, `…+09:00`); `None` if it isn't that.
+    pub fn parse_rfc3339(text: &str) -> Option<Self> {
+        DateTime::parse_from_rfc3339(text).ok().map(|at| Self::from_chrono(at.with_timezone(&Utc)))
+    }
+
+    /// Reads the origin's `start_date` + `start_time`, local to `tz`. `9:05` and `09:05:00` are times too
+    /// (the origin compared texts, so `9:05` never started: fault 12). `None` for what is no such time, or for
+    /// one that the zone skips; of an hour that occurs twice, the first is meant.
+    pub fn parse_local(date: &str, time: &str, tz: Tz) -> Option<Self> {
+        let date = NaiveDate::parse_from_str(date, "%Y-%m-%d").ok()?;
+        let time =
+            NaiveTime::parse_from_str(time, "%H:%M").or_else(|_| NaiveTime::parse_from_str(time, "%H:%M:%S")).ok()?;
+        let local = tz.from_local_datetime(&date.and_time(time)).earliest()?;
+        Some(Self::from_chrono(local.with_timezone(&Utc)))
+    }
+
+    /// RFC 3339 in UTC with milliseconds, truncated, never rounded: `2026-11-22T08:29:27.865Z`.
+    pub fn rfc3339(self) -> String {
+        self.utc().format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+    }
+
+    /// The local times of ORIGIN.md section 3.
+    pub fn local(self, tz: Tz) -> LocalTime {
+        LocalTime(self.utc().with_timezone(&tz))
+    }
+
+    fn utc(self) -> DateTime<Utc> {
+        // Clamped in every constructor to years 1 to 9999, which chrono can always hold.
+        DateTime::from_timestamp_micros(self.0).unwrap_or_default()
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.rfc3339())
+    }
+}
+
+/// An instant in the marketplace's own time zone, in the origin's spellings.
+pub struct LocalTime(DateTime<Tz>);
+
+impl LocalTime {
+    /// `2026-11-22`
+    pub fn date(&self) -> String {
+        self.0.format("%Y-%m-%d").to_string()
+    }
+
+    /// `17:29`
+    pub fn minute(&self) -> String {
+        self.0.format("%H:%M").to_string()
+    }
+
+    /// `2026-11-22T17:29:27.865026`: exactly six digits and no zone (the web client cuts the last seven characters).
+    pub fn micros(&self) -> String {
+        self.0.format("%Y-%m-%dT%H:%M:%S%.6f").to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono_tz::Asia::Seoul;
+
+    #[test]
+    fn times_are_truncated_never_rounded() {
+        let at = Timestamp::from_micros(1_795_336_167_865_999);
+        assert_eq!(at.rfc3339(), "2026-11-22T08:29:27.865Z");
+        assert_eq!(at.local(Seoul).micros(), "2026-11-22T17:29:27.865999");
+        assert_eq!((at.local(Seoul).date(), at.local(Seoul).minute()), ("2026-11-22".into(), "17:29".into()));
+    }
+
+    #[test]
+    fn fault_12_a_start_time_without_leading_zero_is_a_time() {
+        let nine = Timestamp::parse_local("2026-11-22", "9:05", Seoul);
+        assert_eq!(nine, Timestamp::parse_local("2026-11-22", "09:05:00", Seoul));
+        assert_eq!(nine.map(Timestamp::rfc3339).as_deref(), Some("2026-11-22T00:05:00.000Z"));
+    }
+
+    #[test]
+    fn what_is_no_time_is_refused() {
+        for (date, time) in [
+            ("2026-02-30", "10:00"),
+            ("2026-11-22", "24:00"),
+            ("", ""),
+            ("22.11.2026", "10:00"),
+            ("2026-11-22", "-1:00"),
+        ] {
+            assert_eq!(Timestamp::parse_local(date, time, Seoul), None, "{date} {time}");
+        }
+        assert_eq!(Timestamp::parse_rfc3339("2026-11-22"), None);
+        assert_eq!(
+            Timestamp::parse_rfc3339("2026-11-22T17:00:00+09:00"),
+            Timestamp::parse_rfc3339("2026-11-22T08:00:00Z")
+        );
+    }
+
+    #[test]
+    fn instants_beyond_the_calendar_are_clamped() {
+        assert_eq!(Timestamp::from_micros(i64::MAX).rfc3339(), "9999-12-31T23:59:59.999Z");
+        assert_eq!(Timestamp::from_secs(i64::MIN).rfc3339(), "0001-01-01T00:00:00.000Z");
+    }
+}

@@ -1,0 +1,147 @@
+//! `POST` and `GET /goods/{id}/bids`.
+
+use std::time::{Duration, Instant};
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{ApiError, Services, body, query};
+use crate::{
+    actors::{BidAnswer, BidReply, PlaceBid},
+    domain::{Bid, GoodsId, Price, Timestamp, UserId},
+    protocol::{Outcome, Problem},
+    store::{
+        BidListing, WriteError,
+        writes::{BidVerdict, StoredBid},
+    },
+};
+
+/// A bid that still waits after this is dropped unjudged …
+const DEADLINE: Duration = Duration::from_millis(2000);
+/// … and its caller is told by this at the latest: a 503 comes within 3 s.
+const ANSWER_BY: Duration = Duration::from_millis(2700);
+
+#[derive(Deserialize)]
+struct BidBody {
+    price: Value,
+}
+
+#[derive(Serialize)]
+struct Accepted {
+    bid_id: i64,
+    goods_id: GoodsId,
+    user_id: UserId,
+    price: Price,
+    high_price: Price,
+    seq: i64,
+    created_at: Timestamp,
+    ends_at: Timestamp,
+}
+
+impl From<StoredBid> for Accepted {
+    fn from(stored: StoredBid) -> Self {
+        Self {
+            bid_id: stored.id.get(),
+            goods_id: stored.bid.goods,
+            user_id: stored.bid.user,
+            price: stored.bid.price,
+            high_price: stored.high_price,
+            seq: stored.seq,
+            created_at: stored.bid.received_at,
+            ends_at: stored.ends_at,
+        }
+    }
+}
+
+/// Places a bid; answered only when it is on disk.
+pub(super) async fn place(
+    request: HttpRequest,
+    goods: web::Path<String>,
+    payload: web::Payload,
+    services: web::Data<Services>,
+) -> Result<HttpResponse, ApiError> {
+    let bidder = services.bidder(&request).await?;
+    let body = body::read(&request, payload, services.config.body_bytes).await?;
+    let _in_flight = services.bid_begins();
+    if services.is_draining() {
+        return Err(Problem::bid_unavailable(Outcome::NotStored).into());
+    }
+    let (reply, answer) = BidReply::new();
+    // The whole body is here: this is the bid's arrival. Nothing waits between the stamp and the desk's mailbox.
+    services.gate.arrive(services.time.as_ref(), |received_at| {
+        let body: BidBody = body::object(&body)?;
+        let price = body::price("price", &body.price, services.config.max_price)?;
+        let goods = goods_id(&goods)?;
+        let bid = Bid { goods, user: bidder.user.id, price, received_at };
+        let place = PlaceBid { bid, deadline: Instant::now() + DEADLINE, reply };
+        services.desk.try_send(place).map_err(|_| ApiError(Problem::bid_unavailable(Outcome::NotStored)))
+    })?;
+    let answer = match tokio::time::timeout(ANSWER_BY, answer).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) | Err(_) => BidAnswer::Failed(WriteError::Unknown),
+    };
+    match answer {
+        BidAnswer::Verdict(BidVerdict::Accepted(stored)) => Ok(HttpResponse::Created().json(Accepted::from(stored))),
+        BidAnswer::Verdict(BidVerdict::Refused(refusal)) => Err(Problem::refused_bid(&refusal).into()),
+        BidAnswer::Verdict(BidVerdict::UnknownGoods) => Err(no_such_goods()),
+        BidAnswer::Failed(WriteError::NotStored) => Err(Problem::bid_unavailable(Outcome::NotStored).into()),
+        BidAnswer::Failed(WriteError::Unknown) => Err(Problem::bid_unavailable(Outcome::Unknown).into()),
+    }
+}
+
+pub(super) fn no_such_goods() -> ApiError {
+    ApiError::not_found("no such goods")
+}
+
+/// The goods of a path. What can't be an id is no goods.
+pub(super) fn goods_id(path: &str) -> Result<GoodsId, ApiError> {
+    GoodsId::parse(path).ok_or_else(no_such_goods)
+}
+
+#[derive(Serialize)]
+struct History {
+    results: Vec<HistoryRow>,
+    next_after_seq: Option<i64>,
+}
+
+#[derive(Serialize)]
+struct HistoryRow {
+    bid_id: i64,
+    seq: i64,
+    user_id: i64,
+    username: String,
+    price: i64,
+    created_at: Timestamp,
+}
+
+impl From<BidListing> for HistoryRow {
+    fn from(bid: BidListing) -> Self {
+        Self {
+            bid_id: bid.bid_id,
+            seq: bid.seq,
+            user_id: bid.user_id,
+            username: bid.username,
+            price: bid.price,
+            created_at: bid.created_at,
+        }
+    }
+}
+
+/// The accepted bids, ascending.
+pub(super) async fn list(
+    request: HttpRequest,
+    goods: web::Path<String>,
+    services: web::Data<Services>,
+) -> Result<HttpResponse, ApiError> {
+    services.visitor(&request).await?;
+    let after = query::number(&request, "after_seq")?.unwrap_or(0);
+    let limit = query::limit(&request, query::MAX_LIMIT)?;
+    let goods = goods_id(&goods)?;
+    // One more than asked: whether there is a next page.
+    let mut bids = services.store.bids_after(goods, after, limit + 1).await?.ok_or_else(no_such_goods)?;
+    let more = bids.len() as i64 > limit;
+    bids.truncate(usize::try_from(limit).unwrap_or(0));
+    let next_after_seq = bids.last().filter(|_| more).map(|bid| bid.seq);
+    Ok(HttpResponse::Ok().json(History { results: bids.into_iter().map(HistoryRow::from).collect(), next_after_seq }))
+}

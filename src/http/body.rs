@@ -1,0 +1,89 @@
+//! Bodies: read within a limit of bytes and time, and their fields turned into typed values.
+//!
+//! What is not JSON, not an object, or lacks a needed field is 400 `invalid_body`; a field that is there and can't be
+//! taken is 422 `invalid_value` and named.
+
+use std::time::Duration;
+
+use actix_web::{HttpRequest, http::header::CONTENT_LENGTH, web};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::ApiError;
+use crate::{
+    domain::Price,
+    protocol::{Code, Problem},
+};
+
+/// A body that dribbles in is given up after so long.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Reads the whole body.
+///
+/// # Errors
+/// 413 over the limit, 408 when it takes too long, 400 when it breaks off.
+pub(super) async fn read(request: &HttpRequest, mut payload: web::Payload, limit: usize) -> Result<Bytes, ApiError> {
+    let too_large = || ApiError(Problem::new(Code::PayloadTooLarge, format!("a body has at most {limit} bytes")));
+    let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|length| length > limit) {
+        return Err(too_large());
+    }
+    let reading = async {
+        let mut body = BytesMut::new();
+        while let Some(chunk) = payload.next().await {
+            let chunk = chunk.map_err(|_| Problem::new(Code::InvalidBody, "the body broke off"))?;
+            if body.len() + chunk.len() > limit {
+                return Err(too_large());
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body.freeze())
+    };
+    tokio::time::timeout(PATIENCE, reading)
+        .await
+        .unwrap_or_else(|_| Err(Problem::new(Code::RequestTimeout, "the body took too long").into()))
+}
+
+/// Parses a JSON object.
+///
+/// # Errors
+/// 400 when it is none, or lacks a needed field. The text says what serde found, which is the client's own body.
+pub(super) fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    // serde would take an array for a struct, field by field.
+    if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
+        return Err(Problem::new(Code::InvalidBody, "a JSON object is needed"));
+    }
+    serde_json::from_slice(body).map_err(|error| Problem::new(Code::InvalidBody, error.to_string()))
+}
+
+/// A price: a JSON integer from 1 to `max`.
+///
+/// # Errors
+/// 422 that names the field.
+pub(super) fn price(field: &str, value: &Value, max: Price) -> Result<Price, Problem> {
+    value
+        .as_i64()
+        .and_then(|won| Price::new(won, max))
+        .ok_or_else(|| Problem::invalid_value(field, &format!("a whole number from 1 to {}", max.won())))
+}
+
+/// A text.
+///
+/// # Errors
+/// 422 that names the field.
+pub(super) fn text(field: &str, value: Value) -> Result<String, Problem> {
+    match value {
+        Value::String(text) => Ok(text),
+        _ => Err(Problem::invalid_value(field, "a text")),
+    }
+}
+
+/// A whole number.
+///
+/// # Errors
+/// 422 that names the field.
+pub(super) fn integer(field: &str, value: &Value) -> Result<i64, Problem> {
+    value.as_i64().ok_or_else(|| Problem::invalid_value(field, "a whole number"))
+}

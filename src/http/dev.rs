@@ -1,0 +1,44 @@
+//! `POST /dev/token`: tokens for developers, only with `auth.dev_login` and only on loopback.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{ApiError, NewToken, Services, body};
+use crate::{domain::UserId, protocol::Problem};
+
+const TTL_S: i64 = 86_400;
+
+#[derive(Deserialize)]
+struct TokenBody {
+    user_id: Value,
+    username: Option<Value>,
+    admin: Option<bool>,
+}
+
+#[derive(Serialize)]
+struct TokenShape {
+    token: String,
+    user_id: i64,
+    expires_in_s: i64,
+}
+
+/// A token for whoever asks.
+pub(super) async fn token(
+    request: HttpRequest,
+    payload: web::Payload,
+    services: web::Data<Services>,
+) -> Result<HttpResponse, ApiError> {
+    if !services.config.dev_login {
+        return Err(ApiError::not_found("no such path"));
+    }
+    let body = body::read(&request, payload, services.config.body_bytes).await?;
+    let body: TokenBody = body::object(&body)?;
+    let user = body.user_id.as_i64().and_then(UserId::new);
+    let user = user.ok_or_else(|| Problem::invalid_value("user_id", "a whole number from 1"))?;
+    let username = body.username.map(|name| body::text("username", name)).transpose()?;
+    let new = NewToken { user, username, ttl_s: TTL_S, admin: body.admin.unwrap_or(false) };
+    let token =
+        services.keys.mint(&new, services.time.now()).map_err(|error| Problem::unavailable(&error.to_string()))?;
+    Ok(HttpResponse::Ok().json(TokenShape { token, user_id: user.get(), expires_in_s: TTL_S }))
+}

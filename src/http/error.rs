@@ -1,0 +1,92 @@
+//! Errors as HTTP responses: one place where a problem becomes a response, and where failures of the store become
+//! problems.
+
+use std::fmt;
+
+use actix_web::{
+    HttpRequest, HttpResponse, ResponseError,
+    http::{StatusCode, header},
+};
+
+use crate::{
+    protocol::{Code, Problem},
+    store::{StoreError, WriteError},
+};
+
+/// A problem on its way out.
+#[derive(Debug)]
+pub struct ApiError(pub Problem);
+
+impl ApiError {
+    /// 401.
+    pub(super) fn unauthorized(detail: &str) -> Self {
+        Self(Problem::new(Code::Unauthorized, detail))
+    }
+
+    /// 404.
+    pub(super) fn not_found(detail: &str) -> Self {
+        Self(Problem::new(Code::NotFound, detail))
+    }
+}
+
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.code().name())
+    }
+}
+
+impl From<Problem> for ApiError {
+    fn from(problem: Problem) -> Self {
+        Self(problem)
+    }
+}
+
+impl From<StoreError> for ApiError {
+    /// Whatever the database says goes to the log, never to the client.
+    fn from(error: StoreError) -> Self {
+        log::error!("a read failed: {error}");
+        Self(Problem::unavailable("the database can't be read now"))
+    }
+}
+
+impl From<WriteError> for ApiError {
+    fn from(error: WriteError) -> Self {
+        Self(Problem::unavailable(match error {
+            WriteError::NotStored => "not stored; try again",
+            WriteError::Unknown => "it may have been stored; look before you try again",
+        }))
+    }
+}
+
+impl ResponseError for ApiError {
+    fn status_code(&self) -> StatusCode {
+        StatusCode::from_u16(self.0.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status_code());
+        if let Some(seconds) = self.0.retry_after_s() {
+            response.insert_header((header::RETRY_AFTER, seconds.to_string()));
+        }
+        if self.0.code() == Code::Unauthorized {
+            response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
+        }
+        if matches!(self.0.code(), Code::PayloadTooLarge | Code::RequestTimeout) {
+            // The rest of the body is not read.
+            response.force_close();
+        }
+        // Plain data whose keys are fixed: serde_json can't fail on it.
+        let body = serde_json::to_vec(&self.0).unwrap_or_default();
+        response.content_type("application/problem+json").body(body)
+    }
+}
+
+/// Any path that isn't routed.
+pub(super) async fn no_such_path() -> Result<HttpResponse, ApiError> {
+    Err(ApiError::not_found("no such path"))
+}
+
+/// A routed path with another method.
+pub(super) async fn wrong_method(request: HttpRequest) -> Result<HttpResponse, ApiError> {
+    Err(ApiError(Problem::new(Code::MethodNotAllowed, format!("{} is not answered here", request.method()))))
+}

@@ -1,0 +1,250 @@
+//! Health: whether the process runs, whether it can take bids, and for the operator how it does.
+
+use std::time::{Duration, Instant};
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
+
+use super::{ApiError, Services};
+use crate::{
+    actors::{GetClockFigures, GetDeskFigures, GetHubFigures},
+    domain::Timestamp,
+    store::{LedgerFigures, writes::Probe},
+};
+
+/// How long a part may take to answer before it counts as failed.
+const PATIENCE: Duration = Duration::from_millis(1000);
+/// An overdue auction is a warning after so long: the clock is late.
+const LATE_MS: i64 = 2000;
+
+/// RFC draft-inadarei-api-health-check's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    Pass,
+    Warn,
+    Fail,
+}
+
+#[derive(Serialize)]
+struct Brief {
+    status: Status,
+}
+
+/// The process runs.
+pub(super) async fn live() -> HttpResponse {
+    HttpResponse::Ok().json(Brief { status: Status::Pass })
+}
+
+/// The node can take bids: the database is read and the ledger commits.
+pub(super) async fn ready(services: web::Data<Services>) -> HttpResponse {
+    let (read, write) =
+        futures_util::join!(services.store.oldest_overdue(services.time.now()), services.ledger.write(Probe, PATIENCE));
+    if read.is_ok() && write.is_ok() && !services.is_draining() {
+        HttpResponse::Ok().json(Brief { status: Status::Pass })
+    } else {
+        HttpResponse::ServiceUnavailable().json(Brief { status: Status::Fail })
+    }
+}
+
+#[derive(Serialize)]
+struct Health {
+    status: Status,
+    version: &'static str,
+    node: String,
+    uptime_s: i64,
+    time: Timestamp,
+    checks: Checks,
+}
+
+#[derive(Serialize)]
+struct Checks {
+    database: Database,
+    ledger: LedgerCheck,
+    alarm_hub: HubCheck,
+    auction_clock: ClockCheck,
+    bid_actors: BidActors,
+    bus: Bus,
+    sessions: Sessions,
+}
+
+#[derive(Serialize)]
+struct Database {
+    status: Status,
+    engine: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ping_ms: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct LedgerCheck {
+    status: Status,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ping_ms: Option<f64>,
+    last_commit_ms: f64,
+    queue: usize,
+    overflows: u64,
+    expired: u64,
+    commits: u64,
+    failures: u64,
+    entries: u64,
+    largest_batch: usize,
+    open_fanouts: usize,
+}
+
+#[derive(Serialize)]
+struct HubCheck {
+    status: Status,
+    delivered: u64,
+    outbox_overflows: u64,
+    resyncs: u64,
+}
+
+#[derive(Serialize)]
+struct ClockCheck {
+    status: Status,
+    last_tick: Option<Timestamp>,
+    lag_ms: i64,
+    oldest_overdue: Option<Timestamp>,
+    agenda: usize,
+    under_way: usize,
+}
+
+#[derive(Serialize)]
+struct BidActors {
+    status: Status,
+    live: usize,
+    replaced: u64,
+    turned_away: u64,
+}
+
+#[derive(Serialize)]
+struct Bus {
+    status: Status,
+    kind: &'static str,
+}
+
+#[derive(Serialize)]
+struct Sessions {
+    status: Status,
+    sessions: usize,
+    users: usize,
+    max: usize,
+}
+
+/// Everything that the operator wants to know at night.
+pub(super) async fn admin(request: HttpRequest, services: web::Data<Services>) -> Result<HttpResponse, ApiError> {
+    services.admin(&request).await?;
+    let health = examine(&services).await;
+    let mut response = match health.status {
+        Status::Fail => HttpResponse::ServiceUnavailable(),
+        Status::Pass | Status::Warn => HttpResponse::Ok(),
+    };
+    // Plain data whose keys are fixed: serde_json can't fail on it.
+    let body = serde_json::to_vec(&health).unwrap_or_default();
+    Ok(response.content_type("application/health+json").body(body))
+}
+
+fn ms(since: Instant) -> f64 {
+    round(since.elapsed().as_secs_f64() * 1e3)
+}
+
+fn round(ms: f64) -> f64 {
+    (ms * 1000.0).round() / 1000.0
+}
+
+async fn timed<T, E>(work: impl Future<Output = Result<T, E>>) -> Option<(T, f64)> {
+    let begun = Instant::now();
+    let done = tokio::time::timeout(PATIENCE, work).await;
+    done.ok().and_then(Result::ok).map(|done| (done, ms(begun)))
+}
+
+async fn examine(services: &Services) -> Health {
+    let now = services.time.now();
+    let (read, write, hub, clock, desk) = futures_util::join!(
+        timed(services.store.oldest_overdue(now)),
+        timed(services.ledger.write(Probe, PATIENCE)),
+        timed(services.hub.send(GetHubFigures)),
+        timed(services.clock.send(GetClockFigures)),
+        timed(services.desk.send(GetDeskFigures)),
+    );
+    let or_fail = |found: bool| if found { Status::Pass } else { Status::Fail };
+    let figures = services.ledger.figures();
+    let hub = hub.map(|(figures, _)| figures);
+    let clock = clock.map(|(figures, _)| figures);
+    let desk = desk.map(|(figures, _)| figures);
+    let (sessions, users) = hub.map_or((0, 0), |hub| (hub.sessions, hub.users));
+    let checks = Checks {
+        database: Database {
+            status: or_fail(read.is_some()),
+            engine: "sqlite",
+            ping_ms: read.as_ref().map(|(_, ms)| *ms),
+        },
+        ledger: ledger_check(&figures, write.map(|((), ms)| ms)),
+        alarm_hub: HubCheck {
+            status: or_fail(hub.is_some()),
+            delivered: hub.map_or(0, |hub| hub.delivered),
+            outbox_overflows: hub.map_or(0, |hub| hub.outbox_overflows),
+            resyncs: hub.map_or(0, |hub| hub.resyncs),
+        },
+        auction_clock: {
+            let overdue = read.and_then(|(oldest, _)| oldest);
+            let late = overdue.is_some_and(|at| now.ms_since(at) > LATE_MS);
+            ClockCheck {
+                status: or_fail(clock.is_some()).max(if late { Status::Warn } else { Status::Pass }),
+                last_tick: clock.and_then(|clock| clock.last_tick),
+                lag_ms: clock.map_or(0, |clock| clock.last_lag_ms),
+                oldest_overdue: overdue,
+                agenda: clock.map_or(0, |clock| clock.agenda),
+                under_way: clock.map_or(0, |clock| clock.under_way),
+            }
+        },
+        bid_actors: BidActors {
+            status: or_fail(desk.is_some()),
+            live: desk.map_or(0, |desk| desk.live),
+            replaced: desk.map_or(0, |desk| desk.replaced),
+            turned_away: desk.map_or(0, |desk| desk.turned_away),
+        },
+        bus: Bus { status: Status::Pass, kind: "none" },
+        sessions: Sessions {
+            status: if sessions >= services.config.max_sessions { Status::Warn } else { Status::Pass },
+            sessions,
+            users,
+            max: services.config.max_sessions,
+        },
+    };
+    let parts = [
+        checks.database.status,
+        checks.ledger.status,
+        checks.alarm_hub.status,
+        checks.auction_clock.status,
+        checks.bid_actors.status,
+        checks.sessions.status,
+        if services.is_draining() { Status::Fail } else { Status::Pass },
+    ];
+    Health {
+        status: parts.into_iter().max().unwrap_or(Status::Fail),
+        version: env!("CARGO_PKG_VERSION"),
+        node: format!("pid-{}", std::process::id()),
+        uptime_s: now.ms_since(services.started_at) / 1000,
+        time: now,
+        checks,
+    }
+}
+
+#[allow(clippy::cast_precision_loss)] // Microseconds of one commit are far below 2^52.
+fn ledger_check(figures: &LedgerFigures, ping_ms: Option<f64>) -> LedgerCheck {
+    LedgerCheck {
+        status: if ping_ms.is_some() { Status::Pass } else { Status::Fail },
+        ping_ms,
+        last_commit_ms: round(figures.last_commit_us as f64 / 1e3),
+        queue: figures.queued,
+        overflows: figures.overflows,
+        expired: figures.expired,
+        commits: figures.commits,
+        failures: figures.failures,
+        entries: figures.entries,
+        largest_batch: figures.largest_batch,
+        open_fanouts: figures.open_fanouts,
+    }
+}

@@ -1,0 +1,224 @@
+//! Who asks: the token of a request, the user behind it, and the rate that he may ask at. The user of a request is
+//! the token's user, never a field of its body (fault 4).
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use actix_web::{
+    HttpRequest,
+    http::header::{AUTHORIZATION, HeaderName, SEC_WEBSOCKET_PROTOCOL},
+};
+use quick_cache::sync::Cache;
+
+use super::{ApiError, Services, query, rate::Who};
+use crate::{
+    domain::{Timestamp, User, UserId},
+    protocol::{Code, Problem},
+    store::writes::SeeUser,
+};
+
+/// Users that are remembered.
+const REMEMBERED: usize = 100_000;
+/// How long a user may take to be made.
+const PATIENCE: Duration = Duration::from_millis(2000);
+/// The subprotocol of modern clients, and the one that carries their token.
+pub(super) const SUBPROTOCOL: &str = "handsup.v1";
+const BEARER_PROTOCOL: &str = "bearer.";
+
+/// Who asks, with a good token.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The token's user.
+    pub user: Arc<User>,
+    /// Whether the token opens the admin calls.
+    pub admin: bool,
+    /// When the token expires.
+    pub expires_at: Timestamp,
+}
+
+/// Users seen lately, so that a bid doesn't read its bidder. Told of every committed change.
+pub struct UserDirectory {
+    users: Cache<UserId, Arc<User>>,
+    changes: AtomicU64,
+}
+
+impl Default for UserDirectory {
+    fn default() -> Self {
+        Self { users: Cache::new(REMEMBERED), changes: AtomicU64::new(0) }
+    }
+}
+
+impl UserDirectory {
+    /// A change is committed.
+    pub fn changed(&self, user: User) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.users.insert(user.id, Arc::new(user));
+    }
+
+    /// Remembers what was read, unless something changed since the reading began: it might have been this user.
+    fn remember(&self, user: &Arc<User>, changes_before: u64) {
+        if self.changes.load(Ordering::Acquire) == changes_before {
+            self.users.insert(user.id, Arc::clone(user));
+        }
+    }
+}
+
+impl Services {
+    /// Who asks, if a token is presented: in the `Authorization` header.
+    ///
+    /// # Errors
+    /// 401 for a bad token, 429 over the rate of requests, 503 when the user can't be looked up.
+    pub(super) async fn visitor(&self, request: &HttpRequest) -> Result<Option<Identity>, ApiError> {
+        let identity = self.identify(header_token(request)?).await?;
+        self.admit(request, identity.as_ref())?;
+        Ok(identity)
+    }
+
+    /// Who asks; a token is needed.
+    ///
+    /// # Errors
+    /// 401 without a good token, 429 over the rate of requests, 503 when the user can't be looked up.
+    pub(super) async fn user(&self, request: &HttpRequest) -> Result<Identity, ApiError> {
+        self.visitor(request).await?.ok_or_else(|| ApiError::unauthorized("a token is needed"))
+    }
+
+    /// Who asks, with a token that opens the admin calls. No rate.
+    ///
+    /// # Errors
+    /// 401 without a good token, 403 with one that isn't an admin's.
+    pub(super) async fn admin(&self, request: &HttpRequest) -> Result<Identity, ApiError> {
+        let identity = self.user(request).await?;
+        if !identity.admin {
+            return Err(Problem::new(Code::Forbidden, "an admin's token is needed").into());
+        }
+        Ok(identity)
+    }
+
+    /// Who bids. Bids have a rate of their own.
+    ///
+    /// # Errors
+    /// 401 without a good token, 429 over the rate of bids, 503 when the user can't be looked up.
+    pub(super) async fn bidder(&self, request: &HttpRequest) -> Result<Identity, ApiError> {
+        let Some(identity) = self.identify(header_token(request)?).await? else {
+            // Whoever has no token is counted by his address, so that knocking is not free.
+            self.rates.request(Who::address(self.address(request)))?;
+            return Err(ApiError::unauthorized("a token is needed"));
+        };
+        if !identity.admin {
+            self.rates.bid(Who::User(identity.user.id))?;
+        }
+        Ok(identity)
+    }
+
+    /// Who opens a WebSocket: the token may also come as a subprotocol or in the query.
+    ///
+    /// # Errors
+    /// 401 without a good token, 429 over the rate of requests, 503 when the user can't be looked up.
+    pub(super) async fn socket_user(&self, request: &HttpRequest) -> Result<Identity, ApiError> {
+        let token = match header_token(request)? {
+            Some(token) => Some(token),
+            None => protocol_token(request).or_else(|| query::value(request, "token")),
+        };
+        let identity = self.identify(token).await?;
+        self.admit(request, identity.as_ref())?;
+        identity.ok_or_else(|| ApiError::unauthorized("a token is needed"))
+    }
+
+    /// Judges a token that is presented.
+    ///
+    /// # Errors
+    /// 401 for a bad token or an inactive user, 503 when the user can't be looked up.
+    pub(super) async fn identify(&self, token: Option<String>) -> Result<Option<Identity>, ApiError> {
+        let Some(token) = token else { return Ok(None) };
+        let refused = || ApiError::unauthorized("the token is not good");
+        let claims = self.keys.verify(&token, self.time.now()).ok_or_else(refused)?;
+        let user = self.see_user(claims.user, claims.username, claims.issued_at).await?;
+        if !user.is_active {
+            return Err(refused());
+        }
+        Ok(Some(Identity { user, admin: claims.admin, expires_at: claims.expires_at }))
+    }
+
+    /// The user of a token: made if he is new, renamed if the token is newer than his name.
+    async fn see_user(&self, id: UserId, name: Option<String>, iat: Option<i64>) -> Result<Arc<User>, ApiError> {
+        let known = match self.users.users.get(&id) {
+            Some(user) => Some(user),
+            None => {
+                let changes = self.users.changes.load(Ordering::Acquire);
+                let user = self.store.user(id).await?.map(Arc::new);
+                if let Some(user) = &user {
+                    self.users.remember(user, changes);
+                }
+                user
+            }
+        };
+        if let Some(user) = known {
+            let mut renamed = User::clone(&user);
+            if !renamed.learn_name(name.as_deref(), iat) {
+                return Ok(user);
+            }
+        }
+        Ok(Arc::new(self.ledger.write(SeeUser { id, name, iat }, PATIENCE).await?))
+    }
+
+    /// Counts a request of a user, or of an address where there is none; admins are exempt.
+    fn admit(&self, request: &HttpRequest, identity: Option<&Identity>) -> Result<(), ApiError> {
+        let who = match identity {
+            Some(identity) if identity.admin => return Ok(()),
+            Some(identity) => Who::User(identity.user.id),
+            None => Who::address(self.address(request)),
+        };
+        Ok(self.rates.request(who)?)
+    }
+
+    /// The client's address: the peer's, or behind trusted proxies the nearest one that is not trusted.
+    fn address(&self, request: &HttpRequest) -> IpAddr {
+        let peer = request.peer_addr().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip());
+        let trusted = |address: &IpAddr| self.config.trusted_proxies.contains(address);
+        if !trusted(&peer) {
+            return peer;
+        }
+        let forwarded: Vec<&str> = request
+            .headers()
+            .get_all(HeaderName::from_static("x-forwarded-for"))
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .collect();
+        let hops = forwarded.iter().rev().map_while(|hop| hop.trim().parse::<IpAddr>().ok());
+        hops.take(32).find(|hop| !trusted(hop)).unwrap_or(peer)
+    }
+}
+
+/// The token in the `Authorization` header, if there is one; any other credentials are bad ones.
+fn header_token(request: &HttpRequest) -> Result<Option<String>, ApiError> {
+    let Some(value) = request.headers().get(AUTHORIZATION) else { return Ok(None) };
+    let (scheme, token) = value
+        .to_str()
+        .ok()
+        .and_then(|value| value.trim().split_once(' '))
+        .ok_or_else(|| ApiError::unauthorized("the Authorization header is no bearer token"))?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(ApiError::unauthorized("the Authorization header is no bearer token"));
+    }
+    Ok(Some(token.trim().to_owned()))
+}
+
+/// The subprotocols that a handshake offers.
+pub(super) fn offered_protocols(request: &HttpRequest) -> impl Iterator<Item = &str> {
+    request
+        .headers()
+        .get_all(SEC_WEBSOCKET_PROTOCOL)
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+}
+
+fn protocol_token(request: &HttpRequest) -> Option<String> {
+    offered_protocols(request).find_map(|offered| offered.strip_prefix(BEARER_PROTOCOL)).map(str::to_owned)
+}

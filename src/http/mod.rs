@@ -1,0 +1,53 @@
+//! HTTP and the WebSocket handshake: routes, identity, limits, errors. Decides nothing about auctions; it parses,
+//! hands on, and turns answers into responses.
+
+mod alarms;
+mod bids;
+mod body;
+mod dev;
+mod error;
+mod goods;
+mod health;
+mod identity;
+mod query;
+mod rate;
+mod services;
+mod shapes;
+mod socket;
+mod token;
+mod users;
+
+use actix_web::web;
+
+pub use self::{
+    error::ApiError,
+    identity::{Identity, UserDirectory},
+    rate::RateLimits,
+    services::{HttpConfig, Services},
+    socket::LocalShard,
+    token::{Claims, Keys, MintError, NewToken},
+};
+
+/// All routes. Paths answer with and without their last slash (the app trims it before it routes).
+pub fn routes(config: &mut web::ServiceConfig) {
+    config
+        .service(at("/goods").route(web::post().to(goods::make)))
+        .service(at("/goods/{id}").route(web::get().to(goods::show)))
+        .service(at("/goods/{id}/bids").route(web::post().to(bids::place)).route(web::get().to(bids::list)))
+        .service(at("/goods/{id}/like").route(web::put().to(goods::like)).route(web::delete().to(goods::unlike)))
+        .service(at("/alarms").route(web::get().to(alarms::list)))
+        .service(at("/alarms/unread").route(web::get().to(alarms::unread)))
+        .service(at("/ws/alram").route(web::get().to(socket::open)))
+        .service(at("/ws/alarms").route(web::get().to(socket::open)))
+        .service(at("/health/live").route(web::get().to(health::live)))
+        .service(at("/health/ready").route(web::get().to(health::ready)))
+        .service(at("/admin/health").route(web::get().to(health::admin)))
+        .service(at("/admin/users/{id}").route(web::put().to(users::change)))
+        .service(at("/dev/token").route(web::post().to(dev::token)))
+        .default_service(web::to(error::no_such_path));
+}
+
+/// A path whose other methods are refused as problems.
+fn at(path: &str) -> actix_web::Resource {
+    web::resource(path).default_service(web::to(error::wrong_method))
+}

@@ -1,0 +1,72 @@
+//! Query strings: values are parsed one by one, so that a wrong one is named in the refusal.
+
+use actix_web::HttpRequest;
+
+use super::ApiError;
+use crate::protocol::Problem;
+
+/// Most rows of one page; a larger `limit` counts as this.
+pub(super) const MAX_LIMIT: i64 = 200;
+
+/// The first value of that name, percent-decoded.
+pub(super) fn value(request: &HttpRequest, name: &str) -> Option<String> {
+    url::form_urlencoded::parse(request.query_string().as_bytes())
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| value.into_owned())
+}
+
+/// An id or count that may be 0. Above the 64-bit range it counts as its end: no alarm or bid lies there.
+///
+/// # Errors
+/// 422 for anything but digits.
+pub(super) fn number(request: &HttpRequest, name: &str) -> Result<Option<i64>, ApiError> {
+    let Some(text) = value(request, name) else { return Ok(None) };
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits {
+        return Err(Problem::invalid_value(name, "a whole number from 0").into());
+    }
+    Ok(Some(text.parse().unwrap_or(i64::MAX)))
+}
+
+/// `limit`, from 1, at most 200.
+///
+/// # Errors
+/// 422 for 0 and anything but digits.
+pub(super) fn limit(request: &HttpRequest, default: i64) -> Result<i64, ApiError> {
+    match number(request, "limit")? {
+        None => Ok(default),
+        Some(0) => Err(Problem::invalid_value("limit", "a whole number from 1").into()),
+        Some(limit) => Ok(limit.min(MAX_LIMIT)),
+    }
+}
+
+/// `true` or `false`.
+///
+/// # Errors
+/// 422 for anything else.
+pub(super) fn flag(request: &HttpRequest, name: &str) -> Result<bool, ApiError> {
+    match value(request, name).as_deref() {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(_) => Err(Problem::invalid_value(name, "true or false").into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actix_web::test::TestRequest;
+
+    #[test]
+    fn wrong_values_are_refused_and_large_ones_capped() {
+        let of = |query: &str| TestRequest::with_uri(&format!("/x?{query}")).to_http_request();
+        assert_eq!(limit(&of("limit=500"), 50).ok(), Some(200));
+        assert_eq!(limit(&of("limit=99999999999999999999"), 50).ok(), Some(200));
+        assert_eq!(limit(&of(""), 50).ok(), Some(50));
+        for bad in ["limit=0", "limit=-1", "limit=", "limit=ten", "limit=1.5", "limit=%00"] {
+            assert_eq!(limit(&of(bad), 50).map_err(|e| e.0.status()), Err(422), "{bad}");
+        }
+        assert_eq!(flag(&of("unread=yes"), "unread").map_err(|e| e.0.status()), Err(422));
+        assert_eq!(value(&of("a=1&token=x%2By"), "token").as_deref(), Some("x+y"));
+    }
+}

@@ -1,0 +1,96 @@
+//! What the handlers work with: one set for the node, built by `app`.
+
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use actix::Addr;
+
+use super::{Keys, RateLimits, UserDirectory};
+use crate::{
+    actors::{AlarmHub, ArrivalGate, AuctionClock, BidDesk, SessionLimits, ShardStats},
+    domain::{DraftRules, Locale, Price, Timestamp},
+    store::{Ledger, Store},
+    time_source::TimeSource,
+};
+
+/// Settings that handlers need.
+#[derive(Debug, Clone)]
+pub struct HttpConfig {
+    /// `server.allowed_origins`
+    pub allowed_origins: Vec<String>,
+    /// `server.trusted_proxies`
+    pub trusted_proxies: Vec<IpAddr>,
+    /// `limits.body_bytes`
+    pub body_bytes: usize,
+    /// `limits.max_price`
+    pub max_price: Price,
+    /// `auth.dev_login`
+    pub dev_login: bool,
+    /// `session.max`
+    pub max_sessions: usize,
+    /// What is asked of new goods.
+    pub draft: DraftRules,
+    /// `alarms.locale`
+    pub locale: Locale,
+    /// Settings of sessions.
+    pub session: SessionLimits,
+}
+
+/// Everything that handlers reach.
+pub struct Services {
+    /// Settings.
+    pub config: HttpConfig,
+    /// The clock.
+    pub time: Arc<dyn TimeSource>,
+    /// Token keys.
+    pub keys: Keys,
+    /// Users seen lately.
+    pub users: Arc<UserDirectory>,
+    /// Rates.
+    pub rates: RateLimits,
+    /// The reading side of the database.
+    pub store: Store,
+    /// The writing side.
+    pub ledger: Ledger,
+    /// The bid desk.
+    pub desk: Addr<BidDesk>,
+    /// The hub.
+    pub hub: Addr<AlarmHub>,
+    /// The auction clock.
+    pub clock: Addr<AuctionClock>,
+    /// The gate that arriving bids pass.
+    pub gate: Arc<ArrivalGate>,
+    /// Figures of the sessions.
+    pub sessions: Arc<ShardStats>,
+    /// When the node began.
+    pub started_at: Timestamp,
+    /// No new bids: the node is about to end.
+    pub draining: AtomicBool,
+    /// Bids being answered.
+    pub bids_in_flight: AtomicUsize,
+}
+
+/// Counts a bid as being answered for as long as it lives.
+pub(super) struct InFlight<'a>(&'a AtomicUsize);
+
+impl Services {
+    pub(super) fn bid_begins(&self) -> InFlight<'_> {
+        self.bids_in_flight.fetch_add(1, Ordering::AcqRel);
+        InFlight(&self.bids_in_flight)
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,71 @@
+//! `PUT /admin/users/{id}`: the marketplace's backend says what it knows of a user.
+
+use std::time::Duration;
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{ApiError, Services, body, shapes::UserShape};
+use crate::{
+    domain::{User, UserId},
+    protocol::Problem,
+    store::writes::ChangeUser,
+};
+
+const PATIENCE: Duration = Duration::from_millis(2000);
+
+#[derive(Deserialize)]
+struct UserBody {
+    is_active: Option<Value>,
+    username: Option<Value>,
+    profile_image: Option<Value>,
+    rating_score: Option<Value>,
+}
+
+/// Changes a user. One who is no longer active is refused from then on, and his sockets end.
+pub(super) async fn change(
+    request: HttpRequest,
+    id: web::Path<String>,
+    payload: web::Payload,
+    services: web::Data<Services>,
+) -> Result<HttpResponse, ApiError> {
+    services.admin(&request).await?;
+    let body = body::read(&request, payload, services.config.body_bytes).await?;
+    let body: UserBody = body::object(&body)?;
+    let id = UserId::parse(&id).ok_or_else(|| ApiError::not_found("no such user"))?;
+    let change = ChangeUser {
+        id,
+        is_active: body.is_active.map(is_active).transpose()?,
+        username: body.username.map(username).transpose()?,
+        profile_image: body.profile_image.map(profile_image).transpose()?,
+        rating_score: body.rating_score.map(rating_score).transpose()?,
+    };
+    let user = services.ledger.write(change, PATIENCE).await?;
+    Ok(HttpResponse::Ok().json(UserShape::from(&user)))
+}
+
+fn is_active(value: Value) -> Result<bool, Problem> {
+    value.as_bool().ok_or_else(|| Problem::invalid_value("is_active", "true or false"))
+}
+
+fn username(value: Value) -> Result<String, Problem> {
+    let name = body::text("username", value)?;
+    let fits = (1..=User::MAX_NAME_CHARS).contains(&name.trim().chars().count()) && !name.chars().any(char::is_control);
+    if fits { Ok(name) } else { Err(Problem::invalid_value("username", "1 to 150 characters")) }
+}
+
+fn profile_image(value: Value) -> Result<String, Problem> {
+    let path = body::text("profile_image", value)?;
+    let fits = path.starts_with('/') && !path.starts_with("//") && path.chars().count() <= 256;
+    if fits && !path.chars().any(char::is_control) {
+        Ok(path)
+    } else {
+        Err(Problem::invalid_value("profile_image", "a path from /, at most 256 characters"))
+    }
+}
+
+fn rating_score(value: Value) -> Result<i32, Problem> {
+    let score = i32::try_from(body::integer("rating_score", &value)?).ok().filter(|score| *score >= 0);
+    score.ok_or_else(|| Problem::invalid_value("rating_score", "a whole number from 0"))
+}

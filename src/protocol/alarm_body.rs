@@ -1,0 +1,52 @@
+//! The JSON of one alarm, the same on the socket and in the inbox (there with `read`).
+
+use serde::Serialize;
+
+use crate::domain::{Alarm, Locale, Price, Timestamp};
+
+/// One alarm as clients see it (PROTOCOL.md 5). Fields that its kind doesn't have are absent.
+#[derive(Debug, Serialize)]
+pub struct AlarmBody<'a> {
+    response_type: &'static str,
+    id: i64,
+    kind: &'static str,
+    message: &'a str,
+    goods_id: Option<i64>,
+    goods_title: Option<&'a str>,
+    created_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    high_price: Option<Price>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ends_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    start_price: Option<Price>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trade_room_id: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read: Option<bool>,
+}
+
+impl<'a> AlarmBody<'a> {
+    /// The alarm as it goes over a socket.
+    pub fn frame(alarm: &'a Alarm, locale: Locale) -> Self {
+        Self {
+            response_type: "alram",
+            id: alarm.id.get(),
+            kind: alarm.kind.name(),
+            message: alarm.kind.text(locale),
+            goods_id: alarm.goods.map(|goods| goods.get()),
+            goods_title: alarm.goods_title.as_deref(),
+            created_at: alarm.created_at,
+            high_price: alarm.high_price,
+            ends_at: alarm.ends_at,
+            start_price: alarm.start_price,
+            trade_room_id: alarm.trade_room.map(|room| room.get()),
+            read: None,
+        }
+    }
+
+    /// The alarm as a row of `GET /alarms`.
+    pub fn row(alarm: &'a Alarm, read: bool, locale: Locale) -> Self {
+        Self { read: Some(read), ..Self::frame(alarm, locale) }
+    }
+}

@@ -1,0 +1,14 @@
+//! What goes over the wire, as typed values: frames in and out, close codes, problem codes.
+//! Knows only `domain`; sockets and HTTP are elsewhere. The names are PROTOCOL.md's.
+
+mod alarm_body;
+mod client_frame;
+mod close;
+mod problem;
+mod server_frame;
+
+pub use alarm_body::AlarmBody;
+pub use client_frame::{AlarmSocketFrame, FrameError};
+pub use close::Close;
+pub use problem::{Code, Outcome, Problem};
+pub use server_frame::ServerFrame;

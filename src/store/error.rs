@@ -1,0 +1,35 @@
+//! What can go wrong between us and the database. The texts are for logs, never for clients.
+
+/// A failed database operation.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database can't be reached or is locked; try again later.
+    #[error("database unavailable: {0}")]
+    Unavailable(String),
+    /// A statement failed.
+    #[error("statement failed: {0}")]
+    Statement(diesel::result::Error),
+    /// A row holds what this service would never write.
+    #[error("unreadable row: {0}")]
+    Row(&'static str),
+    /// The work panicked; its transaction was rolled back.
+    #[error("a database task panicked")]
+    Panicked,
+}
+
+impl From<diesel::result::Error> for StoreError {
+    fn from(error: diesel::result::Error) -> Self {
+        Self::Statement(error)
+    }
+}
+
+/// Why a write was not done, as its sender learns it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// Certainly not stored: the queue was full, its deadline passed, or the transaction was rolled back.
+    #[error("not stored")]
+    NotStored,
+    /// The commit failed in a way that leaves its fate open.
+    #[error("fate of the commit unknown")]
+    Unknown,
+}

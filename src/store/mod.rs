@@ -1,0 +1,106 @@
+//! Everything that is on disk: schema, reads, the ledger and what it writes. The only room that knows diesel.
+//!
+//! Reads run on a small pool of connections that can't write; every write goes through the ledger's one thread.
+
+mod conn;
+mod error;
+mod ledger;
+mod reads;
+mod rows;
+mod schema;
+mod tx;
+mod writer;
+pub mod writes;
+
+use std::{fs::File, sync::Arc, time::Duration};
+
+use tokio::sync::Semaphore;
+
+use self::conn::{DbConn, DbPool};
+pub use self::{
+    conn::DatabaseUrl,
+    error::{StoreError, WriteError},
+    ledger::{Ledger, LedgerFigures, Observer, Write},
+    reads::{AlarmPage, AlarmQuery, BidListing, GoodsDetail, InboxAlarm, SessionStart},
+    tx::{Committed, LedgerRules, Tx},
+    writer::LedgerThread,
+};
+use crate::time_source::TimeSource;
+
+/// How long a read may wait for its turn.
+const READ_PATIENCE: Duration = Duration::from_millis(1000);
+/// Reads that may wait for a connection; beyond, a read fails at once.
+const MAX_WAITING_READS: usize = 2048;
+
+/// The reading side. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    pool: DbPool,
+    /// As many as there are connections: a blocking thread is only taken when a connection is free for it.
+    turns: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+}
+
+/// A database that is opened, migrated, and this process's own.
+pub struct OpenedStore {
+    /// The reading side.
+    pub store: Store,
+    url: DatabaseUrl,
+    lock: File,
+}
+
+impl Store {
+    /// Opens the database, brings its schema up to date and takes it for this process.
+    ///
+    /// # Errors
+    /// It can't be opened, is in use by another process, or a migration fails.
+    pub fn open(url: &DatabaseUrl, pool_size: u32) -> Result<OpenedStore, StoreError> {
+        let lock = url.lock()?;
+        let done = conn::migrate(&mut url.connect_writer()?)?;
+        if done > 0 {
+            log::info!("{done} migrations done");
+        }
+        let store = Self {
+            pool: url.pool(pool_size)?,
+            turns: Arc::new(Semaphore::new(pool_size as usize)),
+            waiting: Arc::new(Semaphore::new(MAX_WAITING_READS)),
+        };
+        Ok(OpenedStore { store, url: url.clone(), lock })
+    }
+
+    /// Runs a read on a blocking thread; the caller's thread stays free.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut DbConn) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let busy = |what: &str| StoreError::Unavailable(what.to_owned());
+        let _waiting = Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| busy("too many reads wait"))?;
+        let turn = tokio::time::timeout(READ_PATIENCE, Arc::clone(&self.turns).acquire_owned())
+            .await
+            .map_err(|_| busy("no turn to read in time"))?
+            .map_err(|_| busy("closed"))?;
+        let pool = self.pool.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            // Held by the thread, not by the future: a caller that goes away must not free the turn early.
+            let _turn = turn;
+            let mut conn = pool.get().map_err(|error| StoreError::Unavailable(error.to_string()))?;
+            read(&mut conn)
+        });
+        done.await.unwrap_or(Err(StoreError::Panicked))
+    }
+}
+
+impl OpenedStore {
+    /// Starts the one writer. `observer` is told of everything that is committed.
+    ///
+    /// # Errors
+    /// The database can't be opened, or the thread can't be started.
+    pub fn start_ledger(
+        self,
+        rules: LedgerRules,
+        time: Arc<dyn TimeSource>,
+        observer: Observer,
+    ) -> Result<LedgerThread, StoreError> {
+        LedgerThread::start(self.url, self.lock, rules, time, observer)
+    }
+}

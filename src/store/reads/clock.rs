@@ -1,0 +1,78 @@
+//! Reading what the clock and the health endpoint need: goods by their next deadline.
+
+use diesel::{dsl::min, prelude::*};
+
+use crate::{
+    domain::{ENDING_SOON_LEAD_MS, GoodsState, Phase, Timestamp},
+    store::{
+        Store, StoreError,
+        rows::{StateRow, phase_code},
+        schema,
+    },
+};
+
+impl Store {
+    /// Goods that have a deadline up to `horizon`: at most `limit` of the scheduled by their start, and as many of the
+    /// live by their end. With them how far this list is complete.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database can't be read in time.
+    pub async fn next_deadlines(
+        &self,
+        horizon: Timestamp,
+        limit: i64,
+    ) -> Result<(Vec<GoodsState>, Timestamp), StoreError> {
+        self.read(move |conn| {
+            use schema::goods::dsl;
+            let scheduled: Vec<StateRow> = dsl::goods
+                .filter(dsl::phase.eq(phase_code(Phase::Scheduled)).and(dsl::starts_at.le(horizon.micros())))
+                .order(dsl::starts_at)
+                .limit(limit)
+                .select(StateRow::as_select())
+                .load(conn)?;
+            // `ending_soon` lies so much before the end.
+            let ends_by = horizon.plus_ms(ENDING_SOON_LEAD_MS);
+            let live: Vec<StateRow> = dsl::goods
+                .filter(dsl::phase.eq(phase_code(Phase::Live)).and(dsl::ends_at.le(ends_by.micros())))
+                .order(dsl::ends_at)
+                .limit(limit)
+                .select(StateRow::as_select())
+                .load(conn)?;
+            let mut complete = horizon;
+            let mut goods = Vec::with_capacity(scheduled.len() + live.len());
+            for (rows, lead_ms) in [(scheduled, 0), (live, ENDING_SOON_LEAD_MS)] {
+                let full = rows.len() as i64 == limit;
+                for row in rows {
+                    goods.push(GoodsState::try_from(row)?);
+                }
+                if let (true, Some(last)) = (full, goods.last()) {
+                    let reached = if last.phase == Phase::Live { last.ends_at } else { last.starts_at };
+                    complete = complete.min(reached.plus_ms(-lead_ms));
+                }
+            }
+            Ok((goods, complete))
+        })
+        .await
+    }
+
+    /// The oldest deadline (start or end) that is past and not done; `None` if there is none. Also shows that the
+    /// database answers.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database can't be read in time.
+    pub async fn oldest_overdue(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
+        self.read(move |conn| {
+            use schema::goods::dsl;
+            let start: Option<i64> = dsl::goods
+                .filter(dsl::phase.eq(phase_code(Phase::Scheduled)).and(dsl::starts_at.le(now.micros())))
+                .select(min(dsl::starts_at))
+                .get_result(conn)?;
+            let end: Option<i64> = dsl::goods
+                .filter(dsl::phase.eq(phase_code(Phase::Live)).and(dsl::ends_at.le(now.micros())))
+                .select(min(dsl::ends_at))
+                .get_result(conn)?;
+            Ok(start.into_iter().chain(end).min().map(Timestamp::from_micros))
+        })
+        .await
+    }
+}

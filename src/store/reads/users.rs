@@ -1,0 +1,26 @@
+//! Reading users.
+
+use diesel::prelude::*;
+
+use crate::{
+    domain::{User, UserId},
+    store::{Store, StoreError, conn::DbConn, rows::UserRow, schema},
+};
+
+/// The user, if he is known.
+pub(super) fn find(conn: &mut DbConn, id: i64) -> Result<Option<User>, StoreError> {
+    use schema::users::dsl;
+    let row: Option<UserRow> =
+        dsl::users.filter(dsl::id.eq(id)).select(UserRow::as_select()).get_result(conn).optional()?;
+    Ok(row.map(User::from))
+}
+
+impl Store {
+    /// The user, if he has been seen.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database can't be read in time.
+    pub async fn user(&self, id: UserId) -> Result<Option<User>, StoreError> {
+        self.read(move |conn| find(conn, id.get())).await
+    }
+}

@@ -1,0 +1,175 @@
+//! Rows as diesel reads and writes them, and their way to the domain's types and back.
+
+use diesel::prelude::*;
+
+use super::{StoreError, schema};
+use crate::domain::{
+    Alarm, AlarmId, AlarmKind, EventId, GoodsId, GoodsState, Lead, Phase, Price, Timestamp, TradeRoomId, User, UserId,
+};
+
+pub(crate) const fn phase_code(phase: Phase) -> i16 {
+    match phase {
+        Phase::Scheduled => 0,
+        Phase::Live => 1,
+        Phase::Ended => 2,
+    }
+}
+
+pub(crate) fn phase_of(code: i16) -> Result<Phase, StoreError> {
+    [Phase::Scheduled, Phase::Live, Phase::Ended]
+        .into_iter()
+        .find(|phase| phase_code(*phase) == code)
+        .ok_or(StoreError::Row("goods.phase"))
+}
+
+/// The part of a goods row that the rules need.
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = schema::goods)]
+pub(crate) struct StateRow {
+    id: i64,
+    seller_id: i64,
+    title: String,
+    phase: i16,
+    starts_at: i64,
+    ends_at: i64,
+    start_price: i64,
+    min_increment: i64,
+    high_price: Option<i64>,
+    high_bidder_id: Option<i64>,
+    bid_seq: i64,
+    ending_soon_done: bool,
+}
+
+impl TryFrom<StateRow> for GoodsState {
+    type Error = StoreError;
+
+    fn try_from(row: StateRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: GoodsId::from_stored(row.id),
+            seller: UserId::from_stored(row.seller_id),
+            title: row.title,
+            phase: phase_of(row.phase)?,
+            starts_at: Timestamp::from_micros(row.starts_at),
+            ends_at: Timestamp::from_micros(row.ends_at),
+            start_price: Price::from_stored(row.start_price),
+            min_increment: Price::from_stored(row.min_increment),
+            lead: match (row.high_bidder_id, row.high_price) {
+                (Some(user), Some(price)) => {
+                    Some(Lead { user: UserId::from_stored(user), price: Price::from_stored(price) })
+                }
+                (None, None) => None,
+                _ => return Err(StoreError::Row("goods.high_bidder_id")),
+            },
+            bid_seq: row.bid_seq,
+            ending_soon_done: row.ending_soon_done,
+        })
+    }
+}
+
+#[derive(Queryable, Selectable, Insertable)]
+#[diesel(table_name = schema::bids)]
+pub(crate) struct BidRow {
+    pub id: i64,
+    pub goods_id: i64,
+    pub seq: i64,
+    pub user_id: i64,
+    pub price: i64,
+    pub created_at: i64,
+}
+
+#[derive(Queryable, Selectable, Insertable)]
+#[diesel(table_name = schema::inbox)]
+pub(crate) struct InboxRow {
+    pub user_id: i64,
+    pub alarm_id: i64,
+    pub is_read: bool,
+}
+
+#[derive(Queryable, Selectable, Insertable)]
+#[diesel(table_name = schema::alarms)]
+pub(crate) struct AlarmRow {
+    id: i64,
+    event_id: i64,
+    kind: String,
+    goods_id: Option<i64>,
+    goods_title: Option<String>,
+    created_at: i64,
+    high_price: Option<i64>,
+    ends_at: Option<i64>,
+    start_price: Option<i64>,
+    trade_room_id: Option<i64>,
+}
+
+impl From<&Alarm> for AlarmRow {
+    fn from(alarm: &Alarm) -> Self {
+        Self {
+            id: alarm.id.get(),
+            event_id: alarm.event.get(),
+            kind: alarm.kind.name().to_owned(),
+            goods_id: alarm.goods.map(GoodsId::get),
+            goods_title: alarm.goods_title.clone(),
+            created_at: alarm.created_at.micros(),
+            high_price: alarm.high_price.map(Price::won),
+            ends_at: alarm.ends_at.map(Timestamp::micros),
+            start_price: alarm.start_price.map(Price::won),
+            trade_room_id: alarm.trade_room.map(TradeRoomId::get),
+        }
+    }
+}
+
+impl TryFrom<AlarmRow> for Alarm {
+    type Error = StoreError;
+
+    fn try_from(row: AlarmRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: AlarmId::from_stored(row.id),
+            event: EventId::from_stored(row.event_id),
+            kind: AlarmKind::from_name(&row.kind).ok_or(StoreError::Row("alarms.kind"))?,
+            goods: row.goods_id.map(GoodsId::from_stored),
+            goods_title: row.goods_title,
+            created_at: Timestamp::from_micros(row.created_at),
+            high_price: row.high_price.map(Price::from_stored),
+            ends_at: row.ends_at.map(Timestamp::from_micros),
+            start_price: row.start_price.map(Price::from_stored),
+            trade_room: row.trade_room_id.map(TradeRoomId::from_stored),
+        })
+    }
+}
+
+/// All columns of a user but the received mark, which only the alarm socket reads.
+#[derive(Queryable, Selectable, Insertable, AsChangeset)]
+#[diesel(table_name = schema::users)]
+pub(crate) struct UserRow {
+    id: i64,
+    username: String,
+    profile_image: String,
+    rating_score: i32,
+    is_active: bool,
+    named_at: i64,
+}
+
+impl From<&User> for UserRow {
+    fn from(user: &User) -> Self {
+        Self {
+            id: user.id.get(),
+            username: user.username.clone(),
+            profile_image: user.profile_image.clone(),
+            rating_score: user.rating_score,
+            is_active: user.is_active,
+            named_at: user.named_at,
+        }
+    }
+}
+
+impl From<UserRow> for User {
+    fn from(row: UserRow) -> Self {
+        Self {
+            id: UserId::from_stored(row.id),
+            username: row.username,
+            profile_image: row.profile_image,
+            rating_score: row.rating_score,
+            is_active: row.is_active,
+            named_at: row.named_at,
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The tables for diesel's query builder; `migrations/` makes them.
+#![allow(missing_docs)] // The tables are described in the migration.
+
+diesel::table! {
+    id_counters (one) {
+        one -> Integer,
+        goods -> BigInt,
+        bid -> BigInt,
+        alarm -> BigInt,
+        trade_room -> BigInt,
+        like_mark -> BigInt,
+    }
+}
+
+diesel::table! {
+    users (id) {
+        id -> BigInt,
+        username -> Text,
+        profile_image -> Text,
+        rating_score -> Integer,
+        is_active -> Bool,
+        named_at -> BigInt,
+        received_up_to -> BigInt,
+    }
+}
+
+diesel::table! {
+    goods (id) {
+        id -> BigInt,
+        seller_id -> BigInt,
+        title -> Text,
+        content -> Text,
+        category -> Text,
+        start_price -> BigInt,
+        predict_price -> BigInt,
+        min_increment -> BigInt,
+        starts_at -> BigInt,
+        ends_at -> BigInt,
+        created_at -> BigInt,
+        phase -> SmallInt,
+        high_price -> Nullable<BigInt>,
+        high_bidder_id -> Nullable<BigInt>,
+        bid_seq -> BigInt,
+        ending_soon_done -> Bool,
+        trade_room_id -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    goods_images (goods_id, position) {
+        goods_id -> BigInt,
+        position -> Integer,
+        path -> Text,
+    }
+}
+
+diesel::table! {
+    bids (id) {
+        id -> BigInt,
+        goods_id -> BigInt,
+        seq -> BigInt,
+        user_id -> BigInt,
+        price -> BigInt,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    likes (id) {
+        id -> BigInt,
+        goods_id -> BigInt,
+        user_id -> BigInt,
+        removed -> Bool,
+    }
+}
+
+diesel::table! {
+    trade_rooms (id) {
+        id -> BigInt,
+        goods_id -> BigInt,
+        seller_id -> BigInt,
+        buyer_id -> BigInt,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    alarms (id) {
+        id -> BigInt,
+        event_id -> BigInt,
+        kind -> Text,
+        goods_id -> Nullable<BigInt>,
+        goods_title -> Nullable<Text>,
+        created_at -> BigInt,
+        high_price -> Nullable<BigInt>,
+        ends_at -> Nullable<BigInt>,
+        start_price -> Nullable<BigInt>,
+        trade_room_id -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    inbox (user_id, alarm_id) {
+        user_id -> BigInt,
+        alarm_id -> BigInt,
+        is_read -> Bool,
+    }
+}
+
+diesel::table! {
+    fanouts (event_id) {
+        event_id -> BigInt,
+        goods_id -> BigInt,
+        max_like -> BigInt,
+        max_bid_seq -> BigInt,
+        after_user_id -> BigInt,
+    }
+}
+
+diesel::allow_tables_to_appear_in_same_query!(alarms, inbox, users, goods, bids, likes);

@@ -1,0 +1,264 @@
+//! One write transaction of the ledger: what has been read and changed so far, and the rows still to be written.
+//!
+//! Goods are read once and written once per transaction, however many bids they get in it; bids, alarms and inbox
+//! rows are gathered and written together at the end ([`Tx::flush`]), where an engine may do it its own way.
+
+use std::collections::{HashMap, hash_map::Entry};
+
+use diesel::{insert_into, prelude::*, update};
+
+use super::{
+    StoreError,
+    conn::DbConn,
+    rows::{AlarmRow, BidRow, InboxRow, StateRow, phase_code},
+    schema,
+};
+use crate::domain::{
+    Alarm, AlarmId, AlarmKind, BidId, EventId, GoodsId, GoodsState, Timestamp, TradeRoomId, User, UserId,
+};
+
+/// What the settings say about judging.
+#[derive(Debug, Clone, Copy)]
+pub struct LedgerRules {
+    /// `auction.soft_close_s` in ms.
+    pub soft_close_ms: i64,
+}
+
+/// What a committed transaction changed, told to the rest of the house in commit order.
+#[derive(Debug, Clone)]
+pub enum Committed {
+    /// An alarm and the users whose inbox has it.
+    Alarm {
+        /// The payload.
+        alarm: Alarm,
+        /// Each of them once.
+        receivers: Vec<UserId>,
+    },
+    /// New goods: the clock must know their times.
+    GoodsMade(GoodsState),
+    /// A user is new, renamed, or no longer (or again) active.
+    UserChanged(User),
+}
+
+/// The id counters' row, taken when the transaction needs its first id and written back at the end.
+#[derive(Queryable, Selectable, AsChangeset, Clone, Copy)]
+#[diesel(table_name = schema::id_counters)]
+struct Counters {
+    goods: i64,
+    bid: i64,
+    alarm: i64,
+    trade_room: i64,
+    like_mark: i64,
+}
+
+/// Goods as this transaction sees them.
+struct Held {
+    state: GoodsState,
+    lead_changed: bool,
+    phase_changed: bool,
+}
+
+/// One open write transaction.
+pub struct Tx<'c> {
+    pub(crate) conn: &'c mut DbConn,
+    now: Timestamp,
+    rules: LedgerRules,
+    counters: Option<Counters>,
+    goods: HashMap<GoodsId, Option<Held>>,
+    bids: Vec<BidRow>,
+    alarms: Vec<AlarmRow>,
+    inbox: Vec<InboxRow>,
+    committed: Vec<Committed>,
+    fanouts: Vec<EventId>,
+}
+
+/// What is left of a transaction once it is committed.
+#[derive(Default)]
+pub(crate) struct Effects {
+    pub committed: Vec<Committed>,
+    pub fanouts: Vec<EventId>,
+}
+
+impl<'c> Tx<'c> {
+    pub(crate) fn new(conn: &'c mut DbConn, now: Timestamp, rules: LedgerRules) -> Self {
+        Self {
+            conn,
+            now,
+            rules,
+            counters: None,
+            goods: HashMap::new(),
+            bids: Vec::new(),
+            alarms: Vec::new(),
+            inbox: Vec::new(),
+            committed: Vec::new(),
+            fanouts: Vec::new(),
+        }
+    }
+
+    /// When the transaction began.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    pub(crate) fn rules(&self) -> LedgerRules {
+        self.rules
+    }
+
+    /// The goods as this transaction sees them; `None` if there are none of that id.
+    pub(crate) fn goods(&mut self, id: GoodsId) -> Result<Option<&GoodsState>, StoreError> {
+        let held = match self.goods.entry(id) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                let row: Option<StateRow> = schema::goods::table
+                    .filter(schema::goods::id.eq(id.get()))
+                    .select(StateRow::as_select())
+                    .get_result(self.conn)
+                    .optional()?;
+                let state = row.map(GoodsState::try_from).transpose()?;
+                entry.insert(state.map(|state| Held { state, lead_changed: false, phase_changed: false }))
+            }
+        };
+        Ok(held.as_ref().map(|held| &held.state))
+    }
+
+    /// Writes down a new state of goods that were read before: with `phase_changed` also phase and end.
+    pub(crate) fn put_goods(&mut self, state: GoodsState) {
+        let old = self.goods.get(&state.id).and_then(Option::as_ref);
+        let lead_changed = old.is_none_or(|old| old.lead_changed || old.state.bid_seq != state.bid_seq);
+        let phase_changed = old.is_none_or(|old| {
+            old.phase_changed
+                || old.state.phase != state.phase
+                || old.state.ends_at != state.ends_at
+                || old.state.ending_soon_done != state.ending_soon_done
+        });
+        self.goods.insert(state.id, Some(Held { state, lead_changed, phase_changed }));
+    }
+
+    pub(crate) fn add_bid(&mut self, bid: BidRow) {
+        self.bids.push(bid);
+    }
+
+    /// Stores one alarm about goods for these users, each of them once, and returns its id.
+    pub(crate) fn raise(
+        &mut self,
+        kind: AlarmKind,
+        goods: &GoodsState,
+        trade_room: Option<TradeRoomId>,
+        receivers: Vec<UserId>,
+    ) -> Result<AlarmId, StoreError> {
+        let id = self.next_alarm()?;
+        let event = EventId::from_stored(id.get());
+        self.add_alarm(Alarm::about(kind, id, event, goods, trade_room, self.now), receivers);
+        Ok(id)
+    }
+
+    pub(crate) fn add_alarm(&mut self, alarm: Alarm, receivers: Vec<UserId>) {
+        self.alarms.push(AlarmRow::from(&alarm));
+        let alarm_id = alarm.id.get();
+        self.inbox.extend(receivers.iter().map(|user| InboxRow { user_id: user.get(), alarm_id, is_read: false }));
+        self.tell(Committed::Alarm { alarm, receivers });
+    }
+
+    /// Tells the rest of the house, once this is committed.
+    pub(crate) fn tell(&mut self, committed: Committed) {
+        self.committed.push(committed);
+    }
+
+    /// A fan-out that this transaction began and the ledger goes on with.
+    pub(crate) fn began_fanout(&mut self, event: EventId) {
+        self.fanouts.push(event);
+    }
+
+    pub(crate) fn next_bid(&mut self) -> Result<BidId, StoreError> {
+        let counters = self.counters()?;
+        counters.bid += 1;
+        Ok(BidId::from_stored(counters.bid))
+    }
+
+    pub(crate) fn next_alarm(&mut self) -> Result<AlarmId, StoreError> {
+        let counters = self.counters()?;
+        counters.alarm += 1;
+        Ok(AlarmId::from_stored(counters.alarm))
+    }
+
+    pub(crate) fn next_goods(&mut self) -> Result<GoodsId, StoreError> {
+        let counters = self.counters()?;
+        counters.goods += 1;
+        Ok(GoodsId::from_stored(counters.goods))
+    }
+
+    pub(crate) fn next_trade_room(&mut self) -> Result<TradeRoomId, StoreError> {
+        let counters = self.counters()?;
+        counters.trade_room += 1;
+        Ok(TradeRoomId::from_stored(counters.trade_room))
+    }
+
+    pub(crate) fn next_like(&mut self) -> Result<i64, StoreError> {
+        let counters = self.counters()?;
+        counters.like_mark += 1;
+        Ok(counters.like_mark)
+    }
+
+    /// The newest like there is: later ones don't belong to an audience taken now.
+    pub(crate) fn like_mark(&mut self) -> Result<i64, StoreError> {
+        Ok(self.counters()?.like_mark)
+    }
+
+    fn counters(&mut self) -> Result<&mut Counters, StoreError> {
+        let counters = match self.counters {
+            Some(counters) => counters,
+            None => schema::id_counters::table.select(Counters::as_select()).get_result(self.conn)?,
+        };
+        Ok(self.counters.insert(counters))
+    }
+
+    /// Writes what has been gathered, so that a query of this transaction sees it.
+    pub(crate) fn flush(&mut self) -> Result<(), StoreError> {
+        // Row by row: on SQLite a multi-row insert gains nothing below 1,000 rows, and single rows are cached.
+        for bid in self.bids.drain(..) {
+            insert_into(schema::bids::table).values(bid).execute(self.conn)?;
+        }
+        for alarm in self.alarms.drain(..) {
+            insert_into(schema::alarms::table).values(alarm).execute(self.conn)?;
+        }
+        for row in self.inbox.drain(..) {
+            insert_into(schema::inbox::table).values(row).execute(self.conn)?;
+        }
+        for held in self.goods.values_mut().flatten() {
+            write_goods(self.conn, held)?;
+        }
+        if let Some(counters) = self.counters {
+            update(schema::id_counters::table).set(counters).execute(self.conn)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn into_effects(self) -> Effects {
+        Effects { committed: self.committed, fanouts: self.fanouts }
+    }
+}
+
+/// Two statements, because one that names an indexed column (phase, ends_at) pays for its index at every bid.
+fn write_goods(conn: &mut DbConn, held: &mut Held) -> Result<(), StoreError> {
+    use schema::goods::dsl;
+    let state = &held.state;
+    if std::mem::take(&mut held.lead_changed) {
+        update(dsl::goods.filter(dsl::id.eq(state.id.get())))
+            .set((
+                dsl::high_price.eq(state.lead.map(|lead| lead.price.won())),
+                dsl::high_bidder_id.eq(state.lead.map(|lead| lead.user.get())),
+                dsl::bid_seq.eq(state.bid_seq),
+            ))
+            .execute(conn)?;
+    }
+    if std::mem::take(&mut held.phase_changed) {
+        update(dsl::goods.filter(dsl::id.eq(state.id.get())))
+            .set((
+                dsl::phase.eq(phase_code(state.phase)),
+                dsl::ends_at.eq(state.ends_at.micros()),
+                dsl::ending_soon_done.eq(state.ending_soon_done),
+            ))
+            .execute(conn)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,265 @@
+//! The ledger's thread: takes what waits in the queue, does it in one transaction, commits, and only then answers.
+//! One fdatasync serves up to 256 writes (group commit), without any artificial delay.
+//!
+//! A failed statement costs only its own entry: after the rollback the entries are tried singly.
+
+use std::{
+    fs::File,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{
+        Arc,
+        atomic::Ordering,
+        mpsc::{Receiver, RecvTimeoutError, TryRecvError},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use diesel::connection::SimpleConnection;
+
+use super::{
+    StoreError, WriteError,
+    conn::{DatabaseUrl, DbConn, begin_write},
+    ledger::{Entry, Item, Ledger, LedgerStats, Observer},
+    tx::{Effects, LedgerRules, Tx},
+    writes::fan_out,
+};
+use crate::{domain::EventId, time_source::TimeSource};
+
+/// Most entries of one transaction.
+const BATCH: usize = 256;
+/// How long a fan-out waits after a failed transaction.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The writer's thread; [`stop`](LedgerThread::stop) lets it finish what is queued.
+pub struct LedgerThread {
+    ledger: Ledger,
+    thread: JoinHandle<()>,
+}
+
+impl LedgerThread {
+    /// Starts the writer on a migrated database; it goes on with the fan-outs that an earlier run left open.
+    ///
+    /// # Errors
+    /// The database can't be opened, or the thread can't be started.
+    pub(super) fn start(
+        url: DatabaseUrl,
+        lock: File,
+        rules: LedgerRules,
+        time: Arc<dyn TimeSource>,
+        observer: Observer,
+    ) -> Result<Self, StoreError> {
+        let mut conn = url.connect_writer()?;
+        let fanouts = fan_out::open_ones(&mut conn)?;
+        let (ledger, items, stats) = Ledger::channel();
+        let mut writer = Writer {
+            url,
+            _lock: lock,
+            conn: Some(conn),
+            rules,
+            time,
+            observer,
+            stats,
+            fanouts,
+            fanouts_resume: Instant::now(),
+        };
+        let thread = std::thread::Builder::new()
+            .name("ledger".to_owned())
+            .spawn(move || writer.work(&items))
+            .map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        Ok(Self { ledger, thread })
+    }
+
+    /// The way to the writer.
+    pub fn ledger(&self) -> Ledger {
+        self.ledger.clone()
+    }
+
+    /// Lets the writer finish what is queued and waits for it. What comes later is answered `Unknown`.
+    pub fn stop(self) {
+        self.ledger.send_stop();
+        if self.thread.join().is_err() {
+            log::error!("the ledger's thread had panicked");
+        }
+    }
+}
+
+type Batch = Vec<Box<dyn Entry>>;
+
+struct Writer {
+    url: DatabaseUrl,
+    /// The database is this process's own for as long as the writer lives.
+    _lock: File,
+    /// None after a failure that leaves the connection in doubt; the next transaction opens a new one.
+    conn: Option<DbConn>,
+    rules: LedgerRules,
+    time: Arc<dyn TimeSource>,
+    observer: Observer,
+    stats: Arc<LedgerStats>,
+    /// Large audiences that are not all served: one chunk goes with each transaction, behind the bids.
+    fanouts: Vec<EventId>,
+    fanouts_resume: Instant,
+}
+
+/// How far a failed transaction came.
+enum Failure {
+    /// The database itself: no use in trying each entry.
+    Begin(StoreError),
+    /// One of the entries; the transaction is rolled back for certain.
+    Statement(StoreError),
+    /// The commit: rolled back, or not.
+    Commit(StoreError),
+}
+
+impl Writer {
+    fn work(&mut self, items: &Receiver<Item>) {
+        let mut stopping = false;
+        while !stopping {
+            let fanout = self.fanouts.first().copied().filter(|_| Instant::now() >= self.fanouts_resume);
+            let mut batch = Batch::new();
+            match self.next(items, fanout.is_some()) {
+                Ok(Some(Item::Write(entry))) => batch.push(entry),
+                Ok(Some(Item::Stop)) | Err(()) => return,
+                Ok(None) => {}
+            }
+            while !batch.is_empty() && batch.len() < BATCH {
+                match items.try_recv() {
+                    Ok(Item::Write(entry)) => batch.push(entry),
+                    Ok(Item::Stop) | Err(TryRecvError::Disconnected) => {
+                        stopping = true;
+                        break;
+                    }
+                    Err(TryRecvError::Empty) => break,
+                }
+            }
+            self.stats.queued.fetch_sub(batch.len(), Ordering::Relaxed);
+            self.drop_expired(&mut batch);
+            if !batch.is_empty() || fanout.is_some() {
+                self.write(batch, fanout);
+            }
+        }
+    }
+
+    /// The next item; `None` at once if a fan-out step is due and nothing waits, or after a pause if one will be.
+    fn next(&self, items: &Receiver<Item>, fanout_due: bool) -> Result<Option<Item>, ()> {
+        if fanout_due {
+            match items.try_recv() {
+                Ok(item) => Ok(Some(item)),
+                Err(TryRecvError::Empty) => Ok(None),
+                Err(TryRecvError::Disconnected) => Err(()),
+            }
+        } else if self.fanouts.is_empty() {
+            items.recv().map(Some).map_err(|_| ())
+        } else {
+            match items.recv_timeout(PAUSE) {
+                Ok(item) => Ok(Some(item)),
+                Err(RecvTimeoutError::Timeout) => Ok(None),
+                Err(RecvTimeoutError::Disconnected) => Err(()),
+            }
+        }
+    }
+
+    fn drop_expired(&self, batch: &mut Batch) {
+        let now = Instant::now();
+        let (in_time, expired): (Batch, Batch) = batch.drain(..).partition(|entry| now < entry.deadline());
+        *batch = in_time;
+        self.stats.expired.fetch_add(expired.len() as u64, Ordering::Relaxed);
+        for entry in expired {
+            entry.answer(Err(WriteError::NotStored));
+        }
+    }
+
+    fn write(&mut self, mut batch: Batch, fanout: Option<EventId>) {
+        match self.transact(&mut batch, fanout) {
+            Ok(effects) => self.done(batch, effects),
+            Err(Failure::Statement(error)) if batch.len() + usize::from(fanout.is_some()) > 1 => {
+                log::warn!("a transaction of {} entries failed, trying them singly: {error}", batch.len());
+                self.pause_fanouts();
+                for entry in batch {
+                    let mut single = vec![entry];
+                    self.drop_expired(&mut single);
+                    if !single.is_empty() {
+                        self.write(single, None);
+                    }
+                }
+            }
+            Err(failure) => {
+                let (fate, error) = match failure {
+                    Failure::Begin(error) | Failure::Statement(error) => (WriteError::NotStored, error),
+                    Failure::Commit(error) => (WriteError::Unknown, error),
+                };
+                log::error!("a transaction of {} entries failed: {error}", batch.len());
+                self.stats.failures.fetch_add(1, Ordering::Relaxed);
+                self.stats.failing.store(true, Ordering::Relaxed);
+                self.pause_fanouts();
+                for entry in batch {
+                    entry.answer(Err(fate));
+                }
+            }
+        }
+    }
+
+    /// After a failure: the bids come first, and if it was a fan-out's fault, the others get their turn.
+    fn pause_fanouts(&mut self) {
+        self.fanouts_resume = Instant::now() + PAUSE;
+        if !self.fanouts.is_empty() {
+            self.fanouts.rotate_left(1);
+        }
+    }
+
+    fn done(&mut self, batch: Batch, effects: Effects) {
+        self.fanouts.extend(effects.fanouts);
+        self.stats.open_fanouts.store(self.fanouts.len(), Ordering::Relaxed);
+        self.stats.failing.store(false, Ordering::Relaxed);
+        self.stats.commits.fetch_add(1, Ordering::Relaxed);
+        self.stats.entries.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        self.stats.largest_batch.fetch_max(batch.len(), Ordering::Relaxed);
+        if !effects.committed.is_empty() {
+            (self.observer)(effects.committed);
+        }
+        for entry in batch {
+            entry.answer(Ok(()));
+        }
+    }
+
+    fn transact(&mut self, batch: &mut Batch, fanout: Option<EventId>) -> Result<Effects, Failure> {
+        let begun = Instant::now();
+        // Taken out, so that a connection in doubt is not used again.
+        let mut conn = match self.conn.take() {
+            Some(conn) => conn,
+            None => self.url.connect_writer().map_err(Failure::Begin)?,
+        };
+        begin_write(&mut conn).map_err(Failure::Begin)?;
+        let now = self.time.now();
+        let rules = self.rules;
+        let work = catch_unwind(AssertUnwindSafe(|| {
+            let mut tx = Tx::new(&mut conn, now, rules);
+            for entry in batch.iter_mut() {
+                entry.run(&mut tx)?;
+            }
+            let fanout_done = fanout.map(|event| fan_out::step(&mut tx, event)).transpose()?.unwrap_or(false);
+            tx.flush()?;
+            Ok((tx.into_effects(), fanout_done))
+        }))
+        .unwrap_or(Err(StoreError::Panicked));
+        match work {
+            Ok((effects, fanout_done)) => {
+                conn.batch_execute("COMMIT").map_err(|error| Failure::Commit(error.into()))?;
+                self.conn = Some(conn);
+                let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+                self.stats.last_commit_us.store(micros, Ordering::Relaxed);
+                if fanout_done {
+                    self.fanouts.retain(|open| Some(*open) != fanout);
+                }
+                Ok(effects)
+            }
+            Err(error) => {
+                // A connection that can't roll back is dropped, which rolls back.
+                if conn.batch_execute("ROLLBACK").is_ok() {
+                    self.conn = Some(conn);
+                }
+                Err(Failure::Statement(error))
+            }
+        }
+    }
+}

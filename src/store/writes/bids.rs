@@ -1,0 +1,92 @@
+//! Bids of one goods item: judged and recorded in the same transaction, with their alarms.
+
+use super::phases;
+use crate::{
+    domain::{AlarmKind, Bid, BidId, GoodsId, GoodsState, Price, Refusal, Timestamp, judge},
+    store::{StoreError, Tx, Write, rows::BidRow},
+};
+
+/// Bids of one goods item, in the order in which they are to be judged.
+#[derive(Debug, Clone)]
+pub struct PlaceBids {
+    /// For which goods all of them are.
+    pub goods: GoodsId,
+    /// The bids.
+    pub bids: Vec<Bid>,
+}
+
+/// What became of them.
+#[derive(Debug, Clone)]
+pub struct PlacedBids {
+    /// The goods after the last bid; `None` if there are no such goods.
+    pub goods: Option<GoodsState>,
+    /// One for each bid, in the same order.
+    pub verdicts: Vec<BidVerdict>,
+}
+
+/// What became of one bid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BidVerdict {
+    /// On disk.
+    Accepted(StoredBid),
+    /// Refused by the rule.
+    Refused(Refusal),
+    /// No such goods.
+    UnknownGoods,
+}
+
+/// An accepted bid, on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredBid {
+    /// Its id.
+    pub id: BidId,
+    /// The bid itself.
+    pub bid: Bid,
+    /// Its number among the accepted bids of the goods.
+    pub seq: i64,
+    /// The highest price after it: its own.
+    pub high_price: Price,
+    /// The end after it.
+    pub ends_at: Timestamp,
+}
+
+impl Write for PlaceBids {
+    type Out = PlacedBids;
+
+    fn run(&self, tx: &mut Tx<'_>) -> Result<PlacedBids, StoreError> {
+        let mut verdicts = Vec::with_capacity(self.bids.len());
+        for bid in &self.bids {
+            verdicts.push(place(tx, bid)?);
+        }
+        Ok(PlacedBids { goods: tx.goods(self.goods)?.cloned(), verdicts })
+    }
+}
+
+fn place(tx: &mut Tx<'_>, bid: &Bid) -> Result<BidVerdict, StoreError> {
+    let Some(goods) = tx.goods(bid.goods)? else { return Ok(BidVerdict::UnknownGoods) };
+    let mut goods = goods.clone();
+    if goods.start_due(bid.received_at) {
+        // The bid comes before the clock's tick: the start is recorded first.
+        phases::start(tx, &mut goods)?;
+    }
+    let accepted = match judge(&goods, bid, tx.rules().soft_close_ms) {
+        Ok(accepted) => accepted,
+        Err(refusal) => return Ok(BidVerdict::Refused(refusal)),
+    };
+    let id = tx.next_bid()?;
+    tx.add_bid(BidRow {
+        id: id.get(),
+        goods_id: bid.goods.get(),
+        seq: accepted.seq,
+        user_id: bid.user.get(),
+        price: bid.price.won(),
+        created_at: bid.received_at.micros(),
+    });
+    goods.take(bid, &accepted);
+    if let Some(outbid) = accepted.outbid {
+        tx.raise(AlarmKind::Outbid, &goods, None, vec![outbid])?;
+    }
+    let stored = StoredBid { id, bid: *bid, seq: accepted.seq, high_price: bid.price, ends_at: goods.ends_at };
+    tx.put_goods(goods);
+    Ok(BidVerdict::Accepted(stored))
+}

@@ -1,0 +1,127 @@
+//! Alarms to large audiences: likers, and likers with bidders, in chunks.
+//!
+//! The first chunk is stored with what raised it; the rest is a durable job that the ledger works off, one chunk a
+//! transaction, so that a hundred thousand likers hold up nobody's bid. Each chunk is an alarm row of its own, with
+//! an id of its own transaction: otherwise a user could see alarm 11 before his row for 10 exists, and a cursor would
+//! skip 10 for ever. The audience is who liked (or had bid) at that moment, whatever happens while the job runs.
+
+use diesel::{delete, insert_into, prelude::*, sql_query, sql_types::BigInt, update};
+
+use crate::{
+    domain::{Alarm, AlarmKind, EventId, GoodsId, GoodsState, UserId},
+    store::{StoreError, Tx, conn::DbConn, rows::AlarmRow, schema},
+};
+
+/// Users of one chunk: about a millisecond of the ledger's time.
+const CHUNK: usize = 500;
+
+/// Who is meant: likes up to a mark, and bidders up to a bid of the goods (0: none).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Audience {
+    pub max_like: i64,
+    pub max_bid_seq: i64,
+}
+
+/// Stores the alarm for the first chunk; if there are more, leaves a job for the ledger.
+pub(super) fn begin(
+    tx: &mut Tx<'_>,
+    kind: AlarmKind,
+    goods: &GoodsState,
+    audience: Audience,
+) -> Result<(), StoreError> {
+    if audience.max_bid_seq > 0 {
+        // Bids of this very transaction count too.
+        tx.flush()?;
+    }
+    let chunk = next_chunk(tx.conn, goods.id, audience, 0)?;
+    let Some(last) = chunk.last().copied() else { return Ok(()) };
+    let full = chunk.len() == CHUNK;
+    let event = EventId::from_stored(tx.raise(kind, goods, None, chunk)?.get());
+    if full {
+        insert_into(schema::fanouts::table)
+            .values((
+                schema::fanouts::event_id.eq(event.get()),
+                schema::fanouts::goods_id.eq(goods.id.get()),
+                schema::fanouts::max_like.eq(audience.max_like),
+                schema::fanouts::max_bid_seq.eq(audience.max_bid_seq),
+                schema::fanouts::after_user_id.eq(last.get()),
+            ))
+            .execute(tx.conn)?;
+        tx.began_fanout(event);
+    }
+    Ok(())
+}
+
+/// The fan-outs that are not done.
+pub(crate) fn open_ones(conn: &mut DbConn) -> Result<Vec<EventId>, StoreError> {
+    use schema::fanouts::dsl;
+    let events: Vec<i64> = dsl::fanouts.select(dsl::event_id).order(dsl::event_id).load(conn)?;
+    Ok(events.into_iter().map(EventId::from_stored).collect())
+}
+
+/// Whether goods have a fan-out under way.
+pub(super) fn is_open(conn: &mut DbConn, goods: GoodsId) -> Result<bool, StoreError> {
+    use schema::fanouts::dsl;
+    let open: i64 = dsl::fanouts.filter(dsl::goods_id.eq(goods.get())).count().get_result(conn)?;
+    Ok(open > 0)
+}
+
+/// Serves the next chunk of a fan-out; true when it was the last.
+pub(crate) fn step(tx: &mut Tx<'_>, event: EventId) -> Result<bool, StoreError> {
+    use schema::fanouts::dsl;
+    let (goods, max_like, max_bid_seq, after): (i64, i64, i64, i64) = dsl::fanouts
+        .filter(dsl::event_id.eq(event.get()))
+        .select((dsl::goods_id, dsl::max_like, dsl::max_bid_seq, dsl::after_user_id))
+        .get_result(tx.conn)?;
+    let goods = GoodsId::from_stored(goods);
+    tx.flush()?;
+    let chunk = next_chunk(tx.conn, goods, Audience { max_like, max_bid_seq }, after)?;
+    let full = chunk.len() == CHUNK;
+    if let Some(last) = chunk.last().copied() {
+        let first: AlarmRow = schema::alarms::table
+            .filter(schema::alarms::id.eq(event.get()))
+            .select(AlarmRow::as_select())
+            .get_result(tx.conn)?;
+        let id = tx.next_alarm()?;
+        tx.add_alarm(Alarm { id, ..Alarm::try_from(first)? }, chunk);
+        update(dsl::fanouts.filter(dsl::event_id.eq(event.get())))
+            .set(dsl::after_user_id.eq(last.get()))
+            .execute(tx.conn)?;
+    }
+    if !full {
+        delete(dsl::fanouts.filter(dsl::event_id.eq(event.get()))).execute(tx.conn)?;
+        if !is_open(tx.conn, goods)? {
+            use schema::likes::dsl;
+            delete(dsl::likes.filter(dsl::goods_id.eq(goods.get()).and(dsl::removed.eq(true)))).execute(tx.conn)?;
+        }
+    }
+    Ok(!full)
+}
+
+#[derive(QueryableByName)]
+struct Receiver {
+    #[diesel(sql_type = BigInt)]
+    user_id: i64,
+}
+
+/// The next users of the audience by id. Likes that were taken back while a fan-out ran are still there, marked.
+fn next_chunk(
+    conn: &mut DbConn,
+    goods: GoodsId,
+    audience: Audience,
+    after_user: i64,
+) -> Result<Vec<UserId>, StoreError> {
+    let found: Vec<Receiver> = sql_query(
+        "SELECT user_id FROM (\
+            SELECT user_id FROM likes WHERE goods_id = $1 AND user_id > $2 AND id <= $3 \
+            UNION SELECT user_id FROM bids WHERE goods_id = $1 AND user_id > $2 AND seq <= $4\
+         ) AS audience ORDER BY user_id LIMIT $5",
+    )
+    .bind::<BigInt, _>(goods.get())
+    .bind::<BigInt, _>(after_user)
+    .bind::<BigInt, _>(audience.max_like)
+    .bind::<BigInt, _>(audience.max_bid_seq)
+    .bind::<BigInt, _>(CHUNK as i64)
+    .load(conn)?;
+    Ok(found.into_iter().map(|row| UserId::from_stored(row.user_id)).collect())
+}

@@ -1,0 +1,68 @@
+//! New goods.
+
+use diesel::{insert_into, prelude::*};
+
+use crate::{
+    domain::{GoodsId, GoodsState, NewGoods, Phase, UserId},
+    store::{Committed, StoreError, Tx, Write, rows::phase_code, schema},
+};
+
+/// Makes goods for a seller. A start that is past already is made by the clock at once, with its alarms.
+#[derive(Debug, Clone)]
+pub struct MakeGoods {
+    /// Who sells.
+    pub seller: UserId,
+    /// What.
+    pub goods: NewGoods,
+}
+
+impl Write for MakeGoods {
+    type Out = GoodsId;
+
+    fn run(&self, tx: &mut Tx<'_>) -> Result<GoodsId, StoreError> {
+        let id = tx.next_goods()?;
+        let new = &self.goods;
+        {
+            use schema::goods::dsl;
+            insert_into(dsl::goods)
+                .values((
+                    dsl::id.eq(id.get()),
+                    dsl::seller_id.eq(self.seller.get()),
+                    dsl::title.eq(&new.title),
+                    dsl::content.eq(&new.content),
+                    dsl::category.eq(&new.category),
+                    dsl::start_price.eq(new.start_price.won()),
+                    dsl::predict_price.eq(new.predict_price.won()),
+                    dsl::min_increment.eq(new.min_increment.won()),
+                    dsl::starts_at.eq(new.starts_at.micros()),
+                    dsl::ends_at.eq(new.ends_at.micros()),
+                    dsl::created_at.eq(tx.now().micros()),
+                    dsl::phase.eq(phase_code(Phase::Scheduled)),
+                    dsl::bid_seq.eq(0),
+                    dsl::ending_soon_done.eq(false),
+                ))
+                .execute(tx.conn)?;
+        }
+        for (position, path) in (0i32..).zip(&new.images) {
+            use schema::goods_images::dsl;
+            insert_into(dsl::goods_images)
+                .values((dsl::goods_id.eq(id.get()), dsl::position.eq(position), dsl::path.eq(path)))
+                .execute(tx.conn)?;
+        }
+        let state = GoodsState {
+            id,
+            seller: self.seller,
+            title: new.title.clone(),
+            phase: Phase::Scheduled,
+            starts_at: new.starts_at,
+            ends_at: new.ends_at,
+            start_price: new.start_price,
+            min_increment: new.min_increment,
+            lead: None,
+            bid_seq: 0,
+            ending_soon_done: false,
+        };
+        tx.tell(Committed::GoodsMade(state));
+        Ok(id)
+    }
+}

@@ -1,0 +1,75 @@
+//! Bids over HTTP: the rule, its refusals, and what concurrency must not break.
+
+use futures_util::future::join_all;
+use serde_json::json;
+
+use crate::support::TestNode;
+
+#[actix_web::test]
+async fn a_bid_is_answered_with_everything_the_contract_names() {
+    let node = TestNode::start();
+    let goods = node.live_goods(1).await;
+    let answer = node.user(2).bid(goods, 1000).await;
+    assert_eq!(answer.status, 201, "{}", answer.text);
+    let body = answer.body;
+    for (field, value) in
+        [("goods_id", goods), ("user_id", 2), ("price", 1000), ("high_price", 1000), ("seq", 1), ("bid_id", 1)]
+    {
+        assert_eq!(body[field], json!(value), "{field}");
+    }
+    assert!(body["created_at"].as_str().unwrap().ends_with('Z'));
+    assert!(body["ends_at"].as_str().unwrap() > body["created_at"].as_str().unwrap());
+    assert_eq!(body.as_object().unwrap().len(), 8);
+}
+
+/// Fault 1: in the origin the final price differed from the highest accepted in 20 of 20 tries.
+#[actix_web::test]
+async fn fault_1_fifty_concurrent_bidders_never_break_the_order() {
+    let node = TestNode::start();
+    for round in 0..20i64 {
+        let goods = node.live_goods(1).await;
+        let bidders: Vec<_> = (0..50).map(|i| node.user(100 + i)).collect();
+        // Every price twice, out of order, so that equal and lower bids race.
+        let bids = bidders.iter().enumerate().map(|(i, bidder)| {
+            let price = 1000 + (i as i64 * 37 + round) % 25 * 10;
+            async move { (bidder.bid(goods, price).await, price) }
+        });
+        let answers = join_all(bids).await;
+        let accepted: Vec<i64> = answers.iter().filter(|(a, _)| a.status == 201).map(|(_, price)| *price).collect();
+        for (answer, price) in &answers {
+            match answer.status {
+                201 => assert_eq!(answer.body["price"], json!(price)),
+                409 => {
+                    assert_eq!(answer.code(), "bid_too_low");
+                    assert!(answer.body["minimum"].as_i64().unwrap() > *price);
+                    assert!(answer.body["high_price"].as_i64().unwrap() >= *price);
+                }
+                other => panic!("{other}: {}", answer.text),
+            }
+        }
+        let history = node.visitor().history(goods).await;
+        let prices: Vec<i64> = history.iter().map(|bid| bid["price"].as_i64().unwrap()).collect();
+        assert!(prices.windows(2).all(|pair| pair[0] < pair[1]), "strictly rising: {prices:?}");
+        let seqs: Vec<i64> = history.iter().map(|bid| bid["seq"].as_i64().unwrap()).collect();
+        assert_eq!(seqs, (1..=prices.len() as i64).collect::<Vec<_>>(), "no gaps");
+        let mut sorted = accepted.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, prices, "every 201 is in the history, and nothing else");
+        let shown = node.visitor().get(&format!("/goods/{goods}/")).await.body;
+        assert_eq!(shown["high_price"].as_i64(), prices.last().copied(), "the final price is the highest accepted");
+        // One `outbid` per change of the leading user, and none else.
+        let leaders: Vec<i64> = history.iter().map(|bid| bid["user_id"].as_i64().unwrap()).collect();
+        let mut expected: Vec<i64> = leaders.windows(2).filter(|p| p[0] != p[1]).map(|p| p[0]).collect();
+        expected.sort_unstable();
+        let mut heard = Vec::new();
+        for (i, bidder) in (100..).zip(&bidders) {
+            let inbox = bidder.heard().await;
+            let of_goods = inbox.iter().filter(|(_, about)| *about == goods);
+            for (kind, _) in of_goods {
+                assert_eq!(kind, "outbid");
+                heard.push(i);
+            }
+        }
+        assert_eq!(heard, expected);
+    }
+}

@@ -1,0 +1,13 @@
+//! Tests through the front door: a real server on port 0, a fresh database, real HTTP and WebSocket clients.
+//! `support` has the server and the clients; every other file is one matter.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod alarm_socket;
+mod bad_input;
+mod bids;
+mod clock;
+mod crash;
+mod goods;
+mod identity;
+mod settings;
+mod support;

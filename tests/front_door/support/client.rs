@@ -1,0 +1,151 @@
+//! A user over HTTP.
+
+use awc::http::{Method, header::HeaderMap};
+use serde_json::{Value, json};
+
+use super::{DEADLINE, Socket};
+
+/// One user (or a visitor) with a connection pool of his own.
+pub struct Client {
+    base: String,
+    token: Option<String>,
+    http: awc::Client,
+}
+
+/// What came back.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    /// The body as JSON, null if it is none.
+    pub body: Value,
+    pub text: String,
+}
+
+impl Answer {
+    /// The problem's code, and that the answer is a well-formed problem of its status.
+    pub fn code(&self) -> &str {
+        assert_eq!(self.headers.get("content-type").unwrap(), "application/problem+json", "{}", self.text);
+        assert_eq!(self.body["status"], self.status, "{}", self.text);
+        for field in ["type", "title", "detail"] {
+            assert!(self.body[field].is_string(), "{field} in {}", self.text);
+        }
+        self.body["code"].as_str().expect("a code")
+    }
+}
+
+impl Client {
+    pub fn new(base: String, token: Option<String>) -> Self {
+        Self { base, token, http: awc::Client::builder().timeout(DEADLINE).finish() }
+    }
+
+    pub fn token(&self) -> &str {
+        self.token.as_deref().unwrap()
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, None).await
+    }
+
+    pub async fn post(&self, path: &str, body: &Value) -> Answer {
+        self.send(Method::POST, path, Some(body.to_string().into_bytes())).await
+    }
+
+    pub async fn put(&self, path: &str, body: &Value) -> Answer {
+        self.send(Method::PUT, path, Some(body.to_string().into_bytes())).await
+    }
+
+    pub async fn delete(&self, path: &str) -> Answer {
+        self.send(Method::DELETE, path, None).await
+    }
+
+    /// Sends whatever bytes as a JSON body.
+    pub async fn send(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Answer {
+        self.send_with(method, path, body, &[]).await
+    }
+
+    /// Sends with headers of the test's own.
+    pub async fn send_with(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        let mut request = self.http.request(method, format!("{}{path}", self.base)).no_decompress();
+        if let Some(token) = &self.token {
+            request = request.insert_header(("Authorization", format!("Bearer {token}")));
+        }
+        for (name, value) in headers {
+            request = request.insert_header((*name, *value));
+        }
+        let sent = match body {
+            Some(body) => request.content_type("application/json").send_body(body).await,
+            None => request.send().await,
+        };
+        let mut response = sent.unwrap_or_else(|error| panic!("{path}: {error}"));
+        let body = response.body().limit(64 << 20).await.unwrap();
+        let text = String::from_utf8(body.to_vec()).expect("a body in UTF-8");
+        Answer {
+            status: response.status().as_u16(),
+            headers: response.headers().clone(),
+            body: serde_json::from_str(&text).unwrap_or(Value::Null),
+            text,
+        }
+    }
+
+    pub async fn bid(&self, goods: i64, price: i64) -> Answer {
+        self.post(&format!("/goods/{goods}/bids"), &json!({"price": price})).await
+    }
+
+    pub async fn like(&self, goods: i64) {
+        let answer = self.put(&format!("/goods/{goods}/like"), &Value::Null).await;
+        assert_eq!(answer.status, 204, "{}", answer.text);
+    }
+
+    /// All accepted bids, page by page.
+    pub async fn history(&self, goods: i64) -> Vec<Value> {
+        let (mut all, mut after) = (Vec::new(), 0);
+        loop {
+            let page = self.get(&format!("/goods/{goods}/bids?after_seq={after}")).await;
+            assert_eq!(page.status, 200, "{}", page.text);
+            all.extend(page.body["results"].as_array().unwrap().iter().cloned());
+            match page.body["next_after_seq"].as_i64() {
+                Some(next) => after = next,
+                None => return all,
+            }
+        }
+    }
+
+    /// The whole inbox, oldest first, page by page.
+    pub async fn inbox(&self) -> Vec<Value> {
+        let (mut all, mut after) = (Vec::new(), 0);
+        loop {
+            let page = self.get(&format!("/alarms?after={after}&limit=200")).await;
+            assert_eq!(page.status, 200, "{}", page.text);
+            let rows = page.body["results"].as_array().unwrap();
+            match rows.last() {
+                Some(last) => after = last["id"].as_i64().unwrap(),
+                None => return all,
+            }
+            all.extend(rows.iter().cloned());
+        }
+    }
+
+    /// Kinds and goods of the inbox, oldest first.
+    pub async fn heard(&self) -> Vec<(String, i64)> {
+        let inbox = self.inbox().await;
+        inbox.iter().map(|a| (a["kind"].as_str().unwrap().to_owned(), a["goods_id"].as_i64().unwrap())).collect()
+    }
+
+    /// The alarm socket, opened as the existing client does: the token in the query, no `since`.
+    pub async fn socket(&self) -> Socket {
+        Socket::open(&self.base, &format!("/ws/alram/?token={}", self.token()), &[], None).await.expect("a socket")
+    }
+
+    /// The alarm socket of a modern client.
+    pub async fn socket_since(&self, since: i64) -> Socket {
+        let path = format!("/ws/alarms/?since={since}");
+        Socket::open(&self.base, &path, &[], self.token.as_deref()).await.expect("a socket")
+    }
+}

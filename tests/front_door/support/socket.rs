@@ -1,0 +1,125 @@
+//! A WebSocket client. It answers pings as a browser does, unless it is told to be silent.
+
+use actix_codec::Framed;
+use awc::{
+    BoxedSocket,
+    ws::{CloseReason, Codec, Frame, Message},
+};
+use futures_util::{SinkExt, StreamExt};
+use serde_json::Value;
+
+use super::DEADLINE;
+
+/// How a socket ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closed {
+    /// The code of the close frame; `None` when the connection just ended.
+    pub code: Option<u16>,
+    pub reason: String,
+}
+
+pub struct Socket {
+    framed: Framed<BoxedSocket, Codec>,
+    /// The subprotocol that the server chose.
+    pub protocol: Option<String>,
+    /// Answer pings.
+    pub alive: bool,
+}
+
+impl Socket {
+    /// Opens a socket; a refusal at the handshake is its status.
+    pub async fn open(base: &str, path: &str, protocols: &[&str], bearer: Option<&str>) -> Result<Self, u16> {
+        let mut request = awc::Client::new().ws(format!("{base}{path}"));
+        if !protocols.is_empty() {
+            request = request.protocols(protocols.iter().copied());
+        }
+        if let Some(token) = bearer {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        match tokio::time::timeout(DEADLINE, request.connect()).await.expect("a handshake in time") {
+            Ok((response, framed)) => {
+                let protocol = response.headers().get("sec-websocket-protocol");
+                let protocol = protocol.map(|value| value.to_str().unwrap().to_owned());
+                Ok(Self { framed, protocol, alive: true })
+            }
+            Err(awc::error::WsClientError::InvalidResponseStatus(status)) => Err(status.as_u16()),
+            Err(error) => panic!("{path}: {error}"),
+        }
+    }
+
+    pub async fn send(&mut self, message: Message) {
+        self.framed.send(message).await.expect("the frame goes out");
+    }
+
+    pub async fn send_text(&mut self, text: &str) {
+        self.send(Message::Text(text.to_owned().into())).await;
+    }
+
+    pub async fn send_json(&mut self, frame: &Value) {
+        self.send_text(&frame.to_string()).await;
+    }
+
+    async fn frame(&mut self) -> Option<Frame> {
+        let next = tokio::time::timeout(DEADLINE, self.framed.next()).await.expect("a frame in time");
+        next.and_then(Result::ok)
+    }
+
+    /// The next ping's payload; texts before it are returned with it.
+    pub async fn next_ping(&mut self) -> String {
+        loop {
+            match self.frame().await.expect("the socket is open") {
+                Frame::Ping(payload) => return String::from_utf8(payload.to_vec()).unwrap(),
+                Frame::Text(_) => {}
+                other => panic!("instead of a ping: {other:?}"),
+            }
+        }
+    }
+
+    /// The next text frame, as JSON.
+    pub async fn next(&mut self) -> Value {
+        loop {
+            match self.frame().await.expect("the socket is open") {
+                Frame::Text(text) => return serde_json::from_slice(&text).expect("JSON"),
+                Frame::Ping(payload) if self.alive => {
+                    // The socket may be closing: what matters is what comes, not whether this gets out.
+                    let _ = self.framed.send(Message::Pong(payload)).await;
+                }
+                Frame::Ping(_) | Frame::Pong(_) => {}
+                other => panic!("instead of a text: {other:?}"),
+            }
+        }
+    }
+
+    /// The next alarm of this kind, which must be the next text frame.
+    pub async fn expect(&mut self, kind: &str) -> Value {
+        let alarm = self.next().await;
+        assert_eq!(alarm["kind"], kind, "{alarm}");
+        alarm
+    }
+
+    /// How the socket ends; texts before it are thrown away.
+    pub async fn closed(&mut self) -> Closed {
+        let mut closed = Closed { code: None, reason: String::new() };
+        while let Some(frame) = self.frame().await {
+            match frame {
+                Frame::Close(reason) => {
+                    if let Some(CloseReason { code, description }) = reason {
+                        closed = Closed { code: Some(code.into()), reason: description.unwrap_or_default() };
+                    }
+                    let _ = self.framed.send(Message::Close(None)).await;
+                }
+                Frame::Ping(payload) if self.alive => {
+                    let _ = self.framed.send(Message::Pong(payload)).await;
+                }
+                _ => {}
+            }
+        }
+        closed
+    }
+
+    /// Closes from this side and waits for the server's answer.
+    pub async fn close(mut self) {
+        self.send(Message::Close(None)).await;
+        self.closed().await;
+    }
+}
