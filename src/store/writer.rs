@@ -52,6 +52,7 @@ impl LedgerThread {
         let mut conn = url.connect_writer()?;
         let fanouts = fan_out::open_ones(&mut conn)?;
         let (ledger, items, stats) = Ledger::channel();
+        stats.open_fanouts.store(fanouts.len(), Ordering::Relaxed);
         let mut writer = Writer {
             url,
             _lock: lock,

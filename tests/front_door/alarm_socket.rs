@@ -1,23 +1,267 @@
-//! The alarm socket: what is heard, in which order, and what a session is told when it ends.
+//! The alarm socket: what is heard, in which order, what a client without `since` gets, and how sockets end.
 
+use awc::ws::Message;
 use serde_json::json;
 
-use crate::support::TestNode;
+use crate::support::{Socket, TestNode, eventually};
 
 #[actix_web::test]
-async fn the_outbid_user_hears_it_at_once_and_nobody_else_does() {
+async fn the_outbid_user_hears_it_in_every_tab_and_nobody_else_does() {
     let node = TestNode::start();
     let goods = node.live_goods(1).await;
     let (first, second) = (node.user(2), node.user(3));
     let mut tabs = [first.socket().await, first.socket().await];
     assert_eq!(first.bid(goods, 1000).await.status, 201);
-    assert_eq!(second.bid(goods, 2000).await.status, 201);
+    let raised = second.bid(goods, 2000).await;
     for tab in &mut tabs {
         let alarm = tab.expect("outbid").await;
-        assert_eq!(alarm["response_type"], "alram");
-        assert_eq!(alarm["message"], "다른 핸더가 입찰했어요!");
-        assert_eq!(alarm["goods_id"], json!(goods));
-        assert_eq!(alarm["high_price"], 2000);
+        let ends_at = &raised.body["ends_at"];
+        assert_eq!(
+            alarm,
+            json!({
+                "response_type": "alram", "id": 1, "kind": "outbid", "message": "다른 핸더가 입찰했어요!",
+                "goods_id": goods, "goods_title": "camera", "created_at": alarm["created_at"],
+                "high_price": 2000, "ends_at": ends_at,
+            })
+        );
     }
     assert_eq!(second.heard().await, []);
+}
+
+#[actix_web::test]
+async fn nobody_is_alarmed_when_the_leader_raises_his_own_bid() {
+    let node = TestNode::start();
+    let goods = node.live_goods(1).await;
+    let leader = node.user(2);
+    for price in [1000, 1500, 2000] {
+        assert_eq!(leader.bid(goods, price).await.status, 201);
+    }
+    assert_eq!(leader.heard().await, []);
+    assert_eq!(leader.get("/alarms/unread").await.body, json!({"unread": 0, "last_id": 0}));
+}
+
+/// Outbids user 2 so many times on goods of their own; alarm ids rise from 1.
+async fn outbid_times(node: &TestNode, times: i64) -> i64 {
+    let goods = node.live_goods(1).await;
+    let (victim, other) = (node.user(2), node.user(3));
+    for i in 0..times {
+        assert_eq!(victim.bid(goods, 1000 + 2 * i).await.status, 201);
+        assert_eq!(other.bid(goods, 1001 + 2 * i).await.status, 201);
+    }
+    goods
+}
+
+fn id(alarm: &serde_json::Value) -> i64 {
+    alarm["id"].as_i64().unwrap()
+}
+
+/// Fault 7: in the origin an alarm to a user who is offline is lost.
+#[actix_web::test]
+async fn fault_7_alarms_of_an_offline_user_wait_for_his_next_session() {
+    let node = TestNode::start();
+    outbid_times(&node, 3).await;
+    let node = node.restart();
+    let victim = node.user(2);
+    let mut socket = victim.socket().await;
+    let heard: Vec<_> = [socket.expect("outbid").await, socket.expect("outbid").await, socket.expect("outbid").await]
+        .iter()
+        .map(|alarm| alarm["high_price"].as_i64().unwrap())
+        .collect();
+    assert_eq!(heard, [1001, 1003, 1005]);
+}
+
+#[actix_web::test]
+async fn a_modern_client_is_greeted_and_resumes_where_it_says() {
+    let node = TestNode::start();
+    outbid_times(&node, 5).await;
+    let victim = node.user(2);
+    let ids: Vec<i64> = victim.inbox().await.iter().map(id).collect();
+    let mut socket = victim.socket_since(ids[2]).await;
+    let hello = socket.next().await;
+    assert_eq!(
+        hello,
+        json!({
+            "response_type": "hello", "user_id": 2, "last_id": ids[4], "unread": 5,
+            "server_time": hello["server_time"], "heartbeat_s": 20,
+        })
+    );
+    assert_eq!([id(&socket.next().await), id(&socket.next().await)], [ids[3], ids[4]]);
+    // Above the newest id it counts as that: what comes from now on is heard.
+    let mut ahead = victim.socket_since(9_000_000).await;
+    assert_eq!(ahead.next().await["response_type"], "hello");
+    outbid_times(&node, 1).await;
+    assert!(id(&ahead.next().await) > ids[4]);
+}
+
+#[actix_web::test]
+async fn the_existing_client_gets_no_hello() {
+    let node = TestNode::start();
+    let victim = node.user(2);
+    let mut old = victim.socket().await;
+    let path = "/ws/alarms/";
+    let mut modern = Socket::open(&node.base(), path, &["handsup.v1"], Some(victim.token())).await.unwrap();
+    assert_eq!(modern.protocol.as_deref(), Some("handsup.v1"));
+    assert_eq!(modern.next().await["response_type"], "hello");
+    outbid_times(&node, 1).await;
+    old.expect("outbid").await;
+    modern.expect("outbid").await;
+}
+
+#[actix_web::test]
+async fn what_a_pong_has_proved_is_not_sent_again() {
+    let node = TestNode::start();
+    let victim = node.user(2);
+    let mut socket = victim.socket().await;
+    outbid_times(&node, 2).await;
+    let (_, last) = (socket.expect("outbid").await, socket.expect("outbid").await);
+    // Behind the frames comes a ping that names the last of them; answering it proves receipt.
+    while socket.next_ping().await != id(&last).to_string() {}
+    socket.send(Message::Pong(id(&last).to_string().into())).await;
+    socket.close().await;
+    outbid_times(&node, 1).await;
+    let next = victim.socket().await.expect("outbid").await;
+    assert!(id(&next) > id(&last), "only what is new comes again");
+    let node = node.restart();
+    assert_eq!(id(&node.user(2).socket().await.expect("outbid").await), id(&next), "the mark is on disk");
+}
+
+#[actix_web::test]
+async fn what_is_acknowledged_is_not_sent_again_and_what_was_not_sent_cannot_be() {
+    let node = TestNode::start();
+    outbid_times(&node, 3).await;
+    let victim = node.user(2);
+    let mut silent = victim.socket().await;
+    silent.alive = false;
+    let first = silent.expect("outbid").await;
+    silent.send_json(&json!({"type": "ack", "up_to": id(&first)})).await;
+    // The answer comes after the ack was taken.
+    silent.send_json(&json!({"type": "ping"})).await;
+    while silent.next().await["response_type"] != "pong" {}
+    silent.close().await;
+    let mut second = victim.socket().await;
+    second.alive = false;
+    assert_eq!(id(&second.next().await), id(&first) + 2);
+    // An ack of the future counts as one of the last alarm sent.
+    second.expect("outbid").await;
+    second.send_json(&json!({"type": "ack", "up_to": 1_000_000})).await;
+    second.send_json(&json!({"type": "ping"})).await;
+    while second.next().await["response_type"] != "pong" {}
+    second.close().await;
+    outbid_times(&node, 1).await;
+    victim.socket().await.expect("outbid").await;
+}
+
+#[actix_web::test]
+async fn at_most_the_newest_hundred_are_replayed_and_the_rest_stays_in_the_inbox() {
+    let node = TestNode::start();
+    outbid_times(&node, 130).await;
+    let victim = node.user(2);
+    let ids: Vec<i64> = victim.inbox().await.iter().map(id).collect();
+    assert_eq!(ids.len(), 130);
+    let mut socket = victim.socket().await;
+    for expected in &ids[30..] {
+        assert_eq!(id(&socket.expect("outbid").await), *expected);
+    }
+}
+
+#[actix_web::test]
+async fn a_backlog_and_live_alarms_come_once_and_in_order() {
+    let node = TestNode::start();
+    outbid_times(&node, 450).await;
+    let victim = node.user(2);
+    let (live, before) = (outbid_times(&node, 100), victim.inbox().await.len());
+    let reading = async {
+        let mut socket = victim.socket_since(0).await;
+        assert_eq!(socket.next().await["response_type"], "hello");
+        let mut ids = Vec::new();
+        while ids.len() < before + 100 {
+            ids.push(id(&socket.next().await));
+        }
+        ids
+    };
+    let (ids, _) = futures_util::join!(reading, live);
+    assert_eq!(ids, victim.inbox().await.iter().map(id).collect::<Vec<_>>());
+}
+
+#[actix_web::test]
+async fn both_paths_are_one_endpoint_with_and_without_the_last_slash() {
+    let node = TestNode::start();
+    let victim = node.user(2);
+    let mut sockets = Vec::new();
+    for path in ["/ws/alram/", "/ws/alram", "/ws/alarms/", "/ws/alarms"] {
+        sockets.push(Socket::open(&node.base(), path, &[], Some(victim.token())).await.unwrap());
+    }
+    outbid_times(&node, 1).await;
+    for socket in &mut sockets {
+        socket.expect("outbid").await;
+    }
+}
+
+#[actix_web::test]
+async fn a_user_has_so_many_sockets_and_a_node_so_many() {
+    let node = TestNode::with(|settings| {
+        settings.session.max_per_user = 2;
+        settings.session.max = 4;
+    });
+    let user = node.user(2);
+    let (_first, second) = (user.socket().await, user.socket().await);
+    let mut third = user.socket().await;
+    let closed = third.closed().await;
+    assert_eq!(closed.code, Some(4409));
+    // The place of one that has gone is free again.
+    second.close().await;
+    let admin = node.admin();
+    eventually("the seat is free", || async {
+        let sessions = admin.get("/admin/health").await.body["checks"]["sessions"]["sessions"].as_i64();
+        (sessions == Some(1)).then_some(())
+    })
+    .await;
+    let _again = user.socket().await;
+    let (_a, _b) = (node.user(3).socket().await, node.user(4).socket().await);
+    let path = format!("/ws/alarms/?token={}", node.user(5).token());
+    assert_eq!(Socket::open(&node.base(), &path, &[], None).await.err(), Some(503));
+}
+
+#[actix_web::test]
+async fn a_silent_client_is_let_go_and_one_that_answers_stays() {
+    let node = TestNode::with(|settings| {
+        settings.session.heartbeat_s = 1;
+        settings.session.timeout_s = 2;
+    });
+    let mut silent = node.user(2).socket().await;
+    silent.alive = false;
+    let mut answering = node.user(3).socket().await;
+    let staying = async {
+        // Three heartbeats, each answered: longer than the timeout.
+        for _ in 0..3 {
+            let ping = answering.next_ping().await;
+            answering.send(Message::Pong(ping.into())).await;
+        }
+        answering.send_json(&json!({"type": "ping"})).await;
+        answering.next().await
+    };
+    let (closed, pong) = futures_util::join!(silent.closed(), staying);
+    assert_eq!(closed.code, Some(4408));
+    assert_eq!(pong["response_type"], "pong");
+}
+
+#[actix_web::test]
+async fn a_node_that_ends_tells_its_sockets_when_to_come_back() {
+    let mut node = TestNode::start();
+    let mut sockets = Vec::new();
+    for user in 2..22 {
+        sockets.push(node.user(user).socket().await);
+    }
+    let stopping = std::thread::spawn(move || node.stop());
+    let mut waits = Vec::new();
+    for socket in &mut sockets {
+        let closed = socket.closed().await;
+        assert_eq!(closed.code, Some(1012));
+        let reason: serde_json::Value = serde_json::from_str(&closed.reason).unwrap();
+        waits.push(reason["retry_ms"].as_u64().unwrap());
+    }
+    waits.sort_unstable();
+    waits.dedup();
+    assert!(waits.len() > 10, "spread: {waits:?}");
+    stopping.join().unwrap();
 }

@@ -1,0 +1,362 @@
+//! The store's suite: the ledger's promises to whoever writes, whatever the engine. Rules have their tests in `domain`,
+//! the whole service in `front_door`.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::{
+    sync::{Arc, Mutex, mpsc},
+    time::{Duration, Instant},
+};
+
+use diesel::{Connection, SqliteConnection, connection::SimpleConnection};
+use handsup::{
+    domain::{Alarm, AlarmKind, Bid, GoodsId, NewGoods, Phase, Price, Timestamp, UserId},
+    store::{
+        AlarmQuery, Committed, DatabaseUrl, Ledger, LedgerRules, LedgerThread, Store, StoreError, Tx, Write,
+        WriteError,
+        writes::{BidVerdict, EndAuction, Ended, MakeGoods, MarkReceived, PlaceBids, SeeUser, SetLike, StartAuction},
+    },
+    time_source::{SystemTime, TimeSource},
+};
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+type Heard = Arc<Mutex<Vec<(Alarm, Vec<UserId>)>>>;
+
+/// A fresh database with its ledger.
+struct Fixture {
+    store: Store,
+    ledger: Ledger,
+    thread: Option<LedgerThread>,
+    heard: Heard,
+    folder: Arc<tempfile::TempDir>,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        Self::on(Arc::new(tempfile::tempdir().unwrap()))
+    }
+
+    fn on(folder: Arc<tempfile::TempDir>) -> Self {
+        let url = DatabaseUrl::parse(&format!("sqlite://{}", folder.path().join("x.db").display())).unwrap();
+        let opened = Store::open(&url, 2).unwrap();
+        let heard = Heard::default();
+        let store = opened.store.clone();
+        let hears = Arc::clone(&heard);
+        let observer = Box::new(move |all: Vec<Committed>| {
+            let alarms = all.into_iter().filter_map(|one| match one {
+                Committed::Alarm { alarm, receivers } => Some((alarm, receivers)),
+                Committed::GoodsMade(_) | Committed::UserChanged(_) => None,
+            });
+            hears.lock().unwrap().extend(alarms);
+        });
+        let thread = opened.start_ledger(LedgerRules { soft_close_ms: 0 }, Arc::new(SystemTime), observer).unwrap();
+        Self { store, ledger: thread.ledger(), thread: Some(thread), heard, folder }
+    }
+
+    fn reopen(mut self) -> Self {
+        self.thread.take().unwrap().stop();
+        Self::on(Arc::clone(&self.folder))
+    }
+
+    async fn write<W: Write>(&self, write: W) -> W::Out {
+        self.ledger.write(write, PATIENCE).await.unwrap()
+    }
+
+    /// Goods whose auction began a minute ago.
+    async fn goods(&self) -> GoodsId {
+        let now = SystemTime.now();
+        self.write(SeeUser { id: user(1), name: None, iat: None }).await;
+        let price = Price::from_stored(100);
+        let goods = NewGoods {
+            title: "t".into(),
+            content: String::new(),
+            category: String::new(),
+            start_price: price,
+            predict_price: price,
+            min_increment: Price::from_stored(1),
+            starts_at: now.plus_ms(-60_000),
+            ends_at: now.plus_ms(3_600_000),
+            images: vec![],
+        };
+        self.write(MakeGoods { seller: user(1), goods }).await
+    }
+
+    /// Holds the writer until the sender is dropped, so that what is handed in meanwhile goes in one transaction.
+    fn hold(&self) -> mpsc::Sender<()> {
+        let (release, held) = mpsc::channel();
+        let (begun, begins) = mpsc::channel();
+        let hold = Hold { begun: Mutex::new(begun), held: Mutex::new(held) };
+        self.ledger.submit(hold, Instant::now() + PATIENCE, |_| {});
+        begins.recv_timeout(PATIENCE).unwrap();
+        release
+    }
+
+    /// Hands a write in; its result comes over the channel.
+    fn submit<W: Write>(&self, write: W) -> mpsc::Receiver<Result<W::Out, WriteError>> {
+        let (tell, told) = mpsc::channel();
+        self.ledger.submit(write, Instant::now() + PATIENCE, move |result| {
+            let _ = tell.send(result);
+        });
+        told
+    }
+}
+
+struct Hold {
+    begun: Mutex<mpsc::Sender<()>>,
+    held: Mutex<mpsc::Receiver<()>>,
+}
+
+impl Write for Hold {
+    type Out = ();
+
+    fn run(&self, _: &mut Tx<'_>) -> Result<(), StoreError> {
+        let _ = self.begun.lock().unwrap().send(());
+        let _ = self.held.lock().unwrap().recv_timeout(PATIENCE);
+        Ok(())
+    }
+}
+
+struct Fails;
+
+impl Write for Fails {
+    type Out = ();
+
+    fn run(&self, _: &mut Tx<'_>) -> Result<(), StoreError> {
+        Err(StoreError::Row("on purpose"))
+    }
+}
+
+struct Panics;
+
+impl Write for Panics {
+    type Out = ();
+
+    fn run(&self, _: &mut Tx<'_>) -> Result<(), StoreError> {
+        panic!("on purpose")
+    }
+}
+
+fn user(id: i64) -> UserId {
+    UserId::new(id).unwrap()
+}
+
+fn bid(goods: GoodsId, of: i64, price: i64) -> PlaceBids {
+    let price = Price::from_stored(price);
+    PlaceBids { goods, bids: vec![Bid { goods, user: user(of), price, received_at: SystemTime.now() }] }
+}
+
+fn accepted(verdict: &BidVerdict) -> Option<i64> {
+    match verdict {
+        BidVerdict::Accepted(stored) => Some(stored.seq),
+        _ => None,
+    }
+}
+
+#[actix_web::test]
+async fn what_waits_is_committed_together() {
+    let fixture = Fixture::new();
+    let goods = fixture.goods().await;
+    let before = fixture.ledger.figures().commits;
+    let release = fixture.hold();
+    let answers: Vec<_> = (0..50).map(|i| fixture.submit(bid(goods, 2 + i % 3, 100 + i))).collect();
+    drop(release);
+    for (seq, answer) in (1..).zip(answers) {
+        let placed = answer.recv_timeout(PATIENCE).unwrap().unwrap();
+        assert_eq!(accepted(&placed.verdicts[0]), Some(seq));
+    }
+    assert_eq!(fixture.ledger.figures().commits - before, 2, "the one that held, and one for all that waited");
+    let history = fixture.store.bids_after(goods, 0, 100).await.unwrap();
+    // Bidders need no row of their own to be judged, but their names come with the history.
+    assert_eq!(history.map(|bids| bids.len()), Some(0), "bidders that were never seen");
+}
+
+#[actix_web::test]
+async fn a_write_that_fails_or_panics_costs_nobody_else() {
+    let fixture = Fixture::new();
+    let goods = fixture.goods().await;
+    let release = fixture.hold();
+    let first = fixture.submit(bid(goods, 2, 100));
+    let fails = fixture.submit(Fails);
+    let panics = fixture.submit(Panics);
+    let last = fixture.submit(bid(goods, 3, 200));
+    drop(release);
+    assert_eq!(fails.recv_timeout(PATIENCE).unwrap(), Err(WriteError::NotStored));
+    assert_eq!(panics.recv_timeout(PATIENCE).unwrap(), Err(WriteError::NotStored));
+    for (seq, answer) in [(1, first), (2, last)] {
+        assert_eq!(accepted(&answer.recv_timeout(PATIENCE).unwrap().unwrap().verdicts[0]), Some(seq));
+    }
+    let heard: Vec<_> = fixture.heard.lock().unwrap().iter().map(|(a, to)| (a.kind, to.clone())).collect();
+    assert_eq!(heard, [(AlarmKind::Outbid, vec![user(2)])], "told once, though the batch was tried twice");
+}
+
+#[actix_web::test]
+async fn what_comes_too_late_or_finds_no_room_is_certainly_not_stored() {
+    let fixture = Fixture::new();
+    let goods = fixture.goods().await;
+    let release = fixture.hold();
+    let (tell, told) = mpsc::channel();
+    fixture.ledger.submit(bid(goods, 2, 100), Instant::now(), move |result| tell.send(result).unwrap());
+    let mut refused = 0;
+    for _ in 0..5000 {
+        let (tell, told) = mpsc::channel();
+        fixture.ledger.submit(bid(goods, 2, 1), Instant::now(), move |result| {
+            let _ = tell.send(result);
+        });
+        refused += u64::from(matches!(told.try_recv(), Ok(Err(WriteError::NotStored))));
+    }
+    assert!(refused > 0, "the queue is bounded");
+    assert_eq!(fixture.ledger.figures().overflows, refused);
+    drop(release);
+    assert!(matches!(told.recv_timeout(PATIENCE).unwrap(), Err(WriteError::NotStored)), "its deadline had passed");
+    fixture.write(SeeUser { id: user(2), name: None, iat: None }).await;
+    assert_eq!(fixture.ledger.figures().expired + refused, 5001);
+    assert_eq!(fixture.store.bids_after(goods, 0, 9).await.unwrap().map(|bids| bids.len()), Some(0));
+}
+
+#[actix_web::test]
+async fn a_locked_database_refuses_in_time_and_recovers_by_itself() {
+    let fixture = Fixture::new();
+    let goods = fixture.goods().await;
+    let path = fixture.folder.path().join("x.db");
+    let mut other = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    other.batch_execute("BEGIN IMMEDIATE").unwrap();
+    let refused = fixture.ledger.write(bid(goods, 2, 100), Duration::from_secs(2)).await;
+    assert!(matches!(refused, Err(WriteError::NotStored)));
+    assert!(fixture.ledger.figures().failing);
+    other.batch_execute("ROLLBACK").unwrap();
+    assert_eq!(accepted(&fixture.write(bid(goods, 2, 100)).await.verdicts[0]), Some(1), "the refused one left nothing");
+    assert!(!fixture.ledger.figures().failing);
+}
+
+/// A start with more likers than one chunk: the audience is who liked at that moment, whatever happens meanwhile.
+#[actix_web::test]
+async fn a_large_audience_is_served_in_chunks_and_each_of_it_once() {
+    let fixture = Fixture::new();
+    let goods = fixture.goods().await;
+    let release = fixture.hold();
+    let like = |of: i64, like: bool| SetLike { user: user(of), goods, like };
+    let likes: Vec<_> = (1001..=2250).map(|of| fixture.submit(like(of, true))).collect();
+    drop(release);
+    for like in likes {
+        assert_eq!(like.recv_timeout(PATIENCE).unwrap(), Ok(true));
+    }
+    fixture.write(like(1500, false)).await;
+    let release = fixture.hold();
+    let start = fixture.submit(StartAuction(goods));
+    // In the start's own transaction, behind it: one takes his like back, one begins to like, one does both.
+    let changes = [like(2240, false), like(3000, true), like(2241, false), like(2241, true)].map(|c| fixture.submit(c));
+    drop(release);
+    assert_eq!(start.recv_timeout(PATIENCE).unwrap().unwrap().unwrap().phase, Phase::Live);
+    for change in changes {
+        assert_eq!(change.recv_timeout(PATIENCE).unwrap(), Ok(true));
+    }
+    // Each write lets at least one chunk go with it.
+    while fixture.ledger.figures().open_fanouts > 0 {
+        fixture.write(SeeUser { id: user(1), name: None, iat: None }).await;
+    }
+    let heard = fixture.heard.lock().unwrap().clone();
+    assert!(heard.len() > 2, "in chunks, each an alarm of its own");
+    assert!(heard.windows(2).all(|pair| pair[0].0.id < pair[1].0.id && pair[0].0.event == pair[1].0.event));
+    let mut receivers: Vec<i64> = heard.iter().flat_map(|(_, to)| to.iter().map(|user| user.get())).collect();
+    receivers.sort_unstable();
+    let expected: Vec<i64> = (1001..=2250).filter(|of| *of != 1500).collect();
+    assert_eq!(receivers, expected);
+    // The marks of likes that were taken back are gone: the audience of the next event is right.
+    let detail = fixture.store.goods_detail(goods, Some(user(2240))).await.unwrap().unwrap();
+    assert_eq!((detail.like_count, detail.is_like), (1249, false));
+}
+
+#[actix_web::test]
+async fn a_fan_out_goes_on_after_a_restart() {
+    let fixture = Fixture::new();
+    let goods = fixture.goods().await;
+    for of in 1001..=2100 {
+        fixture.ledger.submit(SetLike { user: user(of), goods, like: true }, Instant::now() + PATIENCE, |_| {});
+    }
+    let release = fixture.hold();
+    let start = fixture.submit(StartAuction(goods));
+    // Stopped right behind the start: the rest of the audience is left to the next run.
+    drop(release);
+    start.recv_timeout(PATIENCE).unwrap().unwrap();
+    let fixture = fixture.reopen();
+    while fixture.ledger.figures().open_fanouts > 0 {
+        fixture.write(SeeUser { id: user(1), name: None, iat: None }).await;
+    }
+    for of in [1001, 1500, 1501, 2000, 2001, 2100] {
+        let query = AlarmQuery { after: Some(0), before: None, unread: true, limit: 10 };
+        let page = fixture.store.inbox(user(of), query).await.unwrap();
+        assert_eq!(page.alarms.len(), 1, "user {of}");
+    }
+}
+
+#[actix_web::test]
+async fn an_end_changes_everything_at_once_and_only_once() {
+    let fixture = Fixture::new();
+    let now = SystemTime.now();
+    fixture.write(SeeUser { id: user(1), name: None, iat: None }).await;
+    for of in [2, 3] {
+        fixture.write(SeeUser { id: user(of), name: None, iat: None }).await;
+    }
+    let goods = fixture.goods().await;
+    assert!(matches!(fixture.write(EndAuction(goods)).await, Ended::NotYet(_)));
+    let ending = short_goods(&fixture, now).await;
+    fixture.write(bid_at(ending, 2, 100, now)).await;
+    fixture.write(bid_at(ending, 3, 200, now)).await;
+    fixture.heard.lock().unwrap().clear();
+    for _ in 0..2 {
+        let Ended::Yes(state) = fixture.write(EndAuction(ending)).await else { panic!("it is due") };
+        assert_eq!(state.phase, Phase::Ended);
+    }
+    let heard: Vec<_> = fixture.heard.lock().unwrap().iter().map(|(a, to)| (a.kind, to.clone())).collect();
+    assert_eq!(
+        heard,
+        [
+            (AlarmKind::AuctionWon, vec![user(3)]),
+            (AlarmKind::AuctionSold, vec![user(1)]),
+            (AlarmKind::AuctionLost, vec![user(2)])
+        ]
+    );
+    let detail = fixture.store.goods_detail(ending, None).await.unwrap().unwrap();
+    assert_eq!((detail.phase, detail.buyer.map(|b| b.id), detail.trade_room), (Phase::Ended, Some(user(3)), Some(1)));
+}
+
+/// Goods that ended a moment before `now`.
+async fn short_goods(fixture: &Fixture, now: Timestamp) -> GoodsId {
+    let price = Price::from_stored(100);
+    let goods = NewGoods {
+        title: "t".into(),
+        content: String::new(),
+        category: String::new(),
+        start_price: price,
+        predict_price: price,
+        min_increment: price,
+        starts_at: now.plus_ms(-60_000),
+        ends_at: now.plus_ms(-1),
+        images: vec!["/media/a.png".into()],
+    };
+    fixture.write(MakeGoods { seller: user(1), goods }).await
+}
+
+/// A bid that arrived half a minute before `now`.
+fn bid_at(goods: GoodsId, of: i64, price: i64, now: Timestamp) -> PlaceBids {
+    let price = Price::from_stored(price);
+    PlaceBids { goods, bids: vec![Bid { goods, user: user(of), price, received_at: now.plus_ms(-30_000) }] }
+}
+
+#[actix_web::test]
+async fn a_received_mark_never_goes_back() {
+    let fixture = Fixture::new();
+    fixture.write(SeeUser { id: user(2), name: None, iat: None }).await;
+    let goods = fixture.goods().await;
+    for price in 0..4 {
+        fixture.write(bid(goods, 2 + price % 2, 100 + price)).await;
+    }
+    let ids: Vec<_> = fixture.heard.lock().unwrap().iter().filter(|(_, to)| to == &[user(2)]).map(|h| h.0.id).collect();
+    assert_eq!(ids.len(), 2);
+    fixture.write(MarkReceived(vec![(user(2), ids[1])])).await;
+    fixture.write(MarkReceived(vec![(user(2), ids[0])])).await;
+    let start = fixture.store.session_start(user(2), None, None).await.unwrap();
+    assert_eq!((start.cursor, start.last_id), (ids[1].get(), ids[1].get()));
+    let since = fixture.store.session_start(user(2), Some(0), None).await.unwrap();
+    assert_eq!(since.cursor, 0);
+}
