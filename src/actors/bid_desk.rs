@@ -170,3 +170,108 @@ impl Handler<GetDeskFigures> for BidDesk {
         DeskFigures { live: self.actors.len(), replaced: self.replaced, turned_away: self.turned_away }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        actors::bid_actor::test_support::Panic,
+        domain::{NewGoods, Price, UserId},
+        store::{
+            DatabaseUrl, LedgerRules, LedgerThread, Store,
+            writes::{BidVerdict, MakeGoods},
+        },
+        time_source::{SystemTime, TimeSource},
+    };
+    use std::{sync::Arc, time::Duration};
+
+    /// Makes the desk hand the panic on to the actor of these goods.
+    #[derive(Message)]
+    #[rtype(result = "()")]
+    struct PanicOn(GoodsId);
+
+    impl Handler<PanicOn> for BidDesk {
+        type Result = ();
+
+        fn handle(&mut self, PanicOn(goods): PanicOn, _: &mut Self::Context) {
+            self.actors[&goods].actor.do_send(Panic);
+        }
+    }
+
+    async fn fixture() -> (tempfile::TempDir, LedgerThread, Addr<BidDesk>, [GoodsId; 2]) {
+        let folder = tempfile::tempdir().unwrap();
+        let url = DatabaseUrl::parse(&format!("sqlite://{}", folder.path().join("x.db").display())).unwrap();
+        let opened = Store::open(&url, 1).unwrap();
+        let rules = LedgerRules { soft_close_ms: 0 };
+        let thread = opened.start_ledger(rules, Arc::new(SystemTime), Box::new(|_| {})).unwrap();
+        let ledger = thread.ledger();
+        let now = SystemTime.now();
+        let price = Price::from_stored(1);
+        let goods = NewGoods {
+            title: "t".into(),
+            content: String::new(),
+            category: String::new(),
+            start_price: price,
+            predict_price: price,
+            min_increment: price,
+            starts_at: now,
+            ends_at: now.plus_ms(600_000),
+            images: vec![],
+        };
+        let mut made = [GoodsId::from_stored(1); 2];
+        for one in &mut made {
+            let make = MakeGoods { seller: UserId::from_stored(1), goods: goods.clone() };
+            *one = ledger.write(make, Duration::from_secs(5)).await.unwrap();
+        }
+        (folder, thread, BidDesk::open(ledger), made)
+    }
+
+    async fn place(desk: &Addr<BidDesk>, goods: GoodsId, price: i64) -> BidAnswer {
+        let (reply, answer) = BidReply::new();
+        let bid = Bid {
+            goods,
+            user: UserId::from_stored(2),
+            price: Price::from_stored(price),
+            received_at: SystemTime.now(),
+        };
+        desk.do_send(PlaceBid { bid, deadline: Instant::now() + Duration::from_secs(5), reply });
+        answer.await.unwrap()
+    }
+
+    fn seq(answer: &BidAnswer) -> Option<i64> {
+        match answer {
+            BidAnswer::Verdict(BidVerdict::Accepted(stored)) => Some(stored.seq),
+            _ => None,
+        }
+    }
+
+    #[actix::test]
+    async fn a_panic_in_one_actor_stops_nobody_and_its_goods_recover() {
+        let (_folder, _thread, desk, [broken, other]) = fixture().await;
+        assert_eq!(seq(&place(&desk, broken, 1).await), Some(1));
+        desk.do_send(PanicOn(broken));
+        assert_eq!(seq(&place(&desk, other, 1).await), Some(1));
+        // The first bid after it may have met the dying actor; it is told that it is not stored.
+        let mut met = place(&desk, broken, 2).await;
+        if met == BidAnswer::Failed(WriteError::NotStored) {
+            met = place(&desk, broken, 2).await;
+        }
+        assert_eq!(seq(&met), Some(2));
+        assert_eq!(desk.send(GetDeskFigures).await.unwrap().replaced, 1);
+    }
+
+    #[actix::test]
+    async fn actors_of_goods_that_do_not_exist_do_not_stay() {
+        let (_folder, _thread, desk, _) = fixture().await;
+        for id in 1000..1100 {
+            let answer = place(&desk, GoodsId::from_stored(id), 1).await;
+            assert_eq!(answer, BidAnswer::Verdict(BidVerdict::UnknownGoods));
+        }
+        // Each actor asks to go right after its answer; the desk hears the last of them soon.
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while desk.send(GetDeskFigures).await.unwrap().live > 0 {
+            assert!(Instant::now() < deadline, "they stay");
+            tokio::task::yield_now().await;
+        }
+    }
+}

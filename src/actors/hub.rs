@@ -317,6 +317,8 @@ pub struct HubFigures {
     pub sessions: usize,
     /// Users who have at least one.
     pub users: usize,
+    /// Frames that wait for clients now.
+    pub undelivered: usize,
     /// Alarm frames handed to sessions since the start.
     pub delivered: u64,
     /// Sessions closed because too much waited for them.
@@ -333,6 +335,7 @@ impl Handler<GetHubFigures> for AlarmHub {
         HubFigures {
             sessions,
             users,
+            undelivered: self.stats.waiting.load(Ordering::Relaxed),
             delivered: self.stats.queued.load(Ordering::Relaxed),
             outbox_overflows: self.stats.overflows.load(Ordering::Relaxed),
             resyncs: self.resyncs + self.stats.resyncs.load(Ordering::Relaxed),

@@ -26,6 +26,8 @@ const MAILBOX: usize = 1024;
 pub struct ShardStats {
     /// Sessions that hold a seat now, admitted or not.
     pub seats: AtomicUsize,
+    /// Frames that wait in outboxes now.
+    pub waiting: Arc<AtomicUsize>,
     /// Alarm frames put into outboxes.
     pub queued: AtomicU64,
     /// Sessions closed because too much waited for them.
@@ -51,6 +53,11 @@ impl ShardHandle {
     /// Which shard this is.
     pub(super) fn index(&self) -> usize {
         self.index
+    }
+
+    /// Counts the frames that wait in all outboxes of the node.
+    pub(super) fn waiting(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.stats.waiting)
     }
 
     /// Seats an outbox; returns its slot.

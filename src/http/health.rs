@@ -95,6 +95,7 @@ struct LedgerCheck {
 #[derive(Serialize)]
 struct HubCheck {
     status: Status,
+    undelivered: usize,
     delivered: u64,
     outbox_overflows: u64,
     resyncs: u64,
@@ -183,6 +184,7 @@ async fn examine(services: &Services) -> Health {
         ledger: ledger_check(&figures, write.map(|((), ms)| ms)),
         alarm_hub: HubCheck {
             status: or_fail(hub.is_some()),
+            undelivered: hub.map_or(0, |hub| hub.undelivered),
             delivered: hub.map_or(0, |hub| hub.delivered),
             outbox_overflows: hub.map_or(0, |hub| hub.outbox_overflows),
             resyncs: hub.map_or(0, |hub| hub.resyncs),

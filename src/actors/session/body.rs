@@ -98,7 +98,7 @@ impl SocketBody {
     /// What waits, with the ping that proves its receipt in the same write.
     fn waiting(&mut self) -> Option<Bytes> {
         let now = Instant::now();
-        let frames = self.outbox.borrow_mut().take(now);
+        let frames = self.outbox.borrow_mut().take();
         let proof = if self.outbox.borrow().is_empty() { self.proof(now) } else { None };
         match (frames, proof) {
             (Some(frames), Some(proof)) => {

@@ -112,7 +112,7 @@ pub fn alarm_socket(
     let connection = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
     let outbox = Rc::new(RefCell::new(Outbox::new(
         OutboxLimits { frames: limits.max_pending, bytes: limits.max_pending_bytes },
-        Instant::now(),
+        opening.shard.waiting(),
     )));
     let slot = opening.shard.seat(connection, Rc::clone(&outbox));
     let place = Place {
@@ -343,7 +343,9 @@ impl Feed {
         };
         let start = loop {
             match self.store.session_start(self.place.user, self.since, received).await {
-                Ok(start) => break start,
+                Ok(start) if start.is_active => break start,
+                // He was made inactive between the handshake and here.
+                Ok(_) => return self.outbox.borrow_mut().close(Close::TokenRefused),
                 Err(error) => log::warn!("a session can't read its inbox yet: {error}"),
             }
             tokio::time::sleep(RETRY).await;

@@ -5,7 +5,14 @@
 //! was put in. A session that catches up reads the store from there; what comes live meanwhile is not queued but only
 //! noted, and the store is read on until nothing newer is noted. Ids rise in commit order, so nothing is skipped.
 
-use std::{collections::VecDeque, task::Waker, time::Instant};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Waker,
+};
 
 use bytes::{Bytes, BytesMut};
 
@@ -38,8 +45,11 @@ const CHUNK_BYTES: usize = 64 * 1024;
 
 pub(in crate::actors) struct Outbox {
     limits: OutboxLimits,
-    queue: VecDeque<Bytes>,
+    /// Frames, each with the alarm that it is (0: none).
+    queue: VecDeque<(i64, Bytes)>,
     bytes: usize,
+    /// Frames that wait in all outboxes of the node.
+    waiting: Arc<AtomicUsize>,
     /// The last alarm put in.
     cursor: i64,
     /// Live alarms are queued; otherwise they are noted.
@@ -51,24 +61,23 @@ pub(in crate::actors) struct Outbox {
     finished: bool,
     /// The last alarm that the socket has taken.
     taken: i64,
-    taken_at: Instant,
     reader: Option<Waker>,
     catch_up: Option<Waker>,
 }
 
 impl Outbox {
-    pub(in crate::actors) fn new(limits: OutboxLimits, now: Instant) -> Self {
+    pub(in crate::actors) fn new(limits: OutboxLimits, waiting: Arc<AtomicUsize>) -> Self {
         Self {
             limits,
             queue: VecDeque::new(),
             bytes: 0,
+            waiting,
             cursor: 0,
             live: false,
             noted: 0,
             close: None,
             finished: false,
             taken: 0,
-            taken_at: now,
             reader: None,
             catch_up: None,
         }
@@ -97,7 +106,7 @@ impl Outbox {
             return Offered::Overflow;
         }
         self.cursor = id;
-        self.put(frame.clone());
+        self.put(id, frame.clone());
         Offered::Queued
     }
 
@@ -117,7 +126,7 @@ impl Outbox {
         for (id, frame) in page {
             if id > self.cursor {
                 self.cursor = id;
-                self.put(frame);
+                self.put(id, frame);
             }
         }
     }
@@ -151,7 +160,7 @@ impl Outbox {
     /// A frame that is no alarm: an answer, a ping.
     pub(super) fn control(&mut self, frame: Bytes) {
         if self.close.is_none() && !self.finished && !self.is_over(frame.len()) {
-            self.put(frame);
+            self.put(0, frame);
         }
     }
 
@@ -165,24 +174,30 @@ impl Outbox {
     }
 
     /// What the socket gets next: waiting frames joined, so that several leave in one write.
-    pub(super) fn take(&mut self, now: Instant) -> Option<Bytes> {
-        let first = self.queue.pop_front()?;
+    pub(super) fn take(&mut self) -> Option<Bytes> {
+        let fits =
+            |length: usize, next: Option<&(i64, Bytes)>| next.is_some_and(|(_, f)| length + f.len() <= CHUNK_BYTES);
+        let mut count = 1;
+        let (mut last, first) = self.queue.pop_front()?;
         let mut length = first.len();
-        let chunk = if self.queue.front().is_none_or(|next| length + next.len() > CHUNK_BYTES) {
-            first
-        } else {
+        let chunk = if fits(length, self.queue.front()) {
             let mut joined = BytesMut::with_capacity(CHUNK_BYTES.min(self.bytes));
             joined.extend_from_slice(&first);
-            while let Some(next) = self.queue.pop_front_if(|next| length + next.len() <= CHUNK_BYTES) {
-                length += next.len();
-                joined.extend_from_slice(&next);
+            while fits(length, self.queue.front()) {
+                let Some((id, frame)) = self.queue.pop_front() else { break };
+                last = last.max(id);
+                count += 1;
+                length += frame.len();
+                joined.extend_from_slice(&frame);
             }
             joined.freeze()
+        } else {
+            first
         };
         self.bytes -= length;
-        self.taken_at = now;
+        self.waiting.fetch_sub(count, Ordering::Relaxed);
+        self.taken = self.taken.max(last);
         if self.queue.is_empty() {
-            self.taken = self.cursor;
             self.wake_catch_up();
         }
         Some(chunk)
@@ -201,8 +216,7 @@ impl Outbox {
     /// The socket is gone, or has taken the close.
     pub(super) fn finish(&mut self) {
         self.finished = true;
-        self.queue.clear();
-        self.bytes = 0;
+        self.drop_waiting();
         self.wake_catch_up();
     }
 
@@ -214,9 +228,10 @@ impl Outbox {
         self.catch_up = Some(waker.clone());
     }
 
-    fn put(&mut self, frame: Bytes) {
+    fn put(&mut self, id: i64, frame: Bytes) {
         self.bytes += frame.len();
-        self.queue.push_back(frame);
+        self.queue.push_back((id, frame));
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         self.wake_reader();
     }
 
@@ -224,11 +239,16 @@ impl Outbox {
     fn is_over(&mut self, more: usize) -> bool {
         let over = self.queue.len() >= self.limits.frames || self.bytes + more > self.limits.bytes;
         if over {
-            self.queue.clear();
-            self.bytes = 0;
+            self.drop_waiting();
             self.close(Close::TooSlow);
         }
         over
+    }
+
+    fn drop_waiting(&mut self) {
+        self.waiting.fetch_sub(self.queue.len(), Ordering::Relaxed);
+        self.queue = VecDeque::new();
+        self.bytes = 0;
     }
 
     fn wake_reader(&mut self) {
@@ -250,7 +270,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn outbox(frames: usize) -> Outbox {
-        Outbox::new(OutboxLimits { frames, bytes: 1 << 20 }, Instant::now())
+        Outbox::new(OutboxLimits { frames, bytes: 1 << 20 }, Arc::default())
     }
 
     fn frame(id: i64) -> Bytes {
@@ -259,7 +279,7 @@ mod tests {
 
     fn taken(outbox: &mut Outbox) -> String {
         let mut all = Vec::new();
-        while let Some(chunk) = outbox.take(Instant::now()) {
+        while let Some(chunk) = outbox.take() {
             all.extend_from_slice(&chunk);
         }
         String::from_utf8(all).unwrap()
@@ -272,7 +292,7 @@ mod tests {
         for id in 1..=3 {
             assert_eq!(outbox.offer(id, &frame(id)), Offered::Queued);
         }
-        assert_eq!(outbox.take(Instant::now()), Some(Bytes::from("1,2,3,")));
+        assert_eq!(outbox.take(), Some(Bytes::from("1,2,3,")));
         assert_eq!((outbox.taken(), outbox.bytes), (3, 0));
     }
 
@@ -285,7 +305,7 @@ mod tests {
         assert_eq!(outbox.offer(3, &frame(3)), Offered::Overflow);
         assert_eq!((outbox.bytes, outbox.due_close()), (0, Some(Close::TooSlow)));
         assert_eq!(outbox.offer(4, &frame(4)), Offered::Closed);
-        let mut heavy = Outbox::new(OutboxLimits { frames: 100, bytes: 10 }, Instant::now());
+        let mut heavy = Outbox::new(OutboxLimits { frames: 100, bytes: 10 }, Arc::default());
         heavy.end_of_list();
         assert_eq!(heavy.offer(1, &Bytes::from_static(&[0; 11])), Offered::Overflow);
     }

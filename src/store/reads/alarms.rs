@@ -52,6 +52,8 @@ pub struct SessionStart {
     pub unread: i64,
     /// Newest alarm of the inbox, 0 if none.
     pub last_id: i64,
+    /// Whether the user's tokens are good.
+    pub is_active: bool,
 }
 
 fn last_id(conn: &mut DbConn, user: i64) -> Result<i64, StoreError> {
@@ -119,14 +121,16 @@ impl Store {
 
 fn start(conn: &mut DbConn, user: i64, since: Option<i64>, received: Option<i64>) -> Result<SessionStart, StoreError> {
     let last_id = last_id(conn, user)?;
+    let stored: Option<(i64, bool)> = {
+        use schema::users::dsl;
+        dsl::users.filter(dsl::id.eq(user)).select((dsl::received_up_to, dsl::is_active)).get_result(conn).optional()?
+    };
+    // Every user of a token has a row; one without would have been made just now, active and with nothing received.
+    let (stored_mark, is_active) = stored.unwrap_or((0, true));
     let cursor = match since {
         Some(since) => since.min(last_id),
         None => {
-            let stored: Option<i64> = {
-                use schema::users::dsl;
-                dsl::users.filter(dsl::id.eq(user)).select(dsl::received_up_to).get_result(conn).optional()?
-            };
-            let mark = stored.unwrap_or(0).max(received.unwrap_or(0));
+            let mark = stored_mark.max(received.unwrap_or(0));
             use schema::inbox::dsl;
             let newest: Vec<i64> = dsl::inbox
                 .filter(dsl::user_id.eq(user).and(dsl::alarm_id.gt(mark)))
@@ -137,7 +141,7 @@ fn start(conn: &mut DbConn, user: i64, since: Option<i64>, received: Option<i64>
             newest.last().map_or(last_id, |oldest| oldest - 1)
         }
     };
-    Ok(SessionStart { cursor, unread: unread(conn, user)?, last_id })
+    Ok(SessionStart { cursor, unread: unread(conn, user)?, last_id, is_active })
 }
 
 fn page(conn: &mut DbConn, user: i64, query: AlarmQuery) -> Result<AlarmPage, StoreError> {
