@@ -10,4 +10,5 @@ mod crash;
 mod goods;
 mod identity;
 mod settings;
+mod slow_client;
 mod support;

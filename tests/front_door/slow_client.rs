@@ -1,0 +1,61 @@
+//! A client that stops reading: what waits for it is bounded, it is told to resume, and nobody else notices.
+
+use futures_util::future::join;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpSocket, TcpStream},
+};
+
+use crate::support::{DEADLINE, TestNode, eventually};
+
+/// A WebSocket by hand, with a receive buffer so small that the kernel can't hide that nobody reads.
+async fn socket_that_does_not_read(node: &TestNode, token: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut tcp = socket.connect(node.address()).await.unwrap();
+    let handshake = format!(
+        "GET /ws/alram/?token={token} HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    tcp.write_all(handshake.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(tcp.read_u8().await.unwrap());
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
+    tcp
+}
+
+#[actix_web::test]
+async fn a_client_that_stops_reading_is_closed_and_its_backlog_dropped() {
+    let node = TestNode::with(|settings| settings.session.max_pending = 16);
+    let goods = node.live_goods(1).await;
+    let (victim, other) = (node.user(2), node.user(3));
+    let mut slow = socket_that_does_not_read(&node, victim.token()).await;
+    let mut good = victim.socket().await;
+    const TIMES: i64 = 1500;
+    let bidding = async {
+        for i in 0..TIMES {
+            assert_eq!(victim.bid(goods, 1000 + 2 * i).await.status, 201);
+            assert_eq!(other.bid(goods, 1001 + 2 * i).await.status, 201);
+        }
+    };
+    let hearing = async {
+        for i in 0..TIMES {
+            assert_eq!(good.expect("outbid").await["high_price"], 1001 + 2 * i);
+        }
+    };
+    join(bidding, hearing).await;
+    let admin = node.admin();
+    let health = eventually("the overflow is counted", || async {
+        let health = admin.get("/admin/health").await.body;
+        (health["checks"]["alarm_hub"]["outbox_overflows"] == 1).then_some(health)
+    })
+    .await;
+    assert_eq!(health["checks"]["alarm_hub"]["undelivered"], 0, "what waited for it is dropped");
+    // Once it reads again, the last thing that it finds is the close.
+    let mut rest = Vec::new();
+    tokio::time::timeout(DEADLINE, slow.read_to_end(&mut rest)).await.expect("the connection ends").unwrap();
+    let close = [&[0x88, 2 + 32], &4413u16.to_be_bytes()[..], b"too slow, resume from the cursor"].concat();
+    assert!(rest.ends_with(&close), "{:?}", String::from_utf8_lossy(&rest[rest.len().saturating_sub(80)..]));
+}
