@@ -60,7 +60,8 @@ async fn play(base: &str) -> Result<(), String> {
     watched.listen("mina ");
     seller.listen("seller");
     println!("below is what two users hear over their WebSockets: mina, who likes everything, and the seller\n");
-    // Goods that only lie ahead; with the rounds there are goods in every state.
+    // Goods that only lie ahead, and some that are over already; those of the rounds are live.
+    goods(seller, "Bicycle (over)", -30, 10).await?;
     goods(seller, "Turntable (tomorrow)", 86_400, 1200).await?;
     // One for whoever joins in: long enough to bid by hand.
     let open = goods(seller, "Film camera (bid on this one)", 1, 1200).await?;

@@ -152,6 +152,22 @@ async fn what_is_acknowledged_is_not_sent_again_and_what_was_not_sent_cannot_be(
 }
 
 #[actix_web::test]
+async fn a_session_that_skipped_alarms_proves_nothing_about_them() {
+    let node = TestNode::start();
+    outbid_times(&node, 2).await;
+    let victim = node.user(2);
+    let mut skipping = victim.socket_since(9_000_000).await;
+    assert_eq!(skipping.next().await["response_type"], "hello");
+    // A pong to whatever the server may ask, and an answer that comes after it was taken.
+    skipping.send(Message::Pong("2".into())).await;
+    skipping.send_json(&json!({"type": "ping"})).await;
+    while skipping.next().await["response_type"] != "pong" {}
+    skipping.close().await;
+    let mut old = victim.socket().await;
+    assert_eq!([id(&old.expect("outbid").await), id(&old.expect("outbid").await)], [1, 3]);
+}
+
+#[actix_web::test]
 async fn at_most_the_newest_hundred_are_replayed_and_the_rest_stays_in_the_inbox() {
     let node = TestNode::start();
     outbid_times(&node, 130).await;

@@ -239,10 +239,8 @@ impl AlarmSession {
         feed.run()
     }
 
-    /// The client has proved that it has everything up to this alarm.
+    /// The client has said or proved that it has everything up to this alarm. Nobody can have what was not sent.
     fn received(&mut self, up_to: i64) {
-        // Nobody can have received what was not sent.
-        let up_to = up_to.min(self.outbox.borrow().taken());
         if up_to > self.received
             && let Some(id) = AlarmId::new(up_to)
         {
@@ -253,7 +251,10 @@ impl AlarmSession {
 
     fn text(&mut self, text: &str, ctx: &mut Ctx) {
         match AlarmSocketFrame::parse(text) {
-            Ok(AlarmSocketFrame::Ack(up_to)) => self.received(up_to),
+            Ok(AlarmSocketFrame::Ack(up_to)) => {
+                let last = self.outbox.borrow().acknowledgeable();
+                self.received(up_to.min(last));
+            }
             Ok(AlarmSocketFrame::Ping) => self.send(&ServerFrame::Pong { server_time: self.opening.time.now() }),
             Ok(AlarmSocketFrame::Auth(token)) => self.renew(token, ctx),
             Ok(AlarmSocketFrame::Unknown) => {}
@@ -301,8 +302,9 @@ impl StreamHandler<Result<Message, ProtocolError>> for AlarmSession {
             },
             Ok(Message::Ping(payload)) => self.control(&payload, OpCode::Pong),
             Ok(Message::Pong(payload)) => {
-                let up_to = std::str::from_utf8(&payload).ok().and_then(|text| text.parse().ok());
-                self.received(up_to.unwrap_or(0));
+                let asked: Option<i64> = std::str::from_utf8(&payload).ok().and_then(|text| text.parse().ok());
+                let last = self.outbox.borrow().taken();
+                self.received(asked.unwrap_or(0).min(last));
             }
             // Answered with the same code; then the body ends.
             Ok(Message::Close(reason)) => {

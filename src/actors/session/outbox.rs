@@ -59,7 +59,9 @@ pub(in crate::actors) struct Outbox {
     close: Option<Close>,
     /// The socket has taken the last of it, or is gone.
     finished: bool,
-    /// The last alarm that the socket has taken.
+    /// Where the session began.
+    begun_after: i64,
+    /// The last alarm that the socket has taken, 0 before the first.
     taken: i64,
     reader: Option<Waker>,
     catch_up: Option<Waker>,
@@ -77,6 +79,7 @@ impl Outbox {
             noted: 0,
             close: None,
             finished: false,
+            begun_after: 0,
             taken: 0,
             reader: None,
             catch_up: None,
@@ -86,7 +89,7 @@ impl Outbox {
     /// The session begins after this alarm.
     pub(super) fn begin_after(&mut self, cursor: i64) {
         self.cursor = cursor;
-        self.taken = cursor;
+        self.begun_after = cursor;
     }
 
     /// A live alarm for this session's user.
@@ -206,6 +209,11 @@ impl Outbox {
     /// The last alarm that the socket has taken; behind it a ping can prove receipt.
     pub(super) fn taken(&self) -> i64 {
         self.taken
+    }
+
+    /// The last alarm that the client can acknowledge: one that was sent, or that it said it had when it came.
+    pub(super) fn acknowledgeable(&self) -> i64 {
+        self.taken.max(self.begun_after)
     }
 
     /// The close that is to be sent, once nothing waits before it.
