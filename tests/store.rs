@@ -13,7 +13,9 @@ use handsup::{
     store::{
         AlarmQuery, Committed, DatabaseUrl, Ledger, LedgerRules, LedgerThread, Store, StoreError, Tx, Write,
         WriteError,
-        writes::{BidVerdict, EndAuction, Ended, MakeGoods, MarkReceived, PlaceBids, SeeUser, SetLike, StartAuction},
+        writes::{
+            BidVerdict, EndAuction, Ended, KeyedBid, MakeGoods, MarkReceived, PlaceBids, SeeUser, SetLike, StartAuction,
+        },
     },
     time_source::{SystemTime, TimeSource},
 };
@@ -142,7 +144,11 @@ fn user(id: i64) -> UserId {
 
 fn bid(goods: GoodsId, of: i64, price: i64) -> PlaceBids {
     let price = Price::from_stored(price);
-    PlaceBids { goods, bids: vec![Bid { goods, user: user(of), price, received_at: SystemTime.now() }] }
+    keyed(Bid { goods, user: user(of), price, received_at: SystemTime.now() })
+}
+
+fn keyed(bid: Bid) -> PlaceBids {
+    PlaceBids { goods: bid.goods, bids: vec![KeyedBid { bid, key: None }] }
 }
 
 fn accepted(verdict: &BidVerdict) -> Option<i64> {
@@ -340,7 +346,7 @@ async fn short_goods(fixture: &Fixture, now: Timestamp) -> GoodsId {
 /// A bid that arrived half a minute before `now`.
 fn bid_at(goods: GoodsId, of: i64, price: i64, now: Timestamp) -> PlaceBids {
     let price = Price::from_stored(price);
-    PlaceBids { goods, bids: vec![Bid { goods, user: user(of), price, received_at: now.plus_ms(-30_000) }] }
+    keyed(Bid { goods, user: user(of), price, received_at: now.plus_ms(-30_000) })
 }
 
 #[actix_web::test]

@@ -13,10 +13,10 @@ use super::{
     bid_line::{BidLine, Next, Offered},
 };
 use crate::{
-    domain::{Bid, GoodsId, GoodsState},
+    domain::{GoodsId, GoodsState},
     store::{
         Ledger, WriteError,
-        writes::{BidVerdict, EndAuction, Ended, PlaceBids},
+        writes::{BidVerdict, EndAuction, Ended, KeyedBid, PlaceBids},
     },
 };
 
@@ -115,7 +115,7 @@ impl BidActor {
         match self.line.next() {
             Some(Next::Bids(bids)) => {
                 let deadline = bids.iter().map(|(_, waiting)| waiting.deadline).min().unwrap_or_else(Instant::now);
-                let (bids, replies): (Vec<Bid>, Vec<BidReply>) =
+                let (bids, replies): (Vec<KeyedBid>, Vec<BidReply>) =
                     bids.into_iter().map(|(bid, waiting)| (bid, waiting.reply)).unzip();
                 self.ledger.submit(PlaceBids { goods: self.goods, bids }, deadline, move |result| match result {
                     Ok(placed) => {
@@ -172,7 +172,7 @@ impl Actor for BidActor {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct Offer {
-    pub bid: Bid,
+    pub bid: KeyedBid,
     pub deadline: Instant,
     pub reply: BidReply,
 }

@@ -9,8 +9,8 @@ use actix::prelude::*;
 
 use super::bid_actor::{BidActor, BidAnswer, BidReply, EndReply, Leave, MAILBOX, Offer, OfferEnd};
 use crate::{
-    domain::{Bid, GoodsId},
-    store::{Ledger, WriteError},
+    domain::GoodsId,
+    store::{Ledger, WriteError, writes::KeyedBid},
 };
 
 /// Live bid actors; beyond, bids on further goods are answered "not stored" until idle ones have gone.
@@ -77,8 +77,8 @@ impl Actor for BidDesk {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct PlaceBid {
-    /// The bid.
-    pub bid: Bid,
+    /// The bid, with its idempotency key.
+    pub bid: KeyedBid,
     /// After this its caller is gone: it is not judged any more.
     pub deadline: Instant,
     /// Who is answered.
@@ -89,7 +89,7 @@ impl Handler<PlaceBid> for BidDesk {
     type Result = ();
 
     fn handle(&mut self, PlaceBid { bid, deadline, reply }: PlaceBid, ctx: &mut Self::Context) {
-        match self.actor(bid.goods, ctx.address()) {
+        match self.actor(bid.bid.goods, ctx.address()) {
             // A full mailbox hands the message back, whose reply then says "not stored".
             Some(actor) => {
                 if actor.try_send(Offer { bid, deadline, reply }).is_err() {
@@ -176,7 +176,7 @@ mod tests {
     use super::*;
     use crate::{
         actors::bid_actor::test_support::Panic,
-        domain::{NewGoods, Price, UserId},
+        domain::{Bid, NewGoods, Price, UserId},
         store::{
             DatabaseUrl, LedgerRules, LedgerThread, Store,
             writes::{BidVerdict, MakeGoods},
@@ -234,6 +234,7 @@ mod tests {
             price: Price::from_stored(price),
             received_at: SystemTime.now(),
         };
+        let bid = KeyedBid { bid, key: None };
         desk.do_send(PlaceBid { bid, deadline: Instant::now() + Duration::from_secs(5), reply });
         answer.await.unwrap()
     }

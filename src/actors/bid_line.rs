@@ -6,7 +6,10 @@
 
 use std::collections::VecDeque;
 
-use crate::domain::{Bid, GoodsState, Phase, Refusal};
+use crate::{
+    domain::{GoodsState, Phase, Refusal},
+    store::writes::KeyedBid,
+};
 
 /// Bids that may wait in one line; beyond, a bid is answered "unavailable, not stored".
 pub(super) const MAX_WAITING: usize = 2048;
@@ -28,13 +31,13 @@ pub(super) enum Offered<R> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next<R, E> {
     /// Bids, in the order in which they came.
-    Bids(Vec<(Bid, R)>),
+    Bids(Vec<(KeyedBid, R)>),
     /// The end.
     End(E),
 }
 
 enum InLine<R, E> {
-    Bid(Bid, R),
+    Bid(KeyedBid, R),
     End(E),
 }
 
@@ -50,9 +53,10 @@ impl<R, E> BidLine<R, E> {
         Self { known: None, waiting: VecDeque::new(), in_flight: false }
     }
 
-    /// A bid comes.
-    pub(super) fn offer(&mut self, bid: Bid, reply: R) -> Offered<R> {
-        if let Some(refusal) = self.known.as_ref().and_then(|known| known.certain_refusal(&bid)) {
+    /// A bid comes. One with a key always goes to the ledger: its first answer may be kept there.
+    pub(super) fn offer(&mut self, bid: KeyedBid, reply: R) -> Offered<R> {
+        let known = self.known.as_ref().filter(|_| bid.key.is_none());
+        if let Some(refusal) = known.and_then(|known| known.certain_refusal(&bid.bid)) {
             return Offered::Refused(refusal, reply);
         }
         if self.waiting.len() >= MAX_WAITING {
@@ -113,15 +117,16 @@ impl<R, E> BidLine<R, E> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{GoodsId, Lead, Price, Timestamp, UserId};
+    use crate::domain::{Bid, GoodsId, IdempotencyKey, Lead, Price, Timestamp, UserId};
 
-    fn bid(price: i64) -> Bid {
-        Bid {
+    fn bid(price: i64) -> KeyedBid {
+        let bid = Bid {
             goods: GoodsId::from_stored(1),
             user: UserId::from_stored(2),
             price: Price::from_stored(price),
             received_at: Timestamp::from_secs(100),
-        }
+        };
+        KeyedBid { bid, key: None }
     }
 
     fn goods(high: i64) -> GoodsState {
@@ -180,6 +185,8 @@ mod tests {
         line.done(Some(goods(40)));
         assert!(matches!(line.offer(bid(45), 2), Offered::Refused(Refusal::TooLow { .. }, 2)));
         assert_eq!(line.offer(bid(51), 3), Offered::Waits);
+        let keyed = KeyedBid { key: IdempotencyKey::parse("k"), ..bid(1) };
+        assert_eq!(line.offer(keyed, 4), Offered::Waits, "its first answer may be kept");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use std::{
 use actix::prelude::*;
 use actix_http::ws::{OpCode, Parser};
 use bytes::{Bytes, BytesMut};
+use serde::Serialize;
 
 use super::{
     registry::{Registry, Seat},
@@ -21,7 +22,7 @@ use super::{
 };
 use crate::{
     domain::{Alarm, AlarmId, Locale, UserId},
-    protocol::{AlarmBody, Close},
+    protocol::{AlarmBody, Close, ServerFrame},
     store::{Ledger, writes::MarkReceived},
 };
 
@@ -32,17 +33,21 @@ const MARKS_EVERY: Duration = Duration::from_millis(250);
 const MARKS_AT_ONCE: usize = 500;
 const MARKS_PATIENCE: Duration = Duration::from_secs(2);
 
-/// A text frame, ready for the wire.
-pub(super) fn text_frame(payload: &[u8]) -> Bytes {
+fn text_frame(payload: &[u8]) -> Bytes {
     let mut frame = BytesMut::with_capacity(payload.len() + 10);
     Parser::write_message(&mut frame, payload, OpCode::Text, true, false);
     frame.freeze()
 }
 
 /// An alarm as a text frame, ready for the wire: encoded once for all its receivers.
-pub fn encode_alarm(alarm: &Alarm, locale: Locale) -> Bytes {
+pub fn encode_alarm(alarm: &Alarm, superseded: bool, locale: Locale) -> Bytes {
+    encode(&AlarmBody::frame(alarm, superseded, locale))
+}
+
+/// Any frame, ready for the wire.
+pub(super) fn encode(frame: &impl Serialize) -> Bytes {
     // Plain data whose keys are fixed: serde_json can't fail on it.
-    text_frame(&serde_json::to_vec(&AlarmBody::frame(alarm, locale)).unwrap_or_default())
+    text_frame(&serde_json::to_vec(frame).unwrap_or_default())
 }
 
 /// One for the whole node.
@@ -76,6 +81,28 @@ impl AlarmHub {
                 writing_marks: false,
             }
         })
+    }
+
+    /// The seats of these users, by shard.
+    fn seats_by_shard(&self, users: &[UserId]) -> Vec<Vec<(usize, u64)>> {
+        let mut seats: Vec<Vec<(usize, u64)>> = vec![Vec::new(); self.shards.len()];
+        for user in users {
+            for seat in self.registry.seats(*user) {
+                if let Some(seats) = seats.get_mut(seat.shard) {
+                    seats.push((seat.slot, seat.connection));
+                }
+            }
+        }
+        seats
+    }
+
+    /// Wakes each shard that has something to do, once.
+    fn push(&self, pushes: Vec<Vec<Delivery>>) {
+        for (shard, push) in self.shards.iter().zip(pushes) {
+            if !push.is_empty() {
+                shard.push(Push(push));
+            }
+        }
     }
 
     fn write_marks(&mut self, ctx: &mut Context<Self>) {
@@ -236,29 +263,43 @@ impl Handler<Deliver> for AlarmHub {
         }
         let mut pushes: Vec<Vec<Delivery>> = self.shards.iter().map(|_| Vec::new()).collect();
         for (alarm, receivers) in &alarms {
-            let mut seats: Vec<Vec<(usize, u64)>> = vec![Vec::new(); self.shards.len()];
-            for user in receivers {
-                for seat in self.registry.seats(*user) {
-                    if let Some(seats) = seats.get_mut(seat.shard) {
-                        seats.push((seat.slot, seat.connection));
-                    }
-                }
-            }
+            let seats = self.seats_by_shard(receivers);
             if seats.iter().all(Vec::is_empty) {
                 continue;
             }
-            let frame = encode_alarm(alarm, self.locale);
+            let frame = encode_alarm(alarm, false, self.locale);
             for (push, seats) in pushes.iter_mut().zip(seats) {
                 if !seats.is_empty() {
-                    push.push(Delivery { id: alarm.id.get(), frame: frame.clone(), seats });
+                    push.push(Delivery { alarm: Some(alarm.id), frame: frame.clone(), seats });
                 }
             }
         }
-        for (shard, push) in self.shards.iter().zip(pushes) {
-            if !push.is_empty() {
-                shard.push(Push(push));
-            }
-        }
+        self.push(pushes);
+    }
+}
+
+/// Something of a user's was read: all his sessions are told what is left.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct TellUnread {
+    /// Whose.
+    pub user: UserId,
+    /// Unread alarms.
+    pub unread: i64,
+    /// Newest alarm in the inbox, 0 if none.
+    pub last_id: i64,
+}
+
+impl Handler<TellUnread> for AlarmHub {
+    type Result = ();
+
+    fn handle(&mut self, TellUnread { user, unread, last_id }: TellUnread, _: &mut Self::Context) {
+        let frame = encode(&ServerFrame::Unread { unread, last_id });
+        let pushes = self.seats_by_shard(&[user]).into_iter().map(|seats| {
+            let delivery = Delivery { alarm: None, frame: frame.clone(), seats };
+            if delivery.seats.is_empty() { Vec::new() } else { vec![delivery] }
+        });
+        self.push(pushes.collect());
     }
 }
 
@@ -271,14 +312,7 @@ impl Handler<RefuseUser> for AlarmHub {
     type Result = ();
 
     fn handle(&mut self, RefuseUser(user): RefuseUser, _: &mut Self::Context) {
-        for (index, shard) in self.shards.iter().enumerate() {
-            let which: Vec<_> = self
-                .registry
-                .seats(user)
-                .iter()
-                .filter(|seat| seat.shard == index)
-                .map(|seat| (seat.slot, seat.connection))
-                .collect();
+        for (shard, which) in self.shards.iter().zip(self.seats_by_shard(&[user])) {
             if !which.is_empty() {
                 shard.close(CloseSeats::Some(which, Close::TokenRefused));
             }

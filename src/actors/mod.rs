@@ -16,6 +16,7 @@ mod bid_actor;
 mod bid_desk;
 mod bid_line;
 mod hub;
+mod read_state;
 mod registry;
 mod session;
 mod shard;
@@ -24,6 +25,9 @@ pub use arrival_gate::ArrivalGate;
 pub use auction_clock::{AuctionClock, ClockFigures, GetClockFigures, WatchGoods};
 pub use bid_actor::{BidActor, BidAnswer, BidReply};
 pub use bid_desk::{BidDesk, DeskFigures, EndGoods, GetDeskFigures, PlaceBid};
-pub use hub::{AlarmHub, CloseAll, Deliver, GetHubFigures, HubFigures, RefuseUser, UseLedger, encode_alarm};
+pub use hub::{
+    AlarmHub, CloseAll, Deliver, GetHubFigures, HubFigures, RefuseUser, TellUnread, UseLedger, encode_alarm,
+};
+pub use read_state::{ReadError, mark_read};
 pub use session::{AlarmSession, Authenticate, Judged, SessionLimits, SessionOpening, alarm_socket};
 pub use shard::{Shard, ShardHandle, ShardStats};

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use slab::Slab;
 
 use super::session::outbox::{Offered, Outbox};
-use crate::protocol::Close;
+use crate::{domain::AlarmId, protocol::Close};
 
 /// Messages that may wait; beyond, the shard's sessions read the store instead.
 const MAILBOX: usize = 1024;
@@ -136,9 +136,10 @@ impl Actor for Shard {
     type Context = Context<Self>;
 }
 
-/// One alarm for sessions of this shard.
+/// One frame for sessions of this shard.
 pub(super) struct Delivery {
-    pub id: i64,
+    /// Which alarm it is; `None` for a frame that is none.
+    pub alarm: Option<AlarmId>,
     /// Encoded once for all receivers.
     pub frame: Bytes,
     /// Slots and the connections that are meant.
@@ -162,7 +163,12 @@ impl Handler<Push> for Shard {
         for delivery in &deliveries {
             for (slot, connection) in &delivery.seats {
                 let Some(seated) = seats.get(*slot).filter(|seated| seated.connection == *connection) else { continue };
-                match seated.outbox.borrow_mut().offer(delivery.id, &delivery.frame) {
+                let mut outbox = seated.outbox.borrow_mut();
+                let Some(alarm) = delivery.alarm else {
+                    outbox.control(delivery.frame.clone());
+                    continue;
+                };
+                match outbox.offer(alarm.get(), &delivery.frame) {
                     Offered::Queued => queued += 1,
                     Offered::Overflow => overflows += 1,
                     Offered::Noted | Offered::Stale | Offered::Closed => {}

@@ -1,5 +1,6 @@
 //! Builds and wires everything once: settings, store, ledger, actors, server, and its orderly end.
 
+mod housekeeping;
 mod node;
 mod settings;
 

@@ -21,7 +21,7 @@ use actix_web::{
     web,
 };
 
-use super::{Settings, SettingsError};
+use super::{Settings, SettingsError, housekeeping::Housekeeping};
 use crate::{
     actors::{
         AlarmHub, ArrivalGate, AuctionClock, BidDesk, CloseAll, Deliver, RefuseUser, Shard, ShardStats, UseLedger,
@@ -122,6 +122,13 @@ impl Node {
         let handle = server.handle();
         let stopped = actix_web::rt::spawn(server);
         actix_web::rt::spawn(forget_quiet(services.clone()));
+        let housekeeping = Housekeeping {
+            store: services.store.clone(),
+            ledger: services.ledger.clone(),
+            time: Arc::clone(&services.time),
+            keep_days: settings.alarms.keep_days,
+        };
+        actix_web::rt::spawn(housekeeping.keep_house());
         Ok(Self { addresses, services, server: handle, ledger: ledger_thread, stopped })
     }
 

@@ -246,6 +246,7 @@ impl Settings {
         range("limits.body_bytes", self.limits.body_bytes as i128, 256, 1 << 30)?;
         range("limits.frame_bytes", self.limits.frame_bytes as i128, 126, 1 << 30)?;
         range("limits.max_price", self.limits.max_price.into(), 1, MAX_ID.into())?;
+        range("alarms.keep_days", self.alarms.keep_days.into(), 1, 36_500)?;
         // Known to the contract, but a value that would do nothing is refused rather than believed.
         let absent = |key: &str, is_set: bool| {
             if is_set { Err(wrong(key, "not available in this version; leave it out")) } else { Ok(()) }
@@ -253,7 +254,6 @@ impl Settings {
         absent("server.media_dir", self.server.media_dir.is_some())?;
         absent("bus.url", self.bus.url.is_some())?;
         absent("auth.metrics_token", self.auth.metrics_token.is_some())?;
-        absent("alarms.keep_days", self.alarms.keep_days != 90)?;
         Ok(())
     }
 

@@ -104,6 +104,8 @@ pub struct Alarm {
     pub start_price: Option<Price>,
     /// Where buyer and seller meet.
     pub trade_room: Option<TradeRoomId>,
+    /// Of an `outbid`: the number of the bid that took the lead. It no longer holds when its receiver has bid since.
+    pub bid_seq: Option<i64>,
 }
 
 impl Alarm {
@@ -131,6 +133,7 @@ impl Alarm {
             ends_at: has(&[Outbid, AuctionStarted, EndingSoon]).then_some(goods.ends_at),
             start_price: has(&[AuctionStarted]).then_some(goods.start_price),
             trade_room: trade_room.filter(|_| has(&[AuctionWon, AuctionSold])),
+            bid_seq: has(&[Outbid]).then_some(goods.bid_seq),
         }
     }
 }

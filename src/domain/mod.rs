@@ -6,6 +6,7 @@
 mod alarm;
 mod draft;
 mod goods;
+mod idempotency;
 mod ids;
 mod judge;
 mod price;
@@ -15,6 +16,7 @@ mod user;
 pub use alarm::{Alarm, AlarmKind, Locale, end_alarms};
 pub use draft::{DraftError, DraftRules, GoodsDraft, NewGoods, StartInput};
 pub use goods::{ENDING_SOON_LEAD_MS, GoodsState, Lead, MIN_LENGTH_FOR_ENDING_SOON_MS, Phase};
+pub use idempotency::IdempotencyKey;
 pub use ids::{AlarmId, BidId, EventId, GoodsId, MAX_ID, TradeRoomId, UserId};
 pub use judge::{Acceptance, Bid, Refusal, judge};
 pub use price::Price;

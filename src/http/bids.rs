@@ -2,18 +2,22 @@
 
 use std::time::{Duration, Instant};
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{
+    HttpRequest, HttpResponse, ResponseError,
+    http::header::{HeaderName, HeaderValue},
+    web,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{ApiError, Services, body, query};
 use crate::{
     actors::{BidAnswer, BidReply, PlaceBid},
-    domain::{Bid, GoodsId, Price, Timestamp, UserId},
-    protocol::{Outcome, Problem},
+    domain::{Bid, GoodsId, IdempotencyKey, Price, Timestamp, UserId},
+    protocol::{Code, Outcome, Problem},
     store::{
         BidListing, WriteError,
-        writes::{BidVerdict, StoredBid},
+        writes::{BidVerdict, KeyedBid, StoredBid},
     },
 };
 
@@ -21,6 +25,9 @@ use crate::{
 const DEADLINE: Duration = Duration::from_millis(2000);
 /// … and its caller is told by this at the latest: a 503 comes within 3 s.
 const ANSWER_BY: Duration = Duration::from_millis(2700);
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
 #[derive(Deserialize)]
 struct BidBody {
@@ -62,6 +69,7 @@ pub(super) async fn place(
     services: web::Data<Services>,
 ) -> Result<HttpResponse, ApiError> {
     let bidder = services.bidder(&request).await?;
+    let key = idempotency_key(&request)?;
     let body = body::read(&request, payload, services.config.body_bytes).await?;
     let _in_flight = services.bid_begins();
     if services.is_draining() {
@@ -73,7 +81,7 @@ pub(super) async fn place(
         let body: BidBody = body::object(&body)?;
         let price = body::price("price", &body.price, services.config.max_price)?;
         let goods = goods_id(&goods)?;
-        let bid = Bid { goods, user: bidder.user.id, price, received_at };
+        let bid = KeyedBid { bid: Bid { goods, user: bidder.user.id, price, received_at }, key };
         let place = PlaceBid { bid, deadline: Instant::now() + DEADLINE, reply };
         services.desk.try_send(place).map_err(|_| ApiError(Problem::bid_unavailable(Outcome::NotStored)))
     })?;
@@ -82,11 +90,39 @@ pub(super) async fn place(
         Ok(Err(_)) | Err(_) => BidAnswer::Failed(WriteError::Unknown),
     };
     match answer {
-        BidAnswer::Verdict(BidVerdict::Accepted(stored)) => Ok(HttpResponse::Created().json(Accepted::from(stored))),
-        BidAnswer::Verdict(BidVerdict::Refused(refusal)) => Err(Problem::refused_bid(&refusal).into()),
-        BidAnswer::Verdict(BidVerdict::UnknownGoods) => Err(no_such_goods()),
+        BidAnswer::Verdict(BidVerdict::Replayed(first)) => {
+            let mut again = answered(*first).unwrap_or_else(|error| error.error_response());
+            again.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+            Ok(again)
+        }
+        BidAnswer::Verdict(verdict) => answered(verdict),
         BidAnswer::Failed(WriteError::NotStored) => Err(Problem::bid_unavailable(Outcome::NotStored).into()),
         BidAnswer::Failed(WriteError::Unknown) => Err(Problem::bid_unavailable(Outcome::Unknown).into()),
+    }
+}
+
+fn answered(verdict: BidVerdict) -> Result<HttpResponse, ApiError> {
+    match verdict {
+        BidVerdict::Accepted(stored) => Ok(HttpResponse::Created().json(Accepted::from(stored))),
+        BidVerdict::Refused(refusal) => Err(Problem::refused_bid(&refusal).into()),
+        BidVerdict::UnknownGoods => Err(no_such_goods()),
+        BidVerdict::KeyReused => {
+            Err(Problem::new(Code::IdempotencyKeyReused, "the key belongs to a bid on other goods or at another price")
+                .into())
+        }
+        // One is never kept inside another.
+        BidVerdict::Replayed(first) => answered(*first),
+    }
+}
+
+/// The `Idempotency-Key` header, if there is one.
+fn idempotency_key(request: &HttpRequest) -> Result<Option<IdempotencyKey>, Problem> {
+    let mut values = request.headers().get_all(IDEMPOTENCY_KEY);
+    let Some(value) = values.next() else { return Ok(None) };
+    let key = std::str::from_utf8(value.as_bytes()).ok().and_then(IdempotencyKey::parse);
+    match key {
+        Some(key) if values.next().is_none() => Ok(Some(key)),
+        _ => Err(Problem::invalid_value("Idempotency-Key", "one key of 1 to 64 characters")),
     }
 }
 

@@ -37,6 +37,12 @@ pub fn routes(config: &mut web::ServiceConfig) {
         .service(at("/goods/{id}/like").route(web::put().to(goods::like)).route(web::delete().to(goods::unlike)))
         .service(at("/alarms").route(web::get().to(alarms::list)))
         .service(at("/alarms/unread").route(web::get().to(alarms::unread)))
+        .service(at("/alarms/read").route(web::post().to(alarms::read)))
+        .service(
+            at("/alarms/preferences")
+                .route(web::get().to(alarms::preferences))
+                .route(web::put().to(alarms::set_preferences)),
+        )
         .service(at("/ws/alram").route(web::get().to(socket::open)))
         .service(at("/ws/alarms").route(web::get().to(socket::open)))
         .service(at("/health/live").route(web::get().to(health::live)))

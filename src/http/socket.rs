@@ -44,6 +44,7 @@ pub(super) async fn open(
         shard: shard.0.clone(),
         hub: services.hub.clone(),
         store: services.store.clone(),
+        ledger: services.ledger.clone(),
         time: Arc::clone(&services.time),
         locale: services.config.locale,
         limits: services.config.session,

@@ -22,13 +22,16 @@ pub struct AlarmBody<'a> {
     start_price: Option<Price>,
     #[serde(skip_serializing_if = "Option::is_none")]
     trade_room_id: Option<i64>,
+    /// Present, and true, when an `outbid` no longer holds.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    superseded: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     read: Option<bool>,
 }
 
 impl<'a> AlarmBody<'a> {
     /// The alarm as it goes over a socket.
-    pub fn frame(alarm: &'a Alarm, locale: Locale) -> Self {
+    pub fn frame(alarm: &'a Alarm, superseded: bool, locale: Locale) -> Self {
         Self {
             response_type: "alram",
             id: alarm.id.get(),
@@ -41,12 +44,13 @@ impl<'a> AlarmBody<'a> {
             ends_at: alarm.ends_at,
             start_price: alarm.start_price,
             trade_room_id: alarm.trade_room.map(|room| room.get()),
+            superseded,
             read: None,
         }
     }
 
     /// The alarm as a row of `GET /alarms`.
-    pub fn row(alarm: &'a Alarm, read: bool, locale: Locale) -> Self {
-        Self { read: Some(read), ..Self::frame(alarm, locale) }
+    pub fn row(alarm: &'a Alarm, read: bool, superseded: bool, locale: Locale) -> Self {
+        Self { read: Some(read), ..Self::frame(alarm, superseded, locale) }
     }
 }

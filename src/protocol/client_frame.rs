@@ -7,6 +7,8 @@ use serde::Deserialize;
 pub enum AlarmSocketFrame {
     /// Everything up to this alarm id has been received.
     Ack(i64),
+    /// Everything up to this alarm id has been read.
+    Read(i64),
     /// A fresh token of the same user.
     Auth(String),
     /// Asks for a `pong`.
@@ -44,6 +46,7 @@ impl AlarmSocketFrame {
         let kind = raw.kind.as_ref().and_then(|kind| kind.as_str());
         Ok(match (kind, raw.up_to.and_then(|id| id.as_i64()), raw.token) {
             (Some("ack"), Some(up_to), _) => Self::Ack(up_to),
+            (Some("read"), Some(up_to), _) => Self::Read(up_to),
             (Some("auth"), _, Some(serde_json::Value::String(token))) => Self::Auth(token),
             (Some("ping"), _, _) => Self::Ping,
             _ => Self::Unknown,
@@ -60,6 +63,7 @@ mod tests {
     fn known_frames_are_read_and_others_ignored() {
         assert_eq!(AlarmSocketFrame::parse(r#"{"type":"ack","up_to":12}"#), Ok(AlarmSocketFrame::Ack(12)));
         assert_eq!(AlarmSocketFrame::parse(r#"{"type":"ping","x":1}"#), Ok(AlarmSocketFrame::Ping));
+        assert_eq!(AlarmSocketFrame::parse(r#"{"type":"read","up_to":3}"#), Ok(AlarmSocketFrame::Read(3)));
         assert_eq!(
             AlarmSocketFrame::parse(r#"{"type":"auth","token":"a.b.c"}"#),
             Ok(AlarmSocketFrame::Auth("a.b.c".into()))

@@ -28,6 +28,8 @@ pub enum Code {
     InvalidBody,
     /// A field or query value that can't be taken.
     InvalidValue,
+    /// The idempotency key belongs to another bid.
+    IdempotencyKeyReused,
     /// Over `limits.body_bytes`.
     PayloadTooLarge,
     /// The body didn't come in time.
@@ -49,7 +51,7 @@ impl Code {
             Code::RequestTimeout => 408,
             Code::BidTooLow | Code::AuctionNotStarted | Code::AuctionEnded => 409,
             Code::InvalidBody => 400,
-            Code::InvalidValue => 422,
+            Code::InvalidValue | Code::IdempotencyKeyReused => 422,
             Code::PayloadTooLarge => 413,
             Code::TooManyRequests => 429,
             Code::Unavailable => 503,
@@ -69,6 +71,7 @@ impl Code {
             Code::SellerCannotBid => "seller_cannot_bid",
             Code::InvalidBody => "invalid_body",
             Code::InvalidValue => "invalid_value",
+            Code::IdempotencyKeyReused => "idempotency_key_reused",
             Code::PayloadTooLarge => "payload_too_large",
             Code::RequestTimeout => "request_timeout",
             Code::TooManyRequests => "too_many_requests",
@@ -88,6 +91,7 @@ impl Code {
             Code::SellerCannotBid => "Sellers cannot bid on their own goods",
             Code::InvalidBody => "Invalid body",
             Code::InvalidValue => "Invalid value",
+            Code::IdempotencyKeyReused => "Idempotency key reused",
             Code::PayloadTooLarge => "Payload too large",
             Code::RequestTimeout => "Request timeout",
             Code::TooManyRequests => "Too many requests",

@@ -21,6 +21,13 @@ pub enum ServerFrame {
         /// Seconds between the server's pings.
         heartbeat_s: u64,
     },
+    /// Something was read: to all sessions of the user.
+    Unread {
+        /// Unread alarms.
+        unread: i64,
+        /// Newest alarm in the inbox, 0 if none.
+        last_id: i64,
+    },
     /// Answer to `ping`.
     Pong {
         /// The server's time.

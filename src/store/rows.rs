@@ -83,6 +83,7 @@ pub(crate) struct InboxRow {
     pub user_id: i64,
     pub alarm_id: i64,
     pub is_read: bool,
+    pub muted: bool,
 }
 
 #[derive(Queryable, Selectable, Insertable)]
@@ -98,6 +99,7 @@ pub(crate) struct AlarmRow {
     ends_at: Option<i64>,
     start_price: Option<i64>,
     trade_room_id: Option<i64>,
+    bid_seq: Option<i64>,
 }
 
 impl From<&Alarm> for AlarmRow {
@@ -113,6 +115,7 @@ impl From<&Alarm> for AlarmRow {
             ends_at: alarm.ends_at.map(Timestamp::micros),
             start_price: alarm.start_price.map(Price::won),
             trade_room_id: alarm.trade_room.map(TradeRoomId::get),
+            bid_seq: alarm.bid_seq,
         }
     }
 }
@@ -132,11 +135,12 @@ impl TryFrom<AlarmRow> for Alarm {
             ends_at: row.ends_at.map(Timestamp::from_micros),
             start_price: row.start_price.map(Price::from_stored),
             trade_room: row.trade_room_id.map(TradeRoomId::from_stored),
+            bid_seq: row.bid_seq,
         })
     }
 }
 
-/// All columns of a user but the received mark, which only the alarm socket reads.
+/// All columns of a user but the marks of his inbox.
 #[derive(Queryable, Selectable, Insertable, AsChangeset)]
 #[diesel(table_name = schema::users)]
 pub(crate) struct UserRow {

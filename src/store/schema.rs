@@ -21,6 +21,7 @@ diesel::table! {
         is_active -> Bool,
         named_at -> BigInt,
         received_up_to -> BigInt,
+        read_up_to -> BigInt,
     }
 }
 
@@ -96,6 +97,7 @@ diesel::table! {
         ends_at -> Nullable<BigInt>,
         start_price -> Nullable<BigInt>,
         trade_room_id -> Nullable<BigInt>,
+        bid_seq -> Nullable<BigInt>,
     }
 }
 
@@ -104,6 +106,7 @@ diesel::table! {
         user_id -> BigInt,
         alarm_id -> BigInt,
         is_read -> Bool,
+        muted -> Bool,
     }
 }
 
@@ -114,6 +117,30 @@ diesel::table! {
         max_like -> BigInt,
         max_bid_seq -> BigInt,
         after_user_id -> BigInt,
+    }
+}
+
+diesel::table! {
+    mutes (kind, user_id) {
+        kind -> Text,
+        user_id -> BigInt,
+    }
+}
+
+diesel::table! {
+    idempotency_keys (user_id, key) {
+        user_id -> BigInt,
+        key -> Text,
+        goods_id -> BigInt,
+        price -> BigInt,
+        verdict -> Text,
+        received_at -> BigInt,
+        bid_id -> Nullable<BigInt>,
+        seq -> Nullable<BigInt>,
+        ends_at -> Nullable<BigInt>,
+        high_price -> Nullable<BigInt>,
+        minimum -> Nullable<BigInt>,
+        created_at -> BigInt,
     }
 }
 

@@ -3,7 +3,7 @@
 //! Goods are read once and written once per transaction, however many bids they get in it; bids, alarms and inbox
 //! rows are gathered and written together at the end ([`Tx::flush`]), where an engine may do it its own way.
 
-use std::collections::{HashMap, hash_map::Entry};
+use std::collections::{HashMap, HashSet, hash_map::Entry};
 
 use diesel::{insert_into, prelude::*, update};
 
@@ -148,15 +148,34 @@ impl<'c> Tx<'c> {
     ) -> Result<AlarmId, StoreError> {
         let id = self.next_alarm()?;
         let event = EventId::from_stored(id.get());
-        self.add_alarm(Alarm::about(kind, id, event, goods, trade_room, self.now), receivers);
+        self.add_alarm(Alarm::about(kind, id, event, goods, trade_room, self.now), receivers)?;
         Ok(id)
     }
 
-    pub(crate) fn add_alarm(&mut self, alarm: Alarm, receivers: Vec<UserId>) {
+    /// Stores one alarm. Who has muted its kind gets it as read, and is not told.
+    pub(crate) fn add_alarm(&mut self, alarm: Alarm, mut receivers: Vec<UserId>) -> Result<(), StoreError> {
+        let muted = self.who_muted(alarm.kind, &receivers)?;
         self.alarms.push(AlarmRow::from(&alarm));
         let alarm_id = alarm.id.get();
-        self.inbox.extend(receivers.iter().map(|user| InboxRow { user_id: user.get(), alarm_id, is_read: false }));
+        self.inbox.extend(receivers.iter().map(|user| {
+            let muted = muted.contains(&user.get());
+            InboxRow { user_id: user.get(), alarm_id, is_read: muted, muted }
+        }));
+        if !muted.is_empty() {
+            receivers.retain(|user| !muted.contains(&user.get()));
+        }
         self.tell(Committed::Alarm { alarm, receivers });
+        Ok(())
+    }
+
+    fn who_muted(&mut self, kind: AlarmKind, users: &[UserId]) -> Result<HashSet<i64>, StoreError> {
+        use schema::mutes::dsl;
+        let (Some(first), Some(last)) = (users.iter().min(), users.iter().max()) else { return Ok(HashSet::new()) };
+        let muted: Vec<i64> = dsl::mutes
+            .filter(dsl::kind.eq(kind.name()).and(dsl::user_id.between(first.get(), last.get())))
+            .select(dsl::user_id)
+            .load(self.conn)?;
+        Ok(muted.into_iter().collect())
     }
 
     /// Tells the rest of the house, once this is committed.

@@ -33,14 +33,15 @@ use self::{
     outbox::{Outbox, OutboxLimits},
 };
 use super::{
-    hub::{AlarmHub, Leave, Received, Register, encode_alarm, text_frame},
+    hub::{AlarmHub, Leave, Received, Register, encode, encode_alarm},
+    read_state::mark_read,
     registry::Seat,
     shard::ShardHandle,
 };
 use crate::{
     domain::{AlarmId, Locale, Timestamp, UserId},
     protocol::{AlarmSocketFrame, Close, ServerFrame},
-    store::Store,
+    store::{Ledger, Store, writes::ReadAlarms},
     time_source::TimeSource,
 };
 
@@ -91,6 +92,8 @@ pub struct SessionOpening {
     pub hub: Addr<AlarmHub>,
     /// Where the backlog is.
     pub store: Store,
+    /// Where what is read is written down.
+    pub ledger: Ledger,
     /// The clock.
     pub time: Arc<dyn TimeSource>,
     /// Language of texts.
@@ -175,9 +178,7 @@ impl AlarmSession {
     }
 
     fn send(&self, frame: &ServerFrame) {
-        // Plain data whose keys are fixed: serde_json can't fail on it.
-        let payload = serde_json::to_vec(frame).unwrap_or_default();
-        self.outbox.borrow_mut().control(text_frame(&payload));
+        self.outbox.borrow_mut().control(encode(frame));
     }
 
     fn control(&self, payload: &[u8], op: OpCode) {
@@ -255,11 +256,23 @@ impl AlarmSession {
                 let last = self.outbox.borrow().acknowledgeable();
                 self.received(up_to.min(last));
             }
+            Ok(AlarmSocketFrame::Read(up_to)) => self.read(up_to, ctx),
             Ok(AlarmSocketFrame::Ping) => self.send(&ServerFrame::Pong { server_time: self.opening.time.now() }),
             Ok(AlarmSocketFrame::Auth(token)) => self.renew(token, ctx),
             Ok(AlarmSocketFrame::Unknown) => {}
             Err(_) => self.close(Close::NotJson),
         }
+    }
+
+    fn read(&self, up_to: i64, ctx: &mut Ctx) {
+        let SessionOpening { ledger, store, hub, user, .. } = &self.opening;
+        let marking = mark_read(ledger.clone(), store.clone(), hub.clone(), *user, ReadAlarms::UpTo(up_to));
+        // One at a time: a client that sends many waits for each.
+        ctx.wait(marking.into_actor(self).map(|marked, _, _| {
+            if let Err(error) = marked {
+                log::warn!("alarms could not be marked as read: {error}");
+            }
+        }));
     }
 
     fn renew(&mut self, token: String, ctx: &mut Ctx) {
@@ -353,6 +366,8 @@ impl Feed {
             tokio::time::sleep(RETRY).await;
         };
         self.outbox.borrow_mut().begin_after(start.cursor);
+        // What no longer holds is left out of the never-received replay, but not of `since`.
+        let superseded_after = if self.since.is_some() { 0 } else { start.last_id };
         if let Some(heartbeat_s) = self.hello {
             let hello = ServerFrame::Hello {
                 user_id: self.place.user,
@@ -361,11 +376,10 @@ impl Feed {
                 server_time: self.time.now(),
                 heartbeat_s,
             };
-            // Plain data whose keys are fixed: serde_json can't fail on it.
-            self.outbox.borrow_mut().control(text_frame(&serde_json::to_vec(&hello).unwrap_or_default()));
+            self.outbox.borrow_mut().control(encode(&hello));
         }
         while self.needed().await {
-            self.read_on().await;
+            self.read_on(superseded_after).await;
         }
     }
 
@@ -384,12 +398,13 @@ impl Feed {
         .await
     }
 
-    async fn read_on(&self) {
+    async fn read_on(&self, superseded_after: i64) {
         let cursor = self.outbox.borrow_mut().begin_reading();
-        match self.store.backlog(self.place.user, cursor, self.page).await {
+        match self.store.backlog(self.place.user, cursor, superseded_after, self.page).await {
             Ok(alarms) => {
                 let is_last = (alarms.len() as i64) < self.page;
-                let page = alarms.iter().map(|alarm| (alarm.id.get(), encode_alarm(alarm, self.locale))).collect();
+                let encode = |(alarm, superseded): &(_, bool)| encode_alarm(alarm, *superseded, self.locale);
+                let page = alarms.iter().map(|one| (one.0.id.get(), encode(one))).collect();
                 let mut outbox = self.outbox.borrow_mut();
                 outbox.put_page(page);
                 if is_last {

@@ -161,7 +161,7 @@ impl Outbox {
     }
 
     /// A frame that is no alarm: an answer, a ping.
-    pub(super) fn control(&mut self, frame: Bytes) {
+    pub(in crate::actors) fn control(&mut self, frame: Bytes) {
         if self.close.is_none() && !self.finished && !self.is_over(frame.len()) {
             self.put(0, frame);
         }

@@ -1,9 +1,13 @@
 //! Reading a user's inbox: pages for HTTP, the backlog for a socket.
 
-use diesel::{dsl::max, prelude::*};
+use diesel::{
+    dsl::{max, sql},
+    prelude::*,
+    sql_types::Bool,
+};
 
 use crate::{
-    domain::{Alarm, AlarmId, UserId},
+    domain::{Alarm, AlarmId, AlarmKind, Timestamp, UserId},
     store::{Store, StoreError, conn::DbConn, rows::AlarmRow, schema},
 };
 
@@ -28,8 +32,10 @@ pub struct AlarmQuery {
 pub struct InboxAlarm {
     /// The payload.
     pub alarm: Alarm,
-    /// Whether this user has read it.
+    /// Whether this user has read it, or need not any more.
     pub read: bool,
+    /// Whether it is an `outbid` that no longer holds.
+    pub superseded: bool,
 }
 
 /// One page of an inbox.
@@ -56,15 +62,40 @@ pub struct SessionStart {
     pub is_active: bool,
 }
 
+/// Whether an `outbid` no longer holds: its auction has ended, or its receiver has bid since. SQL, because the query
+/// builder has no way to say it on a joined inbox; both engines know it.
+const SUPERSEDED: &str = "(alarms.bid_seq IS NOT NULL AND (\
+    EXISTS (SELECT 1 FROM goods WHERE goods.id = alarms.goods_id AND goods.phase = 2) OR \
+    EXISTS (SELECT 1 FROM bids WHERE bids.goods_id = alarms.goods_id AND bids.user_id = inbox.user_id \
+        AND bids.seq > alarms.bid_seq)))";
+const STANDING: &str = "NOT (alarms.bid_seq IS NOT NULL AND (\
+    EXISTS (SELECT 1 FROM goods WHERE goods.id = alarms.goods_id AND goods.phase = 2) OR \
+    EXISTS (SELECT 1 FROM bids WHERE bids.goods_id = alarms.goods_id AND bids.user_id = inbox.user_id \
+        AND bids.seq > alarms.bid_seq)))";
+
 fn last_id(conn: &mut DbConn, user: i64) -> Result<i64, StoreError> {
     use schema::inbox::dsl;
     let last: Option<i64> = dsl::inbox.filter(dsl::user_id.eq(user)).select(max(dsl::alarm_id)).get_result(conn)?;
     Ok(last.unwrap_or(0))
 }
 
+/// Everything up to here is read, whatever the rows say.
+fn read_up_to(conn: &mut DbConn, user: i64) -> Result<i64, StoreError> {
+    use schema::users::dsl;
+    let mark: Option<i64> = dsl::users.filter(dsl::id.eq(user)).select(dsl::read_up_to).get_result(conn).optional()?;
+    Ok(mark.unwrap_or(0))
+}
+
 fn unread(conn: &mut DbConn, user: i64) -> Result<i64, StoreError> {
-    use schema::inbox::dsl;
-    Ok(dsl::inbox.filter(dsl::user_id.eq(user).and(dsl::is_read.eq(false))).count().get_result(conn)?)
+    use schema::{alarms, inbox};
+    let mark = read_up_to(conn, user)?;
+    let unread = inbox::table
+        .inner_join(alarms::table.on(alarms::id.eq(inbox::alarm_id)))
+        .filter(inbox::user_id.eq(user).and(inbox::alarm_id.gt(mark)).and(inbox::is_read.eq(false)))
+        .filter(sql::<Bool>(STANDING))
+        .count()
+        .get_result(conn)?;
+    Ok(unread)
 }
 
 impl Store {
@@ -85,21 +116,67 @@ impl Store {
         self.read(move |conn| conn.transaction(|conn| page(conn, user.get(), query))).await
     }
 
-    /// At most `limit` alarms above `cursor`, oldest first.
+    /// At most `limit` alarms above `cursor` that are to be sent, oldest first; with each whether it is superseded.
+    /// Muted ones are not sent, and superseded ones only above `superseded_after`.
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be read in time.
-    pub async fn backlog(&self, user: UserId, cursor: i64, limit: i64) -> Result<Vec<Alarm>, StoreError> {
+    pub async fn backlog(
+        &self,
+        user: UserId,
+        cursor: i64,
+        superseded_after: i64,
+        limit: i64,
+    ) -> Result<Vec<(Alarm, bool)>, StoreError> {
         self.read(move |conn| {
             use schema::{alarms, inbox};
-            let rows: Vec<AlarmRow> = inbox::table
+            let rows: Vec<(AlarmRow, bool)> = inbox::table
                 .inner_join(alarms::table.on(alarms::id.eq(inbox::alarm_id)))
-                .filter(inbox::user_id.eq(user.get()).and(inbox::alarm_id.gt(cursor)))
+                .filter(inbox::user_id.eq(user.get()).and(inbox::alarm_id.gt(cursor)).and(inbox::muted.eq(false)))
+                .filter(inbox::alarm_id.gt(superseded_after).or(sql::<Bool>(STANDING)))
                 .order(inbox::alarm_id)
                 .limit(limit)
-                .select(AlarmRow::as_select())
+                .select((AlarmRow::as_select(), sql::<Bool>(SUPERSEDED)))
                 .load(conn)?;
-            rows.into_iter().map(Alarm::try_from).collect()
+            rows.into_iter().map(|(row, superseded)| Ok((Alarm::try_from(row)?, superseded))).collect()
+        })
+        .await
+    }
+
+    /// The kinds that the user has muted.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database can't be read in time.
+    pub async fn muted(&self, user: UserId) -> Result<Vec<AlarmKind>, StoreError> {
+        self.read(move |conn| {
+            use schema::mutes::dsl;
+            let kinds: Vec<String> = dsl::mutes
+                .filter(dsl::user_id.eq(user.get()).and(dsl::kind.eq_any(AlarmKind::ALL.map(AlarmKind::name))))
+                .select(dsl::kind)
+                .load(conn)?;
+            kinds.iter().map(|kind| AlarmKind::from_name(kind).ok_or(StoreError::Row("mutes.kind"))).collect()
+        })
+        .await
+    }
+
+    /// The newest alarm of all those that are older than `before`; `None` if there is none. Alarms are looked through
+    /// from the oldest on, so this is short where the old ones are removed.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database can't be read in time.
+    pub async fn newest_alarm_before(&self, before: Timestamp) -> Result<Option<AlarmId>, StoreError> {
+        self.read(move |conn| {
+            use schema::alarms::dsl;
+            let kept: Option<i64> = dsl::alarms
+                .filter(dsl::created_at.ge(before.micros()))
+                .order(dsl::id)
+                .limit(1)
+                .select(dsl::id)
+                .get_result(conn)
+                .optional()?;
+            let old = dsl::alarms.select(max(dsl::id)).filter(dsl::id.lt(kept.unwrap_or(i64::MAX)));
+            let old: Option<i64> = old.get_result(conn)?;
+            Ok(old.map(AlarmId::from_stored))
         })
         .await
     }
@@ -133,7 +210,9 @@ fn start(conn: &mut DbConn, user: i64, since: Option<i64>, received: Option<i64>
             let mark = stored_mark.max(received.unwrap_or(0));
             use schema::inbox::dsl;
             let newest: Vec<i64> = dsl::inbox
-                .filter(dsl::user_id.eq(user).and(dsl::alarm_id.gt(mark)))
+                .inner_join(schema::alarms::table.on(schema::alarms::id.eq(dsl::alarm_id)))
+                .filter(dsl::user_id.eq(user).and(dsl::alarm_id.gt(mark)).and(dsl::muted.eq(false)))
+                .filter(sql::<Bool>(STANDING))
                 .order(dsl::alarm_id.desc())
                 .limit(REPLAYED)
                 .select(dsl::alarm_id)
@@ -146,10 +225,11 @@ fn start(conn: &mut DbConn, user: i64, since: Option<i64>, received: Option<i64>
 
 fn page(conn: &mut DbConn, user: i64, query: AlarmQuery) -> Result<AlarmPage, StoreError> {
     use schema::{alarms, inbox};
+    let mark = read_up_to(conn, user)?;
     let mut rows = inbox::table
         .inner_join(alarms::table.on(alarms::id.eq(inbox::alarm_id)))
         .filter(inbox::user_id.eq(user))
-        .select((AlarmRow::as_select(), inbox::is_read))
+        .select((AlarmRow::as_select(), inbox::is_read, sql::<Bool>(SUPERSEDED)))
         .limit(query.limit)
         .into_boxed();
     if let Some(after) = query.after {
@@ -159,16 +239,20 @@ fn page(conn: &mut DbConn, user: i64, query: AlarmQuery) -> Result<AlarmPage, St
         rows = rows.filter(inbox::alarm_id.lt(before));
     }
     if query.unread {
-        rows = rows.filter(inbox::is_read.eq(false));
+        rows = rows.filter(inbox::is_read.eq(false).and(inbox::alarm_id.gt(mark))).filter(sql::<Bool>(STANDING));
     }
     rows = match query.after {
         Some(_) => rows.order(inbox::alarm_id.asc()),
         None => rows.order(inbox::alarm_id.desc()),
     };
-    let rows: Vec<(AlarmRow, bool)> = rows.load(conn)?;
+    let rows: Vec<(AlarmRow, bool, bool)> = rows.load(conn)?;
     let alarms = rows
         .into_iter()
-        .map(|(row, read)| Ok(InboxAlarm { alarm: Alarm::try_from(row)?, read }))
+        .map(|(row, is_read, superseded)| {
+            let alarm = Alarm::try_from(row)?;
+            let read = is_read || superseded || alarm.id.get() <= mark;
+            Ok(InboxAlarm { alarm, read, superseded })
+        })
         .collect::<Result<_, StoreError>>()?;
     Ok(AlarmPage { alarms, unread: unread(conn, user)?, last_id: last_id(conn, user)? })
 }

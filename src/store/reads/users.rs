@@ -16,6 +16,24 @@ pub(super) fn find(conn: &mut DbConn, id: i64) -> Result<Option<User>, StoreErro
 }
 
 impl Store {
+    /// At most `limit` users after `after` (none: from the first), by id.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database can't be read in time.
+    pub async fn users_after(&self, after: Option<UserId>, limit: i64) -> Result<Vec<UserId>, StoreError> {
+        self.read(move |conn| {
+            use schema::users::dsl;
+            let ids: Vec<i64> = dsl::users
+                .filter(dsl::id.gt(after.map_or(0, UserId::get)))
+                .order(dsl::id)
+                .limit(limit)
+                .select(dsl::id)
+                .load(conn)?;
+            Ok(ids.into_iter().map(UserId::from_stored).collect())
+        })
+        .await
+    }
+
     /// The user, if he has been seen.
     ///
     /// # Errors

@@ -1,8 +1,8 @@
 //! Bids of one goods item: judged and recorded in the same transaction, with their alarms.
 
-use super::phases;
+use super::{keys, phases};
 use crate::{
-    domain::{AlarmKind, Bid, BidId, GoodsId, GoodsState, Price, Refusal, Timestamp, judge},
+    domain::{AlarmKind, Bid, BidId, GoodsId, GoodsState, IdempotencyKey, Price, Refusal, Timestamp, judge},
     store::{StoreError, Tx, Write, rows::BidRow},
 };
 
@@ -12,7 +12,16 @@ pub struct PlaceBids {
     /// For which goods all of them are.
     pub goods: GoodsId,
     /// The bids.
-    pub bids: Vec<Bid>,
+    pub bids: Vec<KeyedBid>,
+}
+
+/// A bid, and what its bidder calls it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyedBid {
+    /// The bid.
+    pub bid: Bid,
+    /// Its `Idempotency-Key`, if it has one.
+    pub key: Option<IdempotencyKey>,
 }
 
 /// What became of them.
@@ -33,6 +42,10 @@ pub enum BidVerdict {
     Refused(Refusal),
     /// No such goods.
     UnknownGoods,
+    /// The first answer under the same key, again.
+    Replayed(Box<BidVerdict>),
+    /// The key belongs to a bid on other goods or at another price.
+    KeyReused,
 }
 
 /// An accepted bid, on disk.
@@ -55,11 +68,24 @@ impl Write for PlaceBids {
 
     fn run(&self, tx: &mut Tx<'_>) -> Result<PlacedBids, StoreError> {
         let mut verdicts = Vec::with_capacity(self.bids.len());
-        for bid in &self.bids {
-            verdicts.push(place(tx, bid)?);
+        for KeyedBid { bid, key } in &self.bids {
+            verdicts.push(match key {
+                Some(key) => place_once(tx, bid, key)?,
+                None => place(tx, bid)?,
+            });
         }
         Ok(PlacedBids { goods: tx.goods(self.goods)?.cloned(), verdicts })
     }
+}
+
+/// Looks the key up before the bid is judged, also among the bids of the same transaction, and keeps the verdict.
+fn place_once(tx: &mut Tx<'_>, bid: &Bid, key: &IdempotencyKey) -> Result<BidVerdict, StoreError> {
+    if let Some(found) = keys::find(tx, bid, key)? {
+        return Ok(found);
+    }
+    let verdict = place(tx, bid)?;
+    keys::keep(tx, bid, key, &verdict)?;
+    Ok(verdict)
 }
 
 fn place(tx: &mut Tx<'_>, bid: &Bid) -> Result<BidVerdict, StoreError> {

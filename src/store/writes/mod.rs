@@ -3,17 +3,22 @@
 
 mod bids;
 pub(crate) mod fan_out;
+mod forget;
 mod goods;
+mod keys;
 mod likes;
 mod phases;
 mod probe;
+mod read_state;
 mod received;
 mod users;
 
-pub use bids::{BidVerdict, PlaceBids, PlacedBids, StoredBid};
+pub use bids::{BidVerdict, KeyedBid, PlaceBids, PlacedBids, StoredBid};
+pub use forget::{ForgetAlarms, ForgetInbox, ForgetKeys};
 pub use goods::MakeGoods;
 pub use likes::SetLike;
 pub use phases::{EndAuction, Ended, RaiseEndingSoon, StartAuction};
 pub use probe::Probe;
+pub use read_state::{MarkRead, ReadAlarms, SetMuted};
 pub use received::MarkReceived;
 pub use users::{ChangeUser, SeeUser};
