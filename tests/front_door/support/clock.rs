@@ -35,3 +35,40 @@ impl TimeSource for ManualTime {
         })
     }
 }
+
+/// Time that a test moves and that wakes nobody before it is told to: what happens until then, happens without the
+/// auction clock.
+#[derive(Debug)]
+pub struct SilentTime {
+    time: Arc<ManualTime>,
+    wakes: watch::Sender<bool>,
+}
+
+impl SilentTime {
+    pub fn at(start: Timestamp) -> Arc<Self> {
+        Arc::new(Self { time: ManualTime::at(start), wakes: watch::Sender::new(false) })
+    }
+
+    pub fn set(&self, now: Timestamp) {
+        self.time.set(now);
+    }
+
+    /// From now on it wakes whoever waits.
+    pub fn wake(&self) {
+        self.wakes.send_replace(true);
+    }
+}
+
+impl TimeSource for SilentTime {
+    fn now(&self) -> Timestamp {
+        self.time.now()
+    }
+
+    fn wait_until(&self, until: Timestamp) -> Pin<Box<dyn Future<Output = ()>>> {
+        let (time, mut wakes) = (self.time.wait_until(until), self.wakes.subscribe());
+        Box::pin(async move {
+            let _ = wakes.wait_for(|wakes| *wakes).await;
+            time.await;
+        })
+    }
+}
