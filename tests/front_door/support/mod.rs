@@ -20,7 +20,7 @@ use tempfile::TempDir;
 pub use self::{
     checks::{check_answered, check_history, check_outbids, settled},
     client::{Answer, Client},
-    clock::{ManualTime, SilentTime},
+    clock::{HoldingTime, ManualTime, SilentTime},
     process::Process,
     socket::{Closed, Socket},
 };
