@@ -140,15 +140,38 @@ async fn after_a_kill_under_load_every_answered_bid_is_there_with_its_alarm() {
     let folder = tempfile::tempdir().unwrap();
     let mut process = Process::start(&database(&folder));
     let load = Load::new(three_live_goods(&process).await);
+    let mut told: Vec<Vec<Value>> = vec![Vec::new(); BIDDERS];
     for round in 0..kills {
         let bidders = bidders(&process);
+        let mut sockets = join_all(bidders.iter().zip(&told).map(|((_, bidder), told)| {
+            let last = told.last().map_or(0, |alarm| alarm["id"].as_i64().unwrap());
+            bidder.socket_since(last)
+        }))
+        .await;
         let kill = async {
             load.accepts(60 + round * 37 % 101).await;
             process.kill();
         };
-        join(load.fire_all(&bidders), kill).await;
+        let heard = join_all(sockets.iter_mut().map(|socket| socket.until_gone()));
+        let (heard, _) = join(heard, join(load.fire_all(&bidders), kill)).await;
+        for (told, heard) in told.iter_mut().zip(heard) {
+            told.extend(heard.into_iter().filter(|frame| frame["response_type"] != "hello"));
+        }
         process = Process::start(&database(&folder));
         load.check(&process).await;
+        check_told(&process, &told).await;
+    }
+    assert!(told.iter().any(|told| !told.is_empty()), "somebody heard something");
+}
+
+/// What the sockets of each bidder were told, each going on where the last one was cut off, is his inbox from its
+/// beginning, without a gap, a double or anything that is not stored.
+async fn check_told(process: &Process, told: &[Vec<Value>]) {
+    for ((user, bidder), told) in bidders(process).iter().zip(told) {
+        let inbox = bidder.inbox().await;
+        let brief = |alarm: &Value| ["id", "kind", "goods_id", "high_price"].map(|field| alarm[field].clone());
+        let stored: Vec<_> = inbox.iter().take(told.len()).map(brief).collect();
+        assert_eq!(told.iter().map(brief).collect::<Vec<_>>(), stored, "user {user}");
     }
 }
 
