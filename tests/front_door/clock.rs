@@ -4,11 +4,7 @@
 
 use std::sync::Arc;
 
-use futures_util::{
-    StreamExt,
-    future::{join, join_all},
-    stream,
-};
+use futures_util::{StreamExt, future::join, stream};
 use handsup::{
     domain::Timestamp,
     time_source::{SystemTime, TimeSource},
