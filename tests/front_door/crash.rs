@@ -1,1 +1,291 @@
-//! crash
+//! The real program killed and ended under load: what it answered is there afterwards, with its alarms.
+
+use std::{
+    cell::{Cell, RefCell},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use futures_util::{
+    StreamExt,
+    future::{join, join_all},
+    stream,
+};
+use handsup::{
+    domain::Timestamp,
+    time_source::{SystemTime, TimeSource},
+};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::watch;
+
+use crate::support::{
+    Answer, Client, ManualTime, Process, TestNode, check_answered, check_history, check_outbids, eventually,
+    goods_body, settled,
+};
+
+const SELLER: i64 = 1;
+const BIDDERS: usize = 10;
+
+fn database(folder: &TempDir) -> PathBuf {
+    folder.path().join("x.db")
+}
+
+fn bidders(process: &Process) -> Vec<(i64, Client)> {
+    (100..).take(BIDDERS).map(|id| (id, process.user(id))).collect()
+}
+
+/// Goods that start at `starts_at` and last so long.
+async fn make_goods(process: &Process, starts_at: Timestamp, lasts_s: i64) -> i64 {
+    let body = goods_body(&json!({"starts_at": starts_at, "duration_s": lasts_s}));
+    let made = process.user(SELLER).post("/goods/", &body).await;
+    assert_eq!(made.status, 201, "{}", made.text);
+    made.body["id"].as_i64().unwrap()
+}
+
+async fn three_live_goods(process: &Process) -> Vec<i64> {
+    let now = SystemTime.now();
+    join_all((0..3).map(|_| make_goods(process, now, 1200))).await
+}
+
+/// Bidders that outbid each other on several goods, and what they were told.
+struct Load {
+    goods: Vec<i64>,
+    /// The next price of each of them: the prices of all bidders rise together.
+    prices: Vec<Cell<i64>>,
+    /// The bodies of all 201.
+    accepted: RefCell<Vec<Value>>,
+    count: watch::Sender<usize>,
+    /// The server has been told to end.
+    ending: Cell<bool>,
+}
+
+impl Load {
+    fn new(goods: Vec<i64>) -> Self {
+        let prices = goods.iter().map(|_| Cell::new(1000)).collect();
+        Self { goods, prices, accepted: RefCell::default(), count: watch::Sender::new(0), ending: Cell::new(false) }
+    }
+
+    /// Resolves when so many more bids have been accepted.
+    async fn accepts(&self, more: usize) {
+        let enough = *self.count.borrow() + more;
+        let mut count = self.count.subscribe();
+        count.wait_for(|count| *count >= enough).await.unwrap();
+    }
+
+    /// Bids on the goods in turn until the server is gone.
+    async fn fire(&self, bidder: &Client, first: usize) {
+        for turn in first.. {
+            let at = turn % self.goods.len();
+            let price = self.prices[at].replace(self.prices[at].get() + 1);
+            let sent_before = !self.ending.get();
+            match bidder.try_bid(self.goods[at], price).await {
+                Ok(answer) if answer.status == 201 => {
+                    self.accepted.borrow_mut().push(answer.body);
+                    self.count.send_modify(|count| *count += 1);
+                }
+                Ok(answer) if answer.status == 409 => assert_eq!(answer.code(), "bid_too_low"),
+                Ok(answer) => {
+                    assert!(self.ending.get(), "{}", answer.text);
+                    check_not_stored(&answer);
+                }
+                Err(error) => {
+                    // An end in order answers whatever was under way.
+                    assert!(!(self.ending.get() && sent_before), "{error}");
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn fire_all(&self, bidders: &[(i64, Client)]) {
+        join_all(bidders.iter().enumerate().map(|(first, (_, bidder))| self.fire(bidder, first))).await;
+    }
+
+    /// Everything that was answered is there, each bid with its alarm, and nothing contradicts it.
+    async fn check(&self, process: &Process) {
+        let bidders = bidders(process);
+        for (goods, price) in self.goods.iter().zip(&self.prices) {
+            let history = process.visitor().history(*goods).await;
+            check_history(&history);
+            let accepted = self.accepted.borrow().clone();
+            check_answered(&history, accepted.iter().filter(|bid| bid["goods_id"] == *goods));
+            check_outbids(*goods, &history, &bidders).await;
+            let page = process.visitor().get(&format!("/goods/{goods}/")).await.body;
+            let last = history.last().expect("bids were accepted");
+            assert_eq!((&page["high_price"], &page["bid_seq"]), (&last["price"], &last["seq"]));
+            assert_eq!((&page["buyer"]["id"], &page["status"]), (&last["user_id"], &json!(true)));
+            price.set(last["price"].as_i64().unwrap() + 1);
+        }
+        for (user, bidder) in &bidders {
+            let heard = bidder.heard().await;
+            let only_outbids = heard.iter().all(|(kind, goods)| kind == "outbid" && self.goods.contains(goods));
+            assert!(only_outbids, "user {user} heard {heard:?}");
+        }
+    }
+}
+
+/// The refusal of a bid that came too late for this process.
+fn check_not_stored(answer: &Answer) {
+    assert_eq!((answer.status, answer.code()), (503, "unavailable"), "{}", answer.text);
+    assert_eq!(answer.body["outcome"], "not_stored");
+    let retry_after = answer.headers.get("retry-after").expect("a Retry-After").to_str().unwrap();
+    assert!(retry_after.parse::<u64>().is_ok(), "{retry_after}");
+}
+
+/// `HANDSUP_TEST_KILLS` says how often; the moment differs each time.
+#[actix_web::test]
+async fn after_a_kill_under_load_every_answered_bid_is_there_with_its_alarm() {
+    let kills = std::env::var("HANDSUP_TEST_KILLS").map_or(3, |kills| kills.parse().expect("a number"));
+    let folder = tempfile::tempdir().unwrap();
+    let mut process = Process::start(&database(&folder));
+    let load = Load::new(three_live_goods(&process).await);
+    let mut told: Vec<Vec<Value>> = vec![Vec::new(); BIDDERS];
+    for round in 0..kills {
+        let bidders = bidders(&process);
+        let mut sockets = join_all(bidders.iter().zip(&told).map(|((_, bidder), told)| {
+            let last = told.last().map_or(0, |alarm| alarm["id"].as_i64().unwrap());
+            bidder.socket_since(last)
+        }))
+        .await;
+        let kill = async {
+            load.accepts(60 + round * 37 % 101).await;
+            process.kill();
+        };
+        let heard = join_all(sockets.iter_mut().map(|socket| socket.until_gone()));
+        let (heard, _) = join(heard, join(load.fire_all(&bidders), kill)).await;
+        for (told, heard) in told.iter_mut().zip(heard) {
+            told.extend(heard.into_iter().filter(|frame| frame["response_type"] != "hello"));
+        }
+        process = Process::start(&database(&folder));
+        load.check(&process).await;
+        check_told(&process, &told).await;
+    }
+    assert!(told.iter().any(|told| !told.is_empty()), "somebody heard something");
+}
+
+/// What the sockets of each bidder were told, each going on where the last one was cut off, is his inbox from its
+/// beginning, without a gap, a double or anything that is not stored.
+async fn check_told(process: &Process, told: &[Vec<Value>]) {
+    for ((user, bidder), told) in bidders(process).iter().zip(told) {
+        let inbox = bidder.inbox().await;
+        let brief = |alarm: &Value| ["id", "kind", "goods_id", "high_price"].map(|field| alarm[field].clone());
+        let stored: Vec<_> = inbox.iter().take(told.len()).map(brief).collect();
+        assert_eq!(told.iter().map(brief).collect::<Vec<_>>(), stored, "user {user}");
+    }
+}
+
+#[actix_web::test]
+async fn what_fell_due_while_the_process_was_dead_starts_and_ends_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let process = Process::start(&database(&folder));
+    let now = SystemTime.now();
+    let ends = make_goods(&process, now, 5).await;
+    let starts = make_goods(&process, now.plus_ms(5000), 1200).await;
+    let passes = make_goods(&process, now.plus_ms(4000), 1).await;
+    let due = now.plus_ms(5000);
+    let liker = process.user(2);
+    for goods in [ends, starts, passes] {
+        liker.like(goods).await;
+    }
+    assert_eq!(process.user(3).bid(ends, 1000).await.status, 201);
+    assert_eq!(process.user(4).bid(ends, 2000).await.status, 201);
+    process.kill();
+    assert!(SystemTime.now() < now.plus_ms(4000), "the machine is too slow for this test");
+    SystemTime.wait_until(due).await;
+
+    for _ in 0..3 {
+        let process = Process::start(&database(&folder));
+        settled(&process.admin(), due).await;
+        let [seller, liker, loser, buyer] = [SELLER, 2, 3, 4].map(|id| process.user(id));
+        let of = |kind: &str, goods| (kind.to_owned(), goods);
+        let mut ended = seller.heard().await;
+        ended.sort();
+        assert_eq!(ended, [of("auction_sold", ends), of("auction_unsold", passes)]);
+        let mut heard = liker.heard().await;
+        // He liked the first goods either before or after their start.
+        heard.retain(|(_, goods)| *goods != ends);
+        assert_eq!(heard, [of("auction_started", starts)]);
+        assert_eq!(loser.heard().await, [of("outbid", ends), of("auction_lost", ends)]);
+        assert_eq!(buyer.heard().await, [of("auction_won", ends)]);
+        let page = async |goods: i64| process.visitor().get(&format!("/goods/{goods}/")).await.body;
+        assert_eq!(page(ends).await["trade_room"], buyer.inbox().await[0]["trade_room_id"]);
+        assert_eq!(page(starts).await["status"], true);
+        assert_eq!(page(passes).await["status"], false);
+        process.kill();
+    }
+}
+
+/// A large audience is told of a start in several transactions; a kill between them loses and doubles nothing.
+#[actix_web::test]
+async fn a_kill_amid_a_start_leaves_each_liker_with_one_alarm() {
+    const LIKERS: usize = 1700;
+    // Made on a node whose time is earlier, so that the start is due when the program begins.
+    let then = Timestamp::from_secs(SystemTime.now().secs()).plus_ms(-100_000);
+    let mut node = TestNode::with_time(ManualTime::at(then), |_| {});
+    let goods = node.goods(SELLER, 10_000, 1200).await;
+    let likers = (1000..).take(LIKERS);
+    stream::iter(likers.clone().map(|id| node.user(id)))
+        .for_each_concurrent(32, |user| async move { user.like(goods).await })
+        .await;
+    node.stop();
+    let database = node.folder().join("test.db");
+
+    let process = Process::start(&database);
+    let page = format!("/goods/{goods}/");
+    let visitor = process.visitor();
+    eventually("the start", || async { (visitor.get(&page).await.body["status"] == true).then_some(()) }).await;
+    process.kill();
+
+    let process = Process::start(&database);
+    settled(&process.admin(), then).await;
+    let look = |user: Client| async move { assert_eq!(user.heard().await, [("auction_started".to_owned(), goods)]) };
+    stream::iter(likers.map(|id| process.user(id))).for_each_concurrent(32, look).await;
+}
+
+#[actix_web::test]
+async fn sigterm_under_load_ends_in_order_and_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut process = Process::start(&database(&folder));
+    let load = Load::new(three_live_goods(&process).await);
+    let bidders = bidders(&process);
+    let mut sockets = join_all(bidders.iter().map(|(_, bidder)| bidder.socket())).await;
+    let terminate = async {
+        load.accepts(100).await;
+        load.ending.set(true);
+        process.terminate();
+        let exit = tokio::time::timeout(Duration::from_secs(10), process.exit()).await;
+        assert_eq!(exit.expect("within 10 s").code(), Some(0), "{}", process.stderr());
+    };
+    let closed = join_all(sockets.iter_mut().map(|socket| socket.closed()));
+    let ((), (closed, ())) = join(load.fire_all(&bidders), join(closed, terminate)).await;
+    for closed in closed {
+        assert_eq!(closed.code, Some(1012), "{closed:?}");
+        let reason: Value = serde_json::from_str(&closed.reason).expect("JSON");
+        assert!(reason["retry_ms"].is_u64(), "{closed:?}");
+    }
+    load.check(&Process::start(&database(&folder))).await;
+}
+
+#[actix_web::test]
+async fn a_second_process_on_the_same_database_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let process = Process::start(&database(&folder));
+    let goods = three_live_goods(&process).await[0];
+    assert_eq!(process.user(2).bid(goods, 1000).await.status, 201);
+    refused(&database(&folder)).await;
+    // The first one goes on, and its death frees the place at once.
+    assert_eq!(process.user(2).bid(goods, 2000).await.status, 201);
+    process.kill();
+    let process = Process::start(&database(&folder));
+    assert_eq!(process.visitor().history(goods).await.len(), 2);
+}
+
+async fn refused(database: &Path) {
+    let mut second = Process::spawn(database);
+    let exit = second.exit().await;
+    assert!(exit.code().is_some_and(|code| code != 0), "{exit}");
+    let said = second.stderr();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("database.url") && said.contains("in use"), "{said}");
+}

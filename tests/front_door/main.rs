@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod alarm_socket;
+mod arrival;
 mod bad_input;
 mod bids;
 mod clock;

@@ -72,6 +72,17 @@ impl Client {
         body: Option<Vec<u8>>,
         headers: &[(&str, &str)],
     ) -> Answer {
+        self.try_send_with(method, path, body, headers).await.unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    /// Sends to a server that may be gone, or go while it answers.
+    pub async fn try_send_with(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+        headers: &[(&str, &str)],
+    ) -> Result<Answer, String> {
         let mut request = self.http.request(method, format!("{}{path}", self.base)).no_decompress();
         if let Some(token) = &self.token {
             request = request.insert_header(("Authorization", format!("Bearer {token}")));
@@ -83,19 +94,25 @@ impl Client {
             Some(body) => request.content_type("application/json").send_body(body).await,
             None => request.send().await,
         };
-        let mut response = sent.unwrap_or_else(|error| panic!("{path}: {error}"));
-        let body = response.body().limit(64 << 20).await.unwrap();
+        let mut response = sent.map_err(|error| error.to_string())?;
+        let body = response.body().limit(64 << 20).await.map_err(|error| error.to_string())?;
         let text = String::from_utf8(body.to_vec()).expect("a body in UTF-8");
-        Answer {
+        Ok(Answer {
             status: response.status().as_u16(),
             headers: response.headers().clone(),
             body: serde_json::from_str(&text).unwrap_or(Value::Null),
             text,
-        }
+        })
     }
 
     pub async fn bid(&self, goods: i64, price: i64) -> Answer {
         self.post(&format!("/goods/{goods}/bids"), &json!({"price": price})).await
+    }
+
+    /// Bids at a server that may be gone, or go while it answers.
+    pub async fn try_bid(&self, goods: i64, price: i64) -> Result<Answer, String> {
+        let body = json!({"price": price}).to_string().into_bytes();
+        self.try_send_with(Method::POST, &format!("/goods/{goods}/bids"), Some(body), &[]).await
     }
 
     pub async fn like(&self, goods: i64) {

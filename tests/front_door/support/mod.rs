@@ -1,7 +1,9 @@
 //! A node to test against and clients to test it with. Waiting always has a deadline; nothing sleeps to be in time.
 
+mod checks;
 mod client;
 mod clock;
+mod process;
 mod socket;
 
 use std::{net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
@@ -16,8 +18,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 pub use self::{
+    checks::{check_answered, check_history, check_outbids, settled},
     client::{Answer, Client},
-    clock::ManualTime,
+    clock::{HoldingTime, ManualTime, SilentTime},
+    process::Process,
     socket::{Closed, Socket},
 };
 

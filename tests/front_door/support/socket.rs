@@ -97,6 +97,21 @@ impl Socket {
         alarm
     }
 
+    /// All text frames until the connection is gone, in whatever way.
+    pub async fn until_gone(&mut self) -> Vec<Value> {
+        let mut heard = Vec::new();
+        loop {
+            match self.frame().await {
+                Some(Frame::Text(text)) => heard.push(serde_json::from_slice(&text).expect("JSON")),
+                Some(Frame::Ping(payload)) => {
+                    let _ = self.framed.send(Message::Pong(payload)).await;
+                }
+                Some(_) => {}
+                None => return heard,
+            }
+        }
+    }
+
     /// How the socket ends; texts before it are thrown away.
     pub async fn closed(&mut self) -> Closed {
         let mut closed = Closed { code: None, reason: String::new() };

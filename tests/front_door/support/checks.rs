@@ -1,0 +1,57 @@
+//! What must hold of the bids and alarms of any goods, whatever happened to them.
+
+use handsup::domain::Timestamp;
+use serde_json::Value;
+
+use super::{Client, eventually};
+
+/// Waits until the clock has done everything that was due at `at`, and every large audience is served. `admin` is an
+/// admin's client.
+pub async fn settled(admin: &Client, at: Timestamp) {
+    // The parts of one health answer are not of one moment: what the first look missed, the second one sees.
+    for _ in 0..2 {
+        eventually("what is due", || async { looks_settled(admin, at).await.then_some(()) }).await;
+    }
+}
+
+async fn looks_settled(admin: &Client, at: Timestamp) -> bool {
+    let checks = admin.get("/admin/health").await.body["checks"].take();
+    let (clock, ledger) = (&checks["auction_clock"], &checks["ledger"]);
+    let looked = clock["last_tick"].as_str().is_some_and(|tick| tick >= at.rfc3339().as_str());
+    let done = clock["oldest_overdue"].is_null() && clock["under_way"] == 0;
+    looked && done && ledger["open_fanouts"] == 0
+}
+
+/// Prices strictly rise, `seq` counts from 1 without gaps.
+pub fn check_history(history: &[Value]) {
+    let seqs: Vec<i64> = history.iter().map(|bid| bid["seq"].as_i64().unwrap()).collect();
+    assert_eq!(seqs, (1..=history.len() as i64).collect::<Vec<_>>(), "no gaps");
+    let rises = |pair: &[Value]| pair[0]["price"].as_i64().unwrap() < pair[1]["price"].as_i64().unwrap();
+    assert!(history.windows(2).all(rises), "strictly rising: {history:?}");
+}
+
+/// Every bid of these goods that was answered with 201 is in the history as it was answered.
+pub fn check_answered<'a>(history: &[Value], answered: impl IntoIterator<Item = &'a Value>) {
+    for bid in answered {
+        let seq = usize::try_from(bid["seq"].as_i64().unwrap()).unwrap();
+        let stored = history.get(seq - 1).unwrap_or_else(|| panic!("{bid} is lost"));
+        for field in ["bid_id", "seq", "user_id", "price", "created_at"] {
+            assert_eq!(stored[field], bid[field], "{field} of {bid}");
+        }
+    }
+}
+
+/// Each change of the leader is one `outbid` in the inbox of who led before, in this order, and there is no other.
+/// `bidders` are all who bid on these goods.
+pub async fn check_outbids(goods: i64, history: &[Value], bidders: &[(i64, Client)]) {
+    for (user, bidder) in bidders {
+        let took_over = |pair: &&[Value]| pair[0]["user_id"] == *user && pair[1]["user_id"] != *user;
+        let expected: Vec<&Value> = history.windows(2).filter(took_over).map(|pair| &pair[1]["price"]).collect();
+        let inbox = bidder.inbox().await;
+        let ids: Vec<i64> = inbox.iter().map(|alarm| alarm["id"].as_i64().unwrap()).collect();
+        assert!(ids.is_sorted_by(|a, b| a < b), "ids strictly rise: {ids:?}");
+        let is_outbid = |alarm: &&Value| alarm["kind"] == "outbid" && alarm["goods_id"] == goods;
+        let heard: Vec<&Value> = inbox.iter().filter(is_outbid).map(|alarm| &alarm["high_price"]).collect();
+        assert_eq!(heard, expected, "what user {user} heard of goods {goods}");
+    }
+}

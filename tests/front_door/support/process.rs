@@ -1,0 +1,118 @@
+//! The real program as a process of its own, which can be killed.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, Read, Seek},
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc::{Receiver, channel},
+};
+
+use handsup::{
+    domain::UserId,
+    http::{Keys, NewToken},
+    time_source::{SystemTime, TimeSource},
+};
+
+use super::{Client, DEADLINE, SECRET, eventually, token};
+
+/// `handsup serve`. Dropping it kills it.
+pub struct Process {
+    child: Child,
+    address: Receiver<String>,
+    base: String,
+    stderr: File,
+}
+
+impl Process {
+    /// Starts the program on this database and waits until it listens.
+    pub fn start(database: &Path) -> Self {
+        let mut process = Self::spawn(database);
+        match process.address.recv_timeout(DEADLINE) {
+            Ok(base) => process.base = base,
+            Err(_) => panic!("it does not listen: {}", process.stderr()),
+        }
+        process
+    }
+
+    /// Starts the program, whether it can serve or not.
+    pub fn spawn(database: &Path) -> Self {
+        let stderr = tempfile::tempfile().unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_handsup"))
+            .arg("serve")
+            // No settings of the machine or of the folder get in the way.
+            .env_clear()
+            .current_dir(database.parent().unwrap())
+            .env("HANDSUP__SERVER__BIND", "127.0.0.1:0")
+            .env("HANDSUP__DATABASE__URL", format!("sqlite://{}", database.display()))
+            .env("HANDSUP__AUTH__JWT_SECRET", SECRET)
+            .env("HANDSUP__LIMITS__BIDS_PER_SECOND", "100000")
+            .env("HANDSUP__LIMITS__REQUESTS_PER_SECOND", "100000")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(stderr.try_clone().unwrap())
+            .spawn()
+            .expect("the program starts");
+        let (tell, address) = channel();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        // Reads to the end, so that the program never waits for its reader.
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                if let Some(base) = line.strip_prefix("listening on ") {
+                    let _ = tell.send(base.to_owned());
+                }
+            }
+        });
+        Self { child, address, base: String::new(), stderr }
+    }
+
+    /// A client of this user.
+    pub fn user(&self, id: i64) -> Client {
+        Client::new(self.base.clone(), Some(token(id, SystemTime.now())))
+    }
+
+    pub fn visitor(&self) -> Client {
+        Client::new(self.base.clone(), None)
+    }
+
+    pub fn admin(&self) -> Client {
+        let new = NewToken { user: UserId::new(999).unwrap(), username: None, ttl_s: 3600, admin: true };
+        Client::new(self.base.clone(), Some(Keys::new(SECRET, None).mint(&new, SystemTime.now()).unwrap()))
+    }
+
+    /// `kill -9`: it is gone when this returns.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// SIGTERM. Only a shell's `kill` can send it without a crate for it.
+    pub fn terminate(&self) {
+        let sent = Command::new("sh").arg("-c").arg(format!("kill -TERM {}", self.child.id())).status();
+        assert!(sent.unwrap().success());
+    }
+
+    /// How it ends, by itself.
+    pub async fn exit(&mut self) -> ExitStatus {
+        let child = std::cell::RefCell::new(&mut self.child);
+        eventually("its end", || async { child.borrow_mut().try_wait().unwrap() }).await
+    }
+
+    /// What it has said on stderr until now.
+    pub fn stderr(&self) -> String {
+        let (mut file, mut text) = (&self.stderr, String::new());
+        file.rewind().unwrap();
+        file.read_to_string(&mut text).unwrap();
+        text
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the program's stderr:\n{}", self.stderr());
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
