@@ -1,0 +1,196 @@
+//! The inbox: what is read, on all devices; what is muted, what no longer holds, what is old.
+
+use serde_json::{Value, json};
+
+use crate::support::{Client, ManualTime, TestNode, eventually};
+use handsup::domain::Timestamp;
+
+/// Outbids user 2 so many times, each time on goods of its own; returns the ids of the alarms.
+async fn outbid_times(node: &TestNode, times: i64) -> Vec<i64> {
+    let (victim, other) = (node.user(2), node.user(3));
+    for _ in 0..times {
+        let goods = node.live_goods(1).await;
+        assert_eq!(victim.bid(goods, 1000).await.status, 201);
+        assert_eq!(other.bid(goods, 1001).await.status, 201);
+    }
+    victim.inbox().await.iter().map(|alarm| alarm["id"].as_i64().unwrap()).collect()
+}
+
+async fn unread_ids(user: &Client) -> Vec<i64> {
+    let page = user.get("/alarms?after=0&unread=true&limit=200").await;
+    page.body["results"].as_array().unwrap().iter().map(|alarm| alarm["id"].as_i64().unwrap()).collect()
+}
+
+#[actix_web::test]
+async fn what_is_read_on_one_device_all_devices_are_told() {
+    let node = TestNode::start();
+    let user = node.user(2);
+    let (mut phone, mut laptop) = (user.socket_since(0).await, user.socket_since(0).await);
+    for socket in [&mut phone, &mut laptop] {
+        assert_eq!(socket.next().await["response_type"], "hello");
+    }
+    let ids = outbid_times(&node, 4).await;
+    for socket in [&mut phone, &mut laptop] {
+        for _ in &ids {
+            socket.expect("outbid").await;
+        }
+    }
+    // Over the socket.
+    phone.send_json(&json!({"type": "read", "up_to": ids[1]})).await;
+    let told = json!({"response_type": "unread", "unread": 2, "last_id": ids[3]});
+    assert_eq!([phone.next().await, laptop.next().await], [told.clone(), told]);
+    // Over HTTP.
+    let answer = user.post("/alarms/read", &json!({"ids": [ids[3], 999_999]})).await;
+    assert_eq!((answer.status, answer.body), (200, json!({"unread": 1})));
+    let told = json!({"response_type": "unread", "unread": 1, "last_id": ids[3]});
+    assert_eq!([phone.next().await, laptop.next().await], [told.clone(), told]);
+    assert_eq!(unread_ids(&user).await, [ids[2]]);
+    assert_eq!(user.get("/alarms/unread").await.body, json!({"unread": 1, "last_id": ids[3]}));
+    // It stays read, also over a restart, and nobody else's inbox is touched.
+    let node = node.restart();
+    assert_eq!(unread_ids(&node.user(2)).await, [ids[2]]);
+    let read: Vec<Value> = node.user(2).inbox().await.iter().map(|alarm| alarm["read"].clone()).collect();
+    assert_eq!(read, [true, true, false, true]);
+}
+
+#[actix_web::test]
+async fn alarms_that_do_not_exist_yet_are_not_read_in_advance() {
+    let node = TestNode::start();
+    let user = node.user(2);
+    assert_eq!(user.post("/alarms/read", &json!({"up_to": 1_000_000})).await.body, json!({"unread": 0}));
+    outbid_times(&node, 1).await;
+    assert_eq!(user.get("/alarms/unread").await.body["unread"], 1);
+    assert_eq!(user.post("/alarms/read", &json!({"up_to": 1_000_000})).await.body, json!({"unread": 0}));
+}
+
+#[actix_web::test]
+async fn wrong_words_about_reading_and_muting_are_refused() {
+    let node = TestNode::start();
+    let user = node.user(2);
+    for (body, status) in [
+        (json!({}), 400),
+        (json!([]), 400),
+        (json!({"up_to": 1, "ids": [1]}), 400),
+        (json!({"up_to": "1"}), 422),
+        (json!({"up_to": -1}), 422),
+        (json!({"ids": 1}), 422),
+        (json!({"ids": ["x"]}), 422),
+        (json!({"ids": (0..1001).collect::<Vec<_>>()}), 422),
+    ] {
+        assert_eq!(user.post("/alarms/read", &body).await.status, status, "{body}");
+    }
+    for (body, status) in [
+        (json!({}), 400),
+        (json!({"muted": "outbid"}), 422),
+        (json!({"muted": ["alert"]}), 422),
+        (json!({"muted": [1]}), 422),
+        (json!({"muted": null}), 422),
+    ] {
+        assert_eq!(user.put("/alarms/preferences", &body).await.status, status, "{body}");
+    }
+    for path in ["/alarms/read", "/alarms/preferences"] {
+        assert_eq!(node.visitor().post(path, &json!({})).await.status, if path.ends_with("read") { 401 } else { 405 });
+    }
+}
+
+#[actix_web::test]
+async fn muted_kinds_are_stored_as_read_listed_and_never_sent() {
+    let node = TestNode::start();
+    let user = node.user(2);
+    assert_eq!(user.get("/alarms/preferences").await.body, json!({"muted": []}));
+    let set = user.put("/alarms/preferences", &json!({"muted": ["outbid", "auction_started", "outbid"]})).await;
+    assert_eq!((set.status, &set.body), (200, &json!({"muted": ["outbid", "auction_started"]})));
+    let mut live = user.socket_since(0).await;
+    assert_eq!(live.next().await["response_type"], "hello");
+    let muted = outbid_times(&node, 2).await;
+    assert_eq!(muted.len(), 2, "listed");
+    assert_eq!(user.get("/alarms/unread").await.body, json!({"unread": 0, "last_id": muted[1]}));
+    // Heard again: only what comes from now on, live and in every replay.
+    assert_eq!(user.put("/alarms/preferences", &json!({"muted": []})).await.body, json!({"muted": []}));
+    let all = outbid_times(&node, 1).await;
+    let (mut since, mut old) = (user.socket_since(0).await, user.socket().await);
+    assert_eq!(since.next().await["response_type"], "hello");
+    for socket in [&mut live, &mut since, &mut old] {
+        assert_eq!(socket.next().await["id"], all[2]);
+    }
+}
+
+#[actix_web::test]
+async fn an_outbid_that_no_longer_holds_is_read_and_not_replayed_but_listed() {
+    let node = TestNode::start();
+    let (user, other) = (node.user(2), node.user(3));
+    let [again, still] = [node.live_goods(1).await, node.live_goods(1).await];
+    for goods in [again, still] {
+        assert_eq!(user.bid(goods, 1000).await.status, 201);
+        assert_eq!(other.bid(goods, 2000).await.status, 201);
+    }
+    assert_eq!(user.get("/alarms/unread").await.body["unread"], 2);
+    // He leads again: that he was outbid no longer holds.
+    assert_eq!(user.bid(again, 3000).await.status, 201);
+    assert_eq!(user.get("/alarms/unread").await.body["unread"], 1);
+    let inbox = user.inbox().await;
+    assert_eq!((&inbox[0]["superseded"], &inbox[0]["read"]), (&json!(true), &json!(true)));
+    assert_eq!((inbox[1].get("superseded"), &inbox[1]["read"]), (None, &json!(false)));
+    let mut old = user.socket().await;
+    assert_eq!(old.next().await["goods_id"], still, "the replay leaves it out");
+    let mut since = user.socket_since(0).await;
+    assert_eq!(since.next().await["unread"], 1);
+    let (first, second) = (since.next().await, since.next().await);
+    assert_eq!((&first["goods_id"], &first["superseded"]), (&json!(again), &json!(true)));
+    assert_eq!((&second["goods_id"], second.get("superseded")), (&json!(still), None));
+    // Outbid once more: the new one holds, the old one stays what it was.
+    assert_eq!(other.bid(again, 4000).await.status, 201);
+    let holds: Vec<bool> = user.inbox().await.iter().map(|alarm| alarm.get("superseded").is_none()).collect();
+    assert_eq!(holds, [false, true, true]);
+}
+
+#[actix_web::test]
+async fn the_end_of_an_auction_supersedes_its_outbids() {
+    let time = ManualTime::at(Timestamp::parse_rfc3339("2026-11-22T08:00:00Z").unwrap());
+    let node = TestNode::with_time(time.clone(), |_| {});
+    let goods = node.goods(1, 0, 60).await;
+    let user = node.user(2);
+    assert_eq!(user.bid(goods, 1000).await.status, 201);
+    assert_eq!(node.user(3).bid(goods, 2000).await.status, 201);
+    time.advance_ms(60_000);
+    eventually("the end", || async { (user.inbox().await.len() == 2).then_some(()) }).await;
+    let inbox = user.inbox().await;
+    assert_eq!((&inbox[0]["kind"], &inbox[0]["superseded"]), (&json!("outbid"), &json!(true)));
+    assert_eq!((&inbox[1]["kind"], &inbox[1]["read"]), (&json!("auction_lost"), &json!(false)));
+    assert_eq!(user.socket().await.next().await["kind"], "auction_lost");
+}
+
+#[actix_web::test]
+async fn old_alarms_are_removed_and_young_ones_stay() {
+    let time = ManualTime::at(Timestamp::parse_rfc3339("2026-01-01T00:00:00Z").unwrap());
+    let node = TestNode::with_time(time.clone(), |settings| settings.alarms.keep_days = 30);
+    let old = outbid_times(&node, 3).await;
+    time.advance_ms(20 * 86_400_000);
+    let young = outbid_times(&node, 2).await.split_off(3);
+    assert!(young.len() >= 2);
+    // The house is kept every hour: the old ones go once they are older than 30 days.
+    time.advance_ms(11 * 86_400_000);
+    let left = eventually("the old ones go", || async {
+        let left: Vec<i64> = node.user(2).inbox().await.iter().map(|alarm| alarm["id"].as_i64().unwrap()).collect();
+        (!old.iter().any(|id| left.contains(id))).then_some(left)
+    })
+    .await;
+    // Ends of these auctions may have come since; none of the young ones has gone.
+    assert!(young.iter().all(|id| left.contains(id)), "{left:?} without some of {young:?}");
+}
+
+#[actix_web::test]
+async fn the_inbox_is_paged_both_ways() {
+    let node = TestNode::start();
+    let ids = outbid_times(&node, 7).await;
+    let user = node.user(2);
+    let page = async |query: &str| -> Vec<i64> {
+        let body = user.get(&format!("/alarms?{query}")).await.body;
+        body["results"].as_array().unwrap().iter().map(|alarm| alarm["id"].as_i64().unwrap()).collect()
+    };
+    assert_eq!(page("limit=3").await, [ids[6], ids[5], ids[4]]);
+    assert_eq!(page(&format!("limit=3&before={}", ids[4])).await, [ids[3], ids[2], ids[1]]);
+    assert_eq!(page(&format!("limit=2&after={}", ids[1])).await, [ids[2], ids[3]]);
+    assert_eq!(page(&format!("after={}&before={}", ids[1], ids[4])).await, [ids[2], ids[3]]);
+    assert_eq!(page(&format!("after={}", ids[6])).await, [0; 0]);
+}
