@@ -20,7 +20,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use tokio::time::Sleep;
 
-use super::outbox::Outbox;
+use super::{frame_gate::FrameGate, outbox::Outbox};
 use crate::protocol::Close;
 
 /// Receipt is asked for at most this often; one ping proves all frames before it.
@@ -31,19 +31,31 @@ const LINGER: Duration = Duration::from_millis(1000);
 type SharedPayload = Rc<RefCell<web::Payload>>;
 
 /// What comes from the client, shared so that it can still be read when the actor is gone.
-pub(super) struct Inbound(SharedPayload);
+pub(super) struct Inbound {
+    payload: SharedPayload,
+    gate: FrameGate,
+    outbox: Rc<RefCell<Outbox>>,
+}
 
 impl Inbound {
-    pub(super) fn new(payload: SharedPayload) -> Self {
-        Self(payload)
+    pub(super) fn new(payload: SharedPayload, frame_bytes: usize, outbox: Rc<RefCell<Outbox>>) -> Self {
+        Self { payload, gate: FrameGate::new(frame_bytes), outbox }
     }
 }
 
 impl Stream for Inbound {
     type Item = Result<Bytes, PayloadError>;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Pin::new(&mut *self.0.borrow_mut()).poll_next(cx)
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let polled = Pin::new(&mut *self.payload.borrow_mut()).poll_next(cx);
+        if let Poll::Ready(Some(Ok(bytes))) = &polled
+            && !self.gate.admits(bytes)
+        {
+            // Nothing of it reaches the codec; the body sends the close and drops the actor, and this with it.
+            self.outbox.borrow_mut().close(Close::TooLarge);
+            return Poll::Pending;
+        }
+        polled
     }
 }
 
