@@ -25,8 +25,9 @@ use crate::protocol::Close;
 
 /// Receipt is asked for at most this often; one ping proves all frames before it.
 const PROVE_EVERY: Duration = Duration::from_millis(90);
-/// How long the client's answer to a close frame is waited for.
-const LINGER: Duration = Duration::from_millis(1000);
+/// How long the client's answer to a close frame is waited for. The server then reads on for up to a second more until
+/// the client ends the connection; both together must stay below the 2 s of the contract.
+const LINGER: Duration = Duration::from_millis(500);
 
 type SharedPayload = Rc<RefCell<web::Payload>>;
 
