@@ -3,11 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod alarm_socket;
+mod bad_frames;
+mod bad_goods;
 mod bad_input;
 mod bids;
 mod clock;
 mod crash;
 mod goods;
 mod identity;
+mod sessions_of_users;
 mod settings;
 mod support;

@@ -2,7 +2,11 @@
 
 mod client;
 mod clock;
+mod command;
+mod raw;
+mod scene;
 mod socket;
+mod tokens;
 
 use std::{net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 
@@ -18,7 +22,11 @@ use tempfile::TempDir;
 pub use self::{
     client::{Answer, Client},
     clock::ManualTime,
+    command::{Handsup, Served},
+    raw::{BINARY, CLOSE, CONTINUES, CONTINUES_LAST, Raw, TEXT, TEXT_BEGINS, masked},
+    scene::Scene,
     socket::{Closed, Socket},
+    tokens::{claims, signed, signed_with},
 };
 
 /// The longest that anything may take in a test before it counts as not happening.
