@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     os::fd::AsFd,
     sync::{
         Arc,
@@ -38,6 +38,8 @@ const DRAIN: Duration = Duration::from_secs(4);
 const CLOSE_S: u64 = 3;
 /// Sessions come back within this time, each at a moment of its own.
 const RETRY_SPREAD_MS: u64 = 5000;
+/// Connections that may wait to be accepted: everybody comes back at once after a restart.
+const BACKLOG: i32 = 2048;
 /// How often rates of who has been quiet are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 /// What the kernel may hold for one client that doesn't read: the default would be megabytes.
@@ -81,6 +83,8 @@ impl Node {
         let keys = Keys::new(settings.jwt_secret()?, previous);
         let opened = Store::open(&settings.database()?, settings.database.pool)?;
         let store = opened.store.clone();
+        // Before any actor is started: one that is dropped again with the runtime that should have run it panics.
+        let listeners = bind(&settings.bind()?)?;
 
         let sessions = Arc::new(ShardStats::default());
         let users = Arc::new(UserDirectory::default());
@@ -118,7 +122,7 @@ impl Node {
             time,
             config,
         });
-        let (server, addresses) = listen(settings, &services, hub, sessions)?;
+        let (server, addresses) = listen(settings, listeners, &services, hub, sessions)?;
         let handle = server.handle();
         let stopped = actix_web::rt::spawn(server);
         actix_web::rt::spawn(forget_quiet(services.clone()));
@@ -191,8 +195,25 @@ fn observer(
     })
 }
 
+/// Takes the addresses; of a name with several, those that can be had.
+fn bind(addresses: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
+    let take = |address: &SocketAddr| {
+        let socket = socket2::Socket::new(socket2::Domain::for_address(*address), socket2::Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&(*address).into())?;
+        socket.listen(BACKLOG)?;
+        Ok(TcpListener::from(socket))
+    };
+    let (taken, refused): (Vec<_>, Vec<_>) = addresses.iter().map(take).partition(Result::is_ok);
+    match refused.into_iter().next() {
+        Some(Err(error)) if taken.is_empty() => Err(error),
+        _ => Ok(taken.into_iter().flatten().collect()),
+    }
+}
+
 fn listen(
     settings: &Settings,
+    listeners: Vec<TcpListener>,
     services: &web::Data<Services>,
     hub: Addr<AlarmHub>,
     stats: Arc<ShardStats>,
@@ -203,7 +224,7 @@ fn listen(
     let services = services.clone();
     let shards = Arc::new(AtomicUsize::new(0));
     let dead_after = Duration::from_secs(settings.session.timeout_s);
-    let server = HttpServer::new(move || {
+    let mut server = HttpServer::new(move || {
         // Each worker has its own shard of the hub, on its own thread.
         let index = shards.fetch_add(1, Ordering::Relaxed);
         let shard = web::Data::new(LocalShard(Shard::attach(index, &hub, Arc::clone(&stats))));
@@ -221,8 +242,10 @@ fn listen(
         if let Some(tcp) = connection.downcast_ref::<actix_web::rt::net::TcpStream>() {
             set_up_socket(tcp, dead_after);
         }
-    })
-    .bind(settings.bind()?.as_slice())?;
+    });
+    for listener in listeners {
+        server = server.listen(listener)?;
+    }
     let addresses = server.addrs();
     Ok((server.run(), addresses))
 }

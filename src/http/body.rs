@@ -8,8 +8,9 @@ use std::time::Duration;
 use actix_web::{HttpRequest, http::header::CONTENT_LENGTH, web};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
+use serde_path_to_error::{Path, Segment};
 
 use super::ApiError;
 use crate::{
@@ -49,13 +50,34 @@ pub(super) async fn read(request: &HttpRequest, mut payload: web::Payload, limit
 /// Parses a JSON object.
 ///
 /// # Errors
-/// 400 when it is none, or lacks a needed field. The text says what serde found, which is the client's own body.
+/// 400 when it is none, or lacks a needed field; 422 when it is one, but a field holds what can't be taken (a number
+/// beyond all range, a nesting beyond the parser's depth). The text says what serde found, which is the client's own body.
 pub(super) fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+    let invalid = |detail: String| Problem::new(Code::InvalidBody, detail);
+    // Asked first: serde passes over the texts of fields that it doesn't need without a look.
+    let text = std::str::from_utf8(body).map_err(|error| invalid(error.to_string()))?;
     // serde would take an array for a struct, field by field.
-    if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
-        return Err(Problem::new(Code::InvalidBody, "a JSON object is needed"));
+    if !text.trim_ascii_start().starts_with('{') {
+        return Err(invalid("a JSON object is needed".to_owned()));
     }
-    serde_json::from_slice(body).map_err(|error| Problem::new(Code::InvalidBody, error.to_string()))
+    let mut json = serde_json::Deserializer::from_str(text);
+    let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| match field_of(error.path()) {
+        Some(field) if is_json(text) => Problem::invalid_value(&field, &error.inner().to_string()),
+        _ => invalid(error.inner().to_string()),
+    })?;
+    json.end().map_err(|error| invalid(error.to_string()))?;
+    Ok(parsed)
+}
+
+fn field_of(path: &Path) -> Option<String> {
+    match path.iter().next() {
+        Some(Segment::Map { key }) => Some(key.clone()),
+        _ => None,
+    }
+}
+
+fn is_json(text: &str) -> bool {
+    serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
 
 /// A price: a JSON integer from 1 to `max`.

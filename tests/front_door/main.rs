@@ -4,6 +4,8 @@
 
 mod alarm_socket;
 mod arrival;
+mod bad_frames;
+mod bad_goods;
 mod bad_input;
 mod bids;
 mod clock;
@@ -12,6 +14,7 @@ mod goods;
 mod idempotency;
 mod identity;
 mod inbox;
+mod sessions_of_users;
 mod settings;
 mod slow_client;
 mod support;

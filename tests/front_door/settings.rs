@@ -1,1 +1,392 @@
-//! settings
+//! The real program and its settings: what stops the start, which source goes before which, what is shown and what not.
+
+use std::{
+    net::{SocketAddr, TcpListener, TcpStream},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use crate::support::{Client, DEADLINE, Handsup, Raw, SECRET, Served, Socket, claims, goods_body, signed};
+
+/// One that could serve: a proper key, and port 0.
+fn good() -> Handsup {
+    Handsup::new().set("auth.jwt_secret", SECRET).set("server.bind", "127.0.0.1:0")
+}
+
+/// The one line on stderr, log lines aside.
+fn complaint(stderr: &str) -> &str {
+    let lines: Vec<&str> = stderr.lines().filter(|line| !line.starts_with('[')).collect();
+    assert_eq!(lines.len(), 1, "exactly one line: {stderr}");
+    lines[0]
+}
+
+/// `serve` must end by itself, say why in one line with the key, and never listen.
+fn refuses(handsup: &Handsup, words: &[&str], key: &str) {
+    let ran = handsup.run(words);
+    let (stdout, stderr) = (String::from_utf8(ran.stdout).unwrap(), String::from_utf8(ran.stderr).unwrap());
+    assert!(!ran.status.success(), "{key}: it should not have run: {stdout}{stderr}");
+    assert!(ran.status.code().is_some(), "{key}: {:?}", ran.status);
+    assert!(complaint(&stderr).contains(key), "{key}: {stderr}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    assert!(!stdout.contains("listening") && !stderr.contains("listening"), "{key}: {stdout}{stderr}");
+    assert!(!stderr.contains(SECRET), "{stderr}");
+}
+
+/// Fault 17: the origin signs with `secret` when nobody says otherwise.
+#[test]
+fn fault_17_without_a_proper_key_it_does_not_serve() {
+    // A port that is free now: nothing may listen on it afterwards.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let handsup = || Handsup::new().set("server.bind", &port.to_string());
+    for words in [&[][..], &["serve"]] {
+        refuses(&handsup(), words, "auth.jwt_secret");
+        for short in ["secret", "", &"x".repeat(31)] {
+            refuses(&handsup().set("auth.jwt_secret", short), words, "auth.jwt_secret");
+        }
+    }
+    let local = handsup().file("config/local.toml", "[auth]\njwt_secret = \"secret\"\n");
+    refuses(&local, &["serve"], "auth.jwt_secret");
+    refuses(&handsup().set("auth.insecure_dev_secret", "false"), &["serve"], "auth.jwt_secret");
+    assert!(TcpStream::connect(port).is_err(), "nobody listens");
+}
+
+#[actix_web::test]
+async fn fault_17_only_who_asks_for_it_gets_the_insecure_key() {
+    let handsup = Handsup::new().set("auth.insecure_dev_secret", "true").set("server.bind", "127.0.0.1:0");
+    let served = handsup.start(&["serve"]);
+    let base = served.base();
+    assert_eq!(Served::client(&base, None).get("/health/ready").await.status, 200);
+    // Even so the origin's key is none.
+    let forged = jsonwebtoken::encode(
+        &jsonwebtoken::Header::default(),
+        &json!({"user_id": 1, "exp": 4_000_000_000i64, "admin": true}),
+        &jsonwebtoken::EncodingKey::from_secret(b"secret"),
+    );
+    let forger = Served::client(&base, Some(&forged.unwrap()));
+    assert_eq!(forger.get("/admin/health").await.code(), "unauthorized");
+}
+
+#[test]
+fn unknown_keys_stop_the_start_wherever_they_stand() {
+    for key in ["auction.duration", "bogus", "auth.jwt_secrets", "limits.prices", "server.port"] {
+        refuses(&good().set(key, "5"), &["serve"], key);
+        refuses(&good().set(key, "5"), &["config"], key);
+    }
+    for (text, key) in [
+        ("[auction]\nlength = 5\n", "auction.length"),
+        ("[nothing]\na = 1\n", "nothing"),
+        ("stray = 1\n", "stray"),
+        ("[auth]\nsecret = \"x\"\n", "auth.secret"),
+    ] {
+        refuses(&good().file("config/local.toml", text), &["serve"], key);
+        refuses(&good().file("mine.toml", text), &["serve", "--config", "mine.toml"], key);
+        refuses(&good().file("mine.toml", text), &["--config", "mine.toml"], key);
+    }
+}
+
+#[test]
+fn bad_values_stop_the_start() {
+    for (key, bad) in [
+        ("server.bind", "nowhere"),
+        ("server.bind", "127.0.0.1"),
+        ("server.bind", "127.0.0.1:99999"),
+        ("server.workers", "0"),
+        ("server.workers", "many"),
+        ("server.trusted_proxies", "10.0.0.1,proxy"),
+        ("database.pool", "0"),
+        ("database.pool", "-1"),
+        ("auth.dev_login", "maybe"),
+        ("auth.insecure_dev_secret", "2x"),
+        ("auction.duration_s", "0"),
+        ("auction.duration_s", "2592001"),
+        ("auction.duration_s", "20 minutes"),
+        ("auction.soft_close_s", "-1"),
+        ("auction.close_grace_ms", "-1"),
+        ("auction.time_zone", "Mars/Olympus"),
+        ("session.heartbeat_s", "0"),
+        ("session.timeout_s", "0"),
+        ("session.max_pending", "0"),
+        ("session.max_pending_bytes", "1"),
+        ("session.max_per_user", "0"),
+        ("session.max", "0"),
+        ("limits.bids_per_second", "0"),
+        ("limits.lines_per_second", "-5"),
+        ("limits.requests_per_second", "99999999999"),
+        ("limits.body_bytes", "1"),
+        ("limits.frame_bytes", "0"),
+        ("limits.max_price", "0"),
+        ("limits.max_price", "9007199254740992"),
+        ("alarms.locale", "fr"),
+        ("alarms.keep_days", "ninety"),
+    ] {
+        refuses(&good().set(key, bad), &["serve"], key);
+    }
+    let of_wrong_kind = good().file("config/local.toml", "[auction]\nduration_s = \"long\"\n");
+    refuses(&of_wrong_kind, &["serve"], "auction.duration_s");
+    refuses(&good().file("mine.toml", "[auction\n"), &["serve", "--config", "mine.toml"], "mine.toml");
+    refuses(&good(), &["serve", "--config", "missing.toml"], "missing.toml");
+}
+
+#[test]
+fn other_databases_are_refused() {
+    let urls = [
+        "mysql://localhost/x",
+        "handsup.db",
+        "sqlite:handsup.db",
+        "sqlite://",
+        "file:///tmp/x",
+        "sqlite://:memory:",
+        "http://x",
+        "://",
+    ];
+    for url in urls {
+        let handsup = good().set("database.url", url);
+        refuses(&handsup, &["serve"], "database.url");
+        refuses(&handsup, &["migrate"], "database.url");
+        assert_eq!(std::fs::read_dir(handsup.folder()).unwrap().count(), 0, "{url}: nothing was made");
+    }
+}
+
+#[test]
+fn the_dev_login_is_refused_where_others_could_reach_it() {
+    for bind in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
+        refuses(&good().set("server.bind", bind).set("auth.dev_login", "true"), &["serve"], "auth.dev_login");
+    }
+    let handsup = good().set("auth.dev_login", "true");
+    handsup.start(&["serve"]).base();
+}
+
+#[test]
+fn a_port_that_is_taken_is_one_line_too() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    refuses(&good().set("server.bind", &address), &["serve"], "server.bind");
+}
+
+#[test]
+fn a_database_in_use_is_one_line_too() {
+    let handsup = good();
+    let served = handsup.start(&["serve"]);
+    served.base();
+    refuses(&handsup, &["serve"], "database.url");
+}
+
+fn shown(handsup: &Handsup, words: &[&str]) -> Value {
+    let ran = handsup.run(words);
+    let stdout = String::from_utf8(ran.stdout).unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    serde_json::to_value(toml::from_str::<toml::Value>(&stdout).expect("TOML")).unwrap()
+}
+
+#[test]
+fn later_sources_go_before_earlier_ones() {
+    let default = shown(&Handsup::new(), &["config"]);
+    assert_eq!(default["auction"]["duration_s"], 1200);
+    assert_eq!(default["server"]["bind"], "127.0.0.1:8000");
+    assert_eq!(default["limits"]["max_price"], 1_000_000_000_000i64);
+    let local = "[auction]\nduration_s = 100\nsoft_close_s = 1\nclose_grace_ms = 1\n";
+    let mine = "[auction]\nduration_s = 200\nsoft_close_s = 2\n";
+    let handsup = Handsup::new()
+        .file("config/local.toml", local)
+        .file("mine.toml", mine)
+        .set("auction.duration_s", "300")
+        .set("server.allowed_origins", "https://a.example, https://b.example")
+        .set("server.workers", "3");
+    let all = shown(&handsup, &["--config", "mine.toml", "config"]);
+    let auction = &all["auction"];
+    let values = [&auction["duration_s"], &auction["soft_close_s"], &auction["close_grace_ms"], &auction["time_zone"]];
+    assert_eq!(values, [&json!(300), &json!(2), &json!(1), &json!("Asia/Seoul")]);
+    assert_eq!(all["server"]["allowed_origins"], json!(["https://a.example", "https://b.example"]));
+    assert_eq!(all["server"]["workers"], 3);
+    let without = shown(&handsup, &["config"]);
+    assert_eq!(without["auction"]["soft_close_s"], 1, "the file only counts when it is given");
+    // A `config/default.toml` in place goes before the built-in one, and after all others.
+    let handsup = Handsup::new().file("config/default.toml", local).file("config/local.toml", mine);
+    let auction = &shown(&handsup, &["config"])["auction"];
+    assert_eq!((&auction["duration_s"], &auction["close_grace_ms"]), (&json!(200), &json!(1)));
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let secrets = ["first-key-4711-first-key-4711-first-key", "second-key-0815-second-key-0815-second"];
+    let handsup =
+        Handsup::new().set("auth.jwt_secret", secrets[0]).set("auth.jwt_secret_previous", secrets[1]).log("trace");
+    let ran = handsup.run(&["config"]);
+    let printed = String::from_utf8(ran.stdout).unwrap() + &String::from_utf8(ran.stderr).unwrap();
+    assert!(ran.status.success(), "{printed}");
+    for key in ["jwt_secret = ", "jwt_secret_previous = "] {
+        let line = printed.lines().find(|line| line.starts_with(key)).expect(key);
+        assert!(line.contains("***"), "{line}");
+    }
+    for secret in secrets {
+        assert!(!printed.contains(secret) && !printed.contains(&secret[..9]), "{printed}");
+    }
+    // Nor in the complaint about another key, or about the secret itself.
+    for handsup in [good().set("auction.duration_s", "x"), good().set("auth.jwt_secret", "short-4711")] {
+        let stderr = String::from_utf8(handsup.run(&["serve"]).stderr).unwrap();
+        assert!(!stderr.contains(SECRET) && !stderr.contains("4711"), "{stderr}");
+    }
+}
+
+/// A key of digits, or one that looks like a truth value, is a key all the same.
+#[actix_web::test]
+async fn a_key_of_digits_is_a_key() {
+    let digits = "12345678901234567890123456789012";
+    let handsup = Handsup::new().set("auth.jwt_secret", digits).set("server.bind", "127.0.0.1:0");
+    let served = handsup.start(&["serve"]);
+    let token = handsup.token(&["--user-id", "5", "--username", "kim"]);
+    assert_eq!(Served::client(&served.base(), Some(&token)).get("/alarms").await.status, 200);
+}
+
+#[actix_web::test]
+async fn the_token_command_prints_what_the_server_accepts() {
+    let handsup = good();
+    let served = handsup.start(&[]);
+    let base = served.base();
+    let of = |words: &[&str]| Served::client(&base, Some(&handsup.token(words)));
+    let kim = of(&["--user-id", "5", "--username", "김철수"]);
+    assert_eq!(kim.get("/alarms").await.status, 200);
+    assert_eq!(kim.get("/admin/health").await.code(), "forbidden");
+    assert_eq!(of(&["--user-id", "6", "--username", "op", "--admin"]).get("/admin/health").await.status, 200);
+    let made = of(&["--username", "김철수", "--user-id", "5", "--ttl", "60"])
+        .post("/goods/", &goods_body(&json!({"starts_at": "2090-01-01T00:00:00Z"})))
+        .await;
+    assert_eq!((&made.body["seller"]["id"], &made.body["seller"]["username"]), (&json!(5), &json!("김철수")));
+    let short = of(&["--user-id", "7", "--username", "x", "--ttl", "1"]);
+    crate::support::eventually("the token's end", || async {
+        (short.get("/alarms").await.status == 401).then_some(())
+    })
+    .await;
+    for bad in [
+        &["--user-id", "0", "--username", "x"][..],
+        &["--user-id", "abc", "--username", "x"],
+        &["--username", "x"],
+        &["--user-id", "5"],
+        &["--user-id", "5", "--username", "x", "--ttl", "0"],
+        &["--user-id", "5", "--username", "x", "--ttl", "-5"],
+    ] {
+        let ran = handsup.run(&[&["token"], bad].concat());
+        assert!(!ran.status.success() && ran.stdout.is_empty(), "{bad:?}");
+    }
+    let without_key = Handsup::new().run(&["token", "--user-id", "5", "--username", "x"]);
+    assert!(!without_key.status.success() && without_key.stdout.is_empty());
+    assert!(complaint(&String::from_utf8(without_key.stderr).unwrap()).contains("auth.jwt_secret"));
+}
+
+#[test]
+fn migrate_makes_the_database_and_nothing_else() {
+    let handsup = Handsup::new().set("database.url", "sqlite://deep/down/market.db");
+    for time in ["first", "second"] {
+        let ran = handsup.run(&["migrate"]);
+        assert!(ran.status.success(), "{time}: {}", String::from_utf8_lossy(&ran.stderr));
+        assert!(handsup.folder().join("deep/down/market.db").metadata().unwrap().len() > 0, "{time}");
+    }
+    let served = handsup.set("auth.jwt_secret", SECRET).set("server.bind", "127.0.0.1:0");
+    served.start(&["serve"]).base();
+}
+
+#[test]
+fn words_that_are_no_command_are_refused() {
+    for words in [&["sevre"][..], &["serve", "now"], &["--port", "1"], &["config", "--secret"]] {
+        let ran = good().run(words);
+        assert!(!ran.status.success() && ran.stdout.is_empty(), "{words:?}");
+    }
+}
+
+#[test]
+fn a_signal_ends_the_server_in_order() {
+    let handsup = good();
+    let mut served = handsup.start(&["serve"]);
+    served.base();
+    served.interrupt();
+    assert_eq!(served.ended(DEADLINE).code(), Some(0));
+}
+
+/// The demo needs nothing, and nothing of this place gets in its way.
+#[test]
+fn the_demo_plays_and_ends_with_ctrl_c() {
+    let handsup = Handsup::new()
+        .set("no.such", "1")
+        .set("server.bind", "nowhere")
+        .set("database.url", "mysql://x")
+        .set("auth.jwt_secret", "short")
+        .file("config/local.toml", "[nothing]\na = 1\n");
+    let mut demo = handsup.start(&["demo"]);
+    demo.line_with("listening on http://127.0.0.1:", DEADLINE);
+    let heard = demo.line_with("\"response_type\":\"alram\"", Duration::from_secs(60));
+    assert!(heard.contains("\"kind\":"), "{heard}");
+    demo.interrupt();
+    assert_eq!(demo.ended(DEADLINE).code(), Some(0));
+    assert!(!demo.stderr().contains("panicked"));
+    let left: Vec<_> = std::fs::read_dir(handsup.folder()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, ["config"], "nothing of it stays");
+}
+
+/// Contract 2: no token is ever written to a log, however much is logged and however it came.
+#[actix_web::test]
+async fn no_token_and_no_key_is_ever_logged() {
+    for filter in ["debug", "trace"] {
+        let handsup = good().set("auth.dev_login", "true").log(filter);
+        let mut served = handsup.start(&["serve"]);
+        let base = served.base();
+        let address: SocketAddr = base.trim_start_matches("http://").parse().unwrap();
+        let now = handsup::time_source::TimeSource::now(&handsup::time_source::SystemTime);
+        let good = handsup.token(&["--user-id", "7", "--username", "kim"]);
+        let fresh = handsup.token(&["--user-id", "7", "--username", "kim"]);
+        let expired = signed(&claims(&json!(7), now, &json!({"exp": now.secs() - 1})));
+        let refresh = signed(&claims(&json!(7), now, &json!({"token_type": "refresh"})));
+        let given = Served::client(&base, None).post("/dev/token", &json!({"user_id": 7})).await;
+        let given = given.body["token"].as_str().unwrap().to_owned();
+        let mut tokens = vec![good.clone(), fresh.clone(), expired.clone(), refresh.clone(), given.clone()];
+        for token in [&good, &given, &expired, &refresh] {
+            use_everywhere(&base, address, token).await;
+        }
+        let mut socket = Socket::open(&base, "/ws/alarms/", &["handsup.v1"], Some(&good)).await.unwrap();
+        assert_eq!(socket.next().await["response_type"], "hello");
+        socket.send_json(&json!({"type": "auth", "token": fresh})).await;
+        assert_eq!(socket.next().await["response_type"], "auth");
+        socket.send_json(&json!({"type": "auth", "token": expired})).await;
+        assert_eq!(socket.closed().await.code, Some(4401));
+        // A request that breaks off while a token is on its way.
+        Raw::connect(address)
+            .write(format!("GET /alarms HTTP/1.1\r\nAuthorization: Bearer {good}\r\nX: \0").as_bytes());
+        served.interrupt();
+        assert_eq!(served.ended(Duration::from_secs(20)).code(), Some(0));
+        let log = served.rest_of_stdout() + &served.stderr();
+        assert!(
+            log.contains("DEBUG") || log.contains("TRACE") || log.contains("INFO"),
+            "something is logged: {log:.300}"
+        );
+        tokens.push(SECRET.to_owned());
+        for token in tokens {
+            // The signature alone, or the body alone, would be too much as well.
+            for part in token.split('.').skip(1).chain([&*token]) {
+                let line = log.lines().find(|line| line.contains(part));
+                assert_eq!(line, None, "with RUST_LOG={filter}");
+            }
+        }
+    }
+}
+
+/// Sends the token in every way that there is; what is answered doesn't matter.
+async fn use_everywhere(base: &str, address: SocketAddr, token: &str) {
+    let client: Client = Served::client(base, Some(token));
+    client.get("/alarms").await;
+    client.get("/nothing/here").await;
+    client.bid(1, 1000).await;
+    client.post("/goods/", &json!({"token": token})).await;
+    client.get(&format!("/alarms?token={token}&limit=x")).await;
+    Served::client(base, None).get(&format!("/goods/1/?token={token}")).await;
+    let bearer = format!("bearer.{token}");
+    for path in [format!("/ws/alram/?token={token}"), format!("/ws/alarms/?since=x&token={token}")] {
+        Raw::connect(address).handshake(&path, &[]);
+        Raw::connect(address).handshake(&path, &[("Origin", "https://evil.example")]);
+        Served::client(base, None).get(&path).await;
+    }
+    Raw::connect(address).handshake("/ws/alarms/", &[("Sec-WebSocket-Protocol", &format!("handsup.v1, {bearer}"))]);
+    if let Ok(mut socket) = Socket::open(base, &format!("/ws/alram/?token={token}"), &[], None).await {
+        socket.send_text("no JSON").await;
+        assert_eq!(socket.closed().await.code, Some(1007));
+    }
+}

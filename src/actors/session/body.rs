@@ -20,30 +20,43 @@ use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use tokio::time::Sleep;
 
-use super::outbox::Outbox;
+use super::{frame_gate::FrameGate, outbox::Outbox};
 use crate::protocol::Close;
 
 /// Receipt is asked for at most this often; one ping proves all frames before it.
 const PROVE_EVERY: Duration = Duration::from_millis(90);
-/// How long the client's answer to a close frame is waited for.
-const LINGER: Duration = Duration::from_millis(1000);
+/// How long the client's answer to a close frame is waited for. The server then reads on for up to a second more until
+/// the client ends the connection; both together must stay below the 2 s of the contract.
+const LINGER: Duration = Duration::from_millis(500);
 
 type SharedPayload = Rc<RefCell<web::Payload>>;
 
 /// What comes from the client, shared so that it can still be read when the actor is gone.
-pub(super) struct Inbound(SharedPayload);
+pub(super) struct Inbound {
+    payload: SharedPayload,
+    gate: FrameGate,
+    outbox: Rc<RefCell<Outbox>>,
+}
 
 impl Inbound {
-    pub(super) fn new(payload: SharedPayload) -> Self {
-        Self(payload)
+    pub(super) fn new(payload: SharedPayload, frame_bytes: usize, outbox: Rc<RefCell<Outbox>>) -> Self {
+        Self { payload, gate: FrameGate::new(frame_bytes), outbox }
     }
 }
 
 impl Stream for Inbound {
     type Item = Result<Bytes, PayloadError>;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        Pin::new(&mut *self.0.borrow_mut()).poll_next(cx)
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let polled = Pin::new(&mut *self.payload.borrow_mut()).poll_next(cx);
+        if let Poll::Ready(Some(Ok(bytes))) = &polled
+            && !self.gate.admits(bytes)
+        {
+            // Nothing of it reaches the codec; the body sends the close and drops the actor, and this with it.
+            self.outbox.borrow_mut().close(Close::TooLarge);
+            return Poll::Pending;
+        }
+        polled
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod body;
 mod fragments;
+mod frame_gate;
 pub(super) mod outbox;
 
 use std::{
@@ -136,7 +137,8 @@ pub fn alarm_socket(
         expiry: None,
     };
     let codec = Codec::new().max_size(limits.frame_bytes);
-    let actor = WebsocketContext::with_codec(session, Inbound::new(Rc::clone(&payload)), codec);
+    let inbound = Inbound::new(Rc::clone(&payload), limits.frame_bytes, Rc::clone(&outbox));
+    let actor = WebsocketContext::with_codec(session, inbound, codec);
     handshake.streaming(SocketBody::new(outbox, Box::pin(actor), payload))
 }
 

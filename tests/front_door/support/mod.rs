@@ -3,8 +3,12 @@
 mod checks;
 mod client;
 mod clock;
+mod command;
 mod process;
+mod raw;
+mod scene;
 mod socket;
+mod tokens;
 
 use std::{net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
 
@@ -21,8 +25,12 @@ pub use self::{
     checks::{check_answered, check_history, check_outbids, settled},
     client::{Answer, Client},
     clock::{HoldingTime, ManualTime, SilentTime},
+    command::{Handsup, Served},
     process::Process,
+    raw::{BINARY, CLOSE, CONTINUES, CONTINUES_LAST, Raw, TEXT, TEXT_BEGINS, masked},
+    scene::Scene,
     socket::{Closed, Socket},
+    tokens::{claims, signed, signed_with},
 };
 
 /// The longest that anything may take in a test before it counts as not happening.

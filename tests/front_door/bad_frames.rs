@@ -1,0 +1,386 @@
+//! Handshakes and WebSocket frames that are wrong in every way: the right close, and nobody else hears of it.
+
+use std::time::Duration;
+
+use actix_http::ws::Item;
+use awc::ws::Message;
+use serde_json::{Value, json};
+
+use crate::support::{
+    BINARY, CLOSE, CONTINUES, CONTINUES_LAST, Raw, Scene, Socket, TEXT, TEXT_BEGINS, TestNode, masked, token,
+};
+
+/// The longest that a connection may live after the server's close frame.
+const END_WITHIN: Duration = Duration::from_secs(2);
+
+fn raw_socket(scene: &Scene) -> Raw {
+    Raw::socket(scene.node.address(), scene.rude.token())
+}
+
+/// Sends these bytes; the server must close with this code and a short reason, and end the connection.
+fn closes(scene: &Scene, bytes: &[u8], code: u16, what: &str) {
+    let mut raw = raw_socket(scene);
+    raw.write(bytes);
+    let (closed, reason) = raw.close_frame();
+    assert_eq!(closed, code, "{what}");
+    assert!((1..=123).contains(&reason.len()), "{what}: {reason}");
+    // An answer and an end spare the test the server's wait for them; the wait itself is another test's.
+    raw.write(&masked(CLOSE, &code.to_be_bytes()));
+    raw.end_of_input();
+    assert!(raw.ends() < END_WITHIN, "{what}");
+}
+
+#[actix_web::test]
+async fn text_that_is_no_json_is_closed_with_1007() {
+    let scene = Scene::set().await;
+    let texts = [
+        "",
+        " ",
+        "hello",
+        "{",
+        "}",
+        "{\"type\":}",
+        "{\"type\":\"ping\"",
+        "{'type':'ping'}",
+        "\u{feff}{}",
+        "{}{}",
+        "NaN",
+        "\0",
+    ];
+    for text in texts {
+        closes(&scene, &masked(TEXT, text.as_bytes()), 1007, text);
+    }
+    scene.must_be_unharmed().await;
+}
+
+#[actix_web::test]
+async fn text_that_is_no_utf_8_is_closed_with_1007() {
+    let scene = Scene::set().await;
+    let texts: [&[u8]; 5] = [
+        b"\xff",
+        b"{\"type\":\"ping\xff\"}",
+        b"{\"type\":\"ping\",\"x\":\"\xc3\x28\"}",
+        b"\xed\xa0\x80",
+        b"{\"x\":\"\xf4\x90\x80\x80\"}",
+    ];
+    for text in texts {
+        closes(&scene, &masked(TEXT, text), 1007, &String::from_utf8_lossy(text));
+        let halves = [masked(TEXT_BEGINS, &text[..1]), masked(CONTINUES_LAST, &text[1..])].concat();
+        closes(&scene, &halves, 1007, "in two fragments");
+    }
+    scene.must_be_unharmed().await;
+}
+
+#[actix_web::test]
+async fn binary_is_closed_with_1003() {
+    let scene = Scene::set().await;
+    for payload in [&b""[..], b"{\"type\":\"ping\"}", b"\xff\xfe"] {
+        closes(&scene, &masked(BINARY, payload), 1003, "binary");
+    }
+    let fragments = [masked(0x02, b"{}"), masked(CONTINUES_LAST, b"")].concat();
+    closes(&scene, &fragments, 1003, "binary in fragments");
+    scene.must_be_unharmed().await;
+}
+
+#[actix_web::test]
+async fn frames_over_the_limit_are_closed_with_1009() {
+    let scene = Scene::set().await;
+    let ping = "{\"type\":\"ping\"}";
+    let long = |length: usize| ping.to_owned() + &" ".repeat(length - ping.len());
+    let mut raw = raw_socket(&scene);
+    raw.write(&masked(TEXT, long(4096).as_bytes()));
+    assert_eq!(raw.text()["response_type"], "pong", "exactly at the limit");
+    for length in [4097, 65_536, 300_000] {
+        closes(&scene, &masked(TEXT, long(length).as_bytes()), 1009, &length.to_string());
+    }
+    // Only announced: the server waits for none of it.
+    let announced = [&[TEXT, 0xff][..], &[0x7f; 8], &[0; 4]].concat();
+    closes(&scene, &announced, 1009, "2^63 bytes announced");
+    scene.must_be_unharmed().await;
+}
+
+#[actix_web::test]
+async fn fragments_are_joined_within_the_limit() {
+    let scene = Scene::set().await;
+    let mut raw = raw_socket(&scene);
+    raw.write(&[masked(TEXT_BEGINS, b"{\"type\":"), masked(CONTINUES_LAST, b"\"ping\"}")].concat());
+    assert_eq!(raw.text()["response_type"], "pong");
+    // Byte by byte, with a letter cut in two, and a ping of the protocol in between.
+    let text = "{\"type\":\"ping\",\"note\":\"가\"}".as_bytes();
+    raw.write(&masked(TEXT_BEGINS, &text[..1]));
+    for byte in &text[1..] {
+        raw.write(&masked(CONTINUES, &[*byte]));
+    }
+    raw.write(&[masked(0x89, b"between"), masked(CONTINUES_LAST, b"")].concat());
+    assert_eq!(raw.frame(), Some((0x8a, b"between".to_vec())), "control frames may come between fragments");
+    assert_eq!(raw.text()["response_type"], "pong");
+    // Each within the limit, the sum over it.
+    let half = " ".repeat(2049);
+    let halves = [masked(TEXT_BEGINS, half.as_bytes()), masked(CONTINUES_LAST, half.as_bytes())].concat();
+    closes(&scene, &halves, 1009, "the sum");
+    let many =
+        [masked(TEXT_BEGINS, b"[")].into_iter().chain((0..5000).map(|_| masked(CONTINUES, b" "))).collect::<Vec<_>>();
+    closes(&scene, &many.concat(), 1009, "without an end");
+    scene.must_be_unharmed().await;
+}
+
+#[actix_web::test]
+async fn a_browsers_fragments_are_joined_too() {
+    let node = TestNode::start();
+    let mut socket = node.user(2).socket_since(0).await;
+    assert_eq!(socket.next().await["response_type"], "hello");
+    socket.send(Message::Continuation(Item::FirstText("{\"type\":".into()))).await;
+    socket.send(Message::Continuation(Item::Last("\"ping\"}".into()))).await;
+    assert_eq!(socket.next().await["response_type"], "pong");
+}
+
+#[actix_web::test]
+async fn json_that_is_no_known_frame_is_ignored() {
+    let scene = Scene::set().await;
+    let mut socket = scene.rude.socket_since(0).await;
+    assert_eq!(socket.next().await["response_type"], "hello");
+    let deep = "[".repeat(2000) + &"]".repeat(2000);
+    let unknown = [
+        "{}",
+        "[]",
+        "null",
+        "true",
+        "0",
+        "-0.0",
+        "1e999",
+        "\"ping\"",
+        "[{\"type\":\"ping\"}]",
+        "{\"type\":null}",
+        "{\"type\":1}",
+        "{\"type\":\"PING\"}",
+        "{\"type\":[\"ping\"]}",
+        "{\"type\":\"nothing\"}",
+        "{\"type\":\"ping\",\"type\":\"ping\"}",
+        "{\"Type\":\"ping\"}",
+        "{\"type\":\"ack\"}",
+        "{\"type\":\"ack\",\"up_to\":null}",
+        "{\"type\":\"ack\",\"up_to\":\"1\"}",
+        "{\"type\":\"ack\",\"up_to\":1.5}",
+        "{\"type\":\"ack\",\"up_to\":-1}",
+        "{\"type\":\"ack\",\"up_to\":1e400}",
+        "{\"type\":\"ack\",\"up_to\":18446744073709551616}",
+        "{\"type\":\"ack\",\"up_to\":9223372036854775807}",
+        "{\"type\":\"auth\"}",
+        "{\"type\":\"auth\",\"token\":null}",
+        "{\"type\":\"auth\",\"token\":1}",
+        "{\"type\":\"\\ud800\"}",
+        "{\"response_type\":\"alram\",\"id\":1}",
+        "{\"is_money\":true,\"goods_id\":\"1\",\"user_id\":2,\"message\":6000}",
+        &deep,
+    ];
+    for text in unknown {
+        socket.send_text(text).await;
+        socket.send_text("{\"type\":\"ping\"}").await;
+        assert_eq!(socket.next().await["response_type"], "pong", "{text:.80}");
+    }
+    scene.must_be_unharmed().await;
+}
+
+/// An `ack` beyond everything must not make the service believe that alarms to come were received.
+#[actix_web::test]
+async fn an_ack_of_the_future_hides_no_later_alarm() {
+    let node = TestNode::start();
+    let goods = node.live_goods(1).await;
+    let (mina, joon) = (node.user(2), node.user(3));
+    let mut socket = mina.socket().await;
+    socket.send_json(&json!({"type": "ack", "up_to": i64::MAX})).await;
+    socket.send_json(&json!({"type": "ping"})).await;
+    assert_eq!(socket.next().await["response_type"], "pong");
+    socket.close().await;
+    assert_eq!(mina.bid(goods, 1000).await.status, 201);
+    assert_eq!(joon.bid(goods, 2000).await.status, 201);
+    assert_eq!(mina.socket().await.expect("outbid").await["high_price"], 2000);
+}
+
+/// Nor may a `pong` that answers no ping.
+#[actix_web::test]
+async fn a_pong_of_the_future_hides_no_later_alarm() {
+    let node = TestNode::start();
+    let goods = node.live_goods(1).await;
+    let (mina, joon) = (node.user(2), node.user(3));
+    let mut socket = mina.socket().await;
+    for payload in ["9223372036854775807", "99999999999999999999", "-1", "x", ""] {
+        socket.send(Message::Pong(payload.into())).await;
+    }
+    socket.send_json(&json!({"type": "ping"})).await;
+    assert_eq!(socket.next().await["response_type"], "pong");
+    socket.close().await;
+    assert_eq!(mina.bid(goods, 1000).await.status, 201);
+    assert_eq!(joon.bid(goods, 2000).await.status, 201);
+    let mut socket = mina.socket().await;
+    let id = socket.expect("outbid").await["id"].as_i64().unwrap();
+    assert_eq!(socket.next_ping().await, id.to_string(), "its receipt is asked for");
+}
+
+#[actix_web::test]
+async fn frames_that_break_the_protocol_end_their_connection_and_no_other() {
+    let scene = Scene::set().await;
+    let ping = b"{\"type\":\"ping\"}";
+    let broken: [(&str, Vec<u8>); 11] = [
+        ("unmasked", [&[TEXT, ping.len() as u8][..], ping].concat()),
+        ("garbage", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec()),
+        ("zeros", vec![0; 64]),
+        ("all ones", vec![0xff; 64]),
+        ("a reserved opcode", masked(0x83, ping)),
+        ("a reserved control opcode", masked(0x8b, b"")),
+        ("a long ping", masked(0x89, &[b'x'; 126])),
+        ("a ping in fragments", masked(0x09, b"x")),
+        ("a continuation of nothing", masked(CONTINUES_LAST, b"x")),
+        ("a second beginning", [masked(TEXT_BEGINS, b"{"), masked(TEXT_BEGINS, b"}")].concat()),
+        ("a close of one byte", masked(CLOSE, b"x")),
+    ];
+    for (what, bytes) in broken {
+        let mut raw = raw_socket(&scene);
+        raw.write(&bytes);
+        raw.end_of_input();
+        assert!(raw.ends() < END_WITHIN, "{what}");
+    }
+    // Half a frame, and gone.
+    let whole = masked(TEXT, ping);
+    for length in 1..whole.len() {
+        raw_socket(&scene).write(&whole[..length]);
+    }
+    scene.must_be_unharmed().await;
+}
+
+#[actix_web::test]
+async fn garbage_on_one_of_a_users_sockets_leaves_his_others() {
+    let scene = Scene::set().await;
+    let mut tab = scene.rude.socket_since(0).await;
+    assert_eq!(tab.next().await["response_type"], "hello");
+    closes(&scene, &masked(TEXT, b"no JSON"), 1007, "the other tab");
+    tab.send_json(&json!({"type": "ping"})).await;
+    assert_eq!(tab.next().await["response_type"], "pong");
+    scene.must_be_unharmed().await;
+}
+
+/// Contract 5: the server ends the connection within 2 s of its close frame, whatever the client does.
+#[actix_web::test]
+async fn a_client_that_ignores_the_close_frame_is_ended_all_the_same() {
+    let scene = Scene::set().await;
+    let mut silent = raw_socket(&scene);
+    silent.write(&masked(BINARY, b"x"));
+    assert_eq!(silent.close_frame().0, 1003);
+    assert!(silent.ends() < END_WITHIN);
+    let mut chatty = raw_socket(&scene);
+    chatty.write(&masked(BINARY, b"x"));
+    assert_eq!(chatty.close_frame().0, 1003);
+    for _ in 0..1000 {
+        chatty.write(&masked(TEXT, b"{\"type\":\"ping\"}"));
+    }
+    assert!(chatty.ends() < END_WITHIN);
+    scene.must_be_unharmed().await;
+}
+
+#[actix_web::test]
+async fn a_clients_close_is_answered_with_its_code() {
+    let scene = Scene::set().await;
+    for code in [1000u16, 1001, 3000, 4999] {
+        let mut raw = raw_socket(&scene);
+        raw.write(&masked(CLOSE, &[&code.to_be_bytes()[..], b"bye"].concat()));
+        assert_eq!(raw.close_frame().0, code);
+        raw.end_of_input();
+        assert!(raw.ends() < END_WITHIN);
+    }
+    let mut without_code = raw_socket(&scene);
+    without_code.write(&masked(CLOSE, b""));
+    assert!(without_code.ends() < END_WITHIN);
+    scene.must_be_unharmed().await;
+}
+
+#[actix_web::test]
+async fn a_since_that_is_no_id_is_refused_at_the_handshake() {
+    let scene = Scene::set().await;
+    let bearer = format!("Bearer {}", scene.rude.token());
+    for since in ["x", "-1", "", "1.5", "1e3", "%ff", "%00", "null", "+1", "[1]"] {
+        for path in ["/ws/alarms/", "/ws/alram/"] {
+            let mut raw = Raw::connect(scene.node.address());
+            let answer = raw.handshake(&format!("{path}?since={since}"), &[("Authorization", &bearer)]);
+            assert_eq!((answer.status, answer.code().as_str()), (422, "invalid_value"), "{since}");
+            assert!(String::from_utf8(answer.body).unwrap().contains("\"field\":\"since\""));
+        }
+    }
+    scene.must_be_unharmed().await;
+}
+
+#[actix_web::test]
+async fn a_since_above_the_newest_id_counts_as_that() {
+    let node = TestNode::start();
+    let goods = node.live_goods(1).await;
+    let (mina, joon) = (node.user(2), node.user(3));
+    assert_eq!(mina.bid(goods, 1000).await.status, 201);
+    assert_eq!(joon.bid(goods, 2000).await.status, 201);
+    let newest = mina.get("/alarms/unread").await.body["last_id"].clone();
+    let mut sockets = Vec::new();
+    for since in ["9007199254740991", "9223372036854775807", "9223372036854775808", "99999999999999999999999"] {
+        let path = format!("/ws/alarms/?since={since}");
+        let mut socket = Socket::open(&node.base(), &path, &[], Some(mina.token())).await.unwrap();
+        let hello = socket.next().await;
+        assert_eq!((&hello["response_type"], &hello["last_id"]), (&json!("hello"), &newest));
+        sockets.push(socket);
+    }
+    assert_eq!(mina.bid(goods, 3000).await.status, 201);
+    assert_eq!(joon.bid(goods, 4000).await.status, 201);
+    for socket in &mut sockets {
+        assert_eq!(socket.expect("outbid").await["high_price"], 4000, "the first that comes is a new one");
+    }
+}
+
+#[actix_web::test]
+async fn what_is_no_handshake_is_a_problem() {
+    let scene = Scene::set().await;
+    for path in ["/ws/alarms/", "/ws/alram", "/ws/alarms?since=0"] {
+        let answer = scene.rude.get(path).await;
+        assert!((400..500).contains(&answer.status), "{path}: {}", answer.text);
+        assert_eq!(answer.code(), "invalid_body");
+        assert_eq!(scene.node.visitor().get(path).await.code(), "unauthorized");
+    }
+    let bearer = format!("Authorization: Bearer {}\r\n", scene.rude.token());
+    let bad = [
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 6\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+        "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+        "Connection: Upgrade\r\nUpgrade: h2c\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+    ];
+    for headers in bad {
+        let mut raw = Raw::connect(scene.node.address());
+        raw.write(format!("GET /ws/alarms/ HTTP/1.1\r\nHost: x\r\n{bearer}{headers}\r\n").as_bytes());
+        let answer = raw.answer().expect("an answer");
+        assert!((400..500).contains(&answer.status), "{headers}: {}", answer.head);
+        assert_eq!(answer.code(), "invalid_body", "{headers}");
+    }
+    scene.must_be_unharmed().await;
+}
+
+/// Many sockets misbehave at once; those of other users hear everything, in order.
+#[actix_web::test]
+async fn a_crowd_of_bad_sockets_costs_others_nothing() {
+    let scene = Scene::set().await;
+    let mut crowd: Vec<Raw> =
+        (100..160).map(|user| Raw::socket(scene.node.address(), &token(user, scene.node.now()))).collect();
+    for (raw, bytes) in crowd.iter_mut().zip([masked(TEXT, b"{"), masked(BINARY, b"x"), vec![0xff; 32]].iter().cycle())
+    {
+        raw.write(bytes);
+    }
+    let mut heard = Vec::new();
+    let mut listener = scene.node.user(50).socket_since(0).await;
+    assert_eq!(listener.next().await["response_type"], "hello");
+    let other = scene.node.live_goods(1).await;
+    for price in 1..=20 {
+        assert_eq!(scene.node.user(50).bid(other, price * 2000).await.status, 201);
+        assert_eq!(scene.node.user(51).bid(other, price * 2000 + 1000).await.status, 201);
+        heard.push(listener.expect("outbid").await["id"].as_i64().unwrap());
+    }
+    assert!(heard.windows(2).all(|pair| pair[0] < pair[1]), "{heard:?}");
+    for raw in &mut crowd {
+        raw.ends();
+    }
+    assert_eq!(scene.rude.get("/alarms").await.body["results"], Value::Array(Vec::new()));
+    scene.must_be_unharmed().await;
+}
