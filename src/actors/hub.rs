@@ -176,8 +176,8 @@ impl Handler<AttachShard> for AlarmHub {
 
 impl Shard {
     /// Starts the shard of a worker on its own thread and brings it to the hub.
-    pub fn attach(index: usize, hub: &Addr<AlarmHub>, stats: Arc<ShardStats>) -> ShardHandle {
-        let (handle, link) = Self::start(index, stats);
+    pub fn attach(index: usize, slow_after_s: u32, hub: &Addr<AlarmHub>, stats: Arc<ShardStats>) -> ShardHandle {
+        let (handle, link) = Self::start(index, slow_after_s, stats);
         hub.do_send(AttachShard { index, link });
         handle
     }
@@ -357,6 +357,8 @@ pub struct HubFigures {
     pub delivered: u64,
     /// Sessions closed because too much waited for them.
     pub outbox_overflows: u64,
+    /// Sessions closed because their client took nothing for too long.
+    pub slow_clients: u64,
     /// Times that sessions had to read the store because a mailbox was full.
     pub resyncs: u64,
 }
@@ -371,6 +373,7 @@ impl Handler<GetHubFigures> for AlarmHub {
             users,
             undelivered: self.stats.waiting.load(Ordering::Relaxed),
             delivered: self.stats.queued.load(Ordering::Relaxed),
+            slow_clients: self.stats.slow.load(Ordering::Relaxed),
             outbox_overflows: self.stats.overflows.load(Ordering::Relaxed),
             resyncs: self.resyncs + self.stats.resyncs.load(Ordering::Relaxed),
         }

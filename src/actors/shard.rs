@@ -9,6 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use actix::prelude::*;
@@ -32,6 +33,8 @@ pub struct ShardStats {
     pub queued: AtomicU64,
     /// Sessions closed because too much waited for them.
     pub overflows: AtomicU64,
+    /// Sessions closed because their client took nothing for too long.
+    pub slow: AtomicU64,
     /// Times that a shard's sessions had to read the store because its mailbox was full.
     pub resyncs: AtomicU64,
 }
@@ -88,6 +91,8 @@ impl ShardHandle {
 pub struct Shard {
     seats: ShardHandle,
     missed: Arc<AtomicBool>,
+    /// Seconds after which a client that takes nothing is let go (`session.timeout_s`).
+    slow_after_s: u32,
 }
 
 /// The hub's way to a shard.
@@ -120,10 +125,10 @@ impl ShardLink {
 
 impl Shard {
     /// Starts a shard on the current thread.
-    pub(super) fn start(index: usize, stats: Arc<ShardStats>) -> (ShardHandle, ShardLink) {
+    pub(super) fn start(index: usize, slow_after_s: u32, stats: Arc<ShardStats>) -> (ShardHandle, ShardLink) {
         let seats = ShardHandle { index, seats: Rc::default(), stats: Arc::clone(&stats) };
         let missed = Arc::new(AtomicBool::new(false));
-        let of_shard = Self { seats: seats.clone(), missed: Arc::clone(&missed) };
+        let of_shard = Self { seats: seats.clone(), missed: Arc::clone(&missed), slow_after_s };
         let shard = Self::create(|ctx| {
             ctx.set_mailbox_capacity(MAILBOX);
             of_shard
@@ -134,6 +139,15 @@ impl Shard {
 
 impl Actor for Shard {
     type Context = Context<Self>;
+
+    /// Sweeps here and not in the sessions: a session whose client doesn't read is not polled any more.
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(Duration::from_secs(1), |shard, _| {
+            let mut slow = 0;
+            shard.seats.each(|outbox| slow += u64::from(outbox.sweep(shard.slow_after_s)));
+            shard.seats.stats.slow.fetch_add(slow, Ordering::Relaxed);
+        });
+    }
 }
 
 /// One frame for sessions of this shard.

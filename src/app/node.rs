@@ -223,11 +223,12 @@ fn listen(
     let origins = settings.server.allowed_origins.clone();
     let services = services.clone();
     let shards = Arc::new(AtomicUsize::new(0));
+    let slow_after_s = u32::try_from(settings.session.timeout_s).unwrap_or(u32::MAX);
     let dead_after = Duration::from_secs(settings.session.timeout_s);
     let mut server = HttpServer::new(move || {
         // Each worker has its own shard of the hub, on its own thread.
         let index = shards.fetch_add(1, Ordering::Relaxed);
-        let shard = web::Data::new(LocalShard(Shard::attach(index, &hub, Arc::clone(&stats))));
+        let shard = web::Data::new(LocalShard(Shard::attach(index, slow_after_s, &hub, Arc::clone(&stats))));
         App::new()
             .app_data(services.clone())
             .app_data(shard)

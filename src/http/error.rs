@@ -4,7 +4,7 @@
 use std::fmt;
 
 use actix_web::{
-    HttpRequest, HttpResponse, ResponseError,
+    HttpResponse, ResponseError,
     http::{StatusCode, header},
 };
 
@@ -87,6 +87,9 @@ pub(super) async fn no_such_path() -> Result<HttpResponse, ApiError> {
 }
 
 /// A routed path with another method.
-pub(super) async fn wrong_method(request: HttpRequest) -> Result<HttpResponse, ApiError> {
-    Err(ApiError(Problem::new(Code::MethodNotAllowed, format!("{} is not answered here", request.method()))))
+pub(super) fn wrong_method(allow: &'static str) -> HttpResponse {
+    let problem = Problem::new(Code::MethodNotAllowed, format!("this path answers {allow}"));
+    let mut response = ApiError(problem).error_response();
+    response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(allow));
+    response
 }

@@ -98,6 +98,7 @@ struct HubCheck {
     undelivered: usize,
     delivered: u64,
     outbox_overflows: u64,
+    slow_clients: u64,
     resyncs: u64,
 }
 
@@ -186,6 +187,7 @@ async fn examine(services: &Services) -> Health {
             status: or_fail(hub.is_some()),
             undelivered: hub.map_or(0, |hub| hub.undelivered),
             delivered: hub.map_or(0, |hub| hub.delivered),
+            slow_clients: hub.map_or(0, |hub| hub.slow_clients),
             outbox_overflows: hub.map_or(0, |hub| hub.outbox_overflows),
             resyncs: hub.map_or(0, |hub| hub.resyncs),
         },

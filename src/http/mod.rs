@@ -31,29 +31,35 @@ pub use self::{
 /// All routes. Paths answer with and without their last slash (the app trims it before it routes).
 pub fn routes(config: &mut web::ServiceConfig) {
     config
-        .service(at("/goods").route(web::post().to(goods::make)))
-        .service(at("/goods/{id}").route(web::get().to(goods::show)))
-        .service(at("/goods/{id}/bids").route(web::post().to(bids::place)).route(web::get().to(bids::list)))
-        .service(at("/goods/{id}/like").route(web::put().to(goods::like)).route(web::delete().to(goods::unlike)))
-        .service(at("/alarms").route(web::get().to(alarms::list)))
-        .service(at("/alarms/unread").route(web::get().to(alarms::unread)))
-        .service(at("/alarms/read").route(web::post().to(alarms::read)))
+        .service(at("/goods", "POST").route(web::post().to(goods::make)))
+        .service(at("/goods/{id}", "GET").route(web::get().to(goods::show)))
         .service(
-            at("/alarms/preferences")
+            at("/goods/{id}/bids", "GET, POST").route(web::post().to(bids::place)).route(web::get().to(bids::list)),
+        )
+        .service(
+            at("/goods/{id}/like", "PUT, DELETE")
+                .route(web::put().to(goods::like))
+                .route(web::delete().to(goods::unlike)),
+        )
+        .service(at("/alarms", "GET").route(web::get().to(alarms::list)))
+        .service(at("/alarms/unread", "GET").route(web::get().to(alarms::unread)))
+        .service(at("/alarms/read", "POST").route(web::post().to(alarms::read)))
+        .service(
+            at("/alarms/preferences", "GET, PUT")
                 .route(web::get().to(alarms::preferences))
                 .route(web::put().to(alarms::set_preferences)),
         )
-        .service(at("/ws/alram").route(web::get().to(socket::open)))
-        .service(at("/ws/alarms").route(web::get().to(socket::open)))
-        .service(at("/health/live").route(web::get().to(health::live)))
-        .service(at("/health/ready").route(web::get().to(health::ready)))
-        .service(at("/admin/health").route(web::get().to(health::admin)))
-        .service(at("/admin/users/{id}").route(web::put().to(users::change)))
-        .service(at("/dev/token").route(web::post().to(dev::token)))
+        .service(at("/ws/alram", "GET").route(web::get().to(socket::open)))
+        .service(at("/ws/alarms", "GET").route(web::get().to(socket::open)))
+        .service(at("/health/live", "GET").route(web::get().to(health::live)))
+        .service(at("/health/ready", "GET").route(web::get().to(health::ready)))
+        .service(at("/admin/health", "GET").route(web::get().to(health::admin)))
+        .service(at("/admin/users/{id}", "PUT").route(web::put().to(users::change)))
+        .service(at("/dev/token", "POST").route(web::post().to(dev::token)))
         .default_service(web::to(error::no_such_path));
 }
 
-/// A path whose other methods are refused as problems.
-fn at(path: &str) -> actix_web::Resource {
-    web::resource(path).default_service(web::to(error::wrong_method))
+/// A path whose other methods are refused as problems that name the ones there are.
+fn at(path: &str, allow: &'static str) -> actix_web::Resource {
+    web::resource(path).default_service(web::to(move || async move { error::wrong_method(allow) }))
 }

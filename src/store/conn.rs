@@ -22,8 +22,10 @@ const SQLITE_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqli
 pub(crate) type DbConn = SqliteConnection;
 pub(crate) type DbPool = Pool<ConnectionManager<DbConn>>;
 
-/// How long a statement waits for a lock, and a reader for a connection: well within the 3 s of a 503.
-pub(crate) const LOCK_WAIT: Duration = Duration::from_millis(1000);
+/// How long the writer waits for a lock: well within the 3 s of a 503.
+const WRITER_WAIT: Duration = Duration::from_millis(1000);
+/// How long a reader waits for a lock, and for a connection.
+const READER_WAIT: Duration = Duration::from_millis(400);
 
 /// Where the data is (`database.url`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,7 +67,7 @@ impl DatabaseUrl {
             .max_size(size)
             .min_idle(Some(1))
             // The default of 30 s is far too long before a 503.
-            .connection_timeout(LOCK_WAIT)
+            .connection_timeout(READER_WAIT)
             .connection_customizer(Box::new(Reader))
             .build(ConnectionManager::new(self.path.to_string_lossy()))
             .map_err(|error| StoreError::Unavailable(error.to_string()))
@@ -97,7 +99,7 @@ impl DatabaseUrl {
         self.make_folder()?;
         let mut conn = DbConn::establish(&self.path.to_string_lossy())
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        conn.batch_execute(&format!("PRAGMA busy_timeout = {};", LOCK_WAIT.as_millis()))?;
+        conn.batch_execute(&format!("PRAGMA busy_timeout = {};", WRITER_WAIT.as_millis()))?;
         Ok(conn)
     }
 }
@@ -108,7 +110,7 @@ struct Reader;
 
 impl CustomizeConnection<DbConn, diesel::r2d2::Error> for Reader {
     fn on_acquire(&self, conn: &mut DbConn) -> Result<(), diesel::r2d2::Error> {
-        conn.batch_execute(&format!("PRAGMA busy_timeout = {}; PRAGMA query_only = ON;", LOCK_WAIT.as_millis()))
+        conn.batch_execute(&format!("PRAGMA busy_timeout = {}; PRAGMA query_only = ON;", READER_WAIT.as_millis()))
             .map_err(diesel::r2d2::Error::QueryError)
     }
 }

@@ -28,7 +28,7 @@ pub use self::{
 use crate::time_source::TimeSource;
 
 /// How long a read may wait for its turn.
-const READ_PATIENCE: Duration = Duration::from_millis(1000);
+const READ_PATIENCE: Duration = Duration::from_millis(400);
 /// Reads that may wait for a connection; beyond, a read fails at once.
 const MAX_WAITING_READS: usize = 2048;
 

@@ -41,14 +41,20 @@ pub enum Committed {
 }
 
 /// The id counters' row, taken when the transaction needs its first id and written back at the end.
-#[derive(Queryable, Selectable, AsChangeset, Clone, Copy)]
+#[derive(Queryable, Selectable, AsChangeset, Debug, Clone, Copy, PartialEq, Eq)]
 #[diesel(table_name = schema::id_counters)]
-struct Counters {
+pub(crate) struct Counters {
     goods: i64,
     bid: i64,
     alarm: i64,
     trade_room: i64,
     like_mark: i64,
+}
+
+impl Counters {
+    pub(crate) fn read(conn: &mut DbConn) -> Result<Self, StoreError> {
+        Ok(schema::id_counters::table.select(Self::as_select()).get_result(conn)?)
+    }
 }
 
 /// Goods as this transaction sees them.
@@ -75,6 +81,8 @@ pub struct Tx<'c> {
 /// What is left of a transaction once it is committed.
 #[derive(Default)]
 pub(crate) struct Effects {
+    /// What the counters' row says if, and only if, this is committed; `None` if it took no id.
+    pub counters: Option<Counters>,
     pub committed: Vec<Committed>,
     pub fanouts: Vec<EventId>,
 }
@@ -226,7 +234,7 @@ impl<'c> Tx<'c> {
     fn counters(&mut self) -> Result<&mut Counters, StoreError> {
         let counters = match self.counters {
             Some(counters) => counters,
-            None => schema::id_counters::table.select(Counters::as_select()).get_result(self.conn)?,
+            None => Counters::read(self.conn)?,
         };
         Ok(self.counters.insert(counters))
     }
@@ -253,7 +261,7 @@ impl<'c> Tx<'c> {
     }
 
     pub(crate) fn into_effects(self) -> Effects {
-        Effects { committed: self.committed, fanouts: self.fanouts }
+        Effects { counters: self.counters, committed: self.committed, fanouts: self.fanouts }
     }
 }
 

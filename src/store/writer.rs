@@ -1,7 +1,8 @@
 //! The ledger's thread: takes what waits in the queue, does it in one transaction, commits, and only then answers.
 //! One fdatasync serves up to 256 writes (group commit), without any artificial delay.
 //!
-//! A failed statement costs only its own entry: after the rollback the entries are tried singly.
+//! A failed statement costs only its own entry: after the rollback the entries are tried singly. After a failed commit
+//! the counters' row tells what became of it.
 
 use std::{
     fs::File,
@@ -21,7 +22,7 @@ use super::{
     StoreError, WriteError,
     conn::{DatabaseUrl, DbConn, begin_write},
     ledger::{Entry, Item, Ledger, LedgerStats, Observer},
-    tx::{Effects, LedgerRules, Tx},
+    tx::{Counters, Effects, LedgerRules, Tx},
     writes::fan_out,
 };
 use crate::{domain::EventId, time_source::TimeSource};
@@ -106,9 +107,9 @@ struct Writer {
 enum Failure {
     /// The database itself: no use in trying each entry.
     Begin(StoreError),
-    /// One of the entries; the transaction is rolled back for certain.
+    /// One of the entries, or the commit; rolled back for certain.
     Statement(StoreError),
-    /// The commit: rolled back, or not.
+    /// The commit, and what became of it could not be learned.
     Commit(StoreError),
 }
 
@@ -223,6 +224,20 @@ impl Writer {
         }
     }
 
+    /// What became of a commit that failed: looked up on a new connection. Nobody else takes ids from the counters'
+    /// row, so it stands where this transaction left it if, and only if, that is on disk.
+    fn learn_fate(&mut self, expected: Option<Counters>, error: StoreError) -> Result<(), Failure> {
+        let Some(expected) = expected else { return Err(Failure::Commit(error)) };
+        let looked_up = self.url.connect_writer().and_then(|mut conn| Ok((Counters::read(&mut conn)?, conn)));
+        match looked_up {
+            Ok((found, conn)) => {
+                self.conn = Some(conn);
+                if found == expected { Ok(()) } else { Err(Failure::Statement(error)) }
+            }
+            Err(_) => Err(Failure::Commit(error)),
+        }
+    }
+
     fn transact(&mut self, batch: &mut Batch, fanout: Option<EventId>) -> Result<Effects, Failure> {
         let begun = Instant::now();
         // Taken out, so that a connection in doubt is not used again.
@@ -245,8 +260,14 @@ impl Writer {
         .unwrap_or(Err(StoreError::Panicked));
         match work {
             Ok((effects, fanout_done)) => {
-                conn.batch_execute("COMMIT").map_err(|error| Failure::Commit(error.into()))?;
-                self.conn = Some(conn);
+                match conn.batch_execute("COMMIT") {
+                    Ok(()) => self.conn = Some(conn),
+                    Err(error) => {
+                        // Closing the connection ends whatever is left of the transaction.
+                        drop(conn);
+                        self.learn_fate(effects.counters, error.into())?;
+                    }
+                }
                 let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
                 self.stats.last_commit_us.store(micros, Ordering::Relaxed);
                 if fanout_done {

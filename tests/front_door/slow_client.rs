@@ -26,6 +26,32 @@ async fn socket_that_does_not_read(node: &TestNode, token: &str) -> TcpStream {
     tcp
 }
 
+/// Fault 14 in another dress: a client that proves that it lives, but takes nothing, must not keep its session.
+#[actix_web::test]
+async fn a_client_that_answers_pings_but_does_not_read_is_let_go_in_time() {
+    let node = TestNode::with(|settings| {
+        settings.session.heartbeat_s = 1;
+        settings.session.timeout_s = 2;
+    });
+    let goods = node.live_goods(1).await;
+    let (victim, other) = (node.user(2), node.user(3));
+    let slow = socket_that_does_not_read(&node, victim.token()).await;
+    let slow = tokio::sync::Mutex::new(slow);
+    for i in 0..800 {
+        assert_eq!(victim.bid(goods, 1000 + 2 * i).await.status, 201);
+        assert_eq!(other.bid(goods, 1001 + 2 * i).await.status, 201);
+    }
+    let admin = node.admin();
+    eventually("the session ends", || async {
+        // An empty pong, masked with zeros: a sign of life. Once the socket is gone there is nobody to tell.
+        let _ = slow.lock().await.write_all(&[0x8a, 0x80, 0, 0, 0, 0]).await;
+        let checks = admin.get("/admin/health").await.body["checks"].clone();
+        let gone = checks["sessions"]["sessions"] == 0 && checks["alarm_hub"]["undelivered"] == 0;
+        gone.then_some(())
+    })
+    .await;
+}
+
 #[actix_web::test]
 async fn a_client_that_stops_reading_is_closed_and_its_backlog_dropped() {
     let node = TestNode::with(|settings| settings.session.max_pending = 16);

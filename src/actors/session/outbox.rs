@@ -63,6 +63,8 @@ pub(in crate::actors) struct Outbox {
     begun_after: i64,
     /// The last alarm that the socket has taken, 0 before the first.
     taken: i64,
+    /// Sweeps in a row that found something waiting and nothing taken since the one before.
+    stuck: u32,
     reader: Option<Waker>,
     catch_up: Option<Waker>,
 }
@@ -81,6 +83,7 @@ impl Outbox {
             finished: false,
             begun_after: 0,
             taken: 0,
+            stuck: 0,
             reader: None,
             catch_up: None,
         }
@@ -197,6 +200,7 @@ impl Outbox {
         } else {
             first
         };
+        self.stuck = 0;
         self.bytes -= length;
         self.waiting.fetch_sub(count, Ordering::Relaxed);
         self.taken = self.taken.max(last);
@@ -204,6 +208,22 @@ impl Outbox {
             self.wake_catch_up();
         }
         Some(chunk)
+    }
+
+    /// Called every second: a client that has taken nothing for `limit` seconds although something waits is let go, and
+    /// what waits is dropped. True if it was this one's turn. (A pong proves that the client lives, not that it reads.)
+    pub(in crate::actors) fn sweep(&mut self, limit: u32) -> bool {
+        if self.queue.is_empty() {
+            self.stuck = 0;
+            return false;
+        }
+        self.stuck += 1;
+        let gone = self.stuck > limit;
+        if gone {
+            self.drop_waiting();
+            self.close(Close::TooSlow);
+        }
+        gone
     }
 
     /// The last alarm that the socket has taken; behind it a ping can prove receipt.
@@ -316,6 +336,20 @@ mod tests {
         let mut heavy = Outbox::new(OutboxLimits { frames: 100, bytes: 10 }, Arc::default());
         heavy.end_of_list();
         assert_eq!(heavy.offer(1, &Bytes::from_static(&[0; 11])), Offered::Overflow);
+    }
+
+    #[test]
+    fn a_client_that_takes_nothing_is_let_go_and_one_that_takes_something_is_not() {
+        let mut outbox = outbox(10);
+        outbox.end_of_list();
+        outbox.offer(1, &frame(1));
+        assert!(!outbox.sweep(2) && !outbox.sweep(2));
+        assert!(outbox.take().is_some());
+        outbox.offer(2, &frame(2));
+        assert!(!outbox.sweep(2) && !outbox.sweep(2));
+        assert!(outbox.sweep(2));
+        assert_eq!((outbox.bytes, outbox.due_close()), (0, Some(Close::TooSlow)));
+        assert!(!outbox.sweep(2), "once");
     }
 
     #[test]
