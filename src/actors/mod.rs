@@ -29,5 +29,5 @@ pub use hub::{
     AlarmHub, CloseAll, Deliver, GetHubFigures, HubFigures, RefuseUser, TellUnread, UseLedger, encode_alarm,
 };
 pub use read_state::{ReadError, mark_read};
-pub use session::{AlarmSession, Authenticate, Judged, SessionLimits, SessionOpening, alarm_socket};
+pub use session::{AlarmSession, Authenticate, Judged, SessionLimits, SessionOpening, alarm_events, alarm_socket};
 pub use shard::{Shard, ShardHandle, ShardStats};

@@ -43,6 +43,7 @@ pub fn routes(config: &mut web::ServiceConfig) {
         )
         .service(at("/alarms", "GET").route(web::get().to(alarms::list)))
         .service(at("/alarms/unread", "GET").route(web::get().to(alarms::unread)))
+        .service(at("/alarms/stream", "GET").route(web::get().to(socket::stream)))
         .service(at("/alarms/read", "POST").route(web::post().to(alarms::read)))
         .service(
             at("/alarms/preferences", "GET, PUT")

@@ -20,12 +20,20 @@ pub(super) fn value(request: &HttpRequest, name: &str) -> Option<String> {
 /// # Errors
 /// 422 for anything but digits.
 pub(super) fn number(request: &HttpRequest, name: &str) -> Result<Option<i64>, ApiError> {
-    let Some(text) = value(request, name) else { return Ok(None) };
+    Ok(value(request, name).map(|text| parse(name, &text)).transpose()?)
+}
+
+/// The same of a text that stands somewhere else.
+///
+/// # Errors
+/// 422 for anything but digits.
+pub(super) fn parse(name: &str, text: &str) -> Result<i64, Problem> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    if !digits {
-        return Err(Problem::invalid_value(name, "a whole number from 0").into());
+    if digits {
+        Ok(text.parse().unwrap_or(i64::MAX))
+    } else {
+        Err(Problem::invalid_value(name, "a whole number from 0"))
     }
-    Ok(Some(text.parse().unwrap_or(i64::MAX)))
 }
 
 /// `limit`, from 1, at most 200.

@@ -1,22 +1,22 @@
-//! The handshake of `/ws/alarms/` and `/ws/alram/`, one endpoint. Refusals here are HTTP; what comes after is the
-//! session's.
+//! How sessions open: the handshake of `/ws/alarms/` and `/ws/alram/` (one endpoint), and `/alarms/stream`. Refusals
+//! here are HTTP; what comes after is the session's.
 
 use std::{rc::Rc, sync::Arc, sync::atomic::Ordering};
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::header::{HOST, ORIGIN},
+    http::header::{HOST, HeaderName, ORIGIN},
     web,
 };
 use actix_web_actors::ws;
 
 use super::{
     ApiError, Services,
-    identity::{SUBPROTOCOL, offered_protocols},
+    identity::{Identity, SUBPROTOCOL, offered_protocols},
     query,
 };
 use crate::{
-    actors::{Authenticate, Judged, SessionOpening, ShardHandle, alarm_socket},
+    actors::{Authenticate, Judged, SessionOpening, ShardHandle, alarm_events, alarm_socket},
     protocol::{Code, Problem},
 };
 
@@ -30,17 +30,49 @@ pub(super) async fn open(
     check_origin(&request, &services.config.allowed_origins)?;
     let identity = services.socket_user(&request).await?;
     let since = query::number(&request, "since")?;
-    let is_full = services.sessions.seats.load(Ordering::Relaxed) >= services.config.max_sessions;
-    if is_full || services.is_draining() {
-        return Err(Problem::unavailable("no socket is free here now").into());
-    }
+    let modern = since.is_some() || offered_protocols(&request).any(|offered| offered == SUBPROTOCOL);
+    let opening = opening(&services, &shard, &identity, since, modern)?;
     let handshake = ws::handshake_with_protocols(&request, &[SUBPROTOCOL])
         .map_err(|error| Problem::new(Code::InvalidBody, format!("no WebSocket handshake: {error}")))?;
-    let opening = SessionOpening {
+    Ok(alarm_socket(opening, handshake, payload))
+}
+
+/// `GET /alarms/stream`: the same as server-sent events. `Last-Event-ID`, which a browser sends by itself when it comes
+/// back, goes over `since`, which is of the page's first time.
+pub(super) async fn stream(
+    request: HttpRequest,
+    services: web::Data<Services>,
+    shard: web::Data<LocalShard>,
+) -> Result<HttpResponse, ApiError> {
+    let identity = services.socket_user(&request).await?;
+    let last = match request.headers().get(LAST_EVENT_ID) {
+        Some(value) => Some(query::parse("Last-Event-ID", value.to_str().unwrap_or_default())?),
+        None => None,
+    };
+    let since = last.or(query::number(&request, "since")?);
+    let opening = opening(&services, &shard, &identity, since, since.is_some())?;
+    Ok(alarm_events(&opening))
+}
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// What a session opens with, if there is room for one more.
+fn opening(
+    services: &web::Data<Services>,
+    shard: &LocalShard,
+    identity: &Identity,
+    since: Option<i64>,
+    modern: bool,
+) -> Result<SessionOpening, Problem> {
+    let is_full = services.sessions.seats.load(Ordering::Relaxed) >= services.config.max_sessions;
+    if is_full || services.is_draining() {
+        return Err(Problem::unavailable("no socket is free here now"));
+    }
+    Ok(SessionOpening {
         user: identity.user.id,
         expires_at: identity.expires_at,
         since,
-        modern: since.is_some() || offered_protocols(&request).any(|offered| offered == SUBPROTOCOL),
+        modern,
         shard: shard.0.clone(),
         hub: services.hub.clone(),
         store: services.store.clone(),
@@ -48,9 +80,8 @@ pub(super) async fn open(
         time: Arc::clone(&services.time),
         locale: services.config.locale,
         limits: services.config.session,
-        authenticate: Rc::new(ByServices(services.into_inner())),
-    };
-    Ok(alarm_socket(opening, handshake, payload))
+        authenticate: Rc::new(ByServices(services.clone().into_inner())),
+    })
 }
 
 /// The shard of the worker that a request runs on.

@@ -1,24 +1,20 @@
-//! One alarm WebSocket: the session actor. Deciding what waits for the client is the `outbox`'s, moving bytes the
-//! `body`'s; here stands what a session does with its time and with what its client sends.
+//! One session of one user: over a WebSocket an actor (here), over server-sent events a stream (`events`). Deciding what
+//! waits for the client is the `outbox`'s, the session's course the `feed`'s, moving bytes the `body`'s.
 //!
 //! actix-web-actors polls a session only while its client takes bytes, so nothing that must happen in any case
 //! (dropping what overflows, ending a dead socket) may depend on this actor alone.
 
 mod body;
+mod events;
+mod feed;
 mod fragments;
 mod frame_gate;
+mod opening;
 pub(super) mod outbox;
 
 use std::{
     cell::RefCell,
-    future::poll_fn,
-    pin::Pin,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -30,80 +26,27 @@ use bytes::BytesMut;
 
 use self::{
     body::{Inbound, SocketBody},
+    feed::Feed,
     fragments::{Fragments, Joined},
-    outbox::{Outbox, OutboxLimits},
+    opening::Place,
+    outbox::Outbox,
+};
+pub use self::{
+    events::alarm_events,
+    opening::{Authenticate, Judged, SessionLimits, SessionOpening},
 };
 use super::{
-    hub::{AlarmHub, Leave, Received, Register, encode, encode_alarm},
+    hub::{Received, encode},
     read_state::mark_read,
-    registry::Seat,
-    shard::ShardHandle,
 };
 use crate::{
-    domain::{AlarmId, Locale, Timestamp, UserId},
+    domain::AlarmId,
     protocol::{AlarmSocketFrame, Close, ServerFrame},
-    store::{Ledger, Store, writes::ReadAlarms},
-    time_source::TimeSource,
+    store::writes::ReadAlarms,
 };
 
-/// Alarms of one page of the backlog.
-const PAGE: i64 = 200;
-/// Waits between tries to read the store.
-const RETRY: Duration = Duration::from_millis(500);
 /// Messages that may wait for a session: only its own timers and answers come this way.
 const MAILBOX: usize = 16;
-
-/// Settings of sessions.
-#[derive(Debug, Clone, Copy)]
-pub struct SessionLimits {
-    /// `session.heartbeat_s`
-    pub heartbeat: Duration,
-    /// `session.timeout_s`
-    pub timeout: Duration,
-    /// `session.max_pending`
-    pub max_pending: usize,
-    /// `session.max_pending_bytes`
-    pub max_pending_bytes: usize,
-    /// `limits.frame_bytes`
-    pub frame_bytes: usize,
-}
-
-/// Whose token it is and until when; `None` if it is refused.
-pub type Judged = Pin<Box<dyn Future<Output = Option<(UserId, Timestamp)>>>>;
-
-/// Judges a token that a client sends on a live socket.
-pub trait Authenticate {
-    /// Looks at the token.
-    fn authenticate(&self, token: String) -> Judged;
-}
-
-/// What a session needs to open.
-pub struct SessionOpening {
-    /// The token's user.
-    pub user: UserId,
-    /// When the token expires.
-    pub expires_at: Timestamp,
-    /// `?since=`: send what comes after this alarm; without it, what was never received.
-    pub since: Option<i64>,
-    /// Whether the client wants the `hello` frame.
-    pub modern: bool,
-    /// This worker's shard.
-    pub shard: ShardHandle,
-    /// Where the session registers.
-    pub hub: Addr<AlarmHub>,
-    /// Where the backlog is.
-    pub store: Store,
-    /// Where what is read is written down.
-    pub ledger: Ledger,
-    /// The clock.
-    pub time: Arc<dyn TimeSource>,
-    /// Language of texts.
-    pub locale: Locale,
-    /// Settings.
-    pub limits: SessionLimits,
-    /// Judges fresh tokens.
-    pub authenticate: Rc<dyn Authenticate>,
-}
 
 /// Turns an accepted handshake into a running session.
 pub fn alarm_socket(
@@ -111,52 +54,23 @@ pub fn alarm_socket(
     mut handshake: HttpResponseBuilder,
     payload: web::Payload,
 ) -> HttpResponse {
-    static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
-    let limits = opening.limits;
-    let connection = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
-    let outbox = Rc::new(RefCell::new(Outbox::new(
-        OutboxLimits { frames: limits.max_pending, bytes: limits.max_pending_bytes },
-        opening.shard.waiting(),
-    )));
-    let slot = opening.shard.seat(connection, Rc::clone(&outbox));
-    let place = Place {
-        user: opening.user,
-        seat: Seat { shard: opening.shard.index(), slot, connection },
-        shard: opening.shard.clone(),
-        hub: opening.hub.clone(),
-        outbox: Rc::clone(&outbox),
-    };
+    let frame_bytes = opening.limits.frame_bytes;
+    let place = Place::take(&opening);
+    let outbox = Rc::clone(&place.outbox);
     let payload = Rc::new(RefCell::new(payload));
     let session = AlarmSession {
         opening,
-        place: Rc::new(place),
+        place,
         outbox: Rc::clone(&outbox),
-        fragments: Fragments::new(limits.frame_bytes),
+        fragments: Fragments::new(frame_bytes),
         heard_at: Instant::now(),
         received: 0,
         expiry: None,
     };
-    let codec = Codec::new().max_size(limits.frame_bytes);
-    let inbound = Inbound::new(Rc::clone(&payload), limits.frame_bytes, Rc::clone(&outbox));
+    let codec = Codec::new().max_size(frame_bytes);
+    let inbound = Inbound::new(Rc::clone(&payload), frame_bytes, Rc::clone(&outbox));
     let actor = WebsocketContext::with_codec(session, inbound, codec);
     handshake.streaming(SocketBody::new(outbox, Box::pin(actor), payload))
-}
-
-/// A session's seat, given back when the session goes, however it goes.
-struct Place {
-    user: UserId,
-    seat: Seat,
-    shard: ShardHandle,
-    hub: Addr<AlarmHub>,
-    outbox: Rc<RefCell<Outbox>>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.outbox.borrow_mut().finish();
-        self.shard.unseat(self.seat.slot, self.seat.connection);
-        self.hub.do_send(Leave { user: self.user, connection: self.seat.connection });
-    }
 }
 
 /// One WebSocket of one user.
@@ -227,21 +141,6 @@ impl AlarmSession {
         })));
     }
 
-    /// The session's own course: register, greet, and from then on read the store whenever it has to.
-    fn feed(&self) -> impl Future<Output = ()> + use<> {
-        let feed = Feed {
-            outbox: Rc::clone(&self.outbox),
-            place: Rc::clone(&self.place),
-            store: self.opening.store.clone(),
-            time: Arc::clone(&self.opening.time),
-            locale: self.opening.locale,
-            since: self.opening.since,
-            hello: self.opening.modern.then_some(self.opening.limits.heartbeat.as_secs()),
-            page: PAGE.min(i64::try_from(self.opening.limits.max_pending).unwrap_or(PAGE)).max(1),
-        };
-        feed.run()
-    }
-
     /// The client has said or proved that it has everything up to this alarm. Nobody can have what was not sent.
     fn received(&mut self, up_to: i64) {
         if up_to > self.received
@@ -297,7 +196,7 @@ impl Actor for AlarmSession {
         ctx.set_mailbox_capacity(MAILBOX);
         self.watch_life(ctx);
         self.watch_expiry(ctx);
-        ctx.spawn(self.feed().into_actor(self));
+        ctx.spawn(Feed::new(&self.opening, &self.place).run().into_actor(self));
     }
 }
 
@@ -332,91 +231,6 @@ impl StreamHandler<Result<Message, ProtocolError>> for AlarmSession {
             // actix reports text that is not UTF-8 this way; a broken connection too, where no close arrives anyway.
             Err(ProtocolError::Io(_)) => self.close(Close::NotJson),
             Err(_) => self.close(Close::ProtocolError),
-        }
-    }
-}
-
-/// Registers a session and keeps its outbox fed from the store.
-struct Feed {
-    outbox: Rc<RefCell<Outbox>>,
-    place: Rc<Place>,
-    store: Store,
-    time: Arc<dyn TimeSource>,
-    locale: Locale,
-    since: Option<i64>,
-    /// The heartbeat in seconds, if the client wants a `hello`.
-    hello: Option<u64>,
-    page: i64,
-}
-
-impl Feed {
-    async fn run(self) {
-        // First register, then read: what is committed from here on is at least noted.
-        let register = Register { user: self.place.user, seat: self.place.seat };
-        let received = match self.place.hub.send(register).await {
-            Ok(Ok(admitted)) => admitted.received,
-            Ok(Err(_)) => return self.outbox.borrow_mut().close(Close::TooManySockets),
-            Err(_) => return self.outbox.borrow_mut().close(Close::TryAgainLater),
-        };
-        let start = loop {
-            match self.store.session_start(self.place.user, self.since, received).await {
-                Ok(start) if start.is_active => break start,
-                // He was made inactive between the handshake and here.
-                Ok(_) => return self.outbox.borrow_mut().close(Close::TokenRefused),
-                Err(error) => log::warn!("a session can't read its inbox yet: {error}"),
-            }
-            tokio::time::sleep(RETRY).await;
-        };
-        self.outbox.borrow_mut().begin_after(start.cursor);
-        // What no longer holds is left out of the never-received replay, but not of `since`.
-        let superseded_after = if self.since.is_some() { 0 } else { start.last_id };
-        if let Some(heartbeat_s) = self.hello {
-            let hello = ServerFrame::Hello {
-                user_id: self.place.user,
-                last_id: start.last_id,
-                unread: start.unread,
-                server_time: self.time.now(),
-                heartbeat_s,
-            };
-            self.outbox.borrow_mut().control(encode(&hello));
-        }
-        while self.needed().await {
-            self.read_on(superseded_after).await;
-        }
-    }
-
-    /// Waits until the store has to be read; false when the session is over.
-    async fn needed(&self) -> bool {
-        poll_fn(|cx| {
-            let mut outbox = self.outbox.borrow_mut();
-            outbox.set_catch_up(cx.waker());
-            match (outbox.is_closed(), outbox.wants_catch_up()) {
-                (true, _) => Poll::Ready(false),
-                // The next page is read when this one has left: a slow client holds one page, not its whole backlog.
-                (false, true) if outbox.is_empty() => Poll::Ready(true),
-                _ => Poll::Pending,
-            }
-        })
-        .await
-    }
-
-    async fn read_on(&self, superseded_after: i64) {
-        let cursor = self.outbox.borrow_mut().begin_reading();
-        match self.store.backlog(self.place.user, cursor, superseded_after, self.page).await {
-            Ok(alarms) => {
-                let is_last = (alarms.len() as i64) < self.page;
-                let encode = |(alarm, superseded): &(_, bool)| encode_alarm(alarm, *superseded, self.locale);
-                let page = alarms.iter().map(|one| (one.0.id.get(), encode(one))).collect();
-                let mut outbox = self.outbox.borrow_mut();
-                outbox.put_page(page);
-                if is_last {
-                    outbox.end_of_list();
-                }
-            }
-            Err(error) => {
-                log::warn!("a session can't read its backlog yet: {error}");
-                tokio::time::sleep(RETRY).await;
-            }
         }
     }
 }

@@ -210,6 +210,19 @@ impl Outbox {
         Some(chunk)
     }
 
+    /// The next frame alone, with the alarm that it is (0: none), for a wire that frames it its own way.
+    pub(super) fn take_one(&mut self) -> Option<(i64, Bytes)> {
+        let (id, frame) = self.queue.pop_front()?;
+        self.bytes -= frame.len();
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.stuck = 0;
+        self.taken = self.taken.max(id);
+        if self.queue.is_empty() {
+            self.wake_catch_up();
+        }
+        Some((id, frame))
+    }
+
     /// Called every second: a client that has taken nothing for `limit` seconds although something waits is let go, and
     /// what waits is dropped. True if it was this one's turn. (A pong proves that the client lives, not that it reads.)
     pub(in crate::actors) fn sweep(&mut self, limit: u32) -> bool {

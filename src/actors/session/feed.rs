@@ -1,0 +1,120 @@
+//! The course of a session, over whatever wire: register, greet, and from then on read the store whenever it has to.
+
+use std::{cell::RefCell, future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Duration};
+
+use super::{
+    opening::{Place, SessionOpening},
+    outbox::Outbox,
+};
+use crate::{
+    actors::hub::{Register, encode, encode_alarm},
+    domain::Locale,
+    protocol::{Close, ServerFrame},
+    store::Store,
+    time_source::TimeSource,
+};
+
+/// Alarms of one page of the backlog.
+const PAGE: i64 = 200;
+/// Waits between tries to read the store.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Registers a session and keeps its outbox fed from the store.
+pub(super) struct Feed {
+    outbox: Rc<RefCell<Outbox>>,
+    place: Rc<Place>,
+    store: Store,
+    time: Arc<dyn TimeSource>,
+    locale: Locale,
+    since: Option<i64>,
+    /// The heartbeat in seconds, if the client wants a `hello`.
+    hello: Option<u64>,
+    page: i64,
+}
+
+impl Feed {
+    /// What the session does with its place.
+    pub(super) fn new(opening: &SessionOpening, place: &Rc<Place>) -> Self {
+        Self {
+            outbox: Rc::clone(&place.outbox),
+            place: Rc::clone(place),
+            store: opening.store.clone(),
+            time: Arc::clone(&opening.time),
+            locale: opening.locale,
+            since: opening.since,
+            hello: opening.modern.then_some(opening.limits.heartbeat.as_secs()),
+            page: PAGE.min(i64::try_from(opening.limits.max_pending).unwrap_or(PAGE)).max(1),
+        }
+    }
+
+    /// Runs until the session is over.
+    pub(super) async fn run(self) {
+        // First register, then read: what is committed from here on is at least noted.
+        let register = Register { user: self.place.user, seat: self.place.seat };
+        let received = match self.place.hub.send(register).await {
+            Ok(Ok(admitted)) => admitted.received,
+            Ok(Err(_)) => return self.outbox.borrow_mut().close(Close::TooManySockets),
+            Err(_) => return self.outbox.borrow_mut().close(Close::TryAgainLater),
+        };
+        let start = loop {
+            match self.store.session_start(self.place.user, self.since, received).await {
+                Ok(start) if start.is_active => break start,
+                // He was made inactive between the handshake and here.
+                Ok(_) => return self.outbox.borrow_mut().close(Close::TokenRefused),
+                Err(error) => log::warn!("a session can't read its inbox yet: {error}"),
+            }
+            tokio::time::sleep(RETRY).await;
+        };
+        self.outbox.borrow_mut().begin_after(start.cursor);
+        // What no longer holds is left out of the never-received replay, but not of `since`.
+        let superseded_after = if self.since.is_some() { 0 } else { start.last_id };
+        if let Some(heartbeat_s) = self.hello {
+            let hello = ServerFrame::Hello {
+                user_id: self.place.user,
+                last_id: start.last_id,
+                unread: start.unread,
+                server_time: self.time.now(),
+                heartbeat_s,
+            };
+            self.outbox.borrow_mut().control(encode(&hello));
+        }
+        while self.needed().await {
+            self.read_on(superseded_after).await;
+        }
+    }
+
+    /// Waits until the store has to be read; false when the session is over.
+    async fn needed(&self) -> bool {
+        poll_fn(|cx| {
+            let mut outbox = self.outbox.borrow_mut();
+            outbox.set_catch_up(cx.waker());
+            match (outbox.is_closed(), outbox.wants_catch_up()) {
+                (true, _) => Poll::Ready(false),
+                // The next page is read when this one has left: a slow client holds one page, not its whole backlog.
+                (false, true) if outbox.is_empty() => Poll::Ready(true),
+                _ => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    async fn read_on(&self, superseded_after: i64) {
+        let cursor = self.outbox.borrow_mut().begin_reading();
+        match self.store.backlog(self.place.user, cursor, superseded_after, self.page).await {
+            Ok(alarms) => {
+                let is_last = (alarms.len() as i64) < self.page;
+                let encode = |(alarm, superseded): &(_, bool)| encode_alarm(alarm, *superseded, self.locale);
+                let page = alarms.iter().map(|one| (one.0.id.get(), encode(one))).collect();
+                let mut outbox = self.outbox.borrow_mut();
+                outbox.put_page(page);
+                if is_last {
+                    outbox.end_of_list();
+                }
+            }
+            Err(error) => {
+                log::warn!("a session can't read its backlog yet: {error}");
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}

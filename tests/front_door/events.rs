@@ -1,0 +1,135 @@
+//! `GET /alarms/stream`: the same alarms as server-sent events.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpStream;
+
+use handsup::domain::Timestamp;
+use serde_json::{Value, json};
+
+use crate::support::{DEADLINE, ManualTime, TestNode, eventually};
+
+/// One event: its fields in order.
+type Event = Vec<(String, String)>;
+
+/// An event stream by hand, read on the test's own thread.
+struct Stream(BufReader<TcpStream>);
+
+impl Stream {
+    fn open(node: &TestNode, token: &str, path: &str, headers: &str) -> Self {
+        let mut tcp = TcpStream::connect(node.address()).unwrap();
+        tcp.set_read_timeout(Some(DEADLINE)).unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{headers}\r\n");
+        tcp.write_all(request.as_bytes()).unwrap();
+        let mut stream = Self(BufReader::new(tcp));
+        let head: Vec<String> = std::iter::from_fn(|| stream.line().filter(|line| !line.is_empty())).collect();
+        assert!(head[0].contains(" 200 "), "{head:?}");
+        assert!(head.iter().any(|line| line.eq_ignore_ascii_case("content-type: text/event-stream")), "{head:?}");
+        stream
+    }
+
+    fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        let read = self.0.read_line(&mut line).expect("a line in time");
+        (read > 0).then(|| line.trim_end_matches(['\r', '\n']).to_owned())
+    }
+
+    /// The next event; chunk sizes and comments are passed over. `None` at the end.
+    fn next(&mut self) -> Option<Event> {
+        let mut event = Event::new();
+        loop {
+            let line = self.line()?;
+            match line.split_once(": ") {
+                Some((field, value)) if !field.is_empty() => event.push((field.to_owned(), value.to_owned())),
+                _ if line.is_empty() && !event.is_empty() => return Some(event),
+                _ => {}
+            }
+        }
+    }
+
+    fn data(&mut self) -> Value {
+        let event = self.next().expect("an event");
+        let (_, data) = event.iter().find(|(field, _)| field == "data").expect("data");
+        serde_json::from_str(data).unwrap()
+    }
+
+    /// The next alarm, whose event has its id.
+    fn alarm(&mut self) -> i64 {
+        let event = self.next().expect("an event");
+        assert_eq!(event[0].0, "id", "{event:?}");
+        let alarm: Value = serde_json::from_str(&event[1].1).unwrap();
+        assert_eq!(alarm["id"].to_string(), event[0].1);
+        alarm["id"].as_i64().unwrap()
+    }
+}
+
+async fn outbid_times(node: &TestNode, times: i64) {
+    for _ in 0..times {
+        let goods = node.live_goods(1).await;
+        assert_eq!(node.user(2).bid(goods, 1000).await.status, 201);
+        assert_eq!(node.user(3).bid(goods, 1001).await.status, 201);
+    }
+}
+
+#[actix_web::test]
+async fn backlog_and_live_alarms_come_as_events_and_a_last_event_id_resumes() {
+    let node = TestNode::start();
+    let user = node.user(2);
+    outbid_times(&node, 250).await;
+    let mut stream = Stream::open(&node, user.token(), "/alarms/stream?since=0", "");
+    assert_eq!(stream.data()["response_type"], "hello");
+    let seen: Vec<i64> = (0..250).map(|_| stream.alarm()).collect();
+    outbid_times(&node, 1).await;
+    let live = stream.alarm();
+    let mut all = user.inbox().await.iter().map(|alarm| alarm["id"].as_i64().unwrap()).collect::<Vec<_>>();
+    assert_eq!(all.pop(), Some(live));
+    assert_eq!(seen, all);
+    let resumed = format!("Last-Event-ID: {}\r\n", seen[248]);
+    let mut again = Stream::open(&node, user.token(), "/alarms/stream?since=0", &resumed);
+    assert_eq!(again.data()["last_id"], live);
+    assert_eq!([again.alarm(), again.alarm()], [seen[249], live]);
+    // What was read elsewhere is told here too.
+    assert_eq!(user.post("/alarms/read", &json!({"up_to": live})).await.status, 200);
+    assert_eq!(again.data(), json!({"response_type": "unread", "unread": 0, "last_id": live}));
+}
+
+#[actix_web::test]
+async fn an_event_stream_proves_no_receipt() {
+    let node = TestNode::start();
+    outbid_times(&node, 2).await;
+    let user = node.user(2);
+    for _ in 0..2 {
+        let mut stream = Stream::open(&node, user.token(), "/alarms/stream", "");
+        assert_eq!([stream.alarm(), stream.alarm()], [1, 2]);
+    }
+}
+
+#[actix_web::test]
+async fn a_stream_ends_with_its_token_and_gives_its_seat_back() {
+    let time = ManualTime::at(Timestamp::parse_rfc3339("2026-11-22T08:00:00Z").unwrap());
+    let node = TestNode::with_time(time.clone(), |_| {});
+    let mut stream = Stream::open(&node, node.user(2).token(), "/alarms/stream?since=0", "");
+    assert_eq!(stream.data()["response_type"], "hello");
+    time.advance_ms(3_600_000);
+    let goodbye = stream.next().unwrap();
+    assert_eq!(goodbye[0], ("event".to_owned(), "close".to_owned()));
+    assert!(goodbye[1].1.contains("4401"), "{goodbye:?}");
+    assert_eq!(stream.next(), None);
+    let admin = node.admin();
+    eventually("the seat is free", || async {
+        (admin.get("/admin/health").await.body["checks"]["sessions"]["sessions"] == 0).then_some(())
+    })
+    .await;
+}
+
+#[actix_web::test]
+async fn streams_count_as_sockets_and_need_a_token() {
+    let node = TestNode::with(|settings| settings.session.max_per_user = 1);
+    assert_eq!(node.visitor().get("/alarms/stream").await.code(), "unauthorized");
+    let user = node.user(2);
+    let wrong = user.send_with(awc::http::Method::GET, "/alarms/stream", None, &[("Last-Event-ID", "x")]).await;
+    assert_eq!((wrong.status, &wrong.body["field"]), (422, &json!("Last-Event-ID")));
+    let _socket = user.socket().await;
+    let mut stream = Stream::open(&node, user.token(), "/alarms/stream", "");
+    assert!(stream.next().unwrap()[1].1.contains("4409"));
+    assert_eq!(stream.next(), None);
+}
