@@ -71,7 +71,7 @@ pub(super) async fn place(
     services: web::Data<Services>,
 ) -> Result<HttpResponse, ApiError> {
     let begun = Instant::now();
-    let bidder = services.bidder(&request).await?;
+    let bidder = services.bidder(&request).await.map_err(of_bid)?;
     // What the bidder's own row took is missing from the time for his bid.
     let spent = begun.elapsed();
     let key = idempotency_key(&request)?;
@@ -103,6 +103,14 @@ pub(super) async fn place(
         BidAnswer::Verdict(verdict) => answered(verdict),
         BidAnswer::Failed(WriteError::NotStored) => Err(Problem::bid_unavailable(Outcome::NotStored).into()),
         BidAnswer::Failed(WriteError::Unknown) => Err(Problem::bid_unavailable(Outcome::Unknown).into()),
+    }
+}
+
+/// Whatever can't be reached before the bid is handed on: the bid itself is not stored.
+fn of_bid(error: ApiError) -> ApiError {
+    match error.0.code() {
+        Code::Unavailable => Problem::bid_unavailable(Outcome::NotStored).into(),
+        _ => error,
     }
 }
 

@@ -38,8 +38,10 @@ pub(super) async fn live() -> HttpResponse {
 
 /// The node can take bids: the database is read and the ledger commits.
 pub(super) async fn ready(services: web::Data<Services>) -> HttpResponse {
-    let (read, write) =
-        futures_util::join!(services.store.oldest_overdue(services.time.now()), services.ledger.write(Probe, PATIENCE));
+    let (read, write) = futures_util::join!(
+        services.store.oldest_overdue(services.time.now()),
+        services.ledger.write(Probe::of(&services.ledger), PATIENCE)
+    );
     if read.is_ok() && write.is_ok() && !services.is_draining() {
         HttpResponse::Ok().json(Brief { status: Status::Pass })
     } else {
@@ -165,7 +167,7 @@ async fn examine(services: &Services) -> Health {
     let now = services.time.now();
     let (read, write, hub, clock, desk) = futures_util::join!(
         timed(services.store.oldest_overdue(now)),
-        timed(services.ledger.write(Probe, PATIENCE)),
+        timed(services.ledger.write(Probe::of(&services.ledger), PATIENCE)),
         timed(services.hub.send(GetHubFigures)),
         timed(services.clock.send(GetClockFigures)),
         timed(services.desk.send(GetDeskFigures)),

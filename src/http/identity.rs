@@ -7,7 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use actix_web::{
@@ -158,13 +158,21 @@ impl Services {
                 user
             }
         };
-        if let Some(user) = known {
-            let mut renamed = User::clone(&user);
-            if !renamed.learn_name(name.as_deref(), iat) {
-                return Ok(user);
-            }
+        let Some(user) = known else {
+            return Ok(Arc::new(self.ledger.write(SeeUser { id, name, iat }, PATIENCE).await?));
+        };
+        let mut renamed = User::clone(&user);
+        if !renamed.learn_name(name.as_deref(), iat) {
+            return Ok(user);
         }
-        Ok(Arc::new(self.ledger.write(SeeUser { id, name, iat }, PATIENCE).await?))
+        let see = SeeUser { id, name, iat };
+        if renamed.username == user.username {
+            // Only a newer token with the same name: nobody waits for that.
+            self.ledger.submit(see, Instant::now() + PATIENCE, |_| {});
+            return Ok(user);
+        }
+        // Somebody who is known is not turned away because his new name can't be written now.
+        Ok(self.ledger.write(see, PATIENCE).await.map_or(user, Arc::new))
     }
 
     /// Counts a request of a user, or of an address where there is none; admins are exempt.

@@ -144,4 +144,11 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    probe (one) {
+        one -> Integer,
+        padding -> Text,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(alarms, inbox, users, goods, bids, likes);

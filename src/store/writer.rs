@@ -212,7 +212,10 @@ impl Writer {
     fn done(&mut self, batch: Batch, effects: Effects) {
         self.fanouts.extend(effects.fanouts);
         self.stats.open_fanouts.store(self.fanouts.len(), Ordering::Relaxed);
-        self.stats.failing.store(false, Ordering::Relaxed);
+        if effects.counters.is_some() {
+            // Something was written for certain; an empty transaction shows nothing.
+            self.stats.failing.store(false, Ordering::Relaxed);
+        }
         self.stats.commits.fetch_add(1, Ordering::Relaxed);
         self.stats.entries.fetch_add(batch.len() as u64, Ordering::Relaxed);
         self.stats.largest_batch.fetch_max(batch.len(), Ordering::Relaxed);

@@ -10,6 +10,7 @@ mod bad_input;
 mod bids;
 mod clock;
 mod crash;
+mod database;
 mod events;
 mod goods;
 mod idempotency;

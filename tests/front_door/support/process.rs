@@ -27,7 +27,27 @@ pub struct Process {
 impl Process {
     /// Starts the program on this database and waits until it listens.
     pub fn start(database: &Path) -> Self {
-        let mut process = Self::spawn(database);
+        Self::spawn(database).listening()
+    }
+
+    /// The same, but no file of it may grow over so many KiB until [`lift_limit`](Self::lift_limit): a full disk, as
+    /// far as the program can tell. A shell sets this up, which needs no crate; SIGXFSZ stays ignored over the exec.
+    pub fn start_on_small_disk(database: &Path, kib: u32) -> Self {
+        let mut shell = Command::new("bash");
+        shell.arg("-c").arg(format!("trap '' XFSZ; ulimit -S -f {kib}; exec \"$0\" serve"));
+        shell.arg(env!("CARGO_BIN_EXE_handsup"));
+        Self::run(shell, database).listening()
+    }
+
+    /// There is room again.
+    pub fn lift_limit(&self) {
+        let id = self.child.id().to_string();
+        let lifted = Command::new("prlimit").args(["--pid", &id, "--fsize=unlimited:"]).status();
+        assert!(lifted.unwrap().success());
+    }
+
+    fn listening(self) -> Self {
+        let mut process = self;
         match process.address.recv_timeout(DEADLINE) {
             Ok(base) => process.base = base,
             Err(_) => panic!("it does not listen: {}", process.stderr()),
@@ -37,9 +57,14 @@ impl Process {
 
     /// Starts the program, whether it can serve or not.
     pub fn spawn(database: &Path) -> Self {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_handsup"));
+        program.arg("serve");
+        Self::run(program, database)
+    }
+
+    fn run(mut program: Command, database: &Path) -> Self {
         let stderr = tempfile::tempfile().unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_handsup"))
-            .arg("serve")
+        let mut child = program
             // No settings of the machine or of the folder get in the way.
             .env_clear()
             .current_dir(database.parent().unwrap())

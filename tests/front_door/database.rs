@@ -1,0 +1,131 @@
+//! The database fails: bids are refused in time and honestly, sockets stay, and the service comes back by itself.
+
+use std::time::{Duration, Instant};
+
+use diesel::{
+    Connection, QueryableByName, RunQueryDsl, SqliteConnection, connection::SimpleConnection, sql_types::Text,
+};
+use futures_util::future::join_all;
+use serde_json::json;
+
+use crate::support::{Answer, DEADLINE, Process, TestNode, check_history, eventually};
+
+fn is_honest_refusal(answer: &Answer) -> bool {
+    assert_eq!((answer.status, answer.code()), (503, "unavailable"), "{}", answer.text);
+    assert!(answer.headers.contains_key("retry-after"));
+    answer.body["outcome"] == "not_stored"
+}
+
+#[actix_web::test]
+async fn a_locked_database_refuses_bids_in_time_keeps_sockets_and_recovers_by_itself() {
+    let node = TestNode::start();
+    let goods = node.live_goods(1).await;
+    let (victim, other) = (node.user(2), node.user(3));
+    assert_eq!(victim.bid(goods, 1000).await.status, 201);
+    assert_eq!(other.bid(goods, 2000).await.status, 201);
+    let mut socket = victim.socket().await;
+    socket.expect("outbid").await;
+
+    let path = node.folder().join("test.db");
+    let mut holder = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    holder.batch_execute("BEGIN IMMEDIATE").unwrap();
+    let bidders: Vec<_> = (0..30).map(|i| node.user(2 + i % 2)).collect();
+    let begun = Instant::now();
+    let refused = join_all(bidders.iter().zip(3000..).map(|(bidder, price)| bidder.bid(goods, price))).await;
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert!(refused.iter().all(is_honest_refusal));
+    // Also for somebody whose own row would have to be written first.
+    let begun = Instant::now();
+    assert_eq!(node.user(77).bid(goods, 9000).await.status, 503);
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    let admin = node.visitor();
+    assert_eq!(admin.get("/health/ready").await.status, 503);
+    assert_eq!(admin.get("/health/live").await.status, 200);
+    // Reading goes on beside it.
+    assert_eq!(admin.history(goods).await.len(), 2);
+
+    holder.batch_execute("ROLLBACK").unwrap();
+    let recovered = Instant::now();
+    eventually("bids are taken again", || async { (victim.bid(goods, 5000).await.status == 201).then_some(()) }).await;
+    assert!(recovered.elapsed() < Duration::from_secs(5));
+    assert_eq!(other.bid(goods, 6000).await.status, 201);
+    assert_eq!(socket.expect("outbid").await["high_price"], 6000, "the socket has stayed");
+    let prices: Vec<i64> = admin.history(goods).await.iter().map(|bid| bid["price"].as_i64().unwrap()).collect();
+    assert_eq!(prices, [1000, 2000, 5000, 6000], "nothing that was refused is stored");
+    assert_eq!(admin.get("/health/ready").await.status, 200);
+}
+
+#[actix_web::test]
+async fn the_operator_is_told_that_the_ledger_fails() {
+    let node = TestNode::start();
+    let admin = node.admin();
+    let healthy = admin.get("/admin/health").await;
+    assert_eq!((healthy.status, &healthy.body["status"]), (200, &json!("pass")));
+    let path = node.folder().join("test.db");
+    let mut holder = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    holder.batch_execute("BEGIN IMMEDIATE").unwrap();
+    let failing = admin.get("/admin/health").await;
+    assert_eq!((failing.status, &failing.body["status"]), (503, &json!("fail")));
+    assert_eq!(failing.body["checks"]["ledger"]["status"], "fail");
+    assert_eq!(failing.body["checks"]["database"]["status"], "pass");
+    holder.batch_execute("ROLLBACK").unwrap();
+    assert_eq!(admin.get("/admin/health").await.status, 200);
+}
+
+#[derive(QueryableByName)]
+struct Checked {
+    #[diesel(sql_type = Text)]
+    integrity_check: String,
+}
+
+#[actix_web::test]
+async fn a_full_disk_never_corrupts_and_room_is_enough_to_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("x.db");
+    let process = Process::start_on_small_disk(&database, 2500);
+    let seller = process.user(1);
+    let starts_at = handsup::time_source::TimeSource::now(&handsup::time_source::SystemTime);
+    let made = seller.post("/goods/", &crate::support::goods_body(&json!({"starts_at": starts_at}))).await;
+    let goods = made.body["id"].as_i64().unwrap();
+    let (a, b) = (process.user(2), process.user(3));
+    let mut socket = a.socket().await;
+    let (mut stored, mut unknown) = (Vec::new(), Vec::new());
+    let mut price = 1000;
+    let give_up = Instant::now() + DEADLINE;
+    // Until the disk has been full for a while.
+    let mut refused = 0;
+    while refused < 20 {
+        assert!(Instant::now() < give_up, "the disk never fills");
+        let bidder = if price % 2 == 0 { &a } else { &b };
+        let answer = bidder.bid(goods, price).await;
+        match answer.status {
+            201 => stored.push(price),
+            _ if is_honest_refusal(&answer) => refused += 1,
+            _ => {
+                refused += 1;
+                unknown.push(price);
+            }
+        }
+        price += 1;
+    }
+    assert!(stored.len() > 20, "it was not full from the start");
+    assert_eq!(process.visitor().get("/health/ready").await.status, 503);
+    process.lift_limit();
+    eventually("bids are taken again", || async { (a.bid(goods, 1_000_000).await.status == 201).then_some(()) }).await;
+    let history = process.visitor().history(goods).await;
+    check_history(&history);
+    let prices: Vec<i64> = history.iter().map(|bid| bid["price"].as_i64().unwrap()).collect();
+    assert!(stored.iter().all(|price| prices.contains(price)), "every 201 is there");
+    let strange = prices.iter().find(|p| !stored.contains(p) && !unknown.contains(p) && **p != 1_000_000);
+    assert_eq!(strange, None, "what was answered not_stored is not there");
+    // The socket has lived through it: what was stored before the disk was full is heard first, in order.
+    let mut ids = Vec::new();
+    while ids.len() < a.heard().await.len() {
+        ids.push(socket.next().await["id"].as_i64().unwrap());
+    }
+    assert!(ids.windows(2).all(|pair| pair[0] < pair[1]));
+    process.kill();
+    let mut conn = SqliteConnection::establish(database.to_str().unwrap()).unwrap();
+    let checked: Vec<Checked> = diesel::sql_query("PRAGMA integrity_check").load(&mut conn).unwrap();
+    assert_eq!(checked[0].integrity_check, "ok");
+}
