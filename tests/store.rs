@@ -80,7 +80,7 @@ impl Fixture {
             ends_at: now.plus_ms(3_600_000),
             images: vec![],
         };
-        self.write(MakeGoods { seller: user(1), goods }).await
+        self.write(MakeGoods { seller: user(1), goods }).await.0
     }
 
     /// Holds the writer until the sender is dropped, so that what is handed in meanwhile goes in one transaction.
@@ -340,7 +340,7 @@ async fn short_goods(fixture: &Fixture, now: Timestamp) -> GoodsId {
         ends_at: now.plus_ms(-1),
         images: vec!["/media/a.png".into()],
     };
-    fixture.write(MakeGoods { seller: user(1), goods }).await
+    fixture.write(MakeGoods { seller: user(1), goods }).await.0
 }
 
 /// A bid that arrived half a minute before `now`.

@@ -29,10 +29,11 @@ pub(super) struct Agenda {
 }
 
 impl Agenda {
-    /// Takes in goods as they are known now. Knowing them twice does no harm.
-    pub(super) fn watch(&mut self, goods: &GoodsState, now: Timestamp) {
+    /// Takes in what goods have to do up to `until`; what lies beyond comes from the store when its time comes near.
+    /// Knowing goods twice does no harm.
+    pub(super) fn watch(&mut self, goods: &GoodsState, now: Timestamp, until: Timestamp) {
         let mut add = |at, task| {
-            if !self.under_way.contains(&(goods.id, task)) {
+            if at <= until && !self.under_way.contains(&(goods.id, task)) {
                 self.ahead.insert(Due { at, goods: goods.id, task });
             }
         };
@@ -75,11 +76,22 @@ impl Agenda {
     }
 
     /// A task is done, and `goods` is what the goods are now.
-    pub(super) fn done(&mut self, due: Due, goods: Option<&GoodsState>, now: Timestamp) {
+    pub(super) fn done(&mut self, due: Due, goods: Option<&GoodsState>, now: Timestamp, until: Timestamp) {
         self.under_way.remove(&(due.goods, due.task));
         if let Some(goods) = goods {
-            self.watch(goods, now);
+            self.watch(goods, now, until);
         }
+    }
+
+    /// Forgets what lies ahead: the times by which it was taken in mean nothing any more.
+    pub(super) fn forget(&mut self) {
+        self.ahead.clear();
+    }
+
+    /// Whether at least so many tasks are due or handed out: more need not be read before these are done.
+    pub(super) fn is_busy(&self, now: Timestamp, tasks: usize) -> bool {
+        let ahead = tasks.saturating_sub(self.under_way.len());
+        ahead == 0 || self.ahead.iter().nth(ahead - 1).is_some_and(|due| due.at <= now)
     }
 
     /// A task failed: it is tried again at `at`.
@@ -124,22 +136,24 @@ mod tests {
         due.iter().map(|d| (d.goods.get(), d.task)).collect()
     }
 
+    const FAR: Timestamp = Timestamp::from_secs(1_000_000_000);
+
     #[test]
     fn due_tasks_come_in_order_and_once() {
         let mut agenda = Agenda::default();
         let now = Timestamp::from_secs(0);
         let a = goods(1, Phase::Scheduled, 10, 500);
-        agenda.watch(&a, now);
-        agenda.watch(&a, now);
-        agenda.watch(&goods(2, Phase::Live, 0, 10), now);
+        agenda.watch(&a, now, FAR);
+        agenda.watch(&a, now, FAR);
+        agenda.watch(&goods(2, Phase::Live, 0, 10), now, FAR);
         assert_eq!(agenda.next_at(), Some(Timestamp::from_secs(10)));
         assert!(agenda.take_due(Timestamp::from_secs(9), 9).is_empty());
         let due = agenda.take_due(Timestamp::from_secs(10), 9);
         assert_eq!(tasks(&due), [(1, Task::Start), (2, Task::End)]);
-        agenda.watch(&a, now);
+        agenda.watch(&a, now, FAR);
         assert!(agenda.take_due(Timestamp::from_secs(10), 9).is_empty(), "it is under way");
         let live = goods(1, Phase::Live, 10, 500);
-        agenda.done(due[0], Some(&live), Timestamp::from_secs(10));
+        agenda.done(due[0], Some(&live), Timestamp::from_secs(10), FAR);
         let rest = agenda.take_due(Timestamp::from_secs(500), 9);
         assert_eq!(tasks(&rest), [(1, Task::EndingSoon), (1, Task::End)]);
     }
@@ -147,21 +161,21 @@ mod tests {
     #[test]
     fn fault_3_a_failed_end_is_tried_again_and_holds_up_nobody() {
         let mut agenda = Agenda::default();
-        agenda.watch(&goods(1, Phase::Live, 0, 10), Timestamp::from_secs(0));
-        agenda.watch(&goods(2, Phase::Live, 0, 10), Timestamp::from_secs(0));
+        agenda.watch(&goods(1, Phase::Live, 0, 10), Timestamp::from_secs(0), FAR);
+        agenda.watch(&goods(2, Phase::Live, 0, 10), Timestamp::from_secs(0), FAR);
         let due = agenda.take_due(Timestamp::from_secs(10), 9);
         assert_eq!(due.len(), 2);
         agenda.again(due[0], Timestamp::from_secs(11));
-        agenda.done(due[1], None, Timestamp::from_secs(10));
+        agenda.done(due[1], None, Timestamp::from_secs(10), FAR);
         assert_eq!(tasks(&agenda.take_due(Timestamp::from_secs(11), 9)), [(1, Task::End)]);
     }
 
     #[test]
     fn an_end_that_was_moved_comes_at_its_new_time() {
         let mut agenda = Agenda::default();
-        agenda.watch(&goods(1, Phase::Live, 0, 10), Timestamp::from_secs(0));
+        agenda.watch(&goods(1, Phase::Live, 0, 10), Timestamp::from_secs(0), FAR);
         let due = agenda.take_due(Timestamp::from_secs(10), 9);
-        agenda.done(due[0], Some(&goods(1, Phase::Live, 0, 40)), Timestamp::from_secs(10));
+        agenda.done(due[0], Some(&goods(1, Phase::Live, 0, 40)), Timestamp::from_secs(10), FAR);
         assert!(agenda.take_due(Timestamp::from_secs(39), 9).is_empty());
         assert_eq!(agenda.take_due(Timestamp::from_secs(40), 9).len(), 1);
         assert_eq!(agenda.len(), 1);
@@ -171,7 +185,36 @@ mod tests {
     fn what_passed_while_down_ends_without_a_start() {
         let mut agenda = Agenda::default();
         let now = Timestamp::from_secs(100);
-        agenda.watch(&goods(1, Phase::Scheduled, 10, 50), now);
+        agenda.watch(&goods(1, Phase::Scheduled, 10, 50), now, FAR);
         assert_eq!(tasks(&agenda.take_due(now, 9)), [(1, Task::End)]);
+    }
+
+    #[test]
+    fn what_lies_beyond_the_horizon_is_left_to_the_store() {
+        let mut agenda = Agenda::default();
+        let now = Timestamp::from_secs(0);
+        for id in 1..=5000 {
+            agenda.watch(&goods(id, Phase::Live, 0, 1_000_000 + id), now, Timestamp::from_secs(120));
+        }
+        assert_eq!(agenda.len(), 0);
+        agenda.watch(&goods(1, Phase::Scheduled, 100, 1_000_000), now, Timestamp::from_secs(120));
+        assert_eq!(tasks(&agenda.take_due(Timestamp::from_secs(100), 9)), [(1, Task::Start)]);
+    }
+
+    #[test]
+    fn only_what_is_due_or_handed_out_makes_it_busy() {
+        let mut agenda = Agenda::default();
+        let now = Timestamp::from_secs(0);
+        for id in 1..=10 {
+            agenda.watch(&goods(id, Phase::Live, 0, 10), now, FAR);
+        }
+        assert!(!agenda.is_busy(Timestamp::from_secs(9), 10));
+        assert!(agenda.is_busy(Timestamp::from_secs(10), 10));
+        assert!(!agenda.is_busy(Timestamp::from_secs(10), 11));
+        assert_eq!(agenda.take_due(Timestamp::from_secs(10), 4).len(), 4);
+        assert!(agenda.is_busy(Timestamp::from_secs(10), 10));
+        agenda.forget();
+        assert!(!agenda.is_busy(Timestamp::from_secs(10), 5));
+        assert!(agenda.is_busy(Timestamp::from_secs(10), 4));
     }
 }

@@ -13,6 +13,7 @@ use actix::prelude::*;
 use super::{
     agenda::{Agenda, Due, Task},
     arrival_gate::ArrivalGate,
+    bid_actor::EndReply,
     bid_desk::{BidDesk, EndGoods},
 };
 use crate::{
@@ -26,12 +27,14 @@ use crate::{
 
 /// Tasks under way at once: a long downtime is worked off beside the bids, not before them.
 const MAX_UNDER_WAY: usize = 256;
-/// Goods of one reading of deadlines.
+/// Goods of one reading of deadlines, and tasks that are enough to do before the next one.
 const PAGE: i64 = 2000;
+const BUSY: usize = 1000;
 /// How far ahead deadlines are read, and how early they are read again.
 const HORIZON_MS: i64 = 120_000;
 const MARGIN_MS: i64 = 30_000;
-/// New goods that start within this are taken in directly: longer than any reading of deadlines takes.
+/// Deadlines within this are taken in directly when goods are new or have changed: farther than any reading of
+/// deadlines that may be under way.
 const WATCH_MS: i64 = 4 * HORIZON_MS;
 /// A failed task or reading is tried again after so long.
 const RETRY_MS: i64 = 250;
@@ -85,6 +88,13 @@ impl AuctionClock {
     /// Hands out what is due and sleeps until the next deadline.
     fn tick(&mut self, ctx: &mut Context<Self>) {
         let now = self.time.now();
+        if self.last_tick.is_some_and(|before| now < before) {
+            // The machine's clock was set back: what was known until when means nothing any more.
+            log::warn!("the clock was set back");
+            self.agenda.forget();
+            self.complete_until = None;
+            self.read_not_before = None;
+        }
         self.last_tick = Some(now);
         let due = self.agenda.take_due(now, MAX_UNDER_WAY.saturating_sub(self.agenda.under_way()));
         if due.iter().any(|due| due.task == Task::End) {
@@ -109,7 +119,7 @@ impl AuctionClock {
             }),
             Task::End => self.desk.do_send(EndGoods {
                 goods: due.goods,
-                reply: Box::new(move |result| {
+                reply: EndReply::new(move |result| {
                     let result = result.map(|ended| match ended {
                         Ended::Yes(goods) | Ended::NotYet(goods) => Some(goods),
                         Ended::UnknownGoods => None,
@@ -120,11 +130,18 @@ impl AuctionClock {
         }
     }
 
-    /// Reads the deadlines ahead when the known ones come to their end.
+    /// When the deadlines ahead are to be read next: when the known ones come to their end, and not while there is
+    /// enough to do. `None` while that is so: its end ticks the clock.
+    fn next_reading(&self, now: Timestamp) -> Option<Timestamp> {
+        if self.reading || self.agenda.is_busy(now, BUSY) {
+            return None;
+        }
+        let wanted = self.complete_until.map_or(now, |until| until.plus_ms(-MARGIN_MS));
+        Some(self.read_not_before.map_or(wanted, |at| at.max(wanted)))
+    }
+
     fn read_ahead(&mut self, now: Timestamp, ctx: &mut Context<Self>) {
-        let known_enough = self.complete_until.is_some_and(|until| until.ms_since(now) > MARGIN_MS);
-        let busy = self.agenda.len() as i64 >= PAGE / 2;
-        if self.reading || known_enough || busy || self.read_not_before.is_some_and(|at| now < at) {
+        if self.next_reading(now).is_none_or(|at| now < at) {
             return;
         }
         self.reading = true;
@@ -139,7 +156,7 @@ impl AuctionClock {
                 Ok((goods, complete_until)) => {
                     clock.complete_until = Some(complete_until);
                     for goods in &goods {
-                        clock.agenda.watch(goods, now);
+                        clock.agenda.watch(goods, now, complete_until);
                     }
                 }
                 Err(error) => log::error!("the auction clock can't read its deadlines: {error}"),
@@ -152,12 +169,11 @@ impl AuctionClock {
         if let Some(wake) = self.wake.take() {
             ctx.cancel_future(wake);
         }
-        let read_at = self.complete_until.map(|until| until.plus_ms(-MARGIN_MS));
-        let read_at = read_at.max(self.read_not_before).filter(|_| !self.reading);
+        let now = self.time.now();
         let full = self.agenda.under_way() >= MAX_UNDER_WAY;
         let next = self.agenda.next_at().filter(|_| !full);
-        let longest = self.time.now().plus_ms(LONGEST_SLEEP_MS);
-        let until = next.into_iter().chain(read_at).fold(longest, Timestamp::min);
+        let next = next.into_iter().chain(self.next_reading(now));
+        let until = next.fold(now.plus_ms(LONGEST_SLEEP_MS), Timestamp::min);
         let wait = self.time.wait_until(until);
         self.wake = Some(ctx.spawn(wait.into_actor(self).map(|(), clock, ctx| {
             clock.wake = None;
@@ -190,7 +206,8 @@ impl Handler<Done> for AuctionClock {
         match result {
             Ok(goods) => {
                 self.last_lag_ms = now.ms_since(due.at);
-                self.agenda.done(due, goods.as_ref(), now);
+                // Also beyond what is known to be complete: a reading under way may have looked before this was done.
+                self.agenda.done(due, goods.as_ref(), now, now.plus_ms(WATCH_MS));
             }
             // Not done, or not known to be: the task looks for itself what is left to do.
             Err(error) => {
@@ -212,10 +229,8 @@ impl Handler<WatchGoods> for AuctionClock {
 
     fn handle(&mut self, WatchGoods(goods): WatchGoods, ctx: &mut Self::Context) {
         let now = self.time.now();
-        if goods.starts_at.ms_since(now) <= WATCH_MS {
-            self.agenda.watch(&goods, now);
-            self.tick(ctx);
-        }
+        self.agenda.watch(&goods, now, now.plus_ms(WATCH_MS));
+        self.tick(ctx);
     }
 }
 

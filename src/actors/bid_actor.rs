@@ -64,8 +64,32 @@ impl Drop for BidReply {
     }
 }
 
-/// A caller that waits for the end of an auction.
-pub(super) type EndReply = Box<dyn FnOnce(Result<Ended, WriteError>) + Send>;
+/// Answers whoever waits for the end of an auction, exactly once, like [`BidReply`].
+pub struct EndReply(Option<EndTold>);
+
+type EndTold = Box<dyn FnOnce(Result<Ended, WriteError>) + Send>;
+
+impl EndReply {
+    /// A reply that calls `tell`.
+    pub fn new(tell: impl FnOnce(Result<Ended, WriteError>) + Send + 'static) -> Self {
+        Self(Some(Box::new(tell)))
+    }
+
+    /// Answers.
+    pub fn answer(mut self, result: Result<Ended, WriteError>) {
+        if let Some(tell) = self.0.take() {
+            tell(result);
+        }
+    }
+}
+
+impl Drop for EndReply {
+    fn drop(&mut self) {
+        if let Some(tell) = self.0.take() {
+            tell(Err(WriteError::NotStored));
+        }
+    }
+}
 
 struct Waiting {
     deadline: Instant,
@@ -83,7 +107,8 @@ pub struct BidActor {
     used_at: Instant,
     /// Whether a bid ever came; an actor that was only made for an end goes right after it.
     had_bids: bool,
-    retiring: bool,
+    /// How much of what the desk has handed on has been handled.
+    handled: u64,
 }
 
 impl BidActor {
@@ -105,7 +130,7 @@ impl BidActor {
             generation,
             used_at: Instant::now(),
             had_bids: false,
-            retiring: false,
+            handled: 0,
         }
     }
 
@@ -140,19 +165,15 @@ impl BidActor {
                         Ok(Ended::UnknownGoods) | Err(_) => None,
                     };
                     me.do_send(Done { unknown: matches!(result, Ok(Ended::UnknownGoods)), goods });
-                    reply(result);
+                    reply.answer(result);
                 });
             }
-            None => {
-                if self.retiring && self.line.is_idle() {
-                    ctx.stop();
-                }
-            }
+            None => {}
         }
     }
 
     fn ask_to_retire(&self) {
-        self.desk.do_send(Retire { goods: self.goods, generation: self.generation });
+        self.desk.do_send(Retire { goods: self.goods, generation: self.generation, handled: self.handled });
     }
 }
 
@@ -183,6 +204,7 @@ impl Handler<Offer> for BidActor {
     fn handle(&mut self, Offer { bid, deadline, reply }: Offer, ctx: &mut Self::Context) {
         self.used_at = Instant::now();
         self.had_bids = true;
+        self.handled += 1;
         match self.line.offer(bid, Waiting { deadline, reply }) {
             Offered::Waits => self.go_on(ctx),
             Offered::Refused(refusal, waiting) => {
@@ -203,6 +225,7 @@ impl Handler<OfferEnd> for BidActor {
 
     fn handle(&mut self, OfferEnd(reply): OfferEnd, ctx: &mut Self::Context) {
         self.used_at = Instant::now();
+        self.handled += 1;
         self.line.offer_end(reply);
         self.go_on(ctx);
     }
@@ -221,15 +244,15 @@ impl Handler<Done> for BidActor {
 
     fn handle(&mut self, Done { goods, unknown }: Done, ctx: &mut Self::Context) {
         self.line.done(goods);
-        if unknown || !self.had_bids {
+        self.go_on(ctx);
+        if self.line.is_idle() && (unknown || !self.had_bids) {
             // Anybody can ask for goods that don't exist, and most ends need no line: such actors must not stay.
             self.ask_to_retire();
         }
-        self.go_on(ctx);
     }
 }
 
-/// The desk has taken the actor off its list: it ends when its line is empty.
+/// The desk has taken the actor off its list, and has handed it nothing since it was idle.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct Leave;
@@ -238,8 +261,7 @@ impl Handler<Leave> for BidActor {
     type Result = ();
 
     fn handle(&mut self, _: Leave, ctx: &mut Self::Context) {
-        self.retiring = true;
-        self.go_on(ctx);
+        ctx.stop();
     }
 }
 

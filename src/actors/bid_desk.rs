@@ -19,6 +19,8 @@ const MAX_ACTORS: usize = 50_000;
 struct Desked {
     actor: Addr<BidActor>,
     generation: u64,
+    /// How much has been handed on to it.
+    handed: u64,
 }
 
 /// One for the whole node.
@@ -43,13 +45,14 @@ impl BidDesk {
         Self { ledger, actors: HashMap::new(), made: 0, replaced: 0, turned_away: 0 }
     }
 
-    fn actor(&mut self, goods: GoodsId, desk: Addr<Self>) -> Option<&Addr<BidActor>> {
-        let full = self.actors.len() >= MAX_ACTORS;
+    /// The actor of these goods, to which something is about to be handed; `None` if it would be one too many.
+    fn actor(&mut self, goods: GoodsId, at_most: usize, desk: Addr<Self>) -> Option<&Addr<BidActor>> {
+        let full = self.actors.len() >= at_most;
         let generation = self.made;
         let ledger = &self.ledger;
         let mut make = || {
             self.made += 1;
-            Desked { actor: BidActor::open(goods, generation, ledger.clone(), desk.clone()), generation }
+            Desked { actor: BidActor::open(goods, generation, ledger.clone(), desk.clone()), generation, handed: 0 }
         };
         let desked = match self.actors.entry(goods) {
             Entry::Occupied(entry) => {
@@ -65,6 +68,7 @@ impl BidDesk {
             Entry::Vacant(_) if full => return None,
             Entry::Vacant(entry) => entry.insert(make()),
         };
+        desked.handed += 1;
         Some(&desked.actor)
     }
 }
@@ -89,11 +93,15 @@ impl Handler<PlaceBid> for BidDesk {
     type Result = ();
 
     fn handle(&mut self, PlaceBid { bid, deadline, reply }: PlaceBid, ctx: &mut Self::Context) {
-        match self.actor(bid.bid.goods, ctx.address()) {
+        let goods = bid.bid.goods;
+        match self.actor(goods, MAX_ACTORS, ctx.address()) {
             // A full mailbox hands the message back, whose reply then says "not stored".
             Some(actor) => {
                 if actor.try_send(Offer { bid, deadline, reply }).is_err() {
                     self.turned_away += 1;
+                    if let Some(desked) = self.actors.get_mut(&goods) {
+                        desked.handed -= 1;
+                    }
                 }
             }
             None => {
@@ -110,7 +118,7 @@ impl Handler<PlaceBid> for BidDesk {
 pub struct EndGoods {
     /// Whose end.
     pub goods: GoodsId,
-    /// Who is told what became of it.
+    /// Who is told what became of it, in every case.
     pub reply: EndReply,
 }
 
@@ -118,9 +126,9 @@ impl Handler<EndGoods> for BidDesk {
     type Result = ();
 
     fn handle(&mut self, EndGoods { goods, reply }: EndGoods, ctx: &mut Self::Context) {
-        match self.actor(goods, ctx.address()) {
-            Some(actor) => actor.do_send(OfferEnd(reply)),
-            None => reply(Err(WriteError::NotStored)),
+        // An end is never turned away: there are only so many under way.
+        if let Some(actor) = self.actor(goods, usize::MAX, ctx.address()) {
+            actor.do_send(OfferEnd(reply));
         }
     }
 }
@@ -131,17 +139,20 @@ impl Handler<EndGoods> for BidDesk {
 pub(super) struct Retire {
     pub goods: GoodsId,
     pub generation: u64,
+    /// How much it had handled when it was idle.
+    pub handled: u64,
 }
 
 impl Handler<Retire> for BidDesk {
     type Result = ();
 
-    fn handle(&mut self, Retire { goods, generation }: Retire, _: &mut Self::Context) {
-        // An actor that has been replaced must not take its successor with it.
+    fn handle(&mut self, Retire { goods, generation, handled }: Retire, _: &mut Self::Context) {
+        // An actor that has been replaced must not take its successor with it, and one that has been handed something
+        // since stays: two actors of the same goods would be two lines, and an end in one could overtake a bid in the
+        // other.
         if let Entry::Occupied(entry) = self.actors.entry(goods)
-            && entry.get().generation == generation
+            && (entry.get().generation, entry.get().handed) == (generation, handled)
         {
-            // Bids that were handed to it before this stand before this in its mailbox.
             entry.remove().actor.do_send(Leave);
         }
     }
@@ -179,7 +190,7 @@ mod tests {
         domain::{Bid, NewGoods, Price, UserId},
         store::{
             DatabaseUrl, LedgerRules, LedgerThread, Store,
-            writes::{BidVerdict, MakeGoods},
+            writes::{BidVerdict, Ended, MakeGoods},
         },
         time_source::{SystemTime, TimeSource},
     };
@@ -221,7 +232,7 @@ mod tests {
         let mut made = [GoodsId::from_stored(1); 2];
         for one in &mut made {
             let make = MakeGoods { seller: UserId::from_stored(1), goods: goods.clone() };
-            *one = ledger.write(make, Duration::from_secs(5)).await.unwrap();
+            *one = ledger.write(make, Duration::from_secs(5)).await.unwrap().0;
         }
         (folder, thread, BidDesk::open(ledger), made)
     }
@@ -259,6 +270,29 @@ mod tests {
         }
         assert_eq!(seq(&met), Some(2));
         assert_eq!(desk.send(GetDeskFigures).await.unwrap().replaced, 1);
+    }
+
+    #[actix::test]
+    async fn an_end_that_waits_in_a_dying_actor_is_answered() {
+        let (_folder, _thread, desk, [goods, _]) = fixture().await;
+        assert_eq!(seq(&place(&desk, goods, 1).await), Some(1));
+        let mut told = Vec::new();
+        // The first end is on its way to the ledger when the panic comes, the second waits in the mailbox behind it.
+        for panic_first in [false, true] {
+            if panic_first {
+                desk.do_send(PanicOn(goods));
+            }
+            let (tell, hears) = tokio::sync::oneshot::channel();
+            let reply = EndReply::new(move |result| {
+                let _ = tell.send(result);
+            });
+            desk.do_send(EndGoods { goods, reply });
+            told.push(hears);
+        }
+        for hears in told {
+            let result = tokio::time::timeout(Duration::from_secs(5), hears).await.expect("an answer").unwrap();
+            assert!(matches!(result, Ok(Ended::NotYet(_)) | Err(WriteError::NotStored)), "{result:?}");
+        }
     }
 
     #[actix::test]

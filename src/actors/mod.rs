@@ -23,11 +23,13 @@ mod shard;
 
 pub use arrival_gate::ArrivalGate;
 pub use auction_clock::{AuctionClock, ClockFigures, GetClockFigures, WatchGoods};
-pub use bid_actor::{BidActor, BidAnswer, BidReply};
+pub use bid_actor::{BidActor, BidAnswer, BidReply, EndReply};
 pub use bid_desk::{BidDesk, DeskFigures, EndGoods, GetDeskFigures, PlaceBid};
 pub use hub::{
     AlarmHub, CloseAll, Deliver, GetHubFigures, HubFigures, RefuseUser, TellUnread, UseLedger, encode_alarm,
 };
 pub use read_state::{ReadError, mark_read};
-pub use session::{AlarmSession, Authenticate, Judged, SessionLimits, SessionOpening, alarm_events, alarm_socket};
+pub use session::{
+    AlarmSession, Authenticate, Judged, Judgement, SessionLimits, SessionOpening, alarm_events, alarm_socket,
+};
 pub use shard::{Shard, ShardHandle, ShardStats};

@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-const PATIENCE: Duration = Duration::from_millis(1500);
+const PATIENCE: Duration = Duration::from_millis(800);
 
 /// Why alarms were not marked as read, or not known to be.
 #[derive(Debug, thiserror::Error)]

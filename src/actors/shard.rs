@@ -104,18 +104,19 @@ pub(super) struct ShardLink {
 }
 
 impl ShardLink {
-    /// Hands alarms over. If the shard's mailbox is full, its sessions read the store: the messages that fill it are
-    /// still to be handled, and each of them looks at the flag.
+    /// Hands alarms over. If the shard's mailbox is full, its sessions read the store.
     pub(super) fn push(&self, push: Push) {
         if self.shard.try_send(push).is_err() {
-            self.missed.store(true, Ordering::Release);
             self.stats.resyncs.fetch_add(1, Ordering::Relaxed);
+            self.resync();
         }
     }
 
+    /// Every message looks at the flag; one more comes behind it, past the bound, in case the others were quicker.
     pub(super) fn resync(&self) {
-        self.missed.store(true, Ordering::Release);
-        self.push(Push(Vec::new()));
+        if !self.missed.swap(true, Ordering::AcqRel) {
+            self.shard.do_send(Push(Vec::new()));
+        }
     }
 
     pub(super) fn close(&self, close: CloseSeats) {

@@ -27,7 +27,7 @@ use crate::{
         AlarmHub, ArrivalGate, AuctionClock, BidDesk, CloseAll, Deliver, RefuseUser, Shard, ShardStats, UseLedger,
         WatchGoods,
     },
-    http::{self, Keys, LocalShard, RateLimits, Services, UserDirectory},
+    http::{self, Keys, LocalShard, RateLimits, Readiness, Services, UserDirectory},
     store::{Committed, LedgerThread, Observer, Store, StoreError},
     time_source::TimeSource,
 };
@@ -107,6 +107,7 @@ impl Node {
         let (bids, requests) = settings.rates();
         let services = web::Data::new(Services {
             started_at: time.now(),
+            readiness: Readiness::default(),
             keys,
             users,
             rates: RateLimits::new(bids, requests),
@@ -154,11 +155,31 @@ impl Node {
         let _ = tokio::task::spawn_blocking(move || ledger.stop()).await;
     }
 
-    /// Resolves if the server ends by itself, which it should not.
+    /// Resolves if a part that there is only one of ends by itself, which it should not: whoever watches over the
+    /// process starts it anew, which is safe at any moment, and better than a node that takes no bids.
     pub async fn failed(&mut self) {
-        match (&mut self.stopped).await {
-            Ok(Ok(())) | Err(_) => log::error!("the server has ended"),
-            Ok(Err(error)) => log::error!("the server has ended: {error}"),
+        let services = self.services.clone();
+        let ledger = &self.ledger;
+        let missing = async {
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let parts = [
+                    ("bid desk", services.desk.connected()),
+                    ("alarm hub", services.hub.connected()),
+                    ("auction clock", services.clock.connected()),
+                    ("ledger", ledger.is_running()),
+                ];
+                if let Some((part, _)) = parts.iter().find(|(_, lives)| !lives) {
+                    break *part;
+                }
+            }
+        };
+        tokio::select! {
+            part = missing => log::error!("the {part} has died"),
+            ended = &mut self.stopped => match ended {
+                Ok(Ok(())) | Err(_) => log::error!("the server has ended"),
+                Ok(Err(error)) => log::error!("the server has ended: {error}"),
+            },
         }
     }
 }
@@ -188,9 +209,9 @@ fn observer(
                 }
             }
         }
-        if !alarms.is_empty() && hub.try_send(Deliver(alarms)).is_err() {
-            // The messages that fill the mailbox are still to be handled, and each of them looks at this.
-            missed.store(true, Ordering::Release);
+        if !alarms.is_empty() && hub.try_send(Deliver(alarms)).is_err() && !missed.swap(true, Ordering::AcqRel) {
+            // Each commit that waits looks at this; one more, empty, comes behind it in case those were quicker.
+            hub.do_send(Deliver(Vec::new()));
         }
     })
 }
@@ -270,6 +291,10 @@ fn cors(origins: &[String]) -> Cors {
     let cors = Cors::default()
         .allowed_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
         .allowed_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+        .allowed_header("idempotency-key")
+        .allowed_header("last-event-id")
+        .expose_headers([header::RETRY_AFTER])
+        .expose_headers(["idempotent-replayed"])
         .max_age(3600);
     origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin.trim_end_matches('/')))
 }

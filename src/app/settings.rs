@@ -263,6 +263,10 @@ impl Settings {
     /// The key that is missing or unsafe.
     pub fn check_serve(&self) -> Result<(), SettingsError> {
         self.jwt_secret()?;
+        let weak = |secret: &Secret| secret.reveal().len() < 32 && !self.auth.insecure_dev_secret;
+        if self.auth.jwt_secret_previous.as_ref().is_some_and(weak) {
+            return Err(wrong("auth.jwt_secret_previous", "needs at least 32 bytes"));
+        }
         if self.auth.dev_login && !self.bind()?.iter().all(|address| address.ip().is_loopback()) {
             return Err(wrong("auth.dev_login", "only allowed when server.bind is a loopback address"));
         }

@@ -21,7 +21,8 @@ use crate::{
 const PAGE: i64 = 50;
 /// Alarms that one request may name.
 const MAX_IDS: usize = 1000;
-const PATIENCE: Duration = Duration::from_millis(2000);
+/// With the look at the user before it, and what the ledger gets on top, within the 3 s of a 503.
+const PATIENCE: Duration = Duration::from_millis(800);
 
 #[derive(Serialize)]
 struct Inbox<'a> {

@@ -81,11 +81,11 @@ pub(super) async fn place(
         return Err(Problem::bid_unavailable(Outcome::NotStored).into());
     }
     let (reply, answer) = BidReply::new();
+    let body: BidBody = body::object(&body)?;
+    let price = body::price("price", &body.price, services.config.max_price)?;
+    let goods = goods_id(&goods)?;
     // The whole body is here: this is the bid's arrival. Nothing waits between the stamp and the desk's mailbox.
     services.gate.arrive(services.time.as_ref(), |received_at| {
-        let body: BidBody = body::object(&body)?;
-        let price = body::price("price", &body.price, services.config.max_price)?;
-        let goods = goods_id(&goods)?;
         let bid = KeyedBid { bid: Bid { goods, user: bidder.user.id, price, received_at }, key };
         let place = PlaceBid { bid, deadline: Instant::now() + DEADLINE.saturating_sub(spent), reply };
         services.desk.try_send(place).map_err(|_| ApiError(Problem::bid_unavailable(Outcome::NotStored)))

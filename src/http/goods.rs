@@ -13,12 +13,16 @@ use super::{
     shapes::DetailShape,
 };
 use crate::{
-    domain::{DraftError, GoodsDraft, GoodsId, Price, StartInput, UserId},
+    domain::{DraftError, GoodsDraft, Price, StartInput, User},
     protocol::{Code, Problem},
-    store::writes::{MakeGoods, SetLike},
+    store::{
+        GoodsDetail,
+        writes::{MakeGoods, SetLike},
+    },
 };
 
-const PATIENCE: Duration = Duration::from_millis(2000);
+/// With the look at the user before it, and what the ledger gets on top, within the 3 s of a 503.
+const PATIENCE: Duration = Duration::from_millis(800);
 
 /// What a seller may set. Other fields are ignored: a price reached, a phase or a trade room can't be set (fault 15).
 #[derive(Deserialize)]
@@ -90,13 +94,16 @@ pub(super) async fn make(
     payload: web::Payload,
     services: web::Data<Services>,
 ) -> Result<HttpResponse, ApiError> {
-    let seller = services.user(&request).await?.user.id;
+    let seller = services.user(&request).await?.user;
     let body = body::read(&request, payload, services.config.body_bytes).await?;
     let body: GoodsBody = body::object(&body)?;
     let draft = body.draft(services.config.max_price)?;
     let goods = draft.check(&services.config.draft, services.time.now()).map_err(Problem::from)?;
-    let id = services.ledger.write(MakeGoods { seller, goods }, PATIENCE).await?;
-    let shape = detail(&services, id, Some(seller)).await?;
+    let make = MakeGoods { seller: seller.id, goods: goods.clone() };
+    let (id, made_at) = services.ledger.write(make, PATIENCE).await?;
+    // From what was written, not read again: a reading that fails must not hide that they are made.
+    let goods = GoodsDetail::fresh(id, User::clone(&seller), goods, made_at);
+    let shape = DetailShape::new(goods, services.config.draft.time_zone, services.time.now());
     Ok(HttpResponse::Created().json(shape))
 }
 
@@ -107,13 +114,9 @@ pub(super) async fn show(
     services: web::Data<Services>,
 ) -> Result<HttpResponse, ApiError> {
     let viewer = services.visitor(&request).await?.map(|identity| identity.user.id);
-    let shape = detail(&services, goods_id(&goods)?, viewer).await?;
+    let goods = services.store.goods_detail(goods_id(&goods)?, viewer).await?.ok_or_else(no_such_goods)?;
+    let shape = DetailShape::new(goods, services.config.draft.time_zone, services.time.now());
     Ok(HttpResponse::Ok().json(shape))
-}
-
-async fn detail(services: &Services, goods: GoodsId, viewer: Option<UserId>) -> Result<DetailShape, ApiError> {
-    let detail = services.store.goods_detail(goods, viewer).await?.ok_or_else(no_such_goods)?;
-    Ok(DetailShape::new(detail, services.config.draft.time_zone, services.time.now()))
 }
 
 /// The user likes the goods from now on.

@@ -21,6 +21,7 @@ use actix_web::web;
 
 pub use self::{
     error::ApiError,
+    health::Readiness,
     identity::{Identity, UserDirectory},
     rate::RateLimits,
     services::{HttpConfig, Services},

@@ -10,7 +10,7 @@ use std::{
 
 use actix::Addr;
 
-use super::{Keys, RateLimits, UserDirectory};
+use super::{Keys, RateLimits, Readiness, UserDirectory};
 use crate::{
     actors::{AlarmHub, ArrivalGate, AuctionClock, BidDesk, SessionLimits, ShardStats},
     domain::{DraftRules, Locale, Price, Timestamp},
@@ -67,6 +67,8 @@ pub struct Services {
     pub gate: Arc<ArrivalGate>,
     /// Figures of the sessions.
     pub sessions: Arc<ShardStats>,
+    /// Whether the node is ready, as last seen.
+    pub readiness: Readiness,
     /// When the node began.
     pub started_at: Timestamp,
     /// No new bids: the node is about to end.

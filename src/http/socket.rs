@@ -16,7 +16,7 @@ use super::{
     query,
 };
 use crate::{
-    actors::{Authenticate, Judged, SessionOpening, ShardHandle, alarm_events, alarm_socket},
+    actors::{Authenticate, Judged, Judgement, SessionOpening, ShardHandle, alarm_events, alarm_socket},
     protocol::{Code, Problem},
 };
 
@@ -94,8 +94,12 @@ impl Authenticate for ByServices {
     fn authenticate(&self, token: String) -> Judged {
         let services = Arc::clone(&self.0);
         Box::pin(async move {
-            let identity = services.identify(Some(token)).await.ok().flatten()?;
-            Some((identity.user.id, identity.expires_at))
+            match services.identify(Some(token)).await {
+                Ok(Some(identity)) => Judgement::Good(identity.user.id, identity.expires_at),
+                Ok(None) => Judgement::Refused,
+                Err(error) if error.0.code() == Code::Unauthorized => Judgement::Refused,
+                Err(_) => Judgement::Unknown,
+            }
         })
     }
 }

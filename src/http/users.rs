@@ -13,7 +13,8 @@ use crate::{
     store::writes::ChangeUser,
 };
 
-const PATIENCE: Duration = Duration::from_millis(2000);
+/// With the look at the user before it, and what the ledger gets on top, within the 3 s of a 503.
+const PATIENCE: Duration = Duration::from_millis(800);
 
 #[derive(Deserialize)]
 struct UserBody {

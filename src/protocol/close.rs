@@ -26,8 +26,6 @@ pub enum Close {
     TooManySockets,
     /// 4413: more waits for the client than `session.max_pending` allows; resume from the cursor.
     TooSlow,
-    /// 4429: too many frames.
-    TooManyFrames,
 }
 
 impl Close {
@@ -44,7 +42,6 @@ impl Close {
             Close::Silent => 4408,
             Close::TooManySockets => 4409,
             Close::TooSlow => 4413,
-            Close::TooManyFrames => 4429,
         }
     }
 
@@ -67,7 +64,6 @@ impl Close {
             Close::Silent => "silent too long".to_owned(),
             Close::TooManySockets => "too many sockets of this user".to_owned(),
             Close::TooSlow => "too slow, resume from the cursor".to_owned(),
-            Close::TooManyFrames => "too many frames".to_owned(),
         }
     }
 }

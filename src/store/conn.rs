@@ -23,7 +23,7 @@ pub(crate) type DbConn = SqliteConnection;
 pub(crate) type DbPool = Pool<ConnectionManager<DbConn>>;
 
 /// How long the writer waits for a lock: well within the 3 s of a 503.
-const WRITER_WAIT: Duration = Duration::from_millis(1000);
+const WRITER_WAIT: Duration = Duration::from_millis(500);
 /// How long a reader waits for a lock, and for a connection.
 const READER_WAIT: Duration = Duration::from_millis(400);
 

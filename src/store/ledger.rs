@@ -133,7 +133,7 @@ impl Ledger {
             let _ = tell.send(result);
         });
         // The deadline drops what still waits; what is being committed gets a little longer.
-        match tokio::time::timeout(patience + Duration::from_millis(500), told).await {
+        match tokio::time::timeout(patience + Duration::from_millis(600), told).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) | Err(_) => Err(WriteError::Unknown),
         }

@@ -86,7 +86,12 @@ impl Store {
             let mut conn = pool.get().map_err(|error| StoreError::Unavailable(error.to_string()))?;
             read(&mut conn)
         });
-        done.await.unwrap_or(Err(StoreError::Panicked))
+        // A disk that hangs keeps its thread and its turn, but not whoever asked.
+        match tokio::time::timeout(READ_PATIENCE * 2, done).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) => Err(StoreError::Panicked),
+            Err(_) => Err(busy("the read takes too long")),
+        }
     }
 }
 

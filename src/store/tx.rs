@@ -70,6 +70,8 @@ pub struct Tx<'c> {
     now: Timestamp,
     rules: LedgerRules,
     counters: Option<Counters>,
+    /// The counters' row as it was found.
+    found: Option<Counters>,
     goods: HashMap<GoodsId, Option<Held>>,
     bids: Vec<BidRow>,
     alarms: Vec<AlarmRow>,
@@ -94,6 +96,7 @@ impl<'c> Tx<'c> {
             now,
             rules,
             counters: None,
+            found: None,
             goods: HashMap::new(),
             bids: Vec::new(),
             alarms: Vec::new(),
@@ -234,7 +237,7 @@ impl<'c> Tx<'c> {
     fn counters(&mut self) -> Result<&mut Counters, StoreError> {
         let counters = match self.counters {
             Some(counters) => counters,
-            None => Counters::read(self.conn)?,
+            None => *self.found.insert(Counters::read(self.conn)?),
         };
         Ok(self.counters.insert(counters))
     }
@@ -254,14 +257,19 @@ impl<'c> Tx<'c> {
         for held in self.goods.values_mut().flatten() {
             write_goods(self.conn, held)?;
         }
-        if let Some(counters) = self.counters {
+        if let Some(counters) = self.moved() {
             update(schema::id_counters::table).set(counters).execute(self.conn)?;
         }
         Ok(())
     }
 
+    /// The counters' row, if this transaction has moved it.
+    fn moved(&self) -> Option<Counters> {
+        self.counters.filter(|now| self.found.as_ref() != Some(now))
+    }
+
     pub(crate) fn into_effects(self) -> Effects {
-        Effects { counters: self.counters, committed: self.committed, fanouts: self.fanouts }
+        Effects { counters: self.moved(), committed: self.committed, fanouts: self.fanouts }
     }
 }
 

@@ -77,7 +77,12 @@ impl LedgerThread {
         self.ledger.clone()
     }
 
-    /// Lets the writer finish what is queued and waits for it. What comes later is answered `Unknown`.
+    /// Whether the writer is there.
+    pub fn is_running(&self) -> bool {
+        !self.thread.is_finished()
+    }
+
+    /// Lets the writer finish what is queued and waits for it. What comes later is not stored, and told so.
     pub fn stop(self) {
         self.ledger.send_stop();
         if self.thread.join().is_err() {

@@ -4,14 +4,18 @@
 
 use std::sync::Arc;
 
-use futures_util::{StreamExt, future::join, stream};
+use futures_util::{
+    StreamExt,
+    future::{join, join_all},
+    stream,
+};
 use handsup::{
     domain::Timestamp,
     time_source::{SystemTime, TimeSource},
 };
 use serde_json::{Value, json};
 
-use crate::support::{Client, ManualTime, TestNode, eventually, settled};
+use crate::support::{Client, ManualTime, TestNode, eventually, goods_body, settled};
 
 pub const SELLER: i64 = 1;
 pub const START: &str = "경매가 시작됐어요";
@@ -405,4 +409,38 @@ async fn on_an_idle_node_alarms_of_start_and_end_come_at_their_time() {
         eprintln!("{kind}: ms after its time {lags_ms:?}, median {}", lags_ms[lags_ms.len() / 2]);
         assert!(lags_ms.iter().all(|lag| (0..1000).contains(lag)), "{kind}: {lags_ms:?}");
     }
+}
+
+/// However many auctions are live, the clock reads on what lies ahead.
+#[actix_web::test]
+async fn many_long_auctions_hold_up_nobodys_start() {
+    let (node, time) = node_at_noon();
+    let seller = node.user(SELLER);
+    let long = goods_body(&json!({"starts_at": node.now(), "duration_s": 86_400}));
+    for _ in 0..11 {
+        let made = join_all((0..100).map(|_| seller.post("/goods/", &long))).await;
+        assert!(made.iter().all(|answer| answer.status == 201));
+    }
+    let late = node.goods(SELLER, 30 * 60_000, 60).await;
+    node.user(2).like(late).await;
+    for minute in 1..=31 {
+        move_to(&node, &time, noon().plus_ms(minute * 60_000)).await;
+    }
+    assert_eq!(kinds(&node.user(2), late).await, ["auction_started"]);
+    assert_eq!(page(&node, late).await["status"], false);
+}
+
+/// A machine's clock that is set back must not blind the auction clock until the old time comes again.
+#[actix_web::test]
+async fn auctions_start_at_their_time_also_when_the_clock_was_set_back() {
+    let (node, time) = node_at_noon();
+    move_to(&node, &time, noon().plus_ms(1000)).await;
+    let earlier = noon().plus_ms(-50 * 60_000);
+    time.set(earlier);
+    let goods = node.goods(SELLER, 30 * 60_000, 600).await;
+    node.user(2).like(goods).await;
+    for minute in 1..=30 {
+        move_to(&node, &time, earlier.plus_ms(minute * 60_000)).await;
+    }
+    assert_eq!(kinds(&node.user(2), goods).await, ["auction_started"]);
 }

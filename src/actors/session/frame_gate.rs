@@ -11,15 +11,26 @@ pub(super) struct FrameGate {
     held: usize,
     /// What is still to come of the payload.
     left: u64,
+    /// A frame was refused: nothing is looked at any more.
+    refused: bool,
 }
 
 impl FrameGate {
     pub(super) fn new(limit: usize) -> Self {
-        Self { limit: u64::try_from(limit).unwrap_or(u64::MAX), header: [0; LONGEST_HEADER], held: 0, left: 0 }
+        Self {
+            limit: u64::try_from(limit).unwrap_or(u64::MAX),
+            header: [0; LONGEST_HEADER],
+            held: 0,
+            left: 0,
+            refused: false,
+        }
     }
 
     /// Looks at the next bytes; false when a frame announces more than the limit.
     pub(super) fn admits(&mut self, mut bytes: &[u8]) -> bool {
+        if self.refused {
+            return false;
+        }
         while let [first, rest @ ..] = bytes {
             if self.left > 0 {
                 let here = bytes.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
@@ -32,6 +43,7 @@ impl FrameGate {
             bytes = rest;
             if let Some(length) = self.announced() {
                 if length > self.limit {
+                    self.refused = true;
                     return false;
                 }
                 self.held = 0;
@@ -82,6 +94,9 @@ mod tests {
             let announced = [&[0x81, 0xff][..], &length.to_be_bytes(), &[1, 2, 3, 4]].concat();
             assert!(!FrameGate::new(100).admits(&announced), "{length}");
         }
+        let mut gate = FrameGate::new(100);
+        assert!(!gate.admits(&[&[0x81, 0xff][..], &u64::MAX.to_be_bytes(), &[1, 2, 3, 4]].concat()));
+        assert!(!gate.admits(b"whatever comes after it"));
         assert!(FrameGate::new(100).admits(&frames(&[100, 0, 100])));
         assert!(!FrameGate::new(100).admits(&frames(&[100, 0, 101])));
     }

@@ -33,7 +33,7 @@ use self::{
 };
 pub use self::{
     events::alarm_events,
-    opening::{Authenticate, Judged, SessionLimits, SessionOpening},
+    opening::{Authenticate, Judged, Judgement, SessionLimits, SessionOpening},
 };
 use super::{
     hub::{Received, encode},
@@ -47,6 +47,8 @@ use crate::{
 
 /// Messages that may wait for a session: only its own timers and answers come this way.
 const MAILBOX: usize = 16;
+/// Between two writes of what a client has read.
+const READ_PAUSE: Duration = Duration::from_millis(100);
 
 /// Turns an accepted handshake into a running session.
 pub fn alarm_socket(
@@ -66,6 +68,8 @@ pub fn alarm_socket(
         heard_at: Instant::now(),
         received: 0,
         expiry: None,
+        read_up_to: 0,
+        reading: false,
     };
     let codec = Codec::new().max_size(frame_bytes);
     let inbound = Inbound::new(Rc::clone(&payload), frame_bytes, Rc::clone(&outbox));
@@ -84,6 +88,9 @@ pub struct AlarmSession {
     /// The last alarm whose receipt has been reported.
     received: i64,
     expiry: Option<SpawnHandle>,
+    /// Read up to here, not yet written; and whether that is under way or soon will be.
+    read_up_to: i64,
+    reading: bool,
 }
 
 type Ctx = WebsocketContext<AlarmSession>;
@@ -157,7 +164,10 @@ impl AlarmSession {
                 let last = self.outbox.borrow().acknowledgeable();
                 self.received(up_to.min(last));
             }
-            Ok(AlarmSocketFrame::Read(up_to)) => self.read(up_to, ctx),
+            Ok(AlarmSocketFrame::Read(up_to)) => {
+                self.read_up_to = self.read_up_to.max(up_to);
+                self.write_read(ctx);
+            }
             Ok(AlarmSocketFrame::Ping) => self.send(&ServerFrame::Pong { server_time: self.opening.time.now() }),
             Ok(AlarmSocketFrame::Auth(token)) => self.renew(token, ctx),
             Ok(AlarmSocketFrame::Unknown) => {}
@@ -165,26 +175,38 @@ impl AlarmSession {
         }
     }
 
-    fn read(&self, up_to: i64, ctx: &mut Ctx) {
+    /// Writes what was read, and what is read meanwhile in one go after a pause: however many frames a client sends,
+    /// they cost the ledger a few entries a second.
+    fn write_read(&mut self, ctx: &mut Ctx) {
+        if self.reading || self.read_up_to == 0 {
+            return;
+        }
+        self.reading = true;
+        let up_to = std::mem::take(&mut self.read_up_to);
         let SessionOpening { ledger, store, hub, user, .. } = &self.opening;
         let marking = mark_read(ledger.clone(), store.clone(), hub.clone(), *user, ReadAlarms::UpTo(up_to));
-        // One at a time: a client that sends many waits for each.
-        ctx.wait(marking.into_actor(self).map(|marked, _, _| {
+        ctx.spawn(marking.into_actor(self).map(|marked, _, ctx| {
             if let Err(error) = marked {
                 log::warn!("alarms could not be marked as read: {error}");
             }
+            ctx.run_later(READ_PAUSE, |session, ctx| {
+                session.reading = false;
+                session.write_read(ctx);
+            });
         }));
     }
 
     fn renew(&mut self, token: String, ctx: &mut Ctx) {
         let judged = self.opening.authenticate.authenticate(token);
         ctx.wait(judged.into_actor(self).map(|judged, session, ctx| match judged {
-            Some((user, expires_at)) if user == session.opening.user => {
+            Judgement::Good(user, expires_at) if user == session.opening.user => {
                 session.opening.expires_at = expires_at;
                 session.send(&ServerFrame::Auth { exp: expires_at.secs() });
                 session.watch_expiry(ctx);
             }
-            _ => session.close(Close::TokenRefused),
+            Judgement::Good(..) | Judgement::Refused => session.close(Close::TokenRefused),
+            // The token may be good: the socket stays for as long as the old one holds, and the client asks again.
+            Judgement::Unknown => {}
         }));
     }
 }

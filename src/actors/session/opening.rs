@@ -40,8 +40,19 @@ pub struct SessionLimits {
     pub frame_bytes: usize,
 }
 
-/// Whose token it is and until when; `None` if it is refused.
-pub type Judged = Pin<Box<dyn Future<Output = Option<(UserId, Timestamp)>>>>;
+/// What became of a token that a client sent on a live socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Judgement {
+    /// Whose it is, and until when.
+    Good(UserId, Timestamp),
+    /// It is bad in some way.
+    Refused,
+    /// Its user can't be looked up now.
+    Unknown,
+}
+
+/// A judgement on its way.
+pub type Judged = Pin<Box<dyn Future<Output = Judgement>>>;
 
 /// Judges a token that a client sends on a live socket.
 pub trait Authenticate {

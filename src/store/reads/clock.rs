@@ -42,10 +42,15 @@ impl Store {
             let mut goods = Vec::with_capacity(scheduled.len() + live.len());
             for (rows, lead_ms) in [(scheduled, 0), (live, ENDING_SOON_LEAD_MS)] {
                 let full = rows.len() as i64 == limit;
+                let before = goods.len();
                 for row in rows {
-                    goods.push(GoodsState::try_from(row)?);
+                    match GoodsState::try_from(row) {
+                        Ok(state) => goods.push(state),
+                        // One broken row must not stop the clock for all others (fault 3).
+                        Err(error) => log::error!("goods are passed over by the clock: {error}"),
+                    }
                 }
-                if let (true, Some(last)) = (full, goods.last()) {
+                if let (true, Some(last)) = (full, goods[before..].last()) {
                     let reached = if last.phase == Phase::Live { last.ends_at } else { last.starts_at };
                     complete = complete.min(reached.plus_ms(-lead_ms));
                 }

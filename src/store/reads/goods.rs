@@ -4,7 +4,7 @@ use diesel::prelude::*;
 
 use super::{bids::BidListing, users};
 use crate::{
-    domain::{GoodsId, Phase, Timestamp, User, UserId},
+    domain::{GoodsId, NewGoods, Phase, Timestamp, User, UserId},
     store::{
         Store, StoreError,
         conn::DbConn,
@@ -61,6 +61,35 @@ pub struct GoodsDetail {
     pub like_count: i64,
     /// The highest 200 bids, highest first.
     pub bids: Vec<BidListing>,
+}
+
+impl GoodsDetail {
+    /// Goods as they are right after they were made.
+    pub fn fresh(id: GoodsId, seller: User, goods: NewGoods, created_at: Timestamp) -> Self {
+        Self {
+            id: id.get(),
+            seller,
+            buyer: None,
+            is_like: false,
+            images: goods.images,
+            title: goods.title,
+            content: goods.content,
+            category: goods.category,
+            phase: Phase::Scheduled,
+            predict_price: goods.predict_price.won(),
+            start_price: goods.start_price.won(),
+            min_increment: goods.min_increment.won(),
+            high_price: 0,
+            starts_at: goods.starts_at,
+            ends_at: goods.ends_at,
+            created_at,
+            trade_room: None,
+            bid_seq: 0,
+            likes: Vec::new(),
+            like_count: 0,
+            bids: Vec::new(),
+        }
+    }
 }
 
 #[derive(Queryable, Selectable)]

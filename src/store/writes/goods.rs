@@ -3,7 +3,7 @@
 use diesel::{insert_into, prelude::*};
 
 use crate::{
-    domain::{GoodsId, GoodsState, NewGoods, Phase, UserId},
+    domain::{GoodsId, GoodsState, NewGoods, Phase, Timestamp, UserId},
     store::{Committed, StoreError, Tx, Write, rows::phase_code, schema},
 };
 
@@ -17,9 +17,10 @@ pub struct MakeGoods {
 }
 
 impl Write for MakeGoods {
-    type Out = GoodsId;
+    /// Their id, and when they were made.
+    type Out = (GoodsId, Timestamp);
 
-    fn run(&self, tx: &mut Tx<'_>) -> Result<GoodsId, StoreError> {
+    fn run(&self, tx: &mut Tx<'_>) -> Result<Self::Out, StoreError> {
         let id = tx.next_goods()?;
         let new = &self.goods;
         {
@@ -63,6 +64,6 @@ impl Write for MakeGoods {
             ending_soon_done: false,
         };
         tx.tell(Committed::GoodsMade(state));
-        Ok(id)
+        Ok((id, tx.now()))
     }
 }

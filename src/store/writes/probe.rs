@@ -30,7 +30,7 @@ impl Write for Probe {
             // Another mark than the last time, or the engine would see that nothing changes. No like will have it:
             // marks need to rise, not to be without gaps.
             let fresh = tx.next_like()?;
-            let padding = format!("{fresh:>LIKE_A_BATCH$}");
+            let padding = format!("{fresh}{}", " ".repeat(LIKE_A_BATCH));
             update(schema::probe::table).set(schema::probe::padding.eq(padding)).execute(tx.conn)?;
         }
         Ok(())
