@@ -52,7 +52,7 @@ async fn a_locked_database_refuses_bids_in_time_keeps_sockets_and_recovers_by_it
     assert_eq!(socket.expect("outbid").await["high_price"], 6000, "the socket has stayed");
     let prices: Vec<i64> = admin.history(goods).await.iter().map(|bid| bid["price"].as_i64().unwrap()).collect();
     assert_eq!(prices, [1000, 2000, 5000, 6000], "nothing that was refused is stored");
-    assert_eq!(admin.get("/health/ready").await.status, 200);
+    eventually("it is ready", || async { (admin.get("/health/ready").await.status == 200).then_some(()) }).await;
 }
 
 #[actix_web::test]
@@ -109,7 +109,8 @@ async fn a_full_disk_never_corrupts_and_room_is_enough_to_go_on() {
         price += 1;
     }
     assert!(stored.len() > 20, "it was not full from the start");
-    assert_eq!(process.visitor().get("/health/ready").await.status, 503);
+    eventually("it says so", || async { (process.visitor().get("/health/ready").await.status == 503).then_some(()) })
+        .await;
     process.lift_limit();
     eventually("bids are taken again", || async { (a.bid(goods, 1_000_000).await.status == 201).then_some(()) }).await;
     let history = process.visitor().history(goods).await;
