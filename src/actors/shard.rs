@@ -16,7 +16,7 @@ use actix::prelude::*;
 use bytes::Bytes;
 use slab::Slab;
 
-use super::session::outbox::{Offered, Outbox};
+use super::session::outbox::{Frame, Offered, Outbox};
 use crate::{domain::AlarmId, protocol::Close};
 
 /// Messages that may wait; beyond, the shard's sessions read the store instead.
@@ -175,15 +175,17 @@ impl Handler<Push> for Shard {
         }
         let seats = self.seats.seats.borrow();
         let (mut queued, mut overflows) = (0, 0);
-        for delivery in &deliveries {
+        for delivery in deliveries {
+            // One for all sessions of this worker: what waits for a slow one is a pointer a frame.
+            let frame = Rc::new(Frame { alarm: delivery.alarm.map_or(0, AlarmId::get), bytes: delivery.frame });
             for (slot, connection) in &delivery.seats {
                 let Some(seated) = seats.get(*slot).filter(|seated| seated.connection == *connection) else { continue };
                 let mut outbox = seated.outbox.borrow_mut();
-                let Some(alarm) = delivery.alarm else {
-                    outbox.control(delivery.frame.clone());
+                if delivery.alarm.is_none() {
+                    outbox.control(frame.bytes.clone());
                     continue;
-                };
-                match outbox.offer(alarm.get(), &delivery.frame) {
+                }
+                match outbox.offer(&frame) {
                     Offered::Queued => queued += 1,
                     Offered::Overflow => overflows += 1,
                     Offered::Noted | Offered::Stale | Offered::Closed => {}

@@ -44,6 +44,8 @@ const BACKLOG: i32 = 2048;
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 /// What the kernel may hold for one client that doesn't read: the default would be megabytes.
 const SEND_BUFFER: usize = 64 * 1024;
+/// What waits for one connection between a body and the kernel.
+const WRITE_BUFFER: usize = 16 * 1024;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -259,6 +261,7 @@ fn listen(
     })
     .workers(workers)
     .disable_signals()
+    .h1_write_buffer_size(WRITE_BUFFER)
     .shutdown_timeout(CLOSE_S)
     .on_connect(move |connection, _| {
         if let Some(tcp) = connection.downcast_ref::<actix_web::rt::net::TcpStream>() {

@@ -23,7 +23,7 @@ use super::{
 use crate::{domain::Timestamp, protocol::Close, time_source::TimeSource};
 
 /// Most bytes handed to the connection at once.
-const CHUNK_BYTES: usize = 64 * 1024;
+const CHUNK_BYTES: usize = 16 * 1024;
 
 /// Opens a session over server-sent events.
 pub fn alarm_events(opening: &SessionOpening) -> HttpResponse {
@@ -81,13 +81,13 @@ impl EventBody {
         let mut outbox = self.outbox.borrow_mut();
         let mut events = BytesMut::new();
         while events.len() < CHUNK_BYTES {
-            let Some((id, frame)) = outbox.take_one() else { break };
-            if id > 0 {
-                events.extend_from_slice(format!("id: {id}\n").as_bytes());
+            let Some(frame) = outbox.take_one() else { break };
+            if frame.alarm > 0 {
+                events.extend_from_slice(format!("id: {}\n", frame.alarm).as_bytes());
             }
             events.extend_from_slice(b"data: ");
             // Compact JSON has no line break.
-            events.extend_from_slice(&payload(&frame));
+            events.extend_from_slice(&payload(&frame.bytes));
             events.extend_from_slice(b"\n\n");
         }
         (!events.is_empty()).then(|| events.freeze())

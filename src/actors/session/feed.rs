@@ -4,7 +4,7 @@ use std::{cell::RefCell, future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::D
 
 use super::{
     opening::{Place, SessionOpening},
-    outbox::Outbox,
+    outbox::{Frame, Outbox},
 };
 use crate::{
     actors::hub::{Register, encode, encode_alarm},
@@ -104,7 +104,7 @@ impl Feed {
             Ok(alarms) => {
                 let is_last = (alarms.len() as i64) < self.page;
                 let encode = |(alarm, superseded): &(_, bool)| encode_alarm(alarm, *superseded, self.locale);
-                let page = alarms.iter().map(|one| (one.0.id.get(), encode(one))).collect();
+                let page = alarms.iter().map(|one| Frame { alarm: one.0.id.get(), bytes: encode(one) }).collect();
                 let mut outbox = self.outbox.borrow_mut();
                 outbox.put_page(page);
                 if is_last {

@@ -7,6 +7,7 @@
 
 use std::{
     collections::VecDeque,
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -40,13 +41,20 @@ pub(in crate::actors) enum Offered {
     Closed,
 }
 
-/// Most bytes handed to the socket at once.
-const CHUNK_BYTES: usize = 64 * 1024;
+/// Most bytes handed to the socket at once: what a client that stops reading holds outside this outbox.
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// A frame that waits, shared by all sessions of a worker.
+pub(in crate::actors) struct Frame {
+    /// The alarm that it is; 0: none.
+    pub alarm: i64,
+    /// Ready for the wire.
+    pub bytes: Bytes,
+}
 
 pub(in crate::actors) struct Outbox {
     limits: OutboxLimits,
-    /// Frames, each with the alarm that it is (0: none).
-    queue: VecDeque<(i64, Bytes)>,
+    queue: VecDeque<Rc<Frame>>,
     bytes: usize,
     /// Frames that wait in all outboxes of the node.
     waiting: Arc<AtomicUsize>,
@@ -96,7 +104,8 @@ impl Outbox {
     }
 
     /// A live alarm for this session's user.
-    pub(in crate::actors) fn offer(&mut self, id: i64, frame: &Bytes) -> Offered {
+    pub(in crate::actors) fn offer(&mut self, frame: &Rc<Frame>) -> Offered {
+        let id = frame.alarm;
         if self.close.is_some() || self.finished {
             return Offered::Closed;
         }
@@ -108,11 +117,11 @@ impl Outbox {
         if id <= self.cursor {
             return Offered::Stale;
         }
-        if self.is_over(frame.len()) {
+        if self.is_over(frame.bytes.len()) {
             return Offered::Overflow;
         }
         self.cursor = id;
-        self.put(id, frame.clone());
+        self.put(Rc::clone(frame));
         Offered::Queued
     }
 
@@ -125,14 +134,14 @@ impl Outbox {
 
     /// Alarms read from the store, ascending. Bounded by the page that was asked for, so the limits don't apply:
     /// the next page is read when this one has left.
-    pub(super) fn put_page(&mut self, page: Vec<(i64, Bytes)>) {
+    pub(super) fn put_page(&mut self, page: Vec<Frame>) {
         if self.close.is_some() || self.finished {
             return;
         }
-        for (id, frame) in page {
-            if id > self.cursor {
-                self.cursor = id;
-                self.put(id, frame);
+        for frame in page {
+            if frame.alarm > self.cursor {
+                self.cursor = frame.alarm;
+                self.put(Rc::new(frame));
             }
         }
     }
@@ -164,9 +173,9 @@ impl Outbox {
     }
 
     /// A frame that is no alarm: an answer, a ping.
-    pub(in crate::actors) fn control(&mut self, frame: Bytes) {
-        if self.close.is_none() && !self.finished && !self.is_over(frame.len()) {
-            self.put(0, frame);
+    pub(in crate::actors) fn control(&mut self, bytes: Bytes) {
+        if self.close.is_none() && !self.finished && !self.is_over(bytes.len()) {
+            self.put(Rc::new(Frame { alarm: 0, bytes }));
         }
     }
 
@@ -182,23 +191,23 @@ impl Outbox {
     /// What the socket gets next: waiting frames joined, so that several leave in one write.
     pub(super) fn take(&mut self) -> Option<Bytes> {
         let fits =
-            |length: usize, next: Option<&(i64, Bytes)>| next.is_some_and(|(_, f)| length + f.len() <= CHUNK_BYTES);
+            |length: usize, next: Option<&Rc<Frame>>| next.is_some_and(|next| length + next.bytes.len() <= CHUNK_BYTES);
         let mut count = 1;
-        let (mut last, first) = self.queue.pop_front()?;
-        let mut length = first.len();
+        let first = self.queue.pop_front()?;
+        let (mut last, mut length) = (first.alarm, first.bytes.len());
         let chunk = if fits(length, self.queue.front()) {
             let mut joined = BytesMut::with_capacity(CHUNK_BYTES.min(self.bytes));
-            joined.extend_from_slice(&first);
+            joined.extend_from_slice(&first.bytes);
             while fits(length, self.queue.front()) {
-                let Some((id, frame)) = self.queue.pop_front() else { break };
-                last = last.max(id);
+                let Some(frame) = self.queue.pop_front() else { break };
+                last = last.max(frame.alarm);
                 count += 1;
-                length += frame.len();
-                joined.extend_from_slice(&frame);
+                length += frame.bytes.len();
+                joined.extend_from_slice(&frame.bytes);
             }
             joined.freeze()
         } else {
-            first
+            first.bytes.clone()
         };
         self.stuck = 0;
         self.bytes -= length;
@@ -211,16 +220,16 @@ impl Outbox {
     }
 
     /// The next frame alone, with the alarm that it is (0: none), for a wire that frames it its own way.
-    pub(super) fn take_one(&mut self) -> Option<(i64, Bytes)> {
-        let (id, frame) = self.queue.pop_front()?;
-        self.bytes -= frame.len();
+    pub(super) fn take_one(&mut self) -> Option<Rc<Frame>> {
+        let frame = self.queue.pop_front()?;
+        self.bytes -= frame.bytes.len();
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         self.stuck = 0;
-        self.taken = self.taken.max(id);
+        self.taken = self.taken.max(frame.alarm);
         if self.queue.is_empty() {
             self.wake_catch_up();
         }
-        Some((id, frame))
+        Some(frame)
     }
 
     /// Called every second: a client that has taken nothing for `limit` seconds although something waits is let go, and
@@ -269,9 +278,9 @@ impl Outbox {
         self.catch_up = Some(waker.clone());
     }
 
-    fn put(&mut self, id: i64, frame: Bytes) {
-        self.bytes += frame.len();
-        self.queue.push_back((id, frame));
+    fn put(&mut self, frame: Rc<Frame>) {
+        self.bytes += frame.bytes.len();
+        self.queue.push_back(frame);
         self.waiting.fetch_add(1, Ordering::Relaxed);
         self.wake_reader();
     }
@@ -314,8 +323,12 @@ mod tests {
         Outbox::new(OutboxLimits { frames, bytes: 1 << 20 }, Arc::default())
     }
 
-    fn frame(id: i64) -> Bytes {
-        Bytes::from(format!("{id},"))
+    fn frame(alarm: i64) -> Rc<Frame> {
+        Rc::new(Frame { alarm, bytes: Bytes::from(format!("{alarm},")) })
+    }
+
+    fn page(ids: impl IntoIterator<Item = i64>) -> Vec<Frame> {
+        ids.into_iter().map(|alarm| Frame { alarm, bytes: Bytes::from(format!("{alarm},")) }).collect()
     }
 
     fn taken(outbox: &mut Outbox) -> String {
@@ -331,7 +344,7 @@ mod tests {
         let mut outbox = outbox(10);
         outbox.end_of_list();
         for id in 1..=3 {
-            assert_eq!(outbox.offer(id, &frame(id)), Offered::Queued);
+            assert_eq!(outbox.offer(&frame(id)), Offered::Queued);
         }
         assert_eq!(outbox.take(), Some(Bytes::from("1,2,3,")));
         assert_eq!((outbox.taken(), outbox.bytes), (3, 0));
@@ -341,24 +354,24 @@ mod tests {
     fn what_overflows_ends_the_session_and_frees_the_memory() {
         let mut outbox = outbox(2);
         outbox.end_of_list();
-        assert_eq!(outbox.offer(1, &frame(1)), Offered::Queued);
-        assert_eq!(outbox.offer(2, &frame(2)), Offered::Queued);
-        assert_eq!(outbox.offer(3, &frame(3)), Offered::Overflow);
+        assert_eq!(outbox.offer(&frame(1)), Offered::Queued);
+        assert_eq!(outbox.offer(&frame(2)), Offered::Queued);
+        assert_eq!(outbox.offer(&frame(3)), Offered::Overflow);
         assert_eq!((outbox.bytes, outbox.due_close()), (0, Some(Close::TooSlow)));
-        assert_eq!(outbox.offer(4, &frame(4)), Offered::Closed);
+        assert_eq!(outbox.offer(&frame(4)), Offered::Closed);
         let mut heavy = Outbox::new(OutboxLimits { frames: 100, bytes: 10 }, Arc::default());
         heavy.end_of_list();
-        assert_eq!(heavy.offer(1, &Bytes::from_static(&[0; 11])), Offered::Overflow);
+        assert_eq!(heavy.offer(&Rc::new(Frame { alarm: 1, bytes: Bytes::from_static(&[0; 11]) })), Offered::Overflow);
     }
 
     #[test]
     fn a_client_that_takes_nothing_is_let_go_and_one_that_takes_something_is_not() {
         let mut outbox = outbox(10);
         outbox.end_of_list();
-        outbox.offer(1, &frame(1));
+        outbox.offer(&frame(1));
         assert!(!outbox.sweep(2) && !outbox.sweep(2));
         assert!(outbox.take().is_some());
-        outbox.offer(2, &frame(2));
+        outbox.offer(&frame(2));
         assert!(!outbox.sweep(2) && !outbox.sweep(2));
         assert!(outbox.sweep(2));
         assert_eq!((outbox.bytes, outbox.due_close()), (0, Some(Close::TooSlow)));
@@ -370,23 +383,23 @@ mod tests {
         let mut outbox = outbox(10);
         outbox.begin_after(10);
         assert_eq!(outbox.begin_reading(), 10);
-        assert_eq!(outbox.offer(12, &frame(12)), Offered::Noted);
-        outbox.put_page(vec![(11, frame(11))]);
+        assert_eq!(outbox.offer(&frame(12)), Offered::Noted);
+        outbox.put_page(page([11]));
         outbox.end_of_list();
         assert!(outbox.wants_catch_up(), "12 was noted after the reading began");
         assert_eq!(outbox.begin_reading(), 11);
-        outbox.put_page(vec![(12, frame(12))]);
+        outbox.put_page(page([12]));
         outbox.end_of_list();
         assert!(!outbox.wants_catch_up());
-        assert_eq!(outbox.offer(12, &frame(12)), Offered::Stale);
-        assert_eq!(outbox.offer(13, &frame(13)), Offered::Queued);
+        assert_eq!(outbox.offer(&frame(12)), Offered::Stale);
+        assert_eq!(outbox.offer(&frame(13)), Offered::Queued);
         assert_eq!(taken(&mut outbox), "11,12,13,");
     }
 
     #[test]
     fn a_note_whose_alarm_is_gone_does_not_keep_the_session_reading() {
         let mut outbox = outbox(10);
-        outbox.offer(5, &frame(5));
+        outbox.offer(&frame(5));
         outbox.begin_reading();
         outbox.end_of_list();
         assert!(!outbox.wants_catch_up());
@@ -406,7 +419,7 @@ mod tests {
                     0 | 1 => stored += 1,
                     2 if told < stored => {
                         told += 1;
-                        outbox.offer(told, &frame(told));
+                        outbox.offer(&frame(told));
                     }
                     3 if told < stored => {
                         told += 1;
@@ -417,7 +430,7 @@ mod tests {
                     }
                     5 => if let Some((from, snapshot)) = reading.take() {
                         let upto = snapshot.min(from + 3);
-                        outbox.put_page((from + 1..=upto).map(|id| (id, frame(id))).collect());
+                        outbox.put_page(page(from + 1..=upto));
                         if upto == snapshot {
                             outbox.end_of_list();
                         }
@@ -427,16 +440,16 @@ mod tests {
             }
             // The world comes to rest: everything is told and read.
             if let Some((from, snapshot)) = reading.take() {
-                outbox.put_page((from + 1..=snapshot).map(|id| (id, frame(id))).collect());
+                outbox.put_page(page(from + 1..=snapshot));
                 outbox.end_of_list();
             }
             while told < stored {
                 told += 1;
-                outbox.offer(told, &frame(told));
+                outbox.offer(&frame(told));
             }
             while outbox.wants_catch_up() {
                 let from = outbox.begin_reading();
-                outbox.put_page((from + 1..=stored).map(|id| (id, frame(id))).collect());
+                outbox.put_page(page(from + 1..=stored));
                 outbox.end_of_list();
             }
             sent += &taken(&mut outbox);
