@@ -66,7 +66,11 @@ impl Fixture {
 
     /// Goods whose auction began a minute ago.
     async fn goods(&self) -> GoodsId {
-        let now = SystemTime.now();
+        self.goods_until(SystemTime.now().plus_ms(3_600_000)).await
+    }
+
+    /// The same, with another end.
+    async fn goods_until(&self, ends_at: Timestamp) -> GoodsId {
         self.write(SeeUser { id: user(1), name: None, iat: None }).await;
         let price = Price::from_stored(100);
         let goods = NewGoods {
@@ -76,9 +80,9 @@ impl Fixture {
             start_price: price,
             predict_price: price,
             min_increment: Price::from_stored(1),
-            starts_at: now.plus_ms(-60_000),
-            ends_at: now.plus_ms(3_600_000),
-            images: vec![],
+            starts_at: SystemTime.now().plus_ms(-60_000),
+            ends_at,
+            images: vec!["/media/a.png".into()],
         };
         self.write(MakeGoods { seller: user(1), goods }).await.0
     }
@@ -299,13 +303,12 @@ async fn a_fan_out_goes_on_after_a_restart() {
 async fn an_end_changes_everything_at_once_and_only_once() {
     let fixture = Fixture::new();
     let now = SystemTime.now();
-    fixture.write(SeeUser { id: user(1), name: None, iat: None }).await;
     for of in [2, 3] {
         fixture.write(SeeUser { id: user(of), name: None, iat: None }).await;
     }
     let goods = fixture.goods().await;
     assert!(matches!(fixture.write(EndAuction(goods)).await, Ended::NotYet(_)));
-    let ending = short_goods(&fixture, now).await;
+    let ending = fixture.goods_until(now.plus_ms(-1)).await;
     fixture.write(bid_at(ending, 2, 100, now)).await;
     fixture.write(bid_at(ending, 3, 200, now)).await;
     fixture.heard.lock().unwrap().clear();
@@ -324,23 +327,6 @@ async fn an_end_changes_everything_at_once_and_only_once() {
     );
     let detail = fixture.store.goods_detail(ending, None).await.unwrap().unwrap();
     assert_eq!((detail.phase, detail.buyer.map(|b| b.id), detail.trade_room), (Phase::Ended, Some(user(3)), Some(1)));
-}
-
-/// Goods that ended a moment before `now`.
-async fn short_goods(fixture: &Fixture, now: Timestamp) -> GoodsId {
-    let price = Price::from_stored(100);
-    let goods = NewGoods {
-        title: "t".into(),
-        content: String::new(),
-        category: String::new(),
-        start_price: price,
-        predict_price: price,
-        min_increment: price,
-        starts_at: now.plus_ms(-60_000),
-        ends_at: now.plus_ms(-1),
-        images: vec!["/media/a.png".into()],
-    };
-    fixture.write(MakeGoods { seller: user(1), goods }).await.0
 }
 
 /// A bid that arrived half a minute before `now`.

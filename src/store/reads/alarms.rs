@@ -64,14 +64,16 @@ pub struct SessionStart {
 
 /// Whether an `outbid` no longer holds: its auction has ended, or its receiver has bid since. SQL, because the query
 /// builder has no way to say it on a joined inbox; both engines know it.
-const SUPERSEDED: &str = "(alarms.bid_seq IS NOT NULL AND (\
-    EXISTS (SELECT 1 FROM goods WHERE goods.id = alarms.goods_id AND goods.phase = 2) OR \
-    EXISTS (SELECT 1 FROM bids WHERE bids.goods_id = alarms.goods_id AND bids.user_id = inbox.user_id \
-        AND bids.seq > alarms.bid_seq)))";
-const STANDING: &str = "NOT (alarms.bid_seq IS NOT NULL AND (\
-    EXISTS (SELECT 1 FROM goods WHERE goods.id = alarms.goods_id AND goods.phase = 2) OR \
-    EXISTS (SELECT 1 FROM bids WHERE bids.goods_id = alarms.goods_id AND bids.user_id = inbox.user_id \
-        AND bids.seq > alarms.bid_seq)))";
+macro_rules! superseded {
+    () => {
+        "(alarms.bid_seq IS NOT NULL AND (\
+            EXISTS (SELECT 1 FROM goods WHERE goods.id = alarms.goods_id AND goods.phase = 2) OR \
+            EXISTS (SELECT 1 FROM bids WHERE bids.goods_id = alarms.goods_id AND bids.user_id = inbox.user_id \
+                AND bids.seq > alarms.bid_seq)))"
+    };
+}
+const SUPERSEDED: &str = superseded!();
+const STANDING: &str = concat!("NOT ", superseded!());
 
 fn last_id(conn: &mut DbConn, user: i64) -> Result<i64, StoreError> {
     use schema::inbox::dsl;
