@@ -1,5 +1,6 @@
 //! The inbox: what is read, on all devices; what is muted, what no longer holds, what is old.
 
+use diesel::{Connection, SqliteConnection, connection::SimpleConnection};
 use serde_json::{Value, json};
 
 use crate::support::{Client, ManualTime, TestNode, eventually};
@@ -193,4 +194,41 @@ async fn the_inbox_is_paged_both_ways() {
     assert_eq!(page(&format!("limit=2&after={}", ids[1])).await, [ids[2], ids[3]]);
     assert_eq!(page(&format!("after={}&before={}", ids[1], ids[4])).await, [ids[2], ids[3]]);
     assert_eq!(page(&format!("after={}", ids[6])).await, [0; 0]);
+}
+
+/// A backlog as of somebody who was away for months, written where the alarms of years would be.
+fn write_backlog(database: &std::path::Path, user: i64, alarms: i64) {
+    let mut conn = SqliteConnection::establish(database.to_str().unwrap()).unwrap();
+    conn.batch_execute(&format!(
+        "BEGIN; WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < {alarms}) \
+         INSERT INTO alarms (id, event_id, kind, goods_id, goods_title, created_at, high_price) \
+         SELECT id, id, 'auction_lost', 1, 'camera', 1800000000000000 + id, 1000 FROM n; \
+         INSERT INTO inbox (user_id, alarm_id, is_read, muted) SELECT {user}, id, FALSE, FALSE FROM alarms; \
+         UPDATE id_counters SET alarm = {alarms}; COMMIT;"
+    ))
+    .unwrap();
+}
+
+#[actix_web::test]
+async fn a_backlog_of_a_hundred_thousand_comes_once_and_in_order_with_live_alarms_behind_it() {
+    const BACKLOG: i64 = 100_000;
+    let mut node = TestNode::start();
+    node.user(2).get("/alarms").await;
+    node.stop();
+    write_backlog(&node.folder().join("test.db"), 2, BACKLOG);
+    let node = node.restart();
+    let user = node.user(2);
+    assert_eq!(user.get("/alarms/unread").await.body, json!({"unread": BACKLOG, "last_id": BACKLOG}));
+    let mut socket = user.socket_since(0).await;
+    assert_eq!(socket.next().await["unread"], BACKLOG);
+    // While the backlog comes, he is outbid three times.
+    for _ in 0..3 {
+        let goods = node.live_goods(1).await;
+        assert_eq!(user.bid(goods, 1000).await.status, 201);
+        assert_eq!(node.user(3).bid(goods, 1001).await.status, 201);
+    }
+    for id in 1..=BACKLOG + 3 {
+        assert_eq!(socket.next().await["id"], id);
+    }
+    assert_eq!(user.post("/alarms/read", &json!({"up_to": BACKLOG})).await.body, json!({"unread": 3}));
 }
