@@ -46,7 +46,7 @@ pub struct LedgerStats {
     pub(super) open_fanouts: AtomicUsize,
 }
 
-/// A reading of [`LedgerStats`].
+/// A reading of the ledger's figures.
 #[derive(Debug, Clone, Copy)]
 pub struct LedgerFigures {
     /// Entries waiting.
