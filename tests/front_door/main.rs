@@ -10,6 +10,8 @@ mod clock;
 mod crash;
 mod goods;
 mod identity;
+mod linear;
+mod linear_checker;
 mod settings;
 mod slow_client;
 mod support;

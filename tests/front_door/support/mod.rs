@@ -3,7 +3,9 @@
 mod checks;
 mod client;
 mod clock;
+pub mod linear;
 mod process;
+mod random;
 mod socket;
 
 use std::{net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
@@ -22,6 +24,7 @@ pub use self::{
     client::{Answer, Client},
     clock::{HoldingTime, ManualTime, SilentTime},
     process::Process,
+    random::{dice, kills},
     socket::{Closed, Socket},
 };
 
