@@ -86,6 +86,7 @@ impl AuctionClock {
     fn tick(&mut self, ctx: &mut Context<Self>) {
         let now = self.time.now();
         self.last_tick = Some(now);
+        self.know_no_further_than(now);
         let due = self.agenda.take_due(now, MAX_UNDER_WAY.saturating_sub(self.agenda.under_way()));
         if due.iter().any(|due| due.task == Task::End) {
             // Every bid that was stamped before these ends is in its line from here on.
@@ -118,6 +119,13 @@ impl AuctionClock {
                 }),
             }),
         }
+    }
+
+    /// After the machine's clock was set back, "complete" would reach hours ahead, and goods made in those hours would
+    /// neither be near enough to be taken in directly nor be read in time.
+    fn know_no_further_than(&mut self, now: Timestamp) {
+        self.complete_until = self.complete_until.map(|until| until.min(now.plus_ms(HORIZON_MS)));
+        self.read_not_before = self.read_not_before.map(|at| at.min(now.plus_ms(RETRY_MS)));
     }
 
     /// Reads the deadlines ahead when the known ones come to their end.
