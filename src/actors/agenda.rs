@@ -88,6 +88,12 @@ impl Agenda {
         self.ahead.insert(Due { at, ..due });
     }
 
+    /// Whether at least `count` tasks are under way or lie ahead up to `until`.
+    pub(super) fn has_until(&self, until: Timestamp, count: usize) -> bool {
+        let left = count.saturating_sub(self.under_way.len());
+        self.ahead.iter().take_while(|due| due.at <= until).take(left).count() == left
+    }
+
     /// Tasks that were handed out and are not reported done.
     pub(super) fn under_way(&self) -> usize {
         self.under_way.len()
@@ -122,6 +128,19 @@ mod tests {
 
     fn tasks(due: &[Due]) -> Vec<(i64, Task)> {
         due.iter().map(|d| (d.goods.get(), d.task)).collect()
+    }
+
+    #[test]
+    fn what_lies_beyond_does_not_make_it_busy() {
+        let mut agenda = Agenda::default();
+        let now = Timestamp::from_secs(0);
+        for id in 1..=3 {
+            agenda.watch(&goods(id, Phase::Live, 0, 100 * id), now);
+        }
+        assert!(agenda.has_until(Timestamp::from_secs(200), 2));
+        assert!(!agenda.has_until(Timestamp::from_secs(199), 2));
+        assert_eq!(agenda.take_due(Timestamp::from_secs(100), 9).len(), 1);
+        assert!(agenda.has_until(Timestamp::from_secs(200), 2), "what is under way counts too");
     }
 
     #[test]

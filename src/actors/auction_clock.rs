@@ -28,6 +28,8 @@ use crate::{
 const MAX_UNDER_WAY: usize = 256;
 /// Goods of one reading of deadlines.
 const PAGE: i64 = 2000;
+/// Tasks of the time that is known beyond which no further deadlines are read.
+const MAX_KNOWN: usize = 1000;
 /// How far ahead deadlines are read, and how early they are read again.
 const HORIZON_MS: i64 = 120_000;
 const MARGIN_MS: i64 = 30_000;
@@ -131,8 +133,7 @@ impl AuctionClock {
     /// Reads the deadlines ahead when the known ones come to their end.
     fn read_ahead(&mut self, now: Timestamp, ctx: &mut Context<Self>) {
         let known_enough = self.complete_until.is_some_and(|until| until.ms_since(now) > MARGIN_MS);
-        let busy = self.agenda.len() as i64 >= PAGE / 2;
-        if self.reading || known_enough || busy || self.read_not_before.is_some_and(|at| now < at) {
+        if self.reading || known_enough || self.is_busy() || self.read_not_before.is_some_and(|at| now < at) {
             return;
         }
         self.reading = true;
@@ -156,12 +157,20 @@ impl AuctionClock {
         }));
     }
 
+    /// So much is left to do of what is known that reading on would only fill the memory. What lies beyond (the ends
+    /// of all live auctions) does not count: it can stay for days, and reading must not wait for it.
+    fn is_busy(&self) -> bool {
+        let until = self.complete_until.unwrap_or_else(|| self.time.now());
+        self.agenda.has_until(until, MAX_KNOWN)
+    }
+
     fn sleep(&mut self, ctx: &mut Context<Self>) {
         if let Some(wake) = self.wake.take() {
             ctx.cancel_future(wake);
         }
         let read_at = self.complete_until.map(|until| until.plus_ms(-MARGIN_MS));
-        let read_at = read_at.max(self.read_not_before).filter(|_| !self.reading);
+        // While it is busy, it is the tasks that wake it.
+        let read_at = read_at.max(self.read_not_before).filter(|_| !self.reading && !self.is_busy());
         let full = self.agenda.under_way() >= MAX_UNDER_WAY;
         let next = self.agenda.next_at().filter(|_| !full);
         let longest = self.time.now().plus_ms(LONGEST_SLEEP_MS);
