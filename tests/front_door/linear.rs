@@ -90,9 +90,13 @@ impl Game {
             self.bid(table, user, client).await
         };
         let goes_on = call.outcome != Outcome::Unknown;
-        if let Outcome::Accepted { .. } = call.outcome {
-            table.price.set(table.price.get().max(call.price));
-        }
+        // A bid whose answer was lost may have raised the price too.
+        let high = match call.outcome {
+            Outcome::Accepted { .. } => Some(call.price),
+            Outcome::TooLow { high, .. } | Outcome::Saw { high, .. } => high,
+            _ => None,
+        };
+        table.price.set(table.price.get().max(high.unwrap_or(0)));
         table.calls.borrow_mut().push(call);
         goes_on
     }
