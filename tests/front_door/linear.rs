@@ -70,7 +70,8 @@ impl Game {
     }
 
     fn key_and_price(&self, table: &Table, user: i64) -> (Option<u32>, i64) {
-        let price = (table.price.get() + self.throw(-40..60)).max(1);
+        // Some far below: they can be refused at once, from what is remembered, which has to be of their own time.
+        let price = if self.throw(0..8) == 0 { 1 } else { (table.price.get() + self.throw(-40..60)).max(1) };
         if self.throw(0..3) > 0 {
             return (None, price);
         }
