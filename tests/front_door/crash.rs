@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use diesel::{Connection, RunQueryDsl, SqliteConnection, dsl::sql, sql_types::BigInt};
 use futures_util::{
     StreamExt,
     future::{join, join_all},
@@ -15,13 +16,14 @@ use handsup::{
     domain::Timestamp,
     time_source::{SystemTime, TimeSource},
 };
+use rand::{Rng, rngs::StdRng};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::support::{
-    Answer, Client, ManualTime, Process, TestNode, check_answered, check_history, check_outbids, eventually,
-    goods_body, settled,
+    Answer, Client, ManualTime, Process, TestNode, check_answered, check_history, check_outbids, dice, eventually,
+    goods_body, kills, settled,
 };
 
 const SELLER: i64 = 1;
@@ -133,15 +135,20 @@ fn check_not_stored(answer: &Answer) {
     assert!(retry_after.parse::<u64>().is_ok(), "{retry_after}");
 }
 
-/// `HANDSUP_TEST_KILLS` says how often; the moment differs each time.
+/// Some time below this, whatever the program is doing then.
+async fn some_time(dice: &mut StdRng, below_ms: u64) {
+    tokio::time::sleep(Duration::from_micros(dice.random_range(0..below_ms * 1000))).await;
+}
+
+/// `HANDSUP_TEST_KILLS` says how often; the moment is any.
 #[actix_web::test]
 async fn after_a_kill_under_load_every_answered_bid_is_there_with_its_alarm() {
-    let kills = std::env::var("HANDSUP_TEST_KILLS").map_or(3, |kills| kills.parse().expect("a number"));
+    let mut dice = dice("after_a_kill_under_load_every_answered_bid_is_there_with_its_alarm");
     let folder = tempfile::tempdir().unwrap();
     let mut process = Process::start(&database(&folder));
     let load = Load::new(three_live_goods(&process).await);
     let mut told: Vec<Vec<Value>> = vec![Vec::new(); BIDDERS];
-    for round in 0..kills {
+    for _ in 0..kills() {
         let bidders = bidders(&process);
         let mut sockets = join_all(bidders.iter().zip(&told).map(|((_, bidder), told)| {
             let last = told.last().map_or(0, |alarm| alarm["id"].as_i64().unwrap());
@@ -149,7 +156,9 @@ async fn after_a_kill_under_load_every_answered_bid_is_there_with_its_alarm() {
         }))
         .await;
         let kill = async {
-            load.accepts(60 + round * 37 % 101).await;
+            load.accepts(dice.random_range(60..160)).await;
+            // An answer was just heard: the next commit may be anywhere.
+            some_time(&mut dice, 15).await;
             process.kill();
         };
         let heard = join_all(sockets.iter_mut().map(|socket| socket.until_gone()));
@@ -220,14 +229,7 @@ async fn what_fell_due_while_the_process_was_dead_starts_and_ends_once() {
 #[actix_web::test]
 async fn a_kill_amid_a_start_leaves_each_liker_with_one_alarm() {
     const LIKERS: usize = 1700;
-    // Made on a node whose time is earlier, so that the start is due when the program begins.
-    let then = Timestamp::from_secs(SystemTime.now().secs()).plus_ms(-100_000);
-    let mut node = TestNode::with_time(ManualTime::at(then), |_| {});
-    let goods = node.goods(SELLER, 10_000, 1200).await;
-    let likers = (1000..).take(LIKERS);
-    stream::iter(likers.clone().map(|id| node.user(id)))
-        .for_each_concurrent(32, |user| async move { user.like(goods).await })
-        .await;
+    let (mut node, goods, then) = start_due_for(LIKERS).await;
     node.stop();
     let database = node.folder().join("test.db");
 
@@ -239,8 +241,76 @@ async fn a_kill_amid_a_start_leaves_each_liker_with_one_alarm() {
 
     let process = Process::start(&database);
     settled(&process.admin(), then).await;
+    each_liker_heard_once(&process, goods, LIKERS).await;
+}
+
+/// Also before it listens: whether it opens the database, makes its schema, takes up what is left, or tells the start.
+#[actix_web::test]
+async fn kills_at_any_moment_after_the_launch_cost_nothing() {
+    const LIKERS: usize = 2600;
+    let mut dice = dice("kills_at_any_moment_after_the_launch_cost_nothing");
+    let (mut node, goods, then) = start_due_for(LIKERS).await;
+    node.stop();
+    let (mut deaf, mut amid) = (0, 0);
+    for round in 0..kills() {
+        let folder = tempfile::tempdir().unwrap();
+        let [empty, due] = ["empty.db", "due.db"].map(|name| folder.path().join(name));
+        // An end in order leaves everything in this one file.
+        std::fs::copy(node.folder().join("test.db"), &due).unwrap();
+        for database in [&empty, &due, &due] {
+            let process = Process::spawn(database);
+            some_time(&mut dice, 60).await;
+            deaf += i32::from(!process.listens());
+            process.kill();
+        }
+        amid += i32::from((1..LIKERS as i64).contains(&inboxes_of_a_copy(&due).0));
+
+        let process = Process::start(&empty);
+        let first = make_goods(&process, SystemTime.now(), 1200).await;
+        assert_eq!((first, process.user(2).bid(first, 1000).await.status), (1, 201), "a schema, once");
+        let process = Process::start(&due);
+        settled(&process.admin(), then).await;
+        assert_eq!(inboxes(&due), (LIKERS as i64, LIKERS as i64), "each was told once");
+        if round == 0 {
+            each_liker_heard_once(&process, goods, LIKERS).await;
+        }
+    }
+    eprintln!("of {} kills {deaf} came before it listened, {amid} with only some likers told", 3 * kills());
+}
+
+/// Inbox rows and users who have one, read behind the program's back.
+fn inboxes(database: &Path) -> (i64, i64) {
+    let mut conn = SqliteConnection::establish(database.to_str().unwrap()).unwrap();
+    let mut count = |what| sql::<BigInt>(&format!("SELECT count({what}) FROM inbox")).get_result(&mut conn).unwrap();
+    (count("*"), count("DISTINCT user_id"))
+}
+
+/// The same of what a kill has left, which only the program itself shall bring in order.
+fn inboxes_of_a_copy(database: &Path) -> (i64, i64) {
+    let copy = database.with_file_name("copy.db");
+    for suffix in ["", "-wal"] {
+        let [from, to] = [database, &copy].map(|path| format!("{}{suffix}", path.display()));
+        let copied = std::fs::copy(from, to);
+        assert!(copied.is_ok() || suffix == "-wal", "{copied:?}");
+    }
+    inboxes(&copy)
+}
+
+/// A node with goods whose start is due by the machine's clock, for so many likers, and a moment at which it is.
+async fn start_due_for(likers: usize) -> (TestNode, i64, Timestamp) {
+    // Made on a node whose time is earlier, so that the start is due when the program begins.
+    let then = Timestamp::from_secs(SystemTime.now().secs()).plus_ms(-100_000);
+    let node = TestNode::with_time(ManualTime::at(then), |_| {});
+    let goods = node.goods(SELLER, 10_000, 1200).await;
+    stream::iter((1000..).take(likers).map(|id| node.user(id)))
+        .for_each_concurrent(32, |user| async move { user.like(goods).await })
+        .await;
+    (node, goods, then)
+}
+
+async fn each_liker_heard_once(process: &Process, goods: i64, likers: usize) {
     let look = |user: Client| async move { assert_eq!(user.heard().await, [("auction_started".to_owned(), goods)]) };
-    stream::iter(likers.map(|id| process.user(id))).for_each_concurrent(32, look).await;
+    stream::iter((1000..).take(likers).map(|id| process.user(id))).for_each_concurrent(32, look).await;
 }
 
 #[actix_web::test]

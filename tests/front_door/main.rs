@@ -16,6 +16,8 @@ mod goods;
 mod idempotency;
 mod identity;
 mod inbox;
+mod linear;
+mod linear_checker;
 mod sessions_of_users;
 mod settings;
 mod slow_client;

@@ -4,7 +4,9 @@ mod checks;
 mod client;
 mod clock;
 mod command;
+pub mod linear;
 mod process;
+mod random;
 mod raw;
 mod scene;
 mod socket;
@@ -27,6 +29,7 @@ pub use self::{
     clock::{HoldingTime, ManualTime, SilentTime},
     command::{Handsup, Served},
     process::Process,
+    random::{dice, kills},
     raw::{BINARY, CLOSE, CONTINUES, CONTINUES_LAST, Raw, TEXT, TEXT_BEGINS, masked},
     scene::Scene,
     socket::{Closed, Socket},

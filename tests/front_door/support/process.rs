@@ -91,6 +91,11 @@ impl Process {
         Self { child, address, base: String::new(), stderr }
     }
 
+    /// Whether it has said by now that it listens.
+    pub fn listens(&self) -> bool {
+        self.address.try_recv().is_ok()
+    }
+
     /// A client of this user.
     pub fn user(&self, id: i64) -> Client {
         Client::new(self.base.clone(), Some(token(id, SystemTime.now())))

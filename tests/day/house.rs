@@ -1,0 +1,144 @@
+//! The production store, ledger, bid desk and auction clock, wired as the node wires them, without a network around
+//! them: what makes thousands of auctions fit into seconds. Time is the test's.
+
+use std::{
+    future::Future,
+    path::Path,
+    pin::Pin,
+    sync::{Arc, Mutex, OnceLock},
+    time::{Duration, Instant},
+};
+
+use actix::prelude::*;
+use handsup::{
+    actors::{ArrivalGate, AuctionClock, BidAnswer, BidDesk, BidReply, GetClockFigures, PlaceBid, WatchGoods},
+    domain::{Alarm, Bid, GoodsId, Price, Timestamp, UserId},
+    store::{Committed, DatabaseUrl, Ledger, LedgerRules, LedgerThread, Store, Write, writes::KeyedBid},
+    time_source::TimeSource,
+};
+use tokio::sync::{oneshot, watch};
+
+/// The longest that anything may take in real time before it counts as not happening.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Time that stands still until the test moves it, forward or back. Like the machine's clock it may wake a sleeper
+/// early when it is set: real sleeps are short, so whoever sleeps while a real clock is set back wakes soon too.
+#[derive(Debug)]
+pub struct DayTime(watch::Sender<Timestamp>);
+
+impl DayTime {
+    pub fn at(begin: Timestamp) -> Arc<Self> {
+        Arc::new(Self(watch::Sender::new(begin)))
+    }
+
+    pub fn set(&self, now: Timestamp) {
+        self.0.send_replace(now);
+    }
+}
+
+impl TimeSource for DayTime {
+    fn now(&self) -> Timestamp {
+        *self.0.borrow()
+    }
+
+    fn wait_until(&self, until: Timestamp) -> Pin<Box<dyn Future<Output = ()>>> {
+        let mut moves = self.0.subscribe();
+        let due = until <= *moves.borrow_and_update();
+        Box::pin(async move {
+            if !due {
+                let _ = moves.changed().await;
+            }
+        })
+    }
+}
+
+/// Alarms with their receivers, in the order in which the rest of the house was told.
+pub type Heard = Arc<Mutex<Vec<(Alarm, Vec<UserId>)>>>;
+
+/// One life of the service, between two stops. Must be opened inside an actix system that ends with it.
+pub struct House {
+    pub store: Store,
+    ledger: Ledger,
+    thread: LedgerThread,
+    desk: Addr<BidDesk>,
+    clock: Addr<AuctionClock>,
+    gate: Arc<ArrivalGate>,
+    time: Arc<DayTime>,
+}
+
+impl House {
+    pub fn open(database: &Path, time: Arc<DayTime>, soft_close_ms: i64, heard: Heard) -> Self {
+        let url = DatabaseUrl::parse(&format!("sqlite://{}", database.display())).unwrap();
+        let opened = Store::open(&url, 2).unwrap();
+        let store = opened.store.clone();
+        let clock_address: Arc<OnceLock<Addr<AuctionClock>>> = Arc::default();
+        let clock_of = Arc::clone(&clock_address);
+        let observer = Box::new(move |all: Vec<Committed>| {
+            for committed in all {
+                match committed {
+                    Committed::Alarm { alarm, receivers } => heard.lock().unwrap().push((alarm, receivers)),
+                    Committed::GoodsMade(goods) => clock_of.get().expect("a clock").do_send(WatchGoods(goods)),
+                    Committed::UserChanged(_) => {}
+                }
+            }
+        });
+        let node_time: Arc<dyn TimeSource> = time.clone();
+        let thread = opened.start_ledger(LedgerRules { soft_close_ms }, Arc::clone(&node_time), observer).unwrap();
+        let ledger = thread.ledger();
+        let desk = BidDesk::open(ledger.clone());
+        let gate = Arc::new(ArrivalGate::default());
+        let clock =
+            AuctionClock::new(store.clone(), ledger.clone(), desk.clone(), Arc::clone(&gate), node_time).start();
+        clock_address.set(clock.clone()).unwrap();
+        Self { store, ledger, thread, desk, clock, gate, time }
+    }
+
+    /// Finishes what is queued.
+    pub fn stop(self) {
+        self.thread.stop();
+    }
+
+    pub async fn write<W: Write>(&self, write: W) -> W::Out {
+        self.ledger.write(write, PATIENCE).await.expect("it is stored")
+    }
+
+    /// A bid arrives now; the answer comes over the channel.
+    pub fn bid(&self, goods: i64, user: i64, price: i64) -> oneshot::Receiver<BidAnswer> {
+        let (reply, answer) = BidReply::new();
+        self.gate.arrive(self.time.as_ref(), |received_at| {
+            let bid = Bid {
+                goods: GoodsId::from_stored(goods),
+                user: UserId::from_stored(user),
+                price: Price::from_stored(price),
+                received_at,
+            };
+            let place = PlaceBid { bid: KeyedBid { bid, key: None }, deadline: Instant::now() + PATIENCE, reply };
+            assert!(self.desk.try_send(place).is_ok(), "the desk takes it");
+        });
+        answer
+    }
+
+    /// Waits until everything that is due now is done.
+    pub async fn settle(&self) {
+        let give_up = Instant::now() + PATIENCE;
+        // What one look can't see of one moment, the second one does.
+        let mut good_looks = 0;
+        while good_looks < 2 {
+            let now = self.time.now();
+            let clock = self.clock.send(GetClockFigures).await.unwrap();
+            let overdue = self.store.oldest_overdue(now).await.unwrap();
+            let fanouts = self.ledger.figures().open_fanouts;
+            let done = clock.last_tick == Some(now) && clock.under_way == 0 && fanouts == 0;
+            if done && overdue.is_none() {
+                good_looks += 1;
+                continue;
+            }
+            good_looks = 0;
+            assert!(
+                Instant::now() < give_up,
+                "at {now:?} it stays undone: {overdue:?}, {clock:?}, {fanouts} audiences"
+            );
+            tokio::time::sleep(Duration::from_micros(500)).await;
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! At the end of the day: what is stored is what was told, and what the model says.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use futures_util::future::join_all;
+use handsup::{
+    domain::{AlarmId, AlarmKind, GoodsId, Phase, UserId},
+    store::{AlarmQuery, GoodsDetail, Store},
+};
+
+use super::{Day, house::House, model::Auction};
+
+/// Reads at once: so few that none waits for its turn longer than the store lets it.
+const AT_ONCE: usize = 4;
+const PAGE: i64 = 200;
+
+impl Day {
+    pub async fn check_stored(&self) {
+        let house = House::open(&self.database(), Arc::clone(&self.time), 0, Arc::clone(&self.heard));
+        house.settle().await;
+        assert!(self.heard.lock().unwrap().is_empty(), "nothing is told again");
+        let store = &house.store;
+        let all: Vec<_> = self.auctions.values().collect();
+        let mut rooms = BTreeSet::new();
+        for some in all.chunks(AT_ONCE) {
+            let details = join_all(some.iter().map(|auction| check_goods(store, auction))).await;
+            for room in details.iter().filter_map(|goods| goods.trade_room) {
+                assert!(rooms.insert(room), "trade room {room} has two auctions");
+            }
+        }
+        let inboxes: Vec<_> = self.inboxes.iter().collect();
+        for some in inboxes.chunks(AT_ONCE) {
+            join_all(some.iter().map(|(user, told)| check_inbox(store, **user, told))).await;
+        }
+        house.stop();
+    }
+}
+
+async fn check_goods(store: &Store, auction: &Auction) -> GoodsDetail {
+    let id = GoodsId::from_stored(auction.id);
+    let goods = store.goods_detail(id, None).await.unwrap().unwrap();
+    let buyer = auction.bids.last().map(|bid| bid.0);
+    assert_eq!((goods.phase, goods.ends_at), (Phase::Ended, auction.ends_at), "{auction:?}");
+    assert_eq!(goods.buyer.as_ref().map(|buyer| buyer.id.get()), buyer, "{auction:?}");
+    assert_eq!(goods.trade_room.is_some(), buyer.is_some(), "a room is for a buyer: {auction:?}");
+    assert_eq!((goods.high_price, goods.bid_seq), (auction.high().unwrap_or(0), auction.bids.len() as i64));
+    let (mut stored, mut after) = (Vec::new(), 0);
+    loop {
+        let page = store.bids_after(id, after, PAGE).await.unwrap().unwrap();
+        let Some(last) = page.last() else { break };
+        after = last.seq;
+        stored.extend(page.into_iter().map(|bid| (bid.seq, (bid.user_id, bid.price, bid.created_at))));
+    }
+    assert!(stored.is_sorted_by(|a, b| a.1.1 < b.1.1), "prices strictly rise: {stored:?}");
+    assert_eq!(stored, (1..).zip(auction.bids.iter().copied()).collect::<Vec<_>>(), "{auction:?}");
+    goods
+}
+
+async fn check_inbox(store: &Store, user: i64, told: &[(AlarmId, AlarmKind, i64)]) {
+    let (mut stored, mut after) = (Vec::new(), 0);
+    loop {
+        let query = AlarmQuery { after: Some(after), before: None, unread: false, limit: PAGE };
+        let page = store.inbox(UserId::from_stored(user), query).await.unwrap().alarms;
+        let Some(last) = page.last() else { break };
+        after = last.alarm.id.get();
+        stored.extend(page.into_iter().map(|row| (row.alarm.id, row.alarm.kind, row.alarm.goods.unwrap().get())));
+    }
+    assert!(stored.is_sorted_by(|a, b| a.0 < b.0), "ids strictly rise in the inbox of {user}");
+    assert_eq!(stored, told, "what user {user} was told");
+}

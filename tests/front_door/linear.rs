@@ -1,0 +1,243 @@
+//! Random bids by many at once, and what one order has to explain of them: with a node that runs, and with the real
+//! program killed in between. The checker is in `support/linear.rs`, its own tests in `linear_checker.rs`.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    time::{Duration, Instant},
+};
+
+use awc::http::Method;
+use futures_util::future::{join, join_all};
+use handsup::time_source::{SystemTime, TimeSource};
+use rand::{Rng, rngs::StdRng};
+use serde_json::{Value, json};
+
+use crate::support::{
+    Answer, Client, Process, TestNode, dice, goods_body, kills,
+    linear::{Auction, Call, Outcome, Stored, explain},
+};
+
+const SELLER: i64 = 1;
+/// The seller bids too.
+const PLAYERS: std::ops::Range<i64> = SELLER..13;
+const TABLES: usize = 3;
+
+/// One goods item, and all that was seen of it.
+struct Table {
+    goods: i64,
+    auction: Auction,
+    /// Around which they bid.
+    price: Cell<i64>,
+    calls: RefCell<Vec<Call>>,
+    /// The price that each user's keys belong to.
+    keys: RefCell<HashMap<(i64, u32), i64>>,
+}
+
+struct Game {
+    tables: Vec<Table>,
+    dice: RefCell<StdRng>,
+    began: Instant,
+    /// Whether keys are also used for other prices.
+    mixes_keys: bool,
+}
+
+impl Game {
+    /// Tables of different rules, all live.
+    async fn open(seller: &Client, mut dice: StdRng, mixes_keys: bool) -> Self {
+        let mut tables = Vec::new();
+        for _ in 0..TABLES {
+            let (start_price, min_increment) = (dice.random_range(1..2000), dice.random_range(1..30));
+            let own = json!({
+                "start_price": start_price, "min_increment": min_increment,
+                "starts_at": SystemTime.now(), "duration_s": 3600,
+            });
+            let made = seller.post("/goods/", &goods_body(&own)).await;
+            assert_eq!(made.status, 201, "{}", made.text);
+            tables.push(Table {
+                goods: made.body["id"].as_i64().unwrap(),
+                auction: Auction { seller: SELLER, start_price, min_increment },
+                price: Cell::new(start_price),
+                calls: RefCell::default(),
+                keys: RefCell::default(),
+            });
+        }
+        Self { tables, dice: RefCell::new(dice), began: Instant::now(), mixes_keys }
+    }
+
+    fn throw(&self, sides: std::ops::Range<i64>) -> i64 {
+        self.dice.borrow_mut().random_range(sides)
+    }
+
+    fn key_and_price(&self, table: &Table, user: i64) -> (Option<u32>, i64) {
+        // Some far below: they can be refused at once, from what is remembered, which has to be of their own time.
+        let price = if self.throw(0..8) == 0 { 1 } else { (table.price.get() + self.throw(-40..60)).max(1) };
+        if self.throw(0..3) > 0 {
+            return (None, price);
+        }
+        // Few at a time, so that they meet: the same bid sent again, also while the first one is under way.
+        let newest = table.keys.borrow().keys().filter(|(of, _)| *of == user).count();
+        let key = u32::try_from(newest.saturating_sub(2)).unwrap() + u32::try_from(self.throw(0..3)).unwrap();
+        let kept = *table.keys.borrow_mut().entry((user, key)).or_insert(price);
+        (Some(key), if self.mixes_keys && self.throw(0..4) == 0 { price } else { kept })
+    }
+
+    /// One call of this user; false when the server is gone.
+    async fn play(&self, user: i64, client: &Client) -> bool {
+        let table = &self.tables[usize::try_from(self.throw(0..TABLES as i64)).unwrap()];
+        let call = if self.throw(0..8) == 0 {
+            self.look(table, user, client).await
+        } else {
+            self.bid(table, user, client).await
+        };
+        let goes_on = call.outcome != Outcome::Unknown;
+        // A bid whose answer was lost may have raised the price too.
+        let high = match call.outcome {
+            Outcome::Accepted { .. } => Some(call.price),
+            Outcome::TooLow { high, .. } | Outcome::Saw { high, .. } => high,
+            _ => None,
+        };
+        table.price.set(table.price.get().max(high.unwrap_or(0)));
+        table.calls.borrow_mut().push(call);
+        goes_on
+    }
+
+    async fn look(&self, table: &Table, user: i64, client: &Client) -> Call {
+        let began = self.began.elapsed();
+        let page = client.try_send_with(Method::GET, &format!("/goods/{}/", table.goods), None, &[]).await;
+        let ended = self.began.elapsed();
+        let outcome = page.map_or(Outcome::Unknown, |page| {
+            assert_eq!(page.status, 200, "{}", page.text);
+            Outcome::Saw { seq: whole(&page.body["bid_seq"]), high: high_price(&page) }
+        });
+        Call { user, price: 0, key: None, began, ended, outcome, replayed: false }
+    }
+
+    async fn bid(&self, table: &Table, user: i64, client: &Client) -> Call {
+        let (key, price) = self.key_and_price(table, user);
+        let header = key.map(|key| format!("{}-{key}", table.goods));
+        let headers: Vec<_> = header.iter().map(|key| ("Idempotency-Key", key.as_str())).collect();
+        let path = format!("/goods/{}/bids", table.goods);
+        let body = json!({"price": price}).to_string().into_bytes();
+        let began = self.began.elapsed();
+        let answer = client.try_send_with(Method::POST, &path, Some(body), &headers).await;
+        let ended = self.began.elapsed();
+        let replayed = answer.as_ref().is_ok_and(|answer| answer.headers.contains_key("idempotent-replayed"));
+        let outcome = answer.map_or(Outcome::Unknown, |answer| outcome(&answer));
+        Call { user, price, key, began, ended, outcome, replayed }
+    }
+
+    /// All play until each has had so many turns, or the server is gone. Each has two hands, so that he can be under
+    /// way twice at once.
+    async fn play_all(&self, players: &[(i64, Client)], turns: usize) {
+        let hand = |user: i64, client| async move {
+            for _ in 0..turns {
+                if !self.play(user, client).await {
+                    return;
+                }
+            }
+        };
+        join_all(players.iter().chain(players).map(|(user, client)| hand(*user, client))).await;
+    }
+
+    /// One order explains everything so far. Returns how many calls of each kind there were.
+    async fn check(&self, visitor: &Client) -> HashMap<&'static str, usize> {
+        let mut kinds = HashMap::new();
+        for table in &self.tables {
+            let history: Vec<Stored> = visitor.history(table.goods).await.iter().map(stored).collect();
+            let calls = table.calls.borrow();
+            if let Err(contradiction) = explain(&table.auction, &calls, &history) {
+                panic!("no order explains it: {contradiction}\n{:?}\n{history:?}\n{calls:#?}", table.auction);
+            }
+            *kinds.entry("stored").or_default() += history.len();
+            for call in calls.iter() {
+                *kinds.entry(kind(call)).or_default() += 1;
+            }
+        }
+        kinds
+    }
+}
+
+fn whole(value: &Value) -> usize {
+    usize::try_from(value.as_i64().unwrap()).unwrap()
+}
+
+/// 0 is what the wire says before the first bid.
+fn high_price(answer: &Answer) -> Option<i64> {
+    Some(answer.body["high_price"].as_i64().unwrap()).filter(|high| *high > 0)
+}
+
+fn stored(bid: &Value) -> Stored {
+    let [user, price] = ["user_id", "price"].map(|field| bid[field].as_i64().unwrap());
+    Stored { seq: whole(&bid["seq"]), user, price }
+}
+
+fn outcome(answer: &Answer) -> Outcome {
+    if answer.status == 201 {
+        return Outcome::Accepted { seq: whole(&answer.body["seq"]) };
+    }
+    match answer.code() {
+        "bid_too_low" => {
+            Outcome::TooLow { high: high_price(answer), minimum: answer.body["minimum"].as_i64().unwrap() }
+        }
+        "auction_not_started" => Outcome::NotStarted,
+        "auction_ended" => Outcome::Ended,
+        "seller_cannot_bid" => Outcome::SellerCannotBid,
+        "idempotency_key_reused" => Outcome::KeyReused,
+        "unavailable" if answer.body["outcome"] == "not_stored" => Outcome::NotStored,
+        "unavailable" => Outcome::Unknown,
+        other => panic!("{other}: {}", answer.text),
+    }
+}
+
+fn kind(call: &Call) -> &'static str {
+    match call.outcome {
+        _ if call.replayed => "replayed",
+        Outcome::Accepted { .. } => "accepted",
+        Outcome::TooLow { .. } => "too low",
+        Outcome::NotStarted | Outcome::Ended => "not live",
+        Outcome::SellerCannotBid => "seller's",
+        Outcome::KeyReused => "key reused",
+        Outcome::NotStored => "not stored",
+        Outcome::Unknown => "unknown",
+        Outcome::Saw { .. } => "saw",
+    }
+}
+
+#[actix_web::test]
+async fn one_order_explains_whatever_many_see_at_once() {
+    let node = TestNode::start();
+    let dice = dice("one_order_explains_whatever_many_see_at_once");
+    let game = Game::open(&node.user(SELLER), dice, true).await;
+    let players: Vec<_> = PLAYERS.map(|user| (user, node.user(user))).collect();
+    game.play_all(&players, 100).await;
+    let kinds = game.check(&node.visitor()).await;
+    eprintln!("{kinds:?}");
+    for kind in ["accepted", "too low", "seller's", "key reused", "replayed", "saw"] {
+        assert!(kinds.contains_key(kind), "no {kind} in {kinds:?}");
+    }
+}
+
+/// `HANDSUP_TEST_KILLS` says how often. What was under way at a kill is there or not, and either explains the rest.
+#[actix_web::test]
+async fn one_order_explains_what_is_seen_before_and_after_kills() {
+    let dice = dice("one_order_explains_what_is_seen_before_and_after_kills");
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("x.db");
+    let mut process = Process::start(&database);
+    let game = Game::open(&process.user(SELLER), dice, false).await;
+    let mut kinds = HashMap::new();
+    for _ in 0..kills() {
+        let players: Vec<_> = PLAYERS.map(|user| (user, process.user(user))).collect();
+        let moment = Duration::from_micros(game.throw(0..200_000).unsigned_abs());
+        let kill = async {
+            tokio::time::sleep(moment).await;
+            process.kill();
+        };
+        join(game.play_all(&players, usize::MAX), kill).await;
+        process = Process::start(&database);
+        kinds = game.check(&process.visitor()).await;
+    }
+    eprintln!("{kinds:?}");
+    assert!(kinds["accepted"] > 0 && kinds["unknown"] > 0, "{kinds:?}");
+}
