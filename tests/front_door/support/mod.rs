@@ -4,9 +4,11 @@ mod checks;
 mod client;
 mod clock;
 mod command;
+mod dead_reader;
 mod process;
 mod raw;
 mod scene;
+mod seed;
 mod socket;
 mod tokens;
 
@@ -26,9 +28,11 @@ pub use self::{
     client::{Answer, Client},
     clock::{HoldingTime, ManualTime, SilentTime},
     command::{Handsup, Served},
+    dead_reader::socket_that_does_not_read,
     process::Process,
     raw::{BINARY, CLOSE, CONTINUES, CONTINUES_LAST, Raw, TEXT, TEXT_BEGINS, masked},
     scene::Scene,
+    seed::Seed,
     socket::{Closed, Socket},
     tokens::{claims, signed, signed_with},
 };
