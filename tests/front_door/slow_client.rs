@@ -1,30 +1,9 @@
 //! A client that stops reading: what waits for it is bounded, it is told to resume, and nobody else notices.
 
 use futures_util::future::join;
-use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpSocket, TcpStream},
-};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{DEADLINE, TestNode, eventually};
-
-/// A WebSocket by hand, with a receive buffer so small that the kernel can't hide that nobody reads.
-async fn socket_that_does_not_read(node: &TestNode, token: &str) -> TcpStream {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    let mut tcp = socket.connect(node.address()).await.unwrap();
-    let handshake = format!(
-        "GET /ws/alram/?token={token} HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    );
-    tcp.write_all(handshake.as_bytes()).await.unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(tcp.read_u8().await.unwrap());
-    }
-    assert!(head.starts_with(b"HTTP/1.1 101"), "{}", String::from_utf8_lossy(&head));
-    tcp
-}
+use crate::support::{DEADLINE, TestNode, eventually, socket_that_does_not_read};
 
 /// Fault 14 in another dress: a client that proves that it lives, but takes nothing, must not keep its session.
 #[actix_web::test]
@@ -35,7 +14,7 @@ async fn a_client_that_answers_pings_but_does_not_read_is_let_go_in_time() {
     });
     let goods = node.live_goods(1).await;
     let (victim, other) = (node.user(2), node.user(3));
-    let slow = socket_that_does_not_read(&node, victim.token()).await;
+    let slow = socket_that_does_not_read(node.address(), victim.token()).await;
     let slow = tokio::sync::Mutex::new(slow);
     for i in 0..800 {
         assert_eq!(victim.bid(goods, 1000 + 2 * i).await.status, 201);
@@ -57,7 +36,7 @@ async fn a_client_that_stops_reading_is_closed_and_its_backlog_dropped() {
     let node = TestNode::with(|settings| settings.session.max_pending = 16);
     let goods = node.live_goods(1).await;
     let (victim, other) = (node.user(2), node.user(3));
-    let mut slow = socket_that_does_not_read(&node, victim.token()).await;
+    let mut slow = socket_that_does_not_read(node.address(), victim.token()).await;
     let mut good = victim.socket().await;
     const TIMES: i64 = 1500;
     let bidding = async {

@@ -4,11 +4,13 @@ mod checks;
 mod client;
 mod clock;
 mod command;
+mod dead_reader;
 pub mod linear;
 mod process;
 mod random;
 mod raw;
 mod scene;
+mod seed;
 mod socket;
 mod tokens;
 
@@ -28,10 +30,12 @@ pub use self::{
     client::{Answer, Client},
     clock::{HoldingTime, ManualTime, SilentTime},
     command::{Handsup, Served},
+    dead_reader::socket_that_does_not_read,
     process::Process,
     random::{dice, kills},
     raw::{BINARY, CLOSE, CONTINUES, CONTINUES_LAST, Raw, TEXT, TEXT_BEGINS, masked},
     scene::Scene,
+    seed::Seed,
     socket::{Closed, Socket},
     tokens::{claims, signed, signed_with},
 };

@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{BufRead, BufReader, Read, Seek},
+    net::SocketAddr,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{Receiver, channel},
@@ -30,13 +31,20 @@ impl Process {
         Self::spawn(database).listening()
     }
 
+    /// The same, with further settings (`section.key`).
+    pub fn start_with(database: &Path, settings: &[(&str, &str)]) -> Self {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_handsup"));
+        program.arg("serve");
+        Self::run(program, database, settings).listening()
+    }
+
     /// The same, but no file of it may grow over so many KiB until [`lift_limit`](Self::lift_limit): a full disk, as
     /// far as the program can tell. A shell sets this up, which needs no crate; SIGXFSZ stays ignored over the exec.
     pub fn start_on_small_disk(database: &Path, kib: u32) -> Self {
         let mut shell = Command::new("bash");
         shell.arg("-c").arg(format!("trap '' XFSZ; ulimit -S -f {kib}; exec \"$0\" serve"));
         shell.arg(env!("CARGO_BIN_EXE_handsup"));
-        Self::run(shell, database).listening()
+        Self::run(shell, database, &[]).listening()
     }
 
     /// There is room again.
@@ -59,10 +67,11 @@ impl Process {
     pub fn spawn(database: &Path) -> Self {
         let mut program = Command::new(env!("CARGO_BIN_EXE_handsup"));
         program.arg("serve");
-        Self::run(program, database)
+        Self::run(program, database, &[])
     }
 
-    fn run(mut program: Command, database: &Path) -> Self {
+    fn run(mut program: Command, database: &Path, settings: &[(&str, &str)]) -> Self {
+        let variable = |key: &str| format!("HANDSUP__{}", key.to_uppercase().replace('.', "__"));
         let stderr = tempfile::tempfile().unwrap();
         let mut child = program
             // No settings of the machine or of the folder get in the way.
@@ -73,6 +82,7 @@ impl Process {
             .env("HANDSUP__AUTH__JWT_SECRET", SECRET)
             .env("HANDSUP__LIMITS__BIDS_PER_SECOND", "100000")
             .env("HANDSUP__LIMITS__REQUESTS_PER_SECOND", "100000")
+            .envs(settings.iter().map(|(key, value)| (variable(key), value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(stderr.try_clone().unwrap())
@@ -108,6 +118,18 @@ impl Process {
     pub fn admin(&self) -> Client {
         let new = NewToken { user: UserId::new(999).unwrap(), username: None, ttl_s: 3600, admin: true };
         Client::new(self.base.clone(), Some(Keys::new(SECRET, None).mint(&new, SystemTime.now()).unwrap()))
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.base.trim_start_matches("http://").parse().expect("an address")
+    }
+
+    /// Its memory in KiB as the kernel counts it: `VmRSS` now, `VmHWM` at its highest.
+    pub fn memory_kib(&self, line: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let value = status.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(':')).expect("the line");
+        value.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
     /// `kill -9`: it is gone when this returns.

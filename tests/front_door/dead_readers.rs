@@ -1,0 +1,145 @@
+//! Many clients that stop reading while alarms for all of them keep coming: they cost the server a bounded amount of
+//! memory, they are gone in time, and whoever reads beside them hears everything.
+
+use std::{
+    cell::{Cell, RefCell},
+    ops::Range,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use futures_util::{
+    StreamExt,
+    future::{Either, join, join_all, select},
+    stream,
+};
+use handsup::{
+    domain::Timestamp,
+    time_source::{SystemTime, TimeSource},
+};
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use crate::support::{Client, Process, Seed, Socket, eventually, socket_that_does_not_read, token};
+
+const SELLER: i64 = 1;
+const READERS: Range<i64> = 2..10;
+const FIRST_DEAD: i64 = 1000;
+/// Goods that start one after another, each with an alarm of more than a KiB for everybody: several times what the
+/// kernel and the server hold for a socket before it stands still.
+const GOODS: usize = 200;
+const TITLE: &str = "🔨";
+const EVERY_MS: i64 = 10;
+/// An empty pong, masked with zeros.
+const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
+
+/// `HANDSUP_TEST_DEAD_READERS` says how many.
+fn dead_users() -> Range<i64> {
+    let count: i64 = std::env::var("HANDSUP_TEST_DEAD_READERS").map_or(200, |count| count.parse().expect("a number"));
+    FIRST_DEAD..FIRST_DEAD + count
+}
+
+/// Makes goods that everybody likes; returns when the first of them starts. How long that and the connecting may take
+/// is measured, not guessed.
+fn seed(database: &Path, dead: &Range<i64>) -> Timestamp {
+    let seed = Seed::open(database);
+    let everybody = READERS.chain(dead.clone());
+    seed.users([SELLER].into_iter().chain(everybody.clone()));
+    let begun = Instant::now();
+    let rehearsal = seed.goods(SELLER, "rehearsal", [SystemTime.now().plus_ms(86_400_000)]);
+    seed.likes(&rehearsal, everybody.clone());
+    let likes_take = begun.elapsed() * GOODS as u32 * 3 / 2;
+    let connecting_takes = Duration::from_secs(2) + Duration::from_millis(10) * (dead.end - dead.start) as u32;
+    let first = SystemTime.now().plus_ms((likes_take + connecting_takes).as_millis() as i64);
+    let starts = (0..GOODS as i64).map(|nth| first.plus_ms(nth * EVERY_MS));
+    let goods = seed.goods(SELLER, &TITLE.repeat(256), starts);
+    seed.likes(&goods, everybody);
+    seed.finish();
+    first
+}
+
+/// Hears of every start; the ids in the order in which they came.
+async fn hear_all(socket: &mut Socket) -> Vec<i64> {
+    let mut ids = Vec::new();
+    while ids.len() < GOODS {
+        ids.push(socket.expect("auction_started").await["id"].as_i64().unwrap());
+    }
+    ids
+}
+
+/// All give signs of life until `until`, half of them for ever: a pong proves that a client lives, not that it reads.
+async fn give_signs_of_life(dead: &RefCell<Vec<TcpStream>>, until: Timestamp) {
+    loop {
+        for (nth, tcp) in dead.borrow().iter().enumerate() {
+            if nth % 2 == 0 || SystemTime.now() < until {
+                // Once the server has let it go there is nobody to tell.
+                let _ = tcp.try_write(&PONG);
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
+async fn connect(process: &Process, users: &Range<i64>, dead: &RefCell<Vec<TcpStream>>) {
+    let address = process.address();
+    let now = SystemTime.now();
+    stream::iter(users.clone())
+        .map(|user| async move { socket_that_does_not_read(address, &token(user, now)).await })
+        .buffer_unordered(16)
+        .for_each(async |tcp| dead.borrow_mut().push(tcp))
+        .await;
+}
+
+/// Open sessions, and frames that wait.
+async fn sessions(admin: &Client) -> (i64, i64) {
+    let checks = admin.get("/admin/health").await.body["checks"].take();
+    let number = |value: &Value| value.as_i64().unwrap();
+    (number(&checks["sessions"]["sessions"]), number(&checks["alarm_hub"]["undelivered"]))
+}
+
+#[actix_web::test]
+async fn many_dead_readers_cost_little_and_are_gone_in_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let database = folder.path().join("x.db");
+    let users = dead_users();
+    let count = users.end - users.start;
+    let first_start = seed(&database, &users);
+    let process = Process::start_with(&database, &[("session.timeout_s", "3"), ("session.heartbeat_s", "1")]);
+    let admin = process.admin();
+    let readers: Vec<Client> = READERS.map(|id| process.user(id)).collect();
+    let mut sockets = join_all(readers.iter().map(|reader| reader.socket())).await;
+    let living = sockets.len() as i64;
+
+    let dead = RefCell::default();
+    let (before, waiting_at_most) = (Cell::new(0), Cell::new(0));
+    let hearing = join_all(sockets.iter_mut().map(hear_all));
+    let dying = async {
+        connect(&process, &users, &dead).await;
+        eventually("all are there", || async { (sessions(&admin).await.0 == living + count).then_some(()) }).await;
+        before.set(process.memory_kib("VmRSS"));
+        assert!(SystemTime.now() < first_start, "the machine is too slow for this test");
+        SystemTime.wait_until(first_start).await;
+        eventually("all the dead are gone", || async {
+            let (open, waiting) = sessions(&admin).await;
+            waiting_at_most.set(waiting_at_most.get().max(waiting));
+            (open == living && waiting == 0).then_some(())
+        })
+        .await;
+    };
+    let course = join(hearing, dying);
+    let signs = give_signs_of_life(&dead, first_start);
+    let Either::Left(((heard, ()), _)) = select(Box::pin(course), Box::pin(signs)).await else {
+        unreachable!("signs of life don't end")
+    };
+
+    assert!(waiting_at_most.get() > count, "the dead ones did not stand still: {}", waiting_at_most.get());
+    for (reader, heard) in readers.iter().zip(&heard) {
+        let stored: Vec<i64> = reader.inbox().await.iter().map(|alarm| alarm["id"].as_i64().unwrap()).collect();
+        assert_eq!(*heard, stored);
+    }
+    let (before, peak, after) = (before.get(), process.memory_kib("VmHWM"), process.memory_kib("VmRSS"));
+    eprintln!("{count} dead readers: {before} KiB before, {peak} KiB at most, {after} KiB after");
+    eprintln!("{} frames waiting at most", waiting_at_most.get());
+    let bound = before + count.unsigned_abs() * 64;
+    assert!(after < bound, "{before} KiB before, {peak} KiB at most, {after} KiB after");
+}

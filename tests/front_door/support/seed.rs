@@ -1,0 +1,95 @@
+//! Writes straight into a database before a node opens it: through the library's own ledger, so that everything is as
+//! the service itself would have written it, but thousands in a second.
+
+use std::{
+    path::Path,
+    sync::{Arc, mpsc::channel},
+    time::{Duration, Instant},
+};
+
+use handsup::{
+    domain::{GoodsId, NewGoods, Price, Timestamp, UserId},
+    store::{
+        DatabaseUrl, LedgerRules, LedgerThread, Store, Write, WriteError,
+        writes::{MakeGoods, SeeUser, SetLike},
+    },
+    time_source::SystemTime,
+};
+
+/// Writes under way at once: fewer than the ledger's queue holds.
+const UNDER_WAY: usize = 2048;
+
+/// A database that nobody else has open.
+pub struct Seed(LedgerThread);
+
+impl Seed {
+    pub fn open(database: &Path) -> Self {
+        let url = DatabaseUrl::parse(&format!("sqlite://{}", database.display())).unwrap();
+        let opened = Store::open(&url, 1).unwrap();
+        let rules = LedgerRules { soft_close_ms: 0 };
+        Self(opened.start_ledger(rules, Arc::new(SystemTime), Box::new(|_| {})).unwrap())
+    }
+
+    /// Writes all of these, many in a transaction; returns what became of each, in order.
+    pub fn write<W: Write>(&self, writes: impl IntoIterator<Item = W>) -> Vec<W::Out> {
+        let (ledger, (tell, told)) = (self.0.ledger(), channel::<Result<W::Out, WriteError>>());
+        let (mut done, mut submitted) = (Vec::new(), 0);
+        let learn = || told.recv().expect("an answer").expect("it is stored");
+        for write in writes {
+            if submitted - done.len() == UNDER_WAY {
+                done.push(learn());
+            }
+            let tell = tell.clone();
+            ledger.submit(write, Instant::now() + Duration::from_secs(60), move |result| {
+                let _ = tell.send(result);
+            });
+            submitted += 1;
+        }
+        while done.len() < submitted {
+            done.push(learn());
+        }
+        done
+    }
+
+    pub fn users(&self, ids: impl IntoIterator<Item = i64>) {
+        self.write(ids.into_iter().map(|id| SeeUser {
+            id: UserId::from_stored(id),
+            name: Some(format!("name{id}")),
+            iat: None,
+        }));
+    }
+
+    /// Goods that start then and last a day.
+    pub fn goods(&self, seller: i64, title: &str, starts: impl IntoIterator<Item = Timestamp>) -> Vec<i64> {
+        let made = self.write(starts.into_iter().map(|starts_at| MakeGoods {
+            seller: UserId::from_stored(seller),
+            goods: NewGoods {
+                title: title.to_owned(),
+                content: "seeded".to_owned(),
+                category: "기타".to_owned(),
+                start_price: Price::from_stored(1000),
+                predict_price: Price::from_stored(1000),
+                min_increment: Price::from_stored(1),
+                starts_at,
+                ends_at: starts_at.plus_ms(86_400_000),
+                images: Vec::new(),
+            },
+        }));
+        made.into_iter().map(|(id, _)| id.get()).collect()
+    }
+
+    /// All of these users like all of these goods.
+    pub fn likes(&self, goods: &[i64], users: impl IntoIterator<Item = i64> + Clone) {
+        for goods in goods {
+            let goods = GoodsId::from_stored(*goods);
+            let like = |user| SetLike { user: UserId::from_stored(user), goods, like: true };
+            let liked = self.write(users.clone().into_iter().map(like));
+            assert!(liked.into_iter().all(|liked| liked));
+        }
+    }
+
+    /// Everything is on disk, and the database is free.
+    pub fn finish(self) {
+        self.0.stop();
+    }
+}
