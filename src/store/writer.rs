@@ -300,3 +300,56 @@ impl Writer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        store::{Store, writes::Probe},
+        time_source::SystemTime,
+    };
+
+    fn writer(folder: &tempfile::TempDir) -> Writer {
+        let url = DatabaseUrl::parse(&format!("sqlite://{}", folder.path().join("x.db").display())).unwrap();
+        drop(Store::open(&url, 1).unwrap());
+        let (_, _, stats) = Ledger::channel();
+        Writer {
+            _lock: url.lock().unwrap(),
+            url,
+            conn: None,
+            rules: LedgerRules { soft_close_ms: 0 },
+            time: Arc::new(SystemTime),
+            observer: Box::new(|_| {}),
+            stats,
+            fanouts: Vec::new(),
+            fanouts_resume: Instant::now(),
+        }
+    }
+
+    fn failed() -> StoreError {
+        StoreError::Unavailable("the commit seemed to fail".to_owned())
+    }
+
+    #[test]
+    fn a_commit_that_failed_is_stored_if_the_counters_say_so_and_only_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = writer(&folder);
+        let before = Counters::read(&mut writer.url.connect_writer().unwrap()).unwrap();
+        writer.stats.failing.store(true, Ordering::Relaxed);
+        let (ledger, items, _) = Ledger::channel();
+        ledger.submit(Probe::touching(), Instant::now() + Duration::from_secs(5), |_| {});
+        let Ok(Item::Write(entry)) = items.recv() else { panic!("it was handed in") };
+        let Ok(effects) = writer.transact(&mut vec![entry], None) else { panic!("it is written") };
+        let written = effects.counters.expect("it took an id");
+        assert_ne!(written, before);
+        assert!(writer.learn_fate(Some(written), failed()).is_ok(), "it is on disk");
+        assert!(matches!(writer.learn_fate(Some(before), failed()), Err(Failure::Statement(_))), "it is not");
+        assert!(matches!(writer.learn_fate(None, failed()), Err(Failure::Commit(_))), "nothing can tell");
+        writer.conn = None;
+        drop(writer.url.lock());
+        std::fs::remove_dir_all(folder.path()).unwrap();
+        std::fs::write(folder.path(), "in the way").unwrap();
+        assert!(matches!(writer.learn_fate(Some(written), failed()), Err(Failure::Commit(_))), "nobody can be asked");
+        std::fs::remove_file(folder.path()).unwrap();
+    }
+}

@@ -20,6 +20,12 @@ impl Probe {
     pub fn of(ledger: &Ledger) -> Self {
         Self { touch: ledger.figures().failing }
     }
+
+    /// One that writes in any case.
+    #[cfg(test)]
+    pub(crate) fn touching() -> Self {
+        Self { touch: true }
+    }
 }
 
 impl Write for Probe {
