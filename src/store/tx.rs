@@ -257,6 +257,10 @@ impl<'c> Tx<'c> {
         for held in self.goods.values_mut().flatten() {
             write_goods(self.conn, held)?;
         }
+        if !self.committed.is_empty() && self.moved().is_none() {
+            // Somebody will be told of this: the counters' row must tell whether it is on disk. No like has this mark.
+            self.next_like()?;
+        }
         if let Some(counters) = self.moved() {
             update(schema::id_counters::table).set(counters).execute(self.conn)?;
         }

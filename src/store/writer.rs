@@ -62,6 +62,7 @@ impl LedgerThread {
             url,
             _lock: lock,
             conn: Some(conn),
+            doubt: None,
             rules,
             time,
             observer,
@@ -103,6 +104,8 @@ struct Writer {
     _lock: File,
     /// None after a failure that leaves the connection in doubt; the next transaction opens a new one.
     conn: Option<DbConn>,
+    /// A transaction whose commit failed and whose fate could not be learned. Looked up before anything else is written.
+    doubt: Option<Effects>,
     rules: LedgerRules,
     time: Arc<dyn TimeSource>,
     observer: Observer,
@@ -221,9 +224,29 @@ impl Writer {
         }
     }
 
-    fn done(&mut self, batch: Batch, effects: Effects) {
+    /// Tells the house what is on disk.
+    fn publish(&mut self, effects: Effects) {
         self.fanouts.extend(effects.fanouts);
         self.stats.open_fanouts.store(self.fanouts.len(), Ordering::Relaxed);
+        if !effects.committed.is_empty() {
+            (self.observer)(effects.committed);
+        }
+    }
+
+    /// Looks up what became of the transaction in doubt: if it is on disk after all, whoever it concerns is told now.
+    fn settle_doubt(&mut self, conn: &mut DbConn) -> Result<(), StoreError> {
+        let Some(expected) = self.doubt.as_ref().map(|effects| effects.counters) else { return Ok(()) };
+        let found = Counters::read(conn)?;
+        if let Some(effects) = self.doubt.take()
+            && expected == Some(found)
+        {
+            log::warn!("a commit that had failed is stored after all");
+            self.publish(effects);
+        }
+        Ok(())
+    }
+
+    fn done(&mut self, batch: Batch, effects: Effects) {
         if effects.counters.is_some() {
             // Something was written for certain; an empty transaction shows nothing.
             self.stats.failing.store(false, Ordering::Relaxed);
@@ -231,9 +254,7 @@ impl Writer {
         self.stats.commits.fetch_add(1, Ordering::Relaxed);
         self.stats.entries.fetch_add(batch.len() as u64, Ordering::Relaxed);
         self.stats.largest_batch.fetch_max(batch.len(), Ordering::Relaxed);
-        if !effects.committed.is_empty() {
-            (self.observer)(effects.committed);
-        }
+        self.publish(effects);
         for entry in batch {
             entry.answer(Ok(()));
         }
@@ -260,6 +281,7 @@ impl Writer {
             Some(conn) => conn,
             None => self.url.connect_writer().map_err(Failure::Begin)?,
         };
+        self.settle_doubt(&mut conn).map_err(Failure::Begin)?;
         begin_write(&mut conn).map_err(Failure::Begin)?;
         let now = self.time.now();
         let rules = self.rules;
@@ -280,7 +302,12 @@ impl Writer {
                     Err(error) => {
                         // Closing the connection ends whatever is left of the transaction.
                         drop(conn);
-                        self.learn_fate(effects.counters, error.into())?;
+                        if let Err(failure) = self.learn_fate(effects.counters, error.into()) {
+                            if matches!(failure, Failure::Commit(_)) && effects.counters.is_some() {
+                                self.doubt = Some(effects);
+                            }
+                            return Err(failure);
+                        }
                     }
                 }
                 let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -317,6 +344,7 @@ mod tests {
             _lock: url.lock().unwrap(),
             url,
             conn: None,
+            doubt: None,
             rules: LedgerRules { soft_close_ms: 0 },
             time: Arc::new(SystemTime),
             observer: Box::new(|_| {}),
@@ -328,6 +356,33 @@ mod tests {
 
     fn failed() -> StoreError {
         StoreError::Unavailable("the commit seemed to fail".to_owned())
+    }
+
+    #[test]
+    fn what_was_in_doubt_and_is_stored_is_told_before_anything_else_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut writer = writer(&folder);
+        let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let tell = Arc::clone(&told);
+        writer.observer = Box::new(move |all| tell.lock().unwrap().extend(all));
+        let user = crate::domain::User::first_seen(crate::domain::UserId::from_stored(7), None, None);
+        let mut conn = writer.url.connect_writer().unwrap();
+        let stored = Counters::read(&mut conn).unwrap();
+        let in_doubt = |counters| Effects {
+            counters: Some(counters),
+            committed: vec![crate::store::Committed::UserChanged(user.clone())],
+            fanouts: Vec::new(),
+        };
+        writer.doubt = Some(in_doubt(stored));
+        writer.settle_doubt(&mut conn).unwrap();
+        assert_eq!(told.lock().unwrap().len(), 1);
+        writer.settle_doubt(&mut conn).unwrap();
+        assert_eq!(told.lock().unwrap().len(), 1, "once");
+        conn.batch_execute("UPDATE id_counters SET like_mark = like_mark + 1").unwrap();
+        writer.doubt = Some(in_doubt(stored));
+        writer.settle_doubt(&mut conn).unwrap();
+        assert_eq!(told.lock().unwrap().len(), 1, "it was rolled back");
+        assert!(writer.doubt.is_none());
     }
 
     #[test]
