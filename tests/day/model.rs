@@ -35,7 +35,7 @@ pub struct Soon {
     /// Settled moments in it.
     seen: u32,
     /// At one of them the clock had long known of it.
-    certain: bool,
+    pub certain: bool,
     /// At the first of them it may have concerned nobody: then it is over without a word.
     nobody: bool,
     pub told: bool,
