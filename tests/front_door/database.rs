@@ -36,7 +36,7 @@ async fn a_locked_database_refuses_bids_in_time_keeps_sockets_and_recovers_by_it
     assert!(refused.iter().all(is_honest_refusal));
     // Also for somebody whose own row would have to be written first.
     let begun = Instant::now();
-    assert_eq!(node.user(77).bid(goods, 9000).await.status, 503);
+    assert!(is_honest_refusal(&node.user(77).bid(goods, 9000).await));
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     let admin = node.visitor();
     assert_eq!(admin.get("/health/ready").await.status, 503);

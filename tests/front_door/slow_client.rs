@@ -1,5 +1,7 @@
 //! A client that stops reading: what waits for it is bounded, it is told to resume, and nobody else notices.
 
+use std::time::Duration;
+
 use futures_util::future::join;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -63,4 +65,41 @@ async fn a_client_that_stops_reading_is_closed_and_its_backlog_dropped() {
     tokio::time::timeout(DEADLINE, slow.read_to_end(&mut rest)).await.expect("the connection ends").unwrap();
     let close = [&[0x88, 2 + 32], &4413u16.to_be_bytes()[..], b"too slow, resume from the cursor"].concat();
     assert!(rest.ends_with(&close), "{:?}", String::from_utf8_lossy(&rest[rest.len().saturating_sub(80)..]));
+}
+
+/// One that trickles and answers pings is let go as well, by the kernel or by the sweep, whichever sees it first.
+#[actix_web::test]
+async fn a_client_that_reads_a_few_bytes_now_and_then_is_let_go_too() {
+    let node = TestNode::with(|settings| {
+        settings.session.heartbeat_s = 1;
+        settings.session.timeout_s = 2;
+    });
+    let goods = node.live_goods(1).await;
+    let (victim, other) = (node.user(2), node.user(3));
+    let mut slow = socket_that_does_not_read(node.address(), victim.token()).await;
+    let trickling = async {
+        let mut pace = tokio::time::interval(Duration::from_millis(5));
+        loop {
+            pace.tick().await;
+            let _ = slow.read(&mut [0; 20]).await;
+            // An empty pong, masked with zeros: a sign of life.
+            let _ = slow.write_all(&[0x8a, 0x80, 0, 0, 0, 0]).await;
+        }
+    };
+    let admin = node.admin();
+    let hearing = async {
+        for i in 0..800 {
+            assert_eq!(victim.bid(goods, 1000 + 2 * i).await.status, 201);
+            assert_eq!(other.bid(goods, 1001 + 2 * i).await.status, 201);
+        }
+        eventually("the session ends", || async {
+            let checks = admin.get("/admin/health").await.body["checks"].clone();
+            (checks["sessions"]["sessions"] == 0 && checks["alarm_hub"]["undelivered"] == 0).then_some(())
+        })
+        .await;
+    };
+    tokio::select! {
+        () = trickling => {}
+        () = hearing => {}
+    }
 }

@@ -1,7 +1,7 @@
 //! The response body of a WebSocket: drains the outbox first, then polls the session's actor for what it writes, and
 //! ends the connection with a close frame that the client can still read.
 //!
-//! Frames don't pass through the actor's mailbox, which has no bound: see DESIGN in `ARCHITECTURE.md`.
+//! Frames don't pass through the actor's mailbox, which has no bound: see "Why so" in `ARCHITECTURE.md`.
 
 use std::{
     cell::RefCell,
