@@ -9,12 +9,13 @@ use std::{
 
 use diesel::{Connection, SqliteConnection, connection::SimpleConnection};
 use handsup::{
-    domain::{Alarm, AlarmKind, Bid, GoodsId, NewGoods, Phase, Price, Timestamp, UserId},
+    domain::{Alarm, AlarmKind, Bid, GoodsId, NewGoods, Phase, Price, Timestamp, User, UserId},
     store::{
         AlarmQuery, Committed, DatabaseUrl, Ledger, LedgerRules, LedgerThread, Store, StoreError, Tx, Write,
         WriteError,
         writes::{
-            BidVerdict, EndAuction, Ended, KeyedBid, MakeGoods, MarkReceived, PlaceBids, SeeUser, SetLike, StartAuction,
+            BidVerdict, EndAuction, Ended, KeyedBid, Like, MakeGoods, MarkReceived, PlaceBids, SeeUser, SetLike,
+            StartAuction,
         },
     },
     time_source::{SystemTime, TimeSource},
@@ -47,7 +48,7 @@ impl Fixture {
         let observer = Box::new(move |all: Vec<Committed>| {
             let alarms = all.into_iter().filter_map(|one| match one {
                 Committed::Alarm { alarm, receivers } => Some((alarm, receivers)),
-                Committed::GoodsMade(_) | Committed::UserChanged(_) => None,
+                _ => None,
             });
             hears.lock().unwrap().extend(alarms);
         });
@@ -152,7 +153,10 @@ fn bid(goods: GoodsId, of: i64, price: i64) -> PlaceBids {
 }
 
 fn keyed(bid: Bid) -> PlaceBids {
-    PlaceBids { goods: bid.goods, bids: vec![KeyedBid { bid, key: None }] }
+    PlaceBids {
+        goods: bid.goods,
+        bids: vec![KeyedBid { bidder: Arc::new(User::first_seen(bid.user, None, None)), bid, key: None }],
+    }
 }
 
 fn accepted(verdict: &BidVerdict) -> Option<i64> {
@@ -244,7 +248,7 @@ async fn a_large_audience_is_served_in_chunks_and_each_of_it_once() {
     let fixture = Fixture::new();
     let goods = fixture.goods().await;
     let release = fixture.hold();
-    let like = |of: i64, like: bool| SetLike { user: user(of), goods, like };
+    let like = |of: i64, like: bool| SetLike { user: user(of), goods, like: if like { Like::On } else { Like::Off } };
     let likes: Vec<_> = (1001..=2250).map(|of| fixture.submit(like(of, true))).collect();
     drop(release);
     for like in likes {
@@ -281,7 +285,7 @@ async fn a_fan_out_goes_on_after_a_restart() {
     let fixture = Fixture::new();
     let goods = fixture.goods().await;
     for of in 1001..=2100 {
-        fixture.ledger.submit(SetLike { user: user(of), goods, like: true }, Instant::now() + PATIENCE, |_| {});
+        fixture.ledger.submit(SetLike { user: user(of), goods, like: Like::On }, Instant::now() + PATIENCE, |_| {});
     }
     let release = fixture.hold();
     let start = fixture.submit(StartAuction(goods));

@@ -187,7 +187,7 @@ mod tests {
     use super::*;
     use crate::{
         actors::bid_actor::test_support::Panic,
-        domain::{Bid, NewGoods, Price, UserId},
+        domain::{Bid, NewGoods, Price, User, UserId},
         store::{
             DatabaseUrl, LedgerRules, LedgerThread, Store,
             writes::{BidVerdict, Ended, MakeGoods},
@@ -245,7 +245,7 @@ mod tests {
             price: Price::from_stored(price),
             received_at: SystemTime.now(),
         };
-        let bid = KeyedBid { bid, key: None };
+        let bid = KeyedBid { bidder: Arc::new(User::first_seen(bid.user, None, None)), bid, key: None };
         desk.do_send(PlaceBid { bid, deadline: Instant::now() + Duration::from_secs(5), reply });
         answer.await.unwrap()
     }

@@ -117,7 +117,8 @@ impl<R, E> BidLine<R, E> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Bid, GoodsId, IdempotencyKey, Lead, Price, Timestamp, UserId};
+    use crate::domain::{Bid, GoodsId, IdempotencyKey, Lead, Price, Timestamp, User, UserId};
+    use std::sync::Arc;
 
     fn bid(price: i64) -> KeyedBid {
         let bid = Bid {
@@ -126,7 +127,7 @@ mod tests {
             price: Price::from_stored(price),
             received_at: Timestamp::from_secs(100),
         };
-        KeyedBid { bid, key: None }
+        KeyedBid { bidder: Arc::new(User::first_seen(bid.user, None, None)), bid, key: None }
     }
 
     fn goods(high: i64) -> GoodsState {

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     domain::{Alarm, AlarmId, Locale, UserId},
-    protocol::{AlarmBody, Close, ServerFrame},
+    protocol::{AlarmBody, Close, ServerFrame, to_json},
     store::{Ledger, writes::MarkReceived},
 };
 
@@ -46,8 +46,7 @@ pub fn encode_alarm(alarm: &Alarm, superseded: bool, locale: Locale) -> Bytes {
 
 /// Any frame, ready for the wire.
 pub(super) fn encode(frame: &impl Serialize) -> Bytes {
-    // Plain data whose keys are fixed: serde_json can't fail on it.
-    text_frame(&serde_json::to_vec(frame).unwrap_or_default())
+    text_frame(&to_json(frame))
 }
 
 /// One for the whole node.

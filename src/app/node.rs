@@ -209,6 +209,7 @@ fn observer(
                     }
                     users.changed(user);
                 }
+                Committed::Room(_) => {}
             }
         }
         if !alarms.is_empty() && hub.try_send(Deliver(alarms)).is_err() && !missed.swap(true, Ordering::AcqRel) {

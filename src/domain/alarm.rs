@@ -19,11 +19,13 @@ pub enum AlarmKind {
     AuctionSold,
     /// The seller's goods found no bidder.
     AuctionUnsold,
+    /// The other trader wrote.
+    Chat,
 }
 
 impl AlarmKind {
     /// All kinds.
-    pub const ALL: [AlarmKind; 7] = [
+    pub const ALL: [AlarmKind; 8] = [
         AlarmKind::Outbid,
         AlarmKind::AuctionStarted,
         AlarmKind::EndingSoon,
@@ -31,6 +33,7 @@ impl AlarmKind {
         AlarmKind::AuctionLost,
         AlarmKind::AuctionSold,
         AlarmKind::AuctionUnsold,
+        AlarmKind::Chat,
     ];
 
     /// The name on the wire and in the rows.
@@ -43,6 +46,7 @@ impl AlarmKind {
             AlarmKind::AuctionLost => "auction_lost",
             AlarmKind::AuctionSold => "auction_sold",
             AlarmKind::AuctionUnsold => "auction_unsold",
+            AlarmKind::Chat => "chat",
         }
     }
 
@@ -51,9 +55,9 @@ impl AlarmKind {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// The text that people read.
-    pub const fn text(self, locale: Locale) -> &'static str {
-        match (locale, self) {
+    /// The text that people read; `None` where each alarm has a text of its own.
+    const fn text(self, locale: Locale) -> Option<&'static str> {
+        Some(match (locale, self) {
             (Locale::Ko, AlarmKind::Outbid) => "다른 핸더가 입찰했어요!",
             (Locale::Ko, AlarmKind::AuctionStarted) => "경매가 시작됐어요",
             (Locale::Ko, AlarmKind::EndingSoon) => "경매가 곧 끝나요!",
@@ -68,7 +72,8 @@ impl AlarmKind {
             (Locale::En, AlarmKind::AuctionLost) => "You did not win this auction",
             (Locale::En, AlarmKind::AuctionSold) => "Your goods are sold!",
             (Locale::En, AlarmKind::AuctionUnsold) => "The auction ended without a bid",
-        }
+            (_, AlarmKind::Chat) => return None,
+        })
     }
 }
 
@@ -106,9 +111,33 @@ pub struct Alarm {
     pub trade_room: Option<TradeRoomId>,
     /// Of an `outbid`: the number of the bid that took the lead. It no longer holds when its receiver has bid since.
     pub bid_seq: Option<i64>,
+    /// Its own text, where its kind has none.
+    pub text: Option<String>,
+    /// Of a `chat`: who wrote.
+    pub sender: Option<Sender>,
+}
+
+/// Who wrote a message, as he was called then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sender {
+    /// Who.
+    pub id: UserId,
+    /// His name.
+    pub name: String,
 }
 
 impl Alarm {
+    /// The text that people read.
+    pub fn message(&self, locale: Locale) -> &str {
+        self.text.as_deref().or(self.kind.text(locale)).unwrap_or_default()
+    }
+
+    /// The `chat` alarm of a trade message.
+    pub fn chat(id: AlarmId, goods: &GoodsState, sender: Sender, text: String, now: Timestamp) -> Self {
+        let alarm = Self::about(AlarmKind::Chat, id, EventId::from_stored(id.get()), goods, None, now);
+        Self { text: Some(text), sender: Some(sender), ..alarm }
+    }
+
     /// The alarm of `kind` about `goods`, with the fields that the contract gives this kind.
     pub fn about(
         kind: AlarmKind,
@@ -134,6 +163,8 @@ impl Alarm {
             start_price: has(&[AuctionStarted]).then_some(goods.start_price),
             trade_room: trade_room.filter(|_| has(&[AuctionWon, AuctionSold])),
             bid_seq: has(&[Outbid]).then_some(goods.bid_seq),
+            text: None,
+            sender: None,
         }
     }
 }

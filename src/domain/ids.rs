@@ -74,6 +74,16 @@ id_type!(
     TradeRoomId,
     MAX_ID
 );
+id_type!(
+    /// One line said in an auction room.
+    LineId,
+    MAX_ID
+);
+id_type!(
+    /// One message between seller and buyer.
+    TradeMessageId,
+    MAX_ID
+);
 
 #[cfg(test)]
 mod tests {

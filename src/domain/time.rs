@@ -1,6 +1,6 @@
 //! Instants and the local times that the origin's web client shows. No clock: nobody here asks what time it is.
 
-use chrono::{DateTime, NaiveDate, NaiveTime, TimeZone, Utc};
+use chrono::{DateTime, NaiveDate, NaiveTime, TimeZone, Timelike, Utc};
 use chrono_tz::Tz;
 use serde::{Serialize, Serializer};
 
@@ -110,6 +110,12 @@ impl LocalTime {
     pub fn micros(&self) -> String {
         self.0.format("%Y-%m-%dT%H:%M:%S%.6f").to_string()
     }
+
+    /// `오후 05:25`: before or after noon, and a zero-padded 12-hour clock.
+    pub fn half_day(&self) -> String {
+        let (is_pm, hour) = self.0.hour12();
+        format!("{} {hour:02}:{:02}", if is_pm { "오후" } else { "오전" }, self.0.minute())
+    }
 }
 
 #[cfg(test)]
@@ -123,6 +129,12 @@ mod tests {
         assert_eq!(at.rfc3339(), "2026-11-22T08:29:27.865Z");
         assert_eq!(at.local(Seoul).micros(), "2026-11-22T17:29:27.865999");
         assert_eq!((at.local(Seoul).date(), at.local(Seoul).minute()), ("2026-11-22".into(), "17:29".into()));
+    }
+
+    #[test]
+    fn the_half_of_the_day_stands_before_a_12_hour_clock() {
+        let at = |time| Timestamp::parse_local("2026-11-22", time, Seoul).unwrap().local(Seoul).half_day();
+        assert_eq!([at("17:25"), at("0:05"), at("12:00")], ["오후 05:25", "오전 12:05", "오후 12:00"]);
     }
 
     #[test]

@@ -86,7 +86,8 @@ pub(super) async fn place(
     let goods = goods_id(&goods)?;
     // The whole body is here: this is the bid's arrival. Nothing waits between the stamp and the desk's mailbox.
     services.gate.arrive(services.time.as_ref(), |received_at| {
-        let bid = KeyedBid { bid: Bid { goods, user: bidder.user.id, price, received_at }, key };
+        let bid = Bid { goods, user: bidder.user.id, price, received_at };
+        let bid = KeyedBid { bid, bidder: bidder.user, key };
         let place = PlaceBid { bid, deadline: Instant::now() + DEADLINE.saturating_sub(spent), reply };
         services.desk.try_send(place).map_err(|_| ApiError(Problem::bid_unavailable(Outcome::NotStored)))
     })?;

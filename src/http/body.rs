@@ -97,8 +97,9 @@ pub(super) fn price(field: &str, value: &Value, max: Price) -> Result<Price, Pro
 /// 422 that names the field.
 pub(super) fn text(field: &str, value: Value) -> Result<String, Problem> {
     match value {
-        Value::String(text) => Ok(text),
-        _ => Err(Problem::invalid_value(field, "a text")),
+        // NUL can't be stored on every engine, and nobody writes it.
+        Value::String(text) if !text.contains('\0') => Ok(text),
+        _ => Err(Problem::invalid_value(field, "a text, without NUL")),
     }
 }
 

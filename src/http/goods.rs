@@ -17,7 +17,7 @@ use crate::{
     protocol::{Code, Problem},
     store::{
         GoodsDetail,
-        writes::{MakeGoods, SetLike},
+        writes::{Like, MakeGoods, SetLike},
     },
 };
 
@@ -125,7 +125,7 @@ pub(super) async fn like(
     goods: web::Path<String>,
     services: web::Data<Services>,
 ) -> Result<HttpResponse, ApiError> {
-    set_like(&request, &goods, &services, true).await
+    set_like(&request, &goods, &services, Like::On).await
 }
 
 /// The user likes them no more.
@@ -134,14 +134,14 @@ pub(super) async fn unlike(
     goods: web::Path<String>,
     services: web::Data<Services>,
 ) -> Result<HttpResponse, ApiError> {
-    set_like(&request, &goods, &services, false).await
+    set_like(&request, &goods, &services, Like::Off).await
 }
 
 async fn set_like(
     request: &HttpRequest,
     goods: &str,
     services: &Services,
-    like: bool,
+    like: Like,
 ) -> Result<HttpResponse, ApiError> {
     let user = services.user(request).await?.user.id;
     let goods = goods_id(goods)?;

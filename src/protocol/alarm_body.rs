@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::domain::{Alarm, Locale, Price, Timestamp};
+use crate::domain::{Alarm, AlarmKind, Locale, Price, Timestamp};
 
 /// One alarm as clients see it (PROTOCOL.md 5). Fields that its kind doesn't have are absent.
 #[derive(Debug, Serialize)]
@@ -22,6 +22,10 @@ pub struct AlarmBody<'a> {
     start_price: Option<Price>,
     #[serde(skip_serializing_if = "Option::is_none")]
     trade_room_id: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sender: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sender_name: Option<&'a str>,
     /// Present, and true, when an `outbid` no longer holds.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     superseded: bool,
@@ -33,10 +37,13 @@ impl<'a> AlarmBody<'a> {
     /// The alarm as it goes over a socket.
     pub fn frame(alarm: &'a Alarm, superseded: bool, locale: Locale) -> Self {
         Self {
-            response_type: "alram",
+            response_type: match alarm.kind {
+                AlarmKind::Chat => "chat_alram",
+                _ => "alram",
+            },
             id: alarm.id.get(),
             kind: alarm.kind.name(),
-            message: alarm.kind.text(locale),
+            message: alarm.message(locale),
             goods_id: alarm.goods.map(|goods| goods.get()),
             goods_title: alarm.goods_title.as_deref(),
             created_at: alarm.created_at,
@@ -44,6 +51,8 @@ impl<'a> AlarmBody<'a> {
             ends_at: alarm.ends_at,
             start_price: alarm.start_price,
             trade_room_id: alarm.trade_room.map(|room| room.get()),
+            sender: alarm.sender.as_ref().map(|sender| sender.id.get()),
+            sender_name: alarm.sender.as_ref().map(|sender| sender.name.as_str()),
             superseded,
             read: None,
         }

@@ -4,11 +4,13 @@
 mod alarm_body;
 mod client_frame;
 mod close;
+mod json;
 mod problem;
 mod server_frame;
 
 pub use alarm_body::AlarmBody;
 pub use client_frame::{AlarmSocketFrame, FrameError};
 pub use close::Close;
+pub use json::to_json;
 pub use problem::{Code, Outcome, Problem};
 pub use server_frame::ServerFrame;

@@ -5,6 +5,7 @@
 mod conn;
 mod error;
 mod ledger;
+mod news;
 mod reads;
 mod rows;
 mod schema;
@@ -21,6 +22,7 @@ pub use self::{
     conn::DatabaseUrl,
     error::{StoreError, WriteError},
     ledger::{Ledger, LedgerFigures, Observer, Write},
+    news::RoomNews,
     reads::{AlarmPage, AlarmQuery, BidListing, GoodsDetail, InboxAlarm, SessionStart},
     tx::{Committed, LedgerRules, Tx},
     writer::LedgerThread,

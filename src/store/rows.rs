@@ -4,7 +4,8 @@ use diesel::prelude::*;
 
 use super::{StoreError, schema};
 use crate::domain::{
-    Alarm, AlarmId, AlarmKind, EventId, GoodsId, GoodsState, Lead, Phase, Price, Timestamp, TradeRoomId, User, UserId,
+    Alarm, AlarmId, AlarmKind, EventId, GoodsId, GoodsState, Lead, Phase, Price, Sender, Timestamp, TradeRoomId, User,
+    UserId,
 };
 
 pub(crate) const fn phase_code(phase: Phase) -> i16 {
@@ -100,6 +101,9 @@ pub(crate) struct AlarmRow {
     start_price: Option<i64>,
     trade_room_id: Option<i64>,
     bid_seq: Option<i64>,
+    message: Option<String>,
+    sender_id: Option<i64>,
+    sender_name: Option<String>,
 }
 
 impl From<&Alarm> for AlarmRow {
@@ -116,6 +120,9 @@ impl From<&Alarm> for AlarmRow {
             start_price: alarm.start_price.map(Price::won),
             trade_room_id: alarm.trade_room.map(TradeRoomId::get),
             bid_seq: alarm.bid_seq,
+            message: alarm.text.clone(),
+            sender_id: alarm.sender.as_ref().map(|sender| sender.id.get()),
+            sender_name: alarm.sender.as_ref().map(|sender| sender.name.clone()),
         }
     }
 }
@@ -136,6 +143,8 @@ impl TryFrom<AlarmRow> for Alarm {
             start_price: row.start_price.map(Price::from_stored),
             trade_room: row.trade_room_id.map(TradeRoomId::from_stored),
             bid_seq: row.bid_seq,
+            text: row.message,
+            sender: row.sender_id.zip(row.sender_name).map(|(id, name)| Sender { id: UserId::from_stored(id), name }),
         })
     }
 }

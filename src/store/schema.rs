@@ -9,6 +9,8 @@ diesel::table! {
         alarm -> BigInt,
         trade_room -> BigInt,
         like_mark -> BigInt,
+        line -> BigInt,
+        trade_message -> BigInt,
     }
 }
 
@@ -44,6 +46,7 @@ diesel::table! {
         bid_seq -> BigInt,
         ending_soon_done -> Bool,
         trade_room_id -> Nullable<BigInt>,
+        like_count -> BigInt,
     }
 }
 
@@ -82,6 +85,30 @@ diesel::table! {
         seller_id -> BigInt,
         buyer_id -> BigInt,
         created_at -> BigInt,
+        seller_read_up_to -> BigInt,
+        buyer_read_up_to -> BigInt,
+        last_message_id -> Nullable<BigInt>,
+        active_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    room_lines (id) {
+        id -> BigInt,
+        goods_id -> BigInt,
+        author_id -> BigInt,
+        content -> Text,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    trade_messages (id) {
+        id -> BigInt,
+        goods_id -> BigInt,
+        author_id -> BigInt,
+        content -> Text,
+        created_at -> BigInt,
     }
 }
 
@@ -98,6 +125,9 @@ diesel::table! {
         start_price -> Nullable<BigInt>,
         trade_room_id -> Nullable<BigInt>,
         bid_seq -> Nullable<BigInt>,
+        message -> Nullable<Text>,
+        sender_id -> Nullable<BigInt>,
+        sender_name -> Nullable<Text>,
     }
 }
 
@@ -151,4 +181,14 @@ diesel::table! {
     }
 }
 
-diesel::allow_tables_to_appear_in_same_query!(alarms, inbox, users, goods, bids, likes);
+diesel::allow_tables_to_appear_in_same_query!(
+    alarms,
+    inbox,
+    users,
+    goods,
+    bids,
+    likes,
+    room_lines,
+    trade_rooms,
+    trade_messages
+);

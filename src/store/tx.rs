@@ -8,13 +8,14 @@ use std::collections::{HashMap, HashSet, hash_map::Entry};
 use diesel::{insert_into, prelude::*, update};
 
 use super::{
-    StoreError,
+    RoomNews, StoreError,
     conn::DbConn,
     rows::{AlarmRow, BidRow, InboxRow, StateRow, phase_code},
     schema,
 };
 use crate::domain::{
-    Alarm, AlarmId, AlarmKind, BidId, EventId, GoodsId, GoodsState, Timestamp, TradeRoomId, User, UserId,
+    Alarm, AlarmId, AlarmKind, BidId, EventId, GoodsId, GoodsState, LineId, Timestamp, TradeMessageId, TradeRoomId,
+    User, UserId,
 };
 
 /// What the settings say about judging.
@@ -38,6 +39,8 @@ pub enum Committed {
     GoodsMade(GoodsState),
     /// A user is new, renamed, or no longer (or again) active.
     UserChanged(User),
+    /// Something happened in the rooms of goods.
+    Room(RoomNews),
 }
 
 /// The id counters' row, taken when the transaction needs its first id and written back at the end.
@@ -49,6 +52,8 @@ pub(crate) struct Counters {
     alarm: i64,
     trade_room: i64,
     like_mark: i64,
+    line: i64,
+    trade_message: i64,
 }
 
 impl Counters {
@@ -145,6 +150,11 @@ impl<'c> Tx<'c> {
         self.goods.insert(state.id, Some(Held { state, lead_changed, phase_changed }));
     }
 
+    /// The goods are deleted in this transaction.
+    pub(crate) fn drop_goods(&mut self, id: GoodsId) {
+        self.goods.insert(id, None);
+    }
+
     pub(crate) fn add_bid(&mut self, bid: BidRow) {
         self.bids.push(bid);
     }
@@ -227,6 +237,18 @@ impl<'c> Tx<'c> {
         let counters = self.counters()?;
         counters.like_mark += 1;
         Ok(counters.like_mark)
+    }
+
+    pub(crate) fn next_line(&mut self) -> Result<LineId, StoreError> {
+        let counters = self.counters()?;
+        counters.line += 1;
+        Ok(LineId::from_stored(counters.line))
+    }
+
+    pub(crate) fn next_trade_message(&mut self) -> Result<TradeMessageId, StoreError> {
+        let counters = self.counters()?;
+        counters.trade_message += 1;
+        Ok(TradeMessageId::from_stored(counters.trade_message))
     }
 
     /// The newest like there is: later ones don't belong to an audience taken now.

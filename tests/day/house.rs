@@ -12,7 +12,7 @@ use std::{
 use actix::prelude::*;
 use handsup::{
     actors::{ArrivalGate, AuctionClock, BidAnswer, BidDesk, BidReply, GetClockFigures, PlaceBid, WatchGoods},
-    domain::{Alarm, Bid, GoodsId, Price, Timestamp, UserId},
+    domain::{Alarm, Bid, GoodsId, Price, Timestamp, User, UserId},
     store::{Committed, DatabaseUrl, Ledger, LedgerRules, LedgerThread, Store, Write, writes::KeyedBid},
     time_source::TimeSource,
 };
@@ -78,7 +78,7 @@ impl House {
                 match committed {
                     Committed::Alarm { alarm, receivers } => heard.lock().unwrap().push((alarm, receivers)),
                     Committed::GoodsMade(goods) => clock_of.get().expect("a clock").do_send(WatchGoods(goods)),
-                    Committed::UserChanged(_) => {}
+                    Committed::UserChanged(_) | Committed::Room(_) => {}
                 }
             }
         });
@@ -112,7 +112,9 @@ impl House {
                 price: Price::from_stored(price),
                 received_at,
             };
-            let place = PlaceBid { bid: KeyedBid { bid, key: None }, deadline: Instant::now() + PATIENCE, reply };
+            let bidder = Arc::new(User::first_seen(bid.user, None, None));
+            let bid = KeyedBid { bid, bidder, key: None };
+            let place = PlaceBid { bid, deadline: Instant::now() + PATIENCE, reply };
             assert!(self.desk.try_send(place).is_ok(), "the desk takes it");
         });
         answer

@@ -21,7 +21,7 @@ use std::{
 use futures_util::future::join_all;
 use handsup::{
     domain::{AlarmId, AlarmKind, DraftRules, GoodsDraft, GoodsId, Phase, Price, StartInput, Timestamp, UserId},
-    store::writes::{MakeGoods, SeeUser, SetLike},
+    store::writes::{Like, MakeGoods, SeeUser, SetLike},
 };
 use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
 
@@ -386,7 +386,11 @@ impl Day {
             };
         }
         let set = |(goods, user, like)| {
-            house.write(SetLike { user: UserId::from_stored(user), goods: GoodsId::from_stored(goods), like })
+            house.write(SetLike {
+                user: UserId::from_stored(user),
+                goods: GoodsId::from_stored(goods),
+                like: if like { Like::On } else { Like::Off },
+            })
         };
         assert!(join_all(likes.into_iter().map(set)).await.into_iter().all(|known| known));
     }

@@ -1,9 +1,11 @@
 //! Bids of one goods item: judged and recorded in the same transaction, with their alarms.
 
+use std::sync::Arc;
+
 use super::{keys, phases};
 use crate::{
-    domain::{AlarmKind, Bid, BidId, GoodsId, GoodsState, IdempotencyKey, Price, Refusal, Timestamp, judge},
-    store::{StoreError, Tx, Write, rows::BidRow},
+    domain::{AlarmKind, Bid, BidId, GoodsId, GoodsState, IdempotencyKey, Price, Refusal, Timestamp, User, judge},
+    store::{Committed, RoomNews, StoreError, Tx, Write, rows::BidRow},
 };
 
 /// Bids of one goods item, in the order in which they are to be judged.
@@ -20,6 +22,8 @@ pub struct PlaceBids {
 pub struct KeyedBid {
     /// The bid.
     pub bid: Bid,
+    /// Who bids, as he is known now.
+    pub bidder: Arc<User>,
     /// Its `Idempotency-Key`, if it has one.
     pub key: Option<IdempotencyKey>,
 }
@@ -68,8 +72,8 @@ impl Write for PlaceBids {
 
     fn run(&self, tx: &mut Tx<'_>) -> Result<PlacedBids, StoreError> {
         let mut verdicts = Vec::with_capacity(self.bids.len());
-        for KeyedBid { bid, key } in &self.bids {
-            verdicts.push(match key {
+        for bid in &self.bids {
+            verdicts.push(match &bid.key {
                 Some(key) => place_once(tx, bid, key)?,
                 None => place(tx, bid)?,
             });
@@ -79,16 +83,16 @@ impl Write for PlaceBids {
 }
 
 /// Looks the key up before the bid is judged, also among the bids of the same transaction, and keeps the verdict.
-fn place_once(tx: &mut Tx<'_>, bid: &Bid, key: &IdempotencyKey) -> Result<BidVerdict, StoreError> {
-    if let Some(found) = keys::find(tx, bid, key)? {
+fn place_once(tx: &mut Tx<'_>, keyed: &KeyedBid, key: &IdempotencyKey) -> Result<BidVerdict, StoreError> {
+    if let Some(found) = keys::find(tx, &keyed.bid, key)? {
         return Ok(found);
     }
-    let verdict = place(tx, bid)?;
-    keys::keep(tx, bid, key, &verdict)?;
+    let verdict = place(tx, keyed)?;
+    keys::keep(tx, &keyed.bid, key, &verdict)?;
     Ok(verdict)
 }
 
-fn place(tx: &mut Tx<'_>, bid: &Bid) -> Result<BidVerdict, StoreError> {
+fn place(tx: &mut Tx<'_>, KeyedBid { bid, bidder, .. }: &KeyedBid) -> Result<BidVerdict, StoreError> {
     let Some(goods) = tx.goods(bid.goods)? else { return Ok(BidVerdict::UnknownGoods) };
     let mut goods = goods.clone();
     if goods.start_due(bid.received_at) {
@@ -108,11 +112,16 @@ fn place(tx: &mut Tx<'_>, bid: &Bid) -> Result<BidVerdict, StoreError> {
         price: bid.price.won(),
         created_at: bid.received_at.micros(),
     });
+    let extended = goods.ends_at != accepted.ends_at;
     goods.take(bid, &accepted);
     if let Some(outbid) = accepted.outbid {
         tx.raise(AlarmKind::Outbid, &goods, None, vec![outbid])?;
     }
     let stored = StoredBid { id, bid: *bid, seq: accepted.seq, high_price: bid.price, ends_at: goods.ends_at };
+    tx.tell(Committed::Room(RoomNews::Bid { bid: stored.clone(), bidder: Arc::clone(bidder) }));
+    if extended {
+        tx.tell(Committed::Room(RoomNews::Extended { goods: goods.id, ends_at: goods.ends_at }));
+    }
     tx.put_goods(goods);
     Ok(BidVerdict::Accepted(stored))
 }

@@ -1,10 +1,10 @@
-//! New goods.
+//! New goods, and goods deleted before their start.
 
-use diesel::{insert_into, prelude::*};
+use diesel::{delete, insert_into, prelude::*};
 
 use crate::{
     domain::{GoodsId, GoodsState, NewGoods, Phase, Timestamp, UserId},
-    store::{Committed, StoreError, Tx, Write, rows::phase_code, schema},
+    store::{Committed, RoomNews, StoreError, Tx, Write, rows::phase_code, schema},
 };
 
 /// Makes goods for a seller. A start that is past already is made by the clock at once, with its alarms.
@@ -65,5 +65,50 @@ impl Write for MakeGoods {
         };
         tx.tell(Committed::GoodsMade(state));
         Ok((id, tx.now()))
+    }
+}
+
+/// Deletes goods of a seller whose auction has not begun.
+#[derive(Debug, Clone, Copy)]
+pub struct DeleteGoods {
+    /// Which.
+    pub goods: GoodsId,
+    /// Who asks.
+    pub user: UserId,
+}
+
+/// What became of a [`DeleteGoods`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deleted {
+    /// They are gone, with their pictures, likes and lines.
+    Yes,
+    /// No such goods.
+    UnknownGoods,
+    /// They are somebody else's.
+    NotYours,
+    /// The auction has started, or its time has come.
+    Started,
+}
+
+impl Write for DeleteGoods {
+    type Out = Deleted;
+
+    fn run(&self, tx: &mut Tx<'_>) -> Result<Deleted, StoreError> {
+        let now = tx.now();
+        let Some(goods) = tx.goods(self.goods)? else { return Ok(Deleted::UnknownGoods) };
+        if goods.seller != self.user {
+            return Ok(Deleted::NotYours);
+        }
+        if goods.phase != Phase::Scheduled || goods.starts_at <= now {
+            return Ok(Deleted::Started);
+        }
+        let id = self.goods.get();
+        delete(schema::goods::table.filter(schema::goods::id.eq(id))).execute(tx.conn)?;
+        delete(schema::goods_images::table.filter(schema::goods_images::goods_id.eq(id))).execute(tx.conn)?;
+        delete(schema::likes::table.filter(schema::likes::goods_id.eq(id))).execute(tx.conn)?;
+        delete(schema::room_lines::table.filter(schema::room_lines::goods_id.eq(id))).execute(tx.conn)?;
+        tx.drop_goods(self.goods);
+        tx.tell(Committed::Room(RoomNews::Deleted(self.goods)));
+        Ok(Deleted::Yes)
     }
 }

@@ -11,14 +11,16 @@ mod phases;
 mod probe;
 mod read_state;
 mod received;
+mod talk;
 mod users;
 
 pub use bids::{BidVerdict, KeyedBid, PlaceBids, PlacedBids, StoredBid};
 pub use forget::{ForgetAlarms, ForgetInbox, ForgetKeys};
-pub use goods::MakeGoods;
-pub use likes::SetLike;
+pub use goods::{DeleteGoods, Deleted, MakeGoods};
+pub use likes::{Like, SetLike};
 pub use phases::{EndAuction, Ended, RaiseEndingSoon, StartAuction};
 pub use probe::Probe;
 pub use read_state::{MarkRead, ReadAlarms, SetMuted};
 pub use received::MarkReceived;
+pub use talk::{ReadTrade, SayLine, SendTradeMessage};
 pub use users::{ChangeUser, SeeUser};

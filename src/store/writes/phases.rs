@@ -2,10 +2,13 @@
 
 use diesel::{insert_into, prelude::*, update};
 
-use super::fan_out::{self, Audience};
+use super::{
+    fan_out::{self, Audience},
+    users,
+};
 use crate::{
-    domain::{AlarmKind, GoodsId, GoodsState, Phase, TradeRoomId, UserId, end_alarms},
-    store::{StoreError, Tx, Write, schema},
+    domain::{AlarmKind, GoodsId, GoodsState, Phase, Sender, TradeRoomId, UserId, end_alarms},
+    store::{Committed, RoomNews, StoreError, Tx, Write, schema},
 };
 
 /// Starts an auction if its start is due.
@@ -31,6 +34,7 @@ impl Write for StartAuction {
 pub(super) fn start(tx: &mut Tx<'_>, goods: &mut GoodsState) -> Result<(), StoreError> {
     if goods.advance(Phase::Live) {
         tx.put_goods(goods.clone());
+        tx.tell(Committed::Room(RoomNews::Started(goods.id)));
         let max_like = tx.like_mark()?;
         fan_out::begin(tx, AlarmKind::AuctionStarted, goods, Audience { max_like, max_bid_seq: 0 })?;
     }
@@ -93,6 +97,12 @@ impl Write for EndAuction {
         for (kind, receivers) in end_alarms(&goods, &bidders(tx, goods.id)?) {
             tx.raise(kind, &goods, trade_room, receivers)?;
         }
+        let buyer = match goods.lead {
+            Some(lead) => Some(Sender { id: lead.user, name: users::name(tx, lead.user)? }),
+            None => None,
+        };
+        let high_price = goods.lead.map(|lead| lead.price);
+        tx.tell(Committed::Room(RoomNews::Ended { goods: goods.id, buyer, high_price }));
         Ok(Ended::Yes(goods))
     }
 }
@@ -110,6 +120,7 @@ fn open_trade_room(tx: &mut Tx<'_>, goods: &GoodsState) -> Result<Option<TradeRo
                 dsl::seller_id.eq(goods.seller.get()),
                 dsl::buyer_id.eq(lead.user.get()),
                 dsl::created_at.eq(tx.now().micros()),
+                dsl::active_at.eq(tx.now().micros()),
             ))
             .execute(tx.conn)?;
     }

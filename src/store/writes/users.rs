@@ -14,6 +14,11 @@ fn find(tx: &mut Tx<'_>, id: UserId) -> Result<Option<User>, StoreError> {
     Ok(row.map(User::from))
 }
 
+/// A user's name; what he would be called if he were made now, should he be unknown.
+pub(super) fn name(tx: &mut Tx<'_>, id: UserId) -> Result<String, StoreError> {
+    Ok(find(tx, id)?.unwrap_or_else(|| User::first_seen(id, None, None)).username)
+}
+
 fn store(tx: &mut Tx<'_>, user: &User, is_new: bool) -> Result<(), StoreError> {
     let row = UserRow::from(user);
     if is_new {

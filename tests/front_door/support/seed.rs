@@ -11,7 +11,7 @@ use handsup::{
     domain::{GoodsId, NewGoods, Price, Timestamp, UserId},
     store::{
         DatabaseUrl, LedgerRules, LedgerThread, Store, Write, WriteError,
-        writes::{MakeGoods, SeeUser, SetLike},
+        writes::{Like, MakeGoods, SeeUser, SetLike},
     },
     time_source::SystemTime,
 };
@@ -82,7 +82,7 @@ impl Seed {
     pub fn likes(&self, goods: &[i64], users: impl IntoIterator<Item = i64> + Clone) {
         for goods in goods {
             let goods = GoodsId::from_stored(*goods);
-            let like = |user| SetLike { user: UserId::from_stored(user), goods, like: true };
+            let like = |user| SetLike { user: UserId::from_stored(user), goods, like: Like::On };
             let liked = self.write(users.clone().into_iter().map(like));
             assert!(liked.into_iter().all(|liked| liked));
         }

@@ -1,0 +1,18 @@
+DROP INDEX likes_by_user;
+DROP INDEX goods_by_phase;
+DROP INDEX goods_by_category;
+DROP INDEX goods_by_seller;
+ALTER TABLE goods DROP COLUMN like_count;
+ALTER TABLE alarms DROP COLUMN sender_name;
+ALTER TABLE alarms DROP COLUMN sender_id;
+ALTER TABLE alarms DROP COLUMN message;
+DROP INDEX trade_rooms_by_buyer;
+DROP INDEX trade_rooms_by_seller;
+ALTER TABLE trade_rooms DROP COLUMN active_at;
+ALTER TABLE trade_rooms DROP COLUMN last_message_id;
+ALTER TABLE trade_rooms DROP COLUMN buyer_read_up_to;
+ALTER TABLE trade_rooms DROP COLUMN seller_read_up_to;
+DROP TABLE trade_messages;
+DROP TABLE room_lines;
+ALTER TABLE id_counters DROP COLUMN trade_message;
+ALTER TABLE id_counters DROP COLUMN line;

@@ -1,0 +1,55 @@
+//! What people write to each other: lines in an auction room, messages between seller and buyer. Counted in characters,
+//! kept as they are: whoever shows a text shows it as text.
+
+macro_rules! text_type {
+    ($(#[$doc:meta])* $name:ident, $most:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct $name(String);
+
+        impl $name {
+            /// Most characters.
+            pub const MAX_CHARS: usize = $most;
+
+            /// The text, if it has 1 to [`MAX_CHARS`](Self::MAX_CHARS) characters, none of them NUL (which no other
+            /// program could read back); `None` otherwise.
+            pub fn parse(text: &str) -> Option<Self> {
+                let fits = (1..=Self::MAX_CHARS).contains(&text.chars().take(Self::MAX_CHARS + 1).count());
+                (fits && !text.contains('\0')).then(|| Self(text.to_owned()))
+            }
+
+            /// The text as it was written.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+text_type!(
+    /// A line in an auction room (PROTOCOL.md 5).
+    LineText,
+    100
+);
+text_type!(
+    /// A message between seller and buyer (PROTOCOL.md 5).
+    TradeText,
+    500
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_counted_in_characters() {
+        assert!(LineText::parse(&"가".repeat(100)).is_some());
+        assert!(LineText::parse(&"가".repeat(101)).is_none());
+        assert!(LineText::parse("").is_none());
+        assert!(TradeText::parse(&"👍".repeat(500)).is_some());
+        assert!(TradeText::parse(&"y".repeat(501)).is_none());
+        assert!(TradeText::parse("a\0b").is_none());
+        let odd = "<b>\"q\"</b>\n&amp;";
+        assert_eq!(LineText::parse(odd).unwrap().as_str(), odd, "as it was written");
+    }
+}

@@ -1,0 +1,62 @@
+//! What a committed transaction has to tell the rooms: facts, from which whoever has listeners makes frames.
+
+use std::sync::Arc;
+
+use super::writes::StoredBid;
+use crate::domain::{GoodsId, LineText, Price, Sender, Timestamp, TradeMessageId, TradeText, User};
+
+/// One fact about one goods item, told in commit order.
+#[derive(Debug, Clone)]
+pub enum RoomNews {
+    /// The auction is live.
+    Started(GoodsId),
+    /// A bid was accepted.
+    Bid {
+        /// The bid.
+        bid: StoredBid,
+        /// Who bid, as he was known when the bid came in.
+        bidder: Arc<User>,
+    },
+    /// A bid in the soft close has moved the end.
+    Extended {
+        /// Of which goods.
+        goods: GoodsId,
+        /// The end now.
+        ends_at: Timestamp,
+    },
+    /// The auction is over.
+    Ended {
+        /// Which.
+        goods: GoodsId,
+        /// Who bought; `None` if nobody.
+        buyer: Option<Sender>,
+        /// The price reached; `None` without a bid.
+        high_price: Option<Price>,
+    },
+    /// A line was said in the auction room.
+    Line {
+        /// In whose room.
+        goods: GoodsId,
+        /// Who said it.
+        author: Arc<User>,
+        /// What.
+        text: LineText,
+        /// When it was stored.
+        at: Timestamp,
+    },
+    /// Seller or buyer wrote to the other.
+    TradeMessage {
+        /// About which goods.
+        goods: GoodsId,
+        /// Its id.
+        id: TradeMessageId,
+        /// Who wrote.
+        author: Arc<User>,
+        /// What.
+        text: TradeText,
+        /// When it was stored.
+        at: Timestamp,
+    },
+    /// The goods are gone.
+    Deleted(GoodsId),
+}

@@ -1,0 +1,146 @@
+//! What people write: lines of an auction room, messages of a trade with their alarm, and how far a side has read.
+
+use std::sync::Arc;
+
+use diesel::{insert_into, prelude::*, update};
+
+use crate::{
+    domain::{Alarm, GoodsId, LineText, Sender, TradeMessageId, TradeText, User, UserId},
+    store::{Committed, RoomNews, StoreError, Tx, Write, schema},
+};
+
+/// A line in an auction room, in whatever phase.
+#[derive(Debug, Clone)]
+pub struct SayLine {
+    /// In whose room.
+    pub goods: GoodsId,
+    /// Who says it.
+    pub author: Arc<User>,
+    /// What.
+    pub text: LineText,
+}
+
+impl Write for SayLine {
+    /// False if there are no such goods (any more).
+    type Out = bool;
+
+    fn run(&self, tx: &mut Tx<'_>) -> Result<bool, StoreError> {
+        if tx.goods(self.goods)?.is_none() {
+            return Ok(false);
+        }
+        let id = tx.next_line()?;
+        let at = tx.now();
+        {
+            use schema::room_lines::dsl;
+            insert_into(dsl::room_lines)
+                .values((
+                    dsl::id.eq(id.get()),
+                    dsl::goods_id.eq(self.goods.get()),
+                    dsl::author_id.eq(self.author.id.get()),
+                    dsl::content.eq(self.text.as_str()),
+                    dsl::created_at.eq(at.micros()),
+                ))
+                .execute(tx.conn)?;
+        }
+        tx.tell(Committed::Room(RoomNews::Line {
+            goods: self.goods,
+            author: Arc::clone(&self.author),
+            text: self.text.clone(),
+            at,
+        }));
+        Ok(true)
+    }
+}
+
+/// A message from one side of a trade to the other; its alarm is stored with it.
+#[derive(Debug, Clone)]
+pub struct SendTradeMessage {
+    /// About which goods.
+    pub goods: GoodsId,
+    /// Who writes.
+    pub author: Arc<User>,
+    /// What.
+    pub text: TradeText,
+}
+
+impl Write for SendTradeMessage {
+    /// False if the author is on neither side of a trade of these goods.
+    type Out = bool;
+
+    fn run(&self, tx: &mut Tx<'_>) -> Result<bool, StoreError> {
+        let sides: Option<(i64, i64)> = {
+            use schema::trade_rooms::dsl;
+            dsl::trade_rooms
+                .filter(dsl::goods_id.eq(self.goods.get()))
+                .select((dsl::seller_id, dsl::buyer_id))
+                .get_result(tx.conn)
+                .optional()?
+        };
+        let author = self.author.id.get();
+        let other = match sides {
+            Some((seller, buyer)) if author == seller => buyer,
+            Some((seller, buyer)) if author == buyer => seller,
+            _ => return Ok(false),
+        };
+        let Some(goods) = tx.goods(self.goods)?.cloned() else { return Ok(false) };
+        let id = tx.next_trade_message()?;
+        let at = tx.now();
+        {
+            use schema::trade_messages::dsl;
+            insert_into(dsl::trade_messages)
+                .values((
+                    dsl::id.eq(id.get()),
+                    dsl::goods_id.eq(self.goods.get()),
+                    dsl::author_id.eq(author),
+                    dsl::content.eq(self.text.as_str()),
+                    dsl::created_at.eq(at.micros()),
+                ))
+                .execute(tx.conn)?;
+        }
+        {
+            use schema::trade_rooms::dsl;
+            update(dsl::trade_rooms.filter(dsl::goods_id.eq(self.goods.get())))
+                .set((dsl::last_message_id.eq(id.get()), dsl::active_at.eq(at.micros())))
+                .execute(tx.conn)?;
+        }
+        let sender = Sender { id: self.author.id, name: self.author.username.clone() };
+        let alarm = Alarm::chat(tx.next_alarm()?, &goods, sender, self.text.as_str().to_owned(), at);
+        tx.add_alarm(alarm, vec![UserId::from_stored(other)])?;
+        tx.tell(Committed::Room(RoomNews::TradeMessage {
+            goods: self.goods,
+            id,
+            author: Arc::clone(&self.author),
+            text: self.text.clone(),
+            at,
+        }));
+        Ok(true)
+    }
+}
+
+/// One side of a trade has read the other's messages up to here; what is read stays read.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadTrade {
+    /// About which goods.
+    pub goods: GoodsId,
+    /// Who has read.
+    pub reader: UserId,
+    /// The newest message that he has seen.
+    pub up_to: TradeMessageId,
+}
+
+impl Write for ReadTrade {
+    type Out = ();
+
+    fn run(&self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        use schema::trade_rooms::dsl;
+        let (reader, up_to) = (self.reader.get(), self.up_to.get());
+        let of_goods = dsl::goods_id.eq(self.goods.get());
+        update(dsl::trade_rooms.filter(of_goods.and(dsl::seller_id.eq(reader)).and(dsl::seller_read_up_to.lt(up_to))))
+            .set(dsl::seller_read_up_to.eq(up_to))
+            .execute(tx.conn)?;
+        update(dsl::trade_rooms.filter(of_goods.and(dsl::buyer_id.eq(reader)).and(dsl::buyer_read_up_to.lt(up_to))))
+            .set(dsl::buyer_read_up_to.eq(up_to))
+            .execute(tx.conn)?;
+        Ok(())
+    }
+}
