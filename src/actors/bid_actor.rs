@@ -252,6 +252,19 @@ impl Handler<Done> for BidActor {
     }
 }
 
+/// The goods are deleted: whoever bids on them now is told so by the ledger.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct Forget;
+
+impl Handler<Forget> for BidActor {
+    type Result = ();
+
+    fn handle(&mut self, _: Forget, _: &mut Self::Context) {
+        self.line.forget();
+    }
+}
+
 /// The desk has taken the actor off its list, and has handed it nothing since it was idle.
 #[derive(Message)]
 #[rtype(result = "()")]

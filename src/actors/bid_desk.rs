@@ -7,7 +7,7 @@ use std::{
 
 use actix::prelude::*;
 
-use super::bid_actor::{BidActor, BidAnswer, BidReply, EndReply, Leave, MAILBOX, Offer, OfferEnd};
+use super::bid_actor::{BidActor, BidAnswer, BidReply, EndReply, Forget, Leave, MAILBOX, Offer, OfferEnd};
 use crate::{
     domain::GoodsId,
     store::{Ledger, WriteError, writes::KeyedBid},
@@ -129,6 +129,21 @@ impl Handler<EndGoods> for BidDesk {
         // An end is never turned away: there are only so many under way.
         if let Some(actor) = self.actor(goods, usize::MAX, ctx.address()) {
             actor.do_send(OfferEnd(reply));
+        }
+    }
+}
+
+/// Goods are deleted: what is remembered of them no longer holds.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ForgetGoods(pub GoodsId);
+
+impl Handler<ForgetGoods> for BidDesk {
+    type Result = ();
+
+    fn handle(&mut self, ForgetGoods(goods): ForgetGoods, _: &mut Self::Context) {
+        if let Some(desked) = self.actors.get(&goods) {
+            desked.actor.do_send(Forget);
         }
     }
 }

@@ -108,6 +108,11 @@ impl<R, E> BidLine<R, E> {
         }
     }
 
+    /// The goods are deleted: what is known of them no longer holds.
+    pub(super) fn forget(&mut self) {
+        self.known = None;
+    }
+
     /// Nothing waits, nothing is in flight.
     pub(super) fn is_idle(&self) -> bool {
         !self.in_flight && self.waiting.is_empty()

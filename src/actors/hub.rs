@@ -12,17 +12,16 @@ use std::{
 };
 
 use actix::prelude::*;
-use actix_http::ws::{OpCode, Parser};
-use bytes::{Bytes, BytesMut};
-use serde::Serialize;
+use bytes::Bytes;
 
 use super::{
     registry::{Registry, Seat},
-    shard::{CloseSeats, Delivery, Push, Shard, ShardHandle, ShardLink, ShardStats},
+    shard::{CloseSeats, Delivery, Push, ShardLink, ShardStats},
+    wire::{encode, encode_alarm},
 };
 use crate::{
     domain::{Alarm, AlarmId, Locale, UserId},
-    protocol::{AlarmBody, Close, ServerFrame, to_json},
+    protocol::{Close, ServerFrame},
     store::{Ledger, writes::MarkReceived},
 };
 
@@ -32,22 +31,6 @@ const MAILBOX: usize = 4096;
 const MARKS_EVERY: Duration = Duration::from_millis(250);
 const MARKS_AT_ONCE: usize = 500;
 const MARKS_PATIENCE: Duration = Duration::from_secs(2);
-
-fn text_frame(payload: &[u8]) -> Bytes {
-    let mut frame = BytesMut::with_capacity(payload.len() + 10);
-    Parser::write_message(&mut frame, payload, OpCode::Text, true, false);
-    frame.freeze()
-}
-
-/// An alarm as a text frame, ready for the wire: encoded once for all its receivers.
-pub fn encode_alarm(alarm: &Alarm, superseded: bool, locale: Locale) -> Bytes {
-    encode(&AlarmBody::frame(alarm, superseded, locale))
-}
-
-/// Any frame, ready for the wire.
-pub(super) fn encode(frame: &impl Serialize) -> Bytes {
-    text_frame(&to_json(frame))
-}
 
 /// One for the whole node.
 pub struct AlarmHub {
@@ -82,17 +65,24 @@ impl AlarmHub {
         })
     }
 
-    /// The seats of these users, by shard.
-    fn seats_by_shard(&self, users: &[UserId]) -> Vec<Vec<(usize, u64)>> {
+    /// These seats, by shard.
+    fn by_shard(&self, all: impl Iterator<Item = Seat>) -> Vec<Vec<(usize, u64)>> {
         let mut seats: Vec<Vec<(usize, u64)>> = vec![Vec::new(); self.shards.len()];
-        for user in users {
-            for seat in self.registry.seats(*user) {
-                if let Some(seats) = seats.get_mut(seat.shard) {
-                    seats.push((seat.slot, seat.connection));
-                }
+        for seat in all {
+            if let Some(seats) = seats.get_mut(seat.shard) {
+                seats.push((seat.slot, seat.connection));
             }
         }
         seats
+    }
+
+    /// Tells the user's alarm sessions something that is no alarm.
+    fn tell(&self, user: UserId, frame: &Bytes) {
+        let pushes = self.by_shard(self.registry.hearing(user)).into_iter().map(|seats| {
+            let delivery = Delivery { alarm: None, frame: frame.clone(), seats };
+            if delivery.seats.is_empty() { Vec::new() } else { vec![delivery] }
+        });
+        self.push(pushes.collect());
     }
 
     /// Wakes each shard that has something to do, once.
@@ -173,21 +163,14 @@ impl Handler<AttachShard> for AlarmHub {
     }
 }
 
-impl Shard {
-    /// Starts the shard of a worker on its own thread and brings it to the hub.
-    pub fn attach(index: usize, slow_after_s: u32, hub: &Addr<AlarmHub>, stats: Arc<ShardStats>) -> ShardHandle {
-        let (handle, link) = Self::start(index, slow_after_s, stats);
-        hub.do_send(AttachShard { index, link });
-        handle
-    }
-}
-
-/// A session wants to be told of its user's alarms.
+/// A session of a user begins.
 #[derive(Message)]
 #[rtype(result = "Result<Admitted, TooManySockets>")]
 pub(super) struct Register {
     pub user: UserId,
     pub seat: Seat,
+    /// Whether it wants to be told of its user's alarms; otherwise it is in a room.
+    pub hears_alarms: bool,
 }
 
 /// The session is registered.
@@ -204,8 +187,9 @@ pub(super) struct TooManySockets;
 impl Handler<Register> for AlarmHub {
     type Result = Result<Admitted, TooManySockets>;
 
-    fn handle(&mut self, Register { user, seat }: Register, _: &mut Self::Context) -> Self::Result {
-        if self.registry.enter(user, seat, self.max_per_user) {
+    fn handle(&mut self, register: Register, _: &mut Self::Context) -> Self::Result {
+        let Register { user, seat, hears_alarms } = register;
+        if self.registry.enter(user, seat, hears_alarms, self.max_per_user) {
             Ok(Admitted { received: self.registry.received_mark(user) })
         } else {
             Err(TooManySockets)
@@ -262,7 +246,7 @@ impl Handler<Deliver> for AlarmHub {
         }
         let mut pushes: Vec<Vec<Delivery>> = self.shards.iter().map(|_| Vec::new()).collect();
         for (alarm, receivers) in &alarms {
-            let seats = self.seats_by_shard(receivers);
+            let seats = self.by_shard(receivers.iter().flat_map(|user| self.registry.hearing(*user)));
             if seats.iter().all(Vec::is_empty) {
                 continue;
             }
@@ -293,12 +277,24 @@ impl Handler<TellUnread> for AlarmHub {
     type Result = ();
 
     fn handle(&mut self, TellUnread { user, unread, last_id }: TellUnread, _: &mut Self::Context) {
-        let frame = encode(&ServerFrame::Unread { unread, last_id });
-        let pushes = self.seats_by_shard(&[user]).into_iter().map(|seats| {
-            let delivery = Delivery { alarm: None, frame: frame.clone(), seats };
-            if delivery.seats.is_empty() { Vec::new() } else { vec![delivery] }
-        });
-        self.push(pushes.collect());
+        self.tell(user, &encode(&ServerFrame::Unread { unread, last_id }));
+    }
+}
+
+/// Something that a user sent is refused: all his alarm sessions are told.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct AlertUser {
+    pub user: UserId,
+    /// Ready for the wire.
+    pub frame: Bytes,
+}
+
+impl Handler<AlertUser> for AlarmHub {
+    type Result = ();
+
+    fn handle(&mut self, AlertUser { user, frame }: AlertUser, _: &mut Self::Context) {
+        self.tell(user, &frame);
     }
 }
 
@@ -311,7 +307,7 @@ impl Handler<RefuseUser> for AlarmHub {
     type Result = ();
 
     fn handle(&mut self, RefuseUser(user): RefuseUser, _: &mut Self::Context) {
-        for (shard, which) in self.shards.iter().zip(self.seats_by_shard(&[user])) {
+        for (shard, which) in self.shards.iter().zip(self.by_shard(self.registry.all(user))) {
             if !which.is_empty() {
                 shard.close(CloseSeats::Some(which, Close::TokenRefused));
             }

@@ -14,22 +14,28 @@ pub(super) struct Seat {
     pub connection: u64,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Registered {
+    seat: Seat,
+    hears_alarms: bool,
+}
+
 #[derive(Default)]
 pub(super) struct Registry {
-    seats: HashMap<UserId, Vec<Seat>>,
+    seats: HashMap<UserId, Vec<Registered>>,
     sessions: usize,
     /// Received marks that are not on disk yet.
     received: HashMap<UserId, AlarmId>,
 }
 
 impl Registry {
-    /// Seats a session; false if the user has `max_per_user` already.
-    pub(super) fn enter(&mut self, user: UserId, seat: Seat, max_per_user: usize) -> bool {
+    /// Seats a session, which hears alarms or is in a room; false if the user has `max_per_user` already.
+    pub(super) fn enter(&mut self, user: UserId, seat: Seat, hears_alarms: bool, max_per_user: usize) -> bool {
         let seats = self.seats.entry(user).or_default();
         if seats.len() >= max_per_user {
             return false;
         }
-        seats.push(seat);
+        seats.push(Registered { seat, hears_alarms });
         self.sessions += 1;
         true
     }
@@ -37,7 +43,7 @@ impl Registry {
     /// A session leaves. A user without sessions leaves nothing behind.
     pub(super) fn leave(&mut self, user: UserId, connection: u64) {
         let Some(seats) = self.seats.get_mut(&user) else { return };
-        if let Some(at) = seats.iter().position(|seat| seat.connection == connection) {
+        if let Some(at) = seats.iter().position(|one| one.seat.connection == connection) {
             seats.swap_remove(at);
             self.sessions -= 1;
         }
@@ -46,9 +52,18 @@ impl Registry {
         }
     }
 
-    /// The user's sessions.
-    pub(super) fn seats(&self, user: UserId) -> &[Seat] {
-        self.seats.get(&user).map_or(&[], Vec::as_slice)
+    fn registered(&self, user: UserId) -> impl Iterator<Item = &Registered> {
+        self.seats.get(&user).into_iter().flatten()
+    }
+
+    /// The user's sessions that hear alarms.
+    pub(super) fn hearing(&self, user: UserId) -> impl Iterator<Item = Seat> {
+        self.registered(user).filter(|one| one.hears_alarms).map(|one| one.seat)
+    }
+
+    /// All the user's sessions.
+    pub(super) fn all(&self, user: UserId) -> impl Iterator<Item = Seat> {
+        self.registered(user).map(|one| one.seat)
     }
 
     /// Open sessions and connected users.
@@ -97,20 +112,30 @@ mod tests {
     #[test]
     fn several_sessions_of_a_user_and_a_limit() {
         let mut registry = Registry::default();
-        assert!(registry.enter(user(1), seat(1), 2));
-        assert!(registry.enter(user(1), seat(2), 2));
-        assert!(!registry.enter(user(1), seat(3), 2));
-        assert!(registry.enter(user(2), seat(4), 2));
+        assert!(registry.enter(user(1), seat(1), true, 2));
+        assert!(registry.enter(user(1), seat(2), true, 2));
+        assert!(!registry.enter(user(1), seat(3), true, 2));
+        assert!(registry.enter(user(2), seat(4), true, 2));
         assert_eq!(registry.counts(), (3, 2));
+    }
+
+    #[test]
+    fn a_socket_in_a_room_counts_and_hears_no_alarms() {
+        let mut registry = Registry::default();
+        assert!(registry.enter(user(1), seat(1), false, 2));
+        assert!(registry.enter(user(1), seat(2), true, 2));
+        assert!(!registry.enter(user(1), seat(3), false, 2));
+        assert_eq!(registry.hearing(user(1)).collect::<Vec<_>>(), [seat(2)]);
+        assert_eq!(registry.all(user(1)).count(), 2);
     }
 
     #[test]
     fn a_late_leave_evicts_nobody_else() {
         let mut registry = Registry::default();
-        assert!(registry.enter(user(1), seat(2), 2));
+        assert!(registry.enter(user(1), seat(2), true, 2));
         registry.leave(user(1), 1);
         registry.leave(user(2), 2);
-        assert_eq!(registry.seats(user(1)), [seat(2)]);
+        assert_eq!(registry.all(user(1)).collect::<Vec<_>>(), [seat(2)]);
         registry.leave(user(1), 2);
         registry.leave(user(1), 2);
         assert_eq!(registry.counts(), (0, 0));

@@ -4,6 +4,7 @@
 
 use std::{
     cell::RefCell,
+    collections::{HashMap, hash_map::Entry},
     rc::Rc,
     sync::{
         Arc,
@@ -16,7 +17,11 @@ use actix::prelude::*;
 use bytes::Bytes;
 use slab::Slab;
 
-use super::session::outbox::{Frame, Offered, Outbox};
+use super::{
+    missed::Missed,
+    room::RoomId,
+    session::outbox::{Frame, Offered, Outbox},
+};
 use crate::{domain::AlarmId, protocol::Close};
 
 /// Messages that may wait; beyond, the shard's sessions read the store instead.
@@ -31,6 +36,10 @@ pub struct ShardStats {
     pub waiting: Arc<AtomicUsize>,
     /// Alarm frames put into outboxes.
     pub queued: AtomicU64,
+    /// Frames of rooms put into outboxes.
+    pub heard: AtomicU64,
+    /// Sockets closed because their room missed something when a mailbox was full.
+    pub closed_for_missing: AtomicU64,
     /// Sessions closed because too much waited for them.
     pub overflows: AtomicU64,
     /// Sessions closed because their client took nothing for too long.
@@ -42,13 +51,19 @@ pub struct ShardStats {
 struct Seated {
     connection: u64,
     outbox: Rc<RefCell<Outbox>>,
+    /// Its room, and its place there.
+    room: Option<(RoomId, usize)>,
 }
+
+/// The outboxes of this worker's sessions in one room.
+type Bench = Slab<Rc<RefCell<Outbox>>>;
 
 /// The outboxes of one worker: shared, on one thread, between the shard and the sessions.
 #[derive(Clone)]
 pub struct ShardHandle {
     index: usize,
     seats: Rc<RefCell<Slab<Seated>>>,
+    rooms: Rc<RefCell<HashMap<RoomId, Bench>>>,
     stats: Arc<ShardStats>,
 }
 
@@ -63,18 +78,37 @@ impl ShardHandle {
         Arc::clone(&self.stats.waiting)
     }
 
-    /// Seats an outbox; returns its slot.
-    pub(super) fn seat(&self, connection: u64, outbox: Rc<RefCell<Outbox>>) -> usize {
+    /// Seats an outbox, in a room if it is in one; returns its slot.
+    pub(super) fn seat(&self, connection: u64, outbox: Rc<RefCell<Outbox>>, room: Option<RoomId>) -> usize {
         self.stats.seats.fetch_add(1, Ordering::Relaxed);
-        self.seats.borrow_mut().insert(Seated { connection, outbox })
+        let room = room.map(|room| {
+            let place = self.rooms.borrow_mut().entry(room).or_default().insert(Rc::clone(&outbox));
+            (room, place)
+        });
+        self.seats.borrow_mut().insert(Seated { connection, outbox, room })
     }
 
     /// Gives the slot back.
     pub(super) fn unseat(&self, slot: usize, connection: u64) {
         let mut seats = self.seats.borrow_mut();
         if seats.get(slot).is_some_and(|seated| seated.connection == connection) {
-            seats.remove(slot);
+            let Seated { room, .. } = seats.remove(slot);
             self.stats.seats.fetch_sub(1, Ordering::Relaxed);
+            if let Some((room, place)) = room
+                && let Entry::Occupied(mut bench) = self.rooms.borrow_mut().entry(room)
+            {
+                bench.get_mut().remove(place);
+                if bench.get().is_empty() {
+                    bench.remove();
+                }
+            }
+        }
+    }
+
+    /// Everybody of this worker in a room. An outbox only wakes tasks, it calls nobody: the rooms stay borrowed.
+    fn each_in(&self, room: RoomId, mut act: impl FnMut(&mut Outbox)) {
+        for (_, outbox) in self.rooms.borrow().get(&room).into_iter().flatten() {
+            act(&mut outbox.borrow_mut());
         }
     }
 
@@ -91,6 +125,7 @@ impl ShardHandle {
 pub struct Shard {
     seats: ShardHandle,
     missed: Arc<AtomicBool>,
+    missed_rooms: Arc<Missed<RoomId>>,
     /// Seconds after which a client that takes nothing is let go (`session.timeout_s`).
     slow_after_s: u32,
 }
@@ -100,6 +135,7 @@ pub struct Shard {
 pub(super) struct ShardLink {
     shard: Addr<Shard>,
     missed: Arc<AtomicBool>,
+    missed_rooms: Arc<Missed<RoomId>>,
     stats: Arc<ShardStats>,
 }
 
@@ -119,6 +155,16 @@ impl ShardLink {
         }
     }
 
+    /// Hands on what rooms hear. If the shard's mailbox is full, its sockets in these rooms end.
+    pub(super) fn push_to_rooms(&self, push: RoomPush) {
+        if let Err(SendError::Full(RoomPush(orders)) | SendError::Closed(RoomPush(orders))) = self.shard.try_send(push)
+            && self.missed_rooms.note(orders.into_iter().map(|(room, _)| room))
+        {
+            // Every message looks; one more comes behind them, past the bound, in case those were quicker.
+            self.shard.do_send(RoomPush(Vec::new()));
+        }
+    }
+
     pub(super) fn close(&self, close: CloseSeats) {
         self.shard.do_send(close);
     }
@@ -127,14 +173,20 @@ impl ShardLink {
 impl Shard {
     /// Starts a shard on the current thread.
     pub(super) fn start(index: usize, slow_after_s: u32, stats: Arc<ShardStats>) -> (ShardHandle, ShardLink) {
-        let seats = ShardHandle { index, seats: Rc::default(), stats: Arc::clone(&stats) };
+        let seats = ShardHandle { index, seats: Rc::default(), rooms: Rc::default(), stats: Arc::clone(&stats) };
         let missed = Arc::new(AtomicBool::new(false));
-        let of_shard = Self { seats: seats.clone(), missed: Arc::clone(&missed), slow_after_s };
+        let missed_rooms = Arc::new(Missed::default());
+        let of_shard = Self {
+            seats: seats.clone(),
+            missed: Arc::clone(&missed),
+            missed_rooms: Arc::clone(&missed_rooms),
+            slow_after_s,
+        };
         let shard = Self::create(|ctx| {
             ctx.set_mailbox_capacity(MAILBOX);
             of_shard
         });
-        (seats, ShardLink { shard, missed, stats })
+        (seats, ShardLink { shard, missed, missed_rooms, stats })
     }
 }
 
@@ -177,7 +229,7 @@ impl Handler<Push> for Shard {
         let (mut queued, mut overflows) = (0, 0);
         for delivery in deliveries {
             // One for all sessions of this worker: what waits for a slow one is a pointer a frame.
-            let frame = Rc::new(Frame { alarm: delivery.alarm.map_or(0, AlarmId::get), bytes: delivery.frame });
+            let frame = Rc::new(Frame { id: delivery.alarm.map_or(0, AlarmId::get), bytes: delivery.frame });
             for (slot, connection) in &delivery.seats {
                 let Some(seated) = seats.get(*slot).filter(|seated| seated.connection == *connection) else { continue };
                 let mut outbox = seated.outbox.borrow_mut();
@@ -193,6 +245,51 @@ impl Handler<Push> for Shard {
             }
         }
         self.seats.stats.queued.fetch_add(queued, Ordering::Relaxed);
+        self.seats.stats.overflows.fetch_add(overflows, Ordering::Relaxed);
+    }
+}
+
+/// What the sockets of a room get.
+#[derive(Debug, Clone)]
+pub(super) enum RoomOrder {
+    /// A frame, encoded once for all of them; with the trade message that it is (0: none).
+    Frame { bytes: Bytes, id: i64 },
+    /// They end.
+    Close(Close),
+}
+
+/// What rooms hear, in order.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct RoomPush(pub Vec<(RoomId, RoomOrder)>);
+
+impl Handler<RoomPush> for Shard {
+    type Result = ();
+
+    fn handle(&mut self, RoomPush(orders): RoomPush, _: &mut Self::Context) {
+        for room in self.missed_rooms.take() {
+            let mut closed = 0;
+            self.seats.each_in(room, |outbox| {
+                outbox.close(Close::TryAgainLater);
+                closed += 1;
+            });
+            self.seats.stats.closed_for_missing.fetch_add(closed, Ordering::Relaxed);
+        }
+        let (mut heard, mut overflows) = (0, 0);
+        for (room, order) in orders {
+            match order {
+                RoomOrder::Frame { bytes, id } => {
+                    let frame = Rc::new(Frame { id, bytes });
+                    self.seats.each_in(room, |outbox| match outbox.hear(&frame) {
+                        Offered::Queued => heard += 1,
+                        Offered::Overflow => overflows += 1,
+                        Offered::Noted | Offered::Stale | Offered::Closed => {}
+                    });
+                }
+                RoomOrder::Close(close) => self.seats.each_in(room, |outbox| outbox.close(close)),
+            }
+        }
+        self.seats.stats.heard.fetch_add(heard, Ordering::Relaxed);
         self.seats.stats.overflows.fetch_add(overflows, Ordering::Relaxed);
     }
 }

@@ -5,7 +5,7 @@ use std::{
     net::{SocketAddr, TcpListener},
     os::fd::AsFd,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -24,11 +24,12 @@ use actix_web::{
 use super::{Settings, SettingsError, housekeeping::Housekeeping};
 use crate::{
     actors::{
-        AlarmHub, ArrivalGate, AuctionClock, BidDesk, CloseAll, Deliver, RefuseUser, Shard, ShardStats, UseLedger,
-        WatchGoods,
+        AlarmHub, ArrivalGate, AuctionClock, BidDesk, BidEntrance, CloseAll, Deliver, ForgetGoods, Missed, RefuseUser,
+        Rooms, ShardStats, TellRooms, UseLedger, WatchGoods, attach_worker,
     },
+    domain::GoodsId,
     http::{self, Keys, LocalShard, RateLimits, Readiness, Services, UserDirectory},
-    store::{Committed, LedgerThread, Observer, Store, StoreError},
+    store::{Committed, LedgerThread, Observer, RoomNews, Store, StoreError},
     time_source::TimeSource,
 };
 
@@ -94,38 +95,49 @@ impl Node {
         let missed = Arc::new(AtomicBool::new(false));
         let hub =
             AlarmHub::open(config.locale, settings.session.max_per_user, Arc::clone(&sessions), Arc::clone(&missed));
-        let clock_address = Arc::new(std::sync::OnceLock::new());
-        let observer = observer(hub.clone(), Arc::clone(&clock_address), Arc::clone(&users), missed);
+        let missed_rooms = Arc::new(Missed::default());
+        let rooms =
+            Rooms::open(config.draft.time_zone, Arc::clone(&time), Arc::clone(&sessions), Arc::clone(&missed_rooms));
+        let clock_address = Arc::new(OnceLock::new());
+        let desk_address = Arc::new(OnceLock::new());
+        let observer = Watch {
+            hub: hub.clone(),
+            missed,
+            rooms: rooms.clone(),
+            missed_rooms,
+            clock: Arc::clone(&clock_address),
+            desk: Arc::clone(&desk_address),
+            users: Arc::clone(&users),
+        };
+        let observer: Observer = Box::new(move |all| observer.tell(all));
         let ledger_thread = opened.start_ledger(settings.ledger_rules(), Arc::clone(&time), observer)?;
         let ledger = ledger_thread.ledger();
         hub.do_send(UseLedger(ledger.clone()));
         let desk = BidDesk::open(ledger.clone());
-        let clock =
-            AuctionClock::new(store.clone(), ledger.clone(), desk.clone(), Arc::clone(&gate), Arc::clone(&time))
-                .start();
+        let _ = desk_address.set(desk.clone());
+        let entrance = BidEntrance::new(desk.clone(), Arc::clone(&gate), Arc::clone(&time));
+        let clock = AuctionClock::new(store.clone(), ledger.clone(), desk.clone(), gate, Arc::clone(&time)).start();
         // Nothing is committed before the server listens but what the clock itself begins.
         let _ = clock_address.set(clock.clone());
 
-        let (bids, requests) = settings.rates();
         let services = web::Data::new(Services {
             started_at: time.now(),
             readiness: Readiness::default(),
             keys,
             users,
-            rates: RateLimits::new(bids, requests),
+            rates: RateLimits::new(&settings.rates()),
             store,
             ledger,
             desk,
             hub: hub.clone(),
             clock,
-            gate,
+            entrance,
+            rooms: rooms.clone(),
             sessions: Arc::clone(&sessions),
-            draining: AtomicBool::new(false),
-            bids_in_flight: AtomicUsize::new(0),
             time,
             config,
         });
-        let (server, addresses) = listen(settings, listeners, &services, hub, sessions)?;
+        let (server, addresses) = listen(settings, listeners, &services, hub, rooms, sessions)?;
         let handle = server.handle();
         let stopped = actix_web::rt::spawn(server);
         actix_web::rt::spawn(forget_quiet(services.clone()));
@@ -142,9 +154,9 @@ impl Node {
     /// Ends in order, within 10 s: no new bids, answered ones finished, sockets told when to come back, the queue of
     /// the ledger written.
     pub async fn stop(self) {
-        self.services.draining.store(true, Ordering::Release);
+        self.services.entrance.drain();
         let deadline = Instant::now() + DRAIN;
-        while self.services.bids_in_flight.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
+        while self.services.entrance.in_flight() > 0 && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         // Answered when the shards have been told.
@@ -168,6 +180,7 @@ impl Node {
                 let parts = [
                     ("bid desk", services.desk.connected()),
                     ("alarm hub", services.hub.connected()),
+                    ("rooms", services.rooms.connected()),
                     ("auction clock", services.clock.connected()),
                     ("ledger", ledger.is_running()),
                 ];
@@ -186,37 +199,59 @@ impl Node {
     }
 }
 
-/// Tells the house what has been committed: alarms to the hub, new goods to the clock, changed users to who knows them.
-fn observer(
+/// Tells the house what has been committed: alarms to the hub, news to the rooms, new goods to the clock, changed users
+/// to who knows them.
+struct Watch {
     hub: Addr<AlarmHub>,
-    clock: Arc<std::sync::OnceLock<Addr<AuctionClock>>>,
-    users: Arc<UserDirectory>,
     missed: Arc<AtomicBool>,
-) -> Observer {
-    Box::new(move |all| {
-        let mut alarms = Vec::new();
+    rooms: Addr<Rooms>,
+    missed_rooms: Arc<Missed<GoodsId>>,
+    clock: Arc<OnceLock<Addr<AuctionClock>>>,
+    desk: Arc<OnceLock<Addr<BidDesk>>>,
+    users: Arc<UserDirectory>,
+}
+
+impl Watch {
+    /// Called on the ledger's thread, in commit order.
+    fn tell(&self, all: Vec<Committed>) {
+        let (mut alarms, mut news) = (Vec::new(), Vec::new());
         for committed in all {
             match committed {
                 Committed::Alarm { alarm, receivers } => alarms.push((alarm, receivers)),
+                Committed::Room(one) => {
+                    if let (RoomNews::Deleted(goods), Some(desk)) = (&one, self.desk.get()) {
+                        desk.do_send(ForgetGoods(*goods));
+                    }
+                    news.push(one);
+                }
                 Committed::GoodsMade(goods) => {
-                    if let Some(clock) = clock.get() {
+                    if let Some(clock) = self.clock.get() {
                         clock.do_send(WatchGoods(goods));
                     }
                 }
                 Committed::UserChanged(user) => {
                     if !user.is_active {
-                        hub.do_send(RefuseUser(user.id));
+                        self.hub.do_send(RefuseUser(user.id));
                     }
-                    users.changed(user);
+                    self.users.changed(user);
                 }
-                Committed::Room(_) => {}
             }
         }
-        if !alarms.is_empty() && hub.try_send(Deliver(alarms)).is_err() && !missed.swap(true, Ordering::AcqRel) {
+        if !alarms.is_empty()
+            && self.hub.try_send(Deliver(alarms)).is_err()
+            && !self.missed.swap(true, Ordering::AcqRel)
+        {
             // Each commit that waits looks at this; one more, empty, comes behind it in case those were quicker.
-            hub.do_send(Deliver(Vec::new()));
+            self.hub.do_send(Deliver(Vec::new()));
         }
-    })
+        if !news.is_empty()
+            && let Err(SendError::Full(TellRooms(news)) | SendError::Closed(TellRooms(news))) =
+                self.rooms.try_send(TellRooms(news))
+            && self.missed_rooms.note(news.iter().map(RoomNews::goods))
+        {
+            self.rooms.do_send(TellRooms(Vec::new()));
+        }
+    }
 }
 
 /// Takes the addresses; of a name with several, those that can be had.
@@ -240,6 +275,7 @@ fn listen(
     listeners: Vec<TcpListener>,
     services: &web::Data<Services>,
     hub: Addr<AlarmHub>,
+    rooms: Addr<Rooms>,
     stats: Arc<ShardStats>,
 ) -> Result<(actix_web::dev::Server, Vec<SocketAddr>), StartError> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -252,7 +288,8 @@ fn listen(
     let mut server = HttpServer::new(move || {
         // Each worker has its own shard of the hub, on its own thread.
         let index = shards.fetch_add(1, Ordering::Relaxed);
-        let shard = web::Data::new(LocalShard(Shard::attach(index, slow_after_s, &hub, Arc::clone(&stats))));
+        let shard = attach_worker(index, slow_after_s, &hub, &rooms, Arc::clone(&stats));
+        let shard = web::Data::new(LocalShard(shard));
         App::new()
             .app_data(services.clone())
             .app_data(shard)

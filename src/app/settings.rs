@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::{
     actors::SessionLimits,
     domain::{DraftRules, Locale, MAX_ID, Price},
-    http::HttpConfig,
+    http::{HttpConfig, Rates},
     store::{DatabaseUrl, LedgerRules},
 };
 
@@ -309,10 +309,14 @@ impl Settings {
         LedgerRules { soft_close_ms: self.auction.soft_close_s * 1000 }
     }
 
-    /// Rates of bids and requests.
-    pub fn rates(&self) -> (NonZeroU32, NonZeroU32) {
+    /// Rates of bids, lines and requests.
+    pub fn rates(&self) -> Rates {
         let rate = |value| NonZeroU32::new(value).unwrap_or(NonZeroU32::MIN);
-        (rate(self.limits.bids_per_second), rate(self.limits.requests_per_second))
+        Rates {
+            bids: rate(self.limits.bids_per_second),
+            lines: rate(self.limits.lines_per_second),
+            requests: rate(self.limits.requests_per_second),
+        }
     }
 
     /// What the handlers need.

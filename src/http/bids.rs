@@ -1,6 +1,6 @@
 //! `POST` and `GET /goods/{id}/bids`.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use actix_web::{
     HttpRequest, HttpResponse, ResponseError,
@@ -12,21 +12,14 @@ use serde_json::Value;
 
 use super::{ApiError, Services, body, query};
 use crate::{
-    actors::{BidAnswer, BidReply, PlaceBid},
-    domain::{Bid, GoodsId, IdempotencyKey, Price, Timestamp, UserId},
+    actors::{ArrivingBid, BidAnswer},
+    domain::{GoodsId, IdempotencyKey, Price, Timestamp, UserId},
     protocol::{Code, Outcome, Problem},
     store::{
         BidListing, WriteError,
-        writes::{BidVerdict, KeyedBid, StoredBid},
+        writes::{BidVerdict, StoredBid},
     },
 };
-
-/// A bid that still waits after this is dropped unjudged …
-const DEADLINE: Duration = Duration::from_millis(2000);
-/// … and its caller is told by this at the latest: a 503 comes within 3 s.
-const ANSWER_BY: Duration = Duration::from_millis(2700);
-/// … or after this, however long his own row took.
-const LEAST: Duration = Duration::from_millis(200);
 
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
@@ -76,25 +69,12 @@ pub(super) async fn place(
     let spent = begun.elapsed();
     let key = idempotency_key(&request)?;
     let body = body::read(&request, payload, services.config.body_bytes).await?;
-    let _in_flight = services.bid_begins();
-    if services.is_draining() {
-        return Err(Problem::bid_unavailable(Outcome::NotStored).into());
-    }
-    let (reply, answer) = BidReply::new();
     let body: BidBody = body::object(&body)?;
     let price = body::price("price", &body.price, services.config.max_price)?;
     let goods = goods_id(&goods)?;
-    // The whole body is here: this is the bid's arrival. Nothing waits between the stamp and the desk's mailbox.
-    services.gate.arrive(services.time.as_ref(), |received_at| {
-        let bid = Bid { goods, user: bidder.user.id, price, received_at };
-        let bid = KeyedBid { bid, bidder: bidder.user, key };
-        let place = PlaceBid { bid, deadline: Instant::now() + DEADLINE.saturating_sub(spent), reply };
-        services.desk.try_send(place).map_err(|_| ApiError(Problem::bid_unavailable(Outcome::NotStored)))
-    })?;
-    let answer = match tokio::time::timeout(ANSWER_BY.saturating_sub(spent).max(LEAST), answer).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(_)) | Err(_) => BidAnswer::Failed(WriteError::Unknown),
-    };
+    // The whole body is here: this is the bid's arrival.
+    let bid = ArrivingBid { goods, bidder: bidder.user, price, key, spent };
+    let answer = services.entrance.arrive(bid).await;
     match answer {
         BidAnswer::Verdict(BidVerdict::Replayed(first)) => {
             let mut again = answered(*first).unwrap_or_else(|error| error.error_response());

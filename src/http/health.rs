@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{ApiError, Services};
 use crate::{
-    actors::{GetClockFigures, GetDeskFigures, GetHubFigures},
+    actors::{GetClockFigures, GetDeskFigures, GetHubFigures, GetRoomFigures},
     domain::Timestamp,
     store::{LedgerFigures, writes::Probe},
 };
@@ -54,6 +54,7 @@ impl Readiness {
                     services.ledger.write(Probe::of(&services.ledger), PATIENCE)
                 );
                 let actors = services.desk.connected() && services.hub.connected() && services.clock.connected();
+                let actors = actors && services.rooms.connected();
                 let ready = read.is_ok() && write.is_ok() && actors;
                 *seen = Some((Instant::now(), ready));
                 ready
@@ -64,7 +65,7 @@ impl Readiness {
 
 /// The node can take bids: the database is read, the ledger commits, the actors are there.
 pub(super) async fn ready(services: web::Data<Services>) -> HttpResponse {
-    if services.readiness.look(&services).await && !services.is_draining() {
+    if services.readiness.look(&services).await && !services.entrance.is_draining() {
         HttpResponse::Ok().json(Brief { status: Status::Pass })
     } else {
         HttpResponse::ServiceUnavailable().json(Brief { status: Status::Fail })
@@ -156,6 +157,12 @@ struct Sessions {
     sessions: usize,
     users: usize,
     max: usize,
+    /// Auction rooms and trade chats that somebody is in, their sockets, and the frames handed to them.
+    rooms: usize,
+    in_rooms: usize,
+    room_frames: u64,
+    /// Sockets closed because their room missed something when a mailbox was full.
+    closed_for_missing: u64,
 }
 
 /// Everything that the operator wants to know at night.
@@ -187,19 +194,22 @@ async fn timed<T, E>(work: impl Future<Output = Result<T, E>>) -> Option<(T, f64
 
 async fn examine(services: &Services) -> Health {
     let now = services.time.now();
-    let (read, write, hub, clock, desk) = futures_util::join!(
+    let (read, write, hub, clock, desk, rooms) = futures_util::join!(
         timed(services.store.oldest_overdue(now)),
         timed(services.ledger.write(Probe::of(&services.ledger), PATIENCE)),
         timed(services.hub.send(GetHubFigures)),
         timed(services.clock.send(GetClockFigures)),
         timed(services.desk.send(GetDeskFigures)),
+        timed(services.rooms.send(GetRoomFigures)),
     );
     let or_fail = |found: bool| if found { Status::Pass } else { Status::Fail };
     let figures = services.ledger.figures();
     let hub = hub.map(|(figures, _)| figures);
     let clock = clock.map(|(figures, _)| figures);
     let desk = desk.map(|(figures, _)| figures);
-    let (sessions, users) = hub.map_or((0, 0), |hub| (hub.sessions, hub.users));
+    let rooms = rooms.map(|(figures, _)| figures);
+    let visitors = rooms.map_or(0, |rooms| rooms.visitors);
+    let (sessions, users) = hub.map_or((0, 0), |hub| (hub.sessions + visitors, hub.users));
     let checks = Checks {
         database: Database {
             status: or_fail(read.is_some()),
@@ -235,10 +245,18 @@ async fn examine(services: &Services) -> Health {
         },
         bus: Bus { status: Status::Pass, kind: "none" },
         sessions: Sessions {
-            status: if sessions >= services.config.max_sessions { Status::Warn } else { Status::Pass },
+            status: or_fail(rooms.is_some()).max(if sessions >= services.config.max_sessions {
+                Status::Warn
+            } else {
+                Status::Pass
+            }),
             sessions,
             users,
             max: services.config.max_sessions,
+            rooms: rooms.map_or(0, |rooms| rooms.rooms),
+            in_rooms: rooms.map_or(0, |rooms| rooms.sockets),
+            room_frames: rooms.map_or(0, |rooms| rooms.heard),
+            closed_for_missing: rooms.map_or(0, |rooms| rooms.closed_for_missing),
         },
     };
     let parts = [
@@ -248,7 +266,7 @@ async fn examine(services: &Services) -> Health {
         checks.auction_clock.status,
         checks.bid_actors.status,
         checks.sessions.status,
-        if services.is_draining() { Status::Fail } else { Status::Pass },
+        if services.entrance.is_draining() { Status::Fail } else { Status::Pass },
     ];
     Health {
         status: parts.into_iter().max().unwrap_or(Status::Fail),

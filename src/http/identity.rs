@@ -61,6 +61,11 @@ impl UserDirectory {
         self.users.insert(user.id, Arc::new(user));
     }
 
+    /// The user as he is known now, if he is remembered.
+    pub(super) fn known(&self, id: UserId) -> Option<Arc<User>> {
+        self.users.get(&id)
+    }
+
     /// Remembers what was read, unless something changed since the reading began: it might have been this user.
     fn remember(&self, user: &Arc<User>, changes_before: u64) {
         if self.changes.load(Ordering::Acquire) == changes_before {
@@ -125,13 +130,28 @@ impl Services {
     /// # Errors
     /// 401 without a good token, 429 over the rate of requests, 503 when the user can't be looked up.
     pub(super) async fn socket_user(&self, request: &HttpRequest) -> Result<Identity, ApiError> {
-        let token = match header_token(request)? {
-            Some(token) => Some(token),
-            None => protocol_token(request).or_else(|| query::value(request, "token")),
-        };
-        let identity = self.identify(token).await?.ok_or_else(|| ApiError::unauthorized("a token is needed"))?;
+        let identity = self.identify(socket_token(request)?).await?;
+        let identity = identity.ok_or_else(|| ApiError::unauthorized("a token is needed"))?;
         self.admit(request, Some(&identity))?;
         Ok(identity)
+    }
+
+    /// Who opens a WebSocket that visitors may open too.
+    ///
+    /// # Errors
+    /// 401 for a bad token, 429 over the rate of requests, 503 when the user can't be looked up.
+    pub(super) async fn socket_visitor(&self, request: &HttpRequest) -> Result<Option<Identity>, ApiError> {
+        let identity = self.identify(socket_token(request)?).await?;
+        self.admit(request, identity.as_ref())?;
+        Ok(identity)
+    }
+
+    /// Whose rate counts: the user's, or the address's where there is none.
+    pub(super) fn who(&self, request: &HttpRequest, identity: Option<&Identity>) -> Who {
+        match identity {
+            Some(identity) => Who::User(identity.user.id),
+            None => Who::address(self.address(request)),
+        }
     }
 
     /// Judges a token that is presented.
@@ -181,12 +201,10 @@ impl Services {
 
     /// Counts a request of a user, or of an address where there is none; admins are exempt.
     fn admit(&self, request: &HttpRequest, identity: Option<&Identity>) -> Result<(), ApiError> {
-        let who = match identity {
-            Some(identity) if identity.admin => return Ok(()),
-            Some(identity) => Who::User(identity.user.id),
-            None => Who::address(self.address(request)),
-        };
-        Ok(self.rates.request(who)?)
+        if identity.is_some_and(|identity| identity.admin) {
+            return Ok(());
+        }
+        Ok(self.rates.request(self.who(request, identity))?)
     }
 
     /// The client's address: the peer's, or behind trusted proxies the nearest one that is not trusted.
@@ -229,6 +247,13 @@ pub(super) fn offered_protocols(request: &HttpRequest) -> impl Iterator<Item = &
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .map(str::trim)
+}
+
+/// The token of a handshake, wherever it stands; an empty one in the query is none.
+fn socket_token(request: &HttpRequest) -> Result<Option<String>, ApiError> {
+    let header = header_token(request)?;
+    let of_query = || query::value(request, "token").filter(|token| !token.is_empty());
+    Ok(header.or_else(|| protocol_token(request)).or_else(of_query))
 }
 
 fn protocol_token(request: &HttpRequest) -> Option<String> {

@@ -23,7 +23,7 @@ pub use self::{
     error::ApiError,
     health::Readiness,
     identity::{Identity, UserDirectory},
-    rate::RateLimits,
+    rate::{RateLimits, Rates},
     services::{HttpConfig, Services},
     socket::LocalShard,
     token::{Claims, Keys, MintError, NewToken},
@@ -53,6 +53,8 @@ pub fn routes(config: &mut web::ServiceConfig) {
         )
         .service(at("/ws/alram", "GET").route(web::get().to(socket::open)))
         .service(at("/ws/alarms", "GET").route(web::get().to(socket::open)))
+        .service(at("/ws/auction/{id}", "GET").route(web::get().to(socket::auction)))
+        .service(at("/ws/chat/{id}", "GET").route(web::get().to(socket::trade)))
         .service(at("/health/live", "GET").route(web::get().to(health::live)))
         .service(at("/health/ready", "GET").route(web::get().to(health::ready)))
         .service(at("/admin/health", "GET").route(web::get().to(health::admin)))

@@ -1,4 +1,4 @@
-//! Rates: so many bids and requests a second of one user, or of one address where there is no user.
+//! Rates: so many bids, lines and requests a second of one user, or of one address where there is no user.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -8,7 +8,7 @@ use governor::{
     clock::{Clock, DefaultClock},
 };
 
-use crate::{domain::UserId, protocol::Problem};
+use crate::{actors::Pace, domain::UserId, protocol::Problem};
 
 /// Whose rate it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -30,22 +30,48 @@ impl Who {
     }
 }
 
+/// So many times over the rate is no hurry but a flood (PROTOCOL.md 5: 4429).
+const FLOOD: NonZeroU32 = NonZeroU32::new(5).unwrap();
+
+/// How much of what a user may send in a second.
+#[derive(Debug, Clone, Copy)]
+pub struct Rates {
+    /// `limits.bids_per_second`
+    pub bids: NonZeroU32,
+    /// `limits.lines_per_second`
+    pub lines: NonZeroU32,
+    /// `limits.requests_per_second`
+    pub requests: NonZeroU32,
+}
+
 /// The node's rates.
 pub struct RateLimits {
     bids: DefaultKeyedRateLimiter<Who>,
+    lines: DefaultKeyedRateLimiter<Who>,
     requests: DefaultKeyedRateLimiter<Who>,
+    /// Five times the rates of bids and lines: what a socket that goes over them ends for.
+    bid_floods: DefaultKeyedRateLimiter<Who>,
+    line_floods: DefaultKeyedRateLimiter<Who>,
     clock: DefaultClock,
 }
 
 impl RateLimits {
-    /// `limits.bids_per_second` and `limits.requests_per_second`; bursts of twice that pass.
-    pub fn new(bids: NonZeroU32, requests: NonZeroU32) -> Self {
+    /// `limits.…_per_second`; bursts of twice that pass.
+    pub fn new(rates: &Rates) -> Self {
         let limiter = |rate: NonZeroU32| {
             RateLimiter::keyed(
                 Quota::per_second(rate).allow_burst(rate.saturating_mul(NonZeroU32::MIN.saturating_add(1))),
             )
         };
-        Self { bids: limiter(bids), requests: limiter(requests), clock: DefaultClock::default() }
+        let flood = |rate: NonZeroU32| limiter(rate.saturating_mul(FLOOD));
+        Self {
+            bids: limiter(rates.bids),
+            lines: limiter(rates.lines),
+            requests: limiter(rates.requests),
+            bid_floods: flood(rates.bids),
+            line_floods: flood(rates.lines),
+            clock: DefaultClock::default(),
+        }
     }
 
     pub(super) fn bid(&self, who: Who) -> Result<(), Problem> {
@@ -54,6 +80,16 @@ impl RateLimits {
 
     pub(super) fn request(&self, who: Who) -> Result<(), Problem> {
         self.check(&self.requests, who)
+    }
+
+    /// Counts a bid that came over a socket.
+    pub(super) fn bid_pace(&self, who: Who) -> Pace {
+        pace(&self.bids, &self.bid_floods, who)
+    }
+
+    /// Counts anything else that came over the socket of a room.
+    pub(super) fn line_pace(&self, who: Who) -> Pace {
+        pace(&self.lines, &self.line_floods, who)
     }
 
     fn check(&self, limiter: &DefaultKeyedRateLimiter<Who>, who: Who) -> Result<(), Problem> {
@@ -65,8 +101,17 @@ impl RateLimits {
 
     /// Forgets who has been quiet: called now and then, so that memory doesn't grow with everybody who ever came.
     pub fn forget_quiet(&self) {
-        self.bids.retain_recent();
-        self.requests.retain_recent();
+        for limiter in [&self.bids, &self.lines, &self.requests, &self.bid_floods, &self.line_floods] {
+            limiter.retain_recent();
+        }
+    }
+}
+
+fn pace(rate: &DefaultKeyedRateLimiter<Who>, flood: &DefaultKeyedRateLimiter<Who>, who: Who) -> Pace {
+    match (flood.check_key(&who), rate.check_key(&who)) {
+        (Err(_), _) => Pace::Flood,
+        (_, Err(_)) => Pace::TooFast,
+        _ => Pace::Fine,
     }
 }
 
@@ -74,9 +119,25 @@ impl RateLimits {
 mod tests {
     use super::*;
 
+    fn limits() -> RateLimits {
+        let rate = |value| NonZeroU32::new(value).unwrap();
+        RateLimits::new(&Rates { bids: rate(3), lines: rate(2), requests: rate(1) })
+    }
+
+    #[test]
+    fn who_is_over_the_rate_is_refused_and_who_floods_is_let_go() {
+        let limits = limits();
+        let user = Who::User(UserId::from_stored(1));
+        let paces: Vec<Pace> = (0..25).map(|_| limits.line_pace(user)).collect();
+        assert!(paces[..4].iter().all(|pace| *pace == Pace::Fine));
+        assert!(paces[5..20].iter().all(|pace| *pace == Pace::TooFast), "{paces:?}");
+        assert_eq!(paces[24], Pace::Flood);
+        assert_eq!(limits.bid_pace(user), Pace::Fine, "bids have a rate of their own");
+    }
+
     #[test]
     fn a_burst_of_twice_the_rate_passes_and_no_more() {
-        let limits = RateLimits::new(NonZeroU32::new(3).unwrap(), NonZeroU32::new(1).unwrap());
+        let limits = limits();
         let user = Who::User(UserId::from_stored(1));
         assert_eq!((0..7).filter(|_| limits.bid(user).is_ok()).count(), 6);
         let refused = limits.bid(user).unwrap_err();

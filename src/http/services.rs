@@ -1,18 +1,12 @@
 //! What the handlers work with: one set for the node, built by `app`.
 
-use std::{
-    net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-};
+use std::{net::IpAddr, sync::Arc};
 
 use actix::Addr;
 
 use super::{Keys, RateLimits, Readiness, UserDirectory};
 use crate::{
-    actors::{AlarmHub, ArrivalGate, AuctionClock, BidDesk, SessionLimits, ShardStats},
+    actors::{AlarmHub, AuctionClock, BidDesk, BidEntrance, Rooms, SessionLimits, ShardStats},
     domain::{DraftRules, Locale, Price, Timestamp},
     store::{Ledger, Store},
     time_source::TimeSource,
@@ -63,36 +57,14 @@ pub struct Services {
     pub hub: Addr<AlarmHub>,
     /// The auction clock.
     pub clock: Addr<AuctionClock>,
-    /// The gate that arriving bids pass.
-    pub gate: Arc<ArrivalGate>,
+    /// Where bids come in.
+    pub entrance: Arc<BidEntrance>,
+    /// The rooms.
+    pub rooms: Addr<Rooms>,
     /// Figures of the sessions.
     pub sessions: Arc<ShardStats>,
     /// Whether the node is ready, as last seen.
     pub readiness: Readiness,
     /// When the node began.
     pub started_at: Timestamp,
-    /// No new bids: the node is about to end.
-    pub draining: AtomicBool,
-    /// Bids being answered.
-    pub bids_in_flight: AtomicUsize,
-}
-
-/// Counts a bid as being answered for as long as it lives.
-pub(super) struct InFlight<'a>(&'a AtomicUsize);
-
-impl Services {
-    pub(super) fn bid_begins(&self) -> InFlight<'_> {
-        self.bids_in_flight.fetch_add(1, Ordering::AcqRel);
-        InFlight(&self.bids_in_flight)
-    }
-
-    pub(super) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
-    }
-}
-
-impl Drop for InFlight<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
 }

@@ -1,10 +1,10 @@
-//! How sessions open: the handshake of `/ws/alarms/` and `/ws/alram/` (one endpoint), and `/alarms/stream`. Refusals
-//! here are HTTP; what comes after is the session's.
+//! How sessions open: the handshakes of `/ws/alarms/` and `/ws/alram/` (one endpoint), of auction rooms and trade chats,
+//! and `/alarms/stream`. Refusals here are HTTP; what comes after is the session's.
 
 use std::{rc::Rc, sync::Arc, sync::atomic::Ordering};
 
 use actix_web::{
-    HttpRequest, HttpResponse,
+    HttpRequest, HttpResponse, HttpResponseBuilder,
     http::header::{HOST, HeaderName, ORIGIN},
     web,
 };
@@ -12,12 +12,19 @@ use actix_web_actors::ws;
 
 use super::{
     ApiError, Services,
+    bids::{goods_id, no_such_goods},
     identity::{Identity, SUBPROTOCOL, offered_protocols},
     query,
+    rate::Who,
 };
 use crate::{
-    actors::{Authenticate, Judged, Judgement, SessionOpening, ShardHandle, alarm_events, alarm_socket},
+    actors::{
+        AlarmOpening, AuctionOpening, Doorkeeper, Judged, Judgement, Pace, SessionOpening, ShardHandle, Signed,
+        TradeOpening, alarm_events, alarm_socket, auction_socket, trade_socket,
+    },
+    domain::User,
     protocol::{Code, Problem},
+    store::TradeAccess,
 };
 
 /// Opens an alarm socket.
@@ -31,10 +38,9 @@ pub(super) async fn open(
     let identity = services.socket_user(&request).await?;
     let since = query::number(&request, "since")?;
     let modern = since.is_some() || offered_protocols(&request).any(|offered| offered == SUBPROTOCOL);
-    let opening = opening(&services, &shard, &identity, since, modern)?;
-    let handshake = ws::handshake_with_protocols(&request, &[SUBPROTOCOL])
-        .map_err(|error| Problem::new(Code::InvalidBody, format!("no WebSocket handshake: {error}")))?;
-    Ok(alarm_socket(opening, handshake, payload))
+    let opening = opening(&request, &services, &shard, Some(&identity))?;
+    let alarms = alarms(&services, &identity, since, modern);
+    Ok(alarm_socket(opening, alarms, handshake(&request)?, payload))
 }
 
 /// `GET /alarms/stream`: the same as server-sent events. `Last-Event-ID`, which a browser sends by itself when it comes
@@ -50,57 +56,149 @@ pub(super) async fn stream(
         None => None,
     };
     let since = last.or(query::number(&request, "since")?);
-    let opening = opening(&services, &shard, &identity, since, since.is_some())?;
-    Ok(alarm_events(&opening))
+    let opening = opening(&request, &services, &shard, Some(&identity))?;
+    Ok(alarm_events(&opening, &alarms(&services, &identity, since, since.is_some()), signed(&identity)))
+}
+
+/// Opens a socket of an auction room: with a token for who takes part, without one for a visitor.
+pub(super) async fn auction(
+    request: HttpRequest,
+    goods: web::Path<String>,
+    payload: web::Payload,
+    services: web::Data<Services>,
+    shard: web::Data<LocalShard>,
+) -> Result<HttpResponse, ApiError> {
+    check_origin(&request, &services.config.allowed_origins)?;
+    let identity = services.socket_visitor(&request).await?;
+    let goods = goods_id(&goods)?;
+    if !services.store.has_goods(goods).await? {
+        return Err(no_such_goods());
+    }
+    let handshake = handshake(&request)?;
+    let opening = opening(&request, &services, &shard, identity.as_ref())?;
+    let auction = AuctionOpening {
+        goods,
+        rooms: services.rooms.clone(),
+        entrance: Arc::clone(&services.entrance),
+        ledger: services.ledger.clone(),
+        max_price: services.config.max_price,
+        locale: services.config.locale,
+    };
+    Ok(auction_socket(opening, auction, handshake, payload).await)
+}
+
+/// Opens a socket of a trade chat: for seller and buyer of ended goods (fault 13).
+pub(super) async fn trade(
+    request: HttpRequest,
+    goods: web::Path<String>,
+    payload: web::Payload,
+    services: web::Data<Services>,
+    shard: web::Data<LocalShard>,
+) -> Result<HttpResponse, ApiError> {
+    check_origin(&request, &services.config.allowed_origins)?;
+    let identity = services.socket_user(&request).await?;
+    let goods = goods_id(&goods)?;
+    let info = match services.store.trade_access(goods, identity.user.id).await? {
+        TradeAccess::Yours(info) => info,
+        TradeAccess::NotYours => return Err(Problem::new(Code::Forbidden, "not your trade").into()),
+        TradeAccess::UnknownGoods => return Err(no_such_goods()),
+    };
+    let handshake = handshake(&request)?;
+    let opening = opening(&request, &services, &shard, Some(&identity))?;
+    let trade = TradeOpening {
+        goods,
+        info,
+        rooms: services.rooms.clone(),
+        ledger: services.ledger.clone(),
+        locale: services.config.locale,
+    };
+    Ok(trade_socket(opening, trade, handshake, payload).await)
 }
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
+fn handshake(request: &HttpRequest) -> Result<HttpResponseBuilder, Problem> {
+    ws::handshake_with_protocols(request, &[SUBPROTOCOL])
+        .map_err(|error| Problem::new(Code::InvalidBody, format!("no WebSocket handshake: {error}")))
+}
+
+fn signed(identity: &Identity) -> Signed {
+    Signed { user: identity.user.id, expires_at: identity.expires_at }
+}
+
+fn alarms(services: &Services, identity: &Identity, since: Option<i64>, modern: bool) -> AlarmOpening {
+    AlarmOpening {
+        user: identity.user.id,
+        since,
+        modern,
+        store: services.store.clone(),
+        ledger: services.ledger.clone(),
+        locale: services.config.locale,
+    }
+}
+
 /// What a session opens with, if there is room for one more.
 fn opening(
+    request: &HttpRequest,
     services: &web::Data<Services>,
     shard: &LocalShard,
-    identity: &Identity,
-    since: Option<i64>,
-    modern: bool,
+    identity: Option<&Identity>,
 ) -> Result<SessionOpening, Problem> {
     let is_full = services.sessions.seats.load(Ordering::Relaxed) >= services.config.max_sessions;
-    if is_full || services.is_draining() {
+    if is_full || services.entrance.is_draining() {
         return Err(Problem::unavailable("no socket is free here now"));
     }
     Ok(SessionOpening {
-        user: identity.user.id,
-        expires_at: identity.expires_at,
-        since,
-        modern,
+        signed: identity.map(signed),
         shard: shard.0.clone(),
         hub: services.hub.clone(),
-        store: services.store.clone(),
-        ledger: services.ledger.clone(),
         time: Arc::clone(&services.time),
-        locale: services.config.locale,
         limits: services.config.session,
-        authenticate: Rc::new(ByServices(services.clone().into_inner())),
+        doorkeeper: Rc::new(Door {
+            services: services.clone().into_inner(),
+            user: identity.map(|identity| Arc::clone(&identity.user)),
+            admin: identity.is_some_and(|identity| identity.admin),
+            who: services.who(request, identity),
+        }),
     })
 }
 
 /// The shard of the worker that a request runs on.
 pub struct LocalShard(pub ShardHandle);
 
-/// Judges tokens on live sockets like those of requests.
-struct ByServices(Arc<Services>);
+/// One socket's way to what requests know: tokens, users, rates.
+struct Door {
+    services: Arc<Services>,
+    /// Who opened it.
+    user: Option<Arc<User>>,
+    admin: bool,
+    who: Who,
+}
 
-impl Authenticate for ByServices {
+impl Doorkeeper for Door {
     fn authenticate(&self, token: String) -> Judged {
-        let services = Arc::clone(&self.0);
+        let services = Arc::clone(&self.services);
         Box::pin(async move {
             match services.identify(Some(token)).await {
-                Ok(Some(identity)) => Judgement::Good(identity.user.id, identity.expires_at),
+                Ok(Some(identity)) => Judgement::Good(signed(&identity)),
                 Ok(None) => Judgement::Refused,
                 Err(error) if error.0.code() == Code::Unauthorized => Judgement::Refused,
                 Err(_) => Judgement::Unknown,
             }
         })
+    }
+
+    fn user(&self) -> Option<Arc<User>> {
+        let user = self.user.as_ref()?;
+        Some(self.services.users.known(user.id).unwrap_or_else(|| Arc::clone(user)))
+    }
+
+    fn bid_pace(&self) -> Pace {
+        if self.admin { Pace::Fine } else { self.services.rates.bid_pace(self.who) }
+    }
+
+    fn line_pace(&self) -> Pace {
+        if self.admin { Pace::Fine } else { self.services.rates.line_pace(self.who) }
     }
 }
 

@@ -20,12 +20,16 @@ pub enum Close {
     TryAgainLater,
     /// 4401: the token has expired, is refused, or is another user's.
     TokenRefused,
+    /// 4404: the goods of this room are deleted.
+    GoodsDeleted,
     /// 4408: no sign of life for `session.timeout_s`.
     Silent,
     /// 4409: more than `session.max_per_user` sockets of this user.
     TooManySockets,
     /// 4413: more waits for the client than `session.max_pending` allows; resume from the cursor.
     TooSlow,
+    /// 4429: far over the rate.
+    TooManyFrames,
 }
 
 impl Close {
@@ -39,9 +43,11 @@ impl Close {
             Close::Restarting { .. } => 1012,
             Close::TryAgainLater => 1013,
             Close::TokenRefused => 4401,
+            Close::GoodsDeleted => 4404,
             Close::Silent => 4408,
             Close::TooManySockets => 4409,
             Close::TooSlow => 4413,
+            Close::TooManyFrames => 4429,
         }
     }
 
@@ -61,9 +67,11 @@ impl Close {
             }
             Close::TryAgainLater => "try again later".to_owned(),
             Close::TokenRefused => "token expired or refused".to_owned(),
+            Close::GoodsDeleted => "the goods are deleted".to_owned(),
             Close::Silent => "silent too long".to_owned(),
             Close::TooManySockets => "too many sockets of this user".to_owned(),
             Close::TooSlow => "too slow, resume from the cursor".to_owned(),
+            Close::TooManyFrames => "too many messages".to_owned(),
         }
     }
 }

@@ -6,6 +6,8 @@ mod client_frame;
 mod close;
 mod json;
 mod problem;
+mod room_client_frame;
+mod room_frame;
 mod server_frame;
 
 pub use alarm_body::AlarmBody;
@@ -13,4 +15,6 @@ pub use client_frame::{AlarmSocketFrame, FrameError};
 pub use close::Close;
 pub use json::to_json;
 pub use problem::{Code, Outcome, Problem};
+pub use room_client_frame::{Said, Spoken};
+pub use room_frame::RoomFrame;
 pub use server_frame::ServerFrame;

@@ -214,6 +214,16 @@ impl Problem {
         self.0.code
     }
 
+    /// The price to beat, where the code names it.
+    pub fn high_price(&self) -> Option<i64> {
+        self.0.high_price
+    }
+
+    /// What became of a bid, where the code names it.
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.0.outcome
+    }
+
     /// Seconds for `Retry-After`, where the code wants it.
     pub fn retry_after_s(&self) -> Option<u64> {
         self.0.retry_after_s

@@ -123,19 +123,25 @@ impl Ledger {
         let _ = self.queue.send(Item::Stop);
     }
 
-    /// Hands a write in and waits for what became of it.
+    /// Hands a write in at once, and waits for what became of it.
     ///
     /// # Errors
     /// [`WriteError`]; `Unknown` also when nothing is heard until shortly after the deadline.
-    pub async fn write<W: Write>(&self, write: W, patience: Duration) -> Result<W::Out, WriteError> {
+    pub fn write<W: Write>(
+        &self,
+        write: W,
+        patience: Duration,
+    ) -> impl Future<Output = Result<W::Out, WriteError>> + Send + use<W> {
         let (tell, told) = tokio::sync::oneshot::channel();
         self.submit(write, Instant::now() + patience, move |result| {
             let _ = tell.send(result);
         });
         // The deadline drops what still waits; what is being committed gets a little longer.
-        match tokio::time::timeout(patience + Duration::from_millis(600), told).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(_)) | Err(_) => Err(WriteError::Unknown),
+        async move {
+            match tokio::time::timeout(patience + Duration::from_millis(600), told).await {
+                Ok(Ok(result)) => result,
+                Ok(Err(_)) | Err(_) => Err(WriteError::Unknown),
+            }
         }
     }
 

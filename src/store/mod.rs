@@ -23,7 +23,7 @@ pub use self::{
     error::{StoreError, WriteError},
     ledger::{Ledger, LedgerFigures, Observer, Write},
     news::RoomNews,
-    reads::{AlarmPage, AlarmQuery, BidListing, GoodsDetail, InboxAlarm, SessionStart},
+    reads::{AlarmPage, AlarmQuery, BidListing, GoodsDetail, InboxAlarm, SessionStart, TradeAccess, TradeInfo},
     tx::{Committed, LedgerRules, Tx},
     writer::LedgerThread,
 };

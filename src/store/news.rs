@@ -60,3 +60,18 @@ pub enum RoomNews {
     /// The goods are gone.
     Deleted(GoodsId),
 }
+
+impl RoomNews {
+    /// In whose rooms it is heard.
+    pub fn goods(&self) -> GoodsId {
+        match self {
+            Self::Bid { bid, .. } => bid.bid.goods,
+            Self::Started(goods)
+            | Self::Extended { goods, .. }
+            | Self::Ended { goods, .. }
+            | Self::Line { goods, .. }
+            | Self::TradeMessage { goods, .. }
+            | Self::Deleted(goods) => *goods,
+        }
+    }
+}

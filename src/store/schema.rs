@@ -85,8 +85,6 @@ diesel::table! {
         seller_id -> BigInt,
         buyer_id -> BigInt,
         created_at -> BigInt,
-        seller_read_up_to -> BigInt,
-        buyer_read_up_to -> BigInt,
         last_message_id -> Nullable<BigInt>,
         active_at -> BigInt,
     }
@@ -109,6 +107,7 @@ diesel::table! {
         author_id -> BigInt,
         content -> Text,
         created_at -> BigInt,
+        is_read -> Bool,
     }
 }
 

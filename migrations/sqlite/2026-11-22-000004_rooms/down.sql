@@ -10,8 +10,6 @@ DROP INDEX trade_rooms_by_buyer;
 DROP INDEX trade_rooms_by_seller;
 ALTER TABLE trade_rooms DROP COLUMN active_at;
 ALTER TABLE trade_rooms DROP COLUMN last_message_id;
-ALTER TABLE trade_rooms DROP COLUMN buyer_read_up_to;
-ALTER TABLE trade_rooms DROP COLUMN seller_read_up_to;
 DROP TABLE trade_messages;
 DROP TABLE room_lines;
 ALTER TABLE id_counters DROP COLUMN trade_message;

@@ -19,13 +19,13 @@ CREATE TABLE trade_messages (
     goods_id   BIGINT NOT NULL,
     author_id  BIGINT NOT NULL,
     content    TEXT NOT NULL,
-    created_at BIGINT NOT NULL
+    created_at BIGINT NOT NULL,
+    -- by the other side
+    is_read    BOOLEAN NOT NULL
 );
 CREATE INDEX trade_messages_by_goods ON trade_messages (goods_id, id);
+CREATE INDEX trade_messages_unread ON trade_messages (goods_id, author_id) WHERE NOT is_read;
 
--- Each side has read the other's messages up to a mark: one number instead of a write per message.
-ALTER TABLE trade_rooms ADD COLUMN seller_read_up_to BIGINT NOT NULL DEFAULT 0;
-ALTER TABLE trade_rooms ADD COLUMN buyer_read_up_to BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE trade_rooms ADD COLUMN last_message_id BIGINT;
 -- when the room was opened, or the last message stored
 ALTER TABLE trade_rooms ADD COLUMN active_at BIGINT NOT NULL DEFAULT 0;

@@ -90,7 +90,7 @@ impl SocketBody {
     /// A ping behind the frames, if receipt is to be proved and the last ping is old enough; otherwise it is due later.
     fn proof(&mut self, now: Instant) -> Option<Bytes> {
         let taken = self.outbox.borrow().taken();
-        if taken <= self.asked {
+        if taken <= self.asked || !self.outbox.borrow().proves_receipt() {
             return None;
         }
         let due = self.asked_at.map_or(now, |at| at + PROVE_EVERY);

@@ -16,8 +16,9 @@ use serde::Serialize;
 use tokio::time::Interval;
 
 use super::{
+    alarm::AlarmOpening,
     feed::Feed,
-    opening::{Place, SessionOpening},
+    opening::{Place, SessionOpening, Signed},
     outbox::Outbox,
 };
 use crate::{domain::Timestamp, protocol::Close, time_source::TimeSource};
@@ -25,18 +26,18 @@ use crate::{domain::Timestamp, protocol::Close, time_source::TimeSource};
 /// Most bytes handed to the connection at once.
 const CHUNK_BYTES: usize = 16 * 1024;
 
-/// Opens a session over server-sent events.
-pub fn alarm_events(opening: &SessionOpening) -> HttpResponse {
-    let place = Place::take(opening);
+/// Opens a session over server-sent events, for as long as the token holds.
+pub fn alarm_events(opening: &SessionOpening, alarms: &AlarmOpening, signed: Signed) -> HttpResponse {
+    let place = Place::for_alarms(opening, signed.user);
     let mut heartbeat = tokio::time::interval(opening.limits.heartbeat);
     heartbeat.reset();
     let body = EventBody {
         outbox: Rc::clone(&place.outbox),
-        running: Some((Box::pin(Feed::new(opening, &place).run().fuse()), place)),
+        running: Some((Box::pin(Feed::new(opening, alarms, Rc::clone(&place)).run().fuse()), place)),
         heartbeat,
         time: Arc::clone(&opening.time),
-        expires_at: opening.expires_at,
-        expiry: opening.time.wait_until(opening.expires_at),
+        expires_at: signed.expires_at,
+        expiry: opening.time.wait_until(signed.expires_at),
     };
     HttpResponse::Ok()
         .content_type("text/event-stream")
@@ -82,8 +83,8 @@ impl EventBody {
         let mut events = BytesMut::new();
         while events.len() < CHUNK_BYTES {
             let Some(frame) = outbox.take_one() else { break };
-            if frame.alarm > 0 {
-                events.extend_from_slice(format!("id: {}\n", frame.alarm).as_bytes());
+            if frame.id > 0 {
+                events.extend_from_slice(format!("id: {}\n", frame.id).as_bytes());
             }
             events.extend_from_slice(b"data: ");
             // Compact JSON has no line break.
@@ -149,7 +150,7 @@ impl Stream for EventBody {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{actors::hub::encode, protocol::ServerFrame};
+    use crate::{actors::wire::encode, protocol::ServerFrame};
 
     #[test]
     fn the_payload_of_short_and_long_frames_is_found() {

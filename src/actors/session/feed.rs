@@ -2,13 +2,20 @@
 
 use std::{cell::RefCell, future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Duration};
 
+use actix::Addr;
+
 use super::{
+    alarm::AlarmOpening,
     opening::{Place, SessionOpening},
     outbox::{Frame, Outbox},
 };
 use crate::{
-    actors::hub::{Register, encode, encode_alarm},
-    domain::Locale,
+    actors::{
+        hub::{AlarmHub, Register},
+        registry::Seat,
+        wire::{encode, encode_alarm},
+    },
+    domain::{Locale, UserId},
     protocol::{Close, ServerFrame},
     store::Store,
     time_source::TimeSource,
@@ -22,7 +29,11 @@ const RETRY: Duration = Duration::from_millis(500);
 /// Registers a session and keeps its outbox fed from the store.
 pub(super) struct Feed {
     outbox: Rc<RefCell<Outbox>>,
-    place: Rc<Place>,
+    /// The seat is held for as long as there is a course.
+    _place: Rc<Place>,
+    seat: Seat,
+    user: UserId,
+    hub: Addr<AlarmHub>,
     store: Store,
     time: Arc<dyn TimeSource>,
     locale: Locale,
@@ -34,15 +45,18 @@ pub(super) struct Feed {
 
 impl Feed {
     /// What the session does with its place.
-    pub(super) fn new(opening: &SessionOpening, place: &Rc<Place>) -> Self {
+    pub(super) fn new(opening: &SessionOpening, alarms: &AlarmOpening, place: Rc<Place>) -> Self {
         Self {
             outbox: Rc::clone(&place.outbox),
-            place: Rc::clone(place),
-            store: opening.store.clone(),
+            seat: place.seat,
+            _place: place,
+            user: alarms.user,
+            hub: opening.hub.clone(),
+            store: alarms.store.clone(),
             time: Arc::clone(&opening.time),
-            locale: opening.locale,
-            since: opening.since,
-            hello: opening.modern.then_some(opening.limits.heartbeat.as_secs()),
+            locale: alarms.locale,
+            since: alarms.since,
+            hello: alarms.modern.then_some(opening.limits.heartbeat.as_secs()),
             page: PAGE.min(i64::try_from(opening.limits.max_pending).unwrap_or(PAGE)).max(1),
         }
     }
@@ -50,14 +64,14 @@ impl Feed {
     /// Runs until the session is over.
     pub(super) async fn run(self) {
         // First register, then read: what is committed from here on is at least noted.
-        let register = Register { user: self.place.user, seat: self.place.seat };
-        let received = match self.place.hub.send(register).await {
+        let register = Register { user: self.user, seat: self.seat, hears_alarms: true };
+        let received = match self.hub.send(register).await {
             Ok(Ok(admitted)) => admitted.received,
             Ok(Err(_)) => return self.outbox.borrow_mut().close(Close::TooManySockets),
             Err(_) => return self.outbox.borrow_mut().close(Close::TryAgainLater),
         };
         let start = loop {
-            match self.store.session_start(self.place.user, self.since, received).await {
+            match self.store.session_start(self.user, self.since, received).await {
                 Ok(start) if start.is_active => break start,
                 // He was made inactive between the handshake and here.
                 Ok(_) => return self.outbox.borrow_mut().close(Close::TokenRefused),
@@ -70,7 +84,7 @@ impl Feed {
         let superseded_after = if self.since.is_some() { 0 } else { start.last_id };
         if let Some(heartbeat_s) = self.hello {
             let hello = ServerFrame::Hello {
-                user_id: self.place.user,
+                user_id: self.user,
                 last_id: start.last_id,
                 unread: start.unread,
                 server_time: self.time.now(),
@@ -100,11 +114,11 @@ impl Feed {
 
     async fn read_on(&self, superseded_after: i64) {
         let cursor = self.outbox.borrow_mut().begin_reading();
-        match self.store.backlog(self.place.user, cursor, superseded_after, self.page).await {
+        match self.store.backlog(self.user, cursor, superseded_after, self.page).await {
             Ok(alarms) => {
                 let is_last = (alarms.len() as i64) < self.page;
                 let encode = |(alarm, superseded): &(_, bool)| encode_alarm(alarm, *superseded, self.locale);
-                let page = alarms.iter().map(|one| Frame { alarm: one.0.id.get(), bytes: encode(one) }).collect();
+                let page = alarms.iter().map(|one| Frame { id: one.0.id.get(), bytes: encode(one) }).collect();
                 let mut outbox = self.outbox.borrow_mut();
                 outbox.put_page(page);
                 if is_last {

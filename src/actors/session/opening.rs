@@ -1,4 +1,4 @@
-//! What a session opens with: settings, the way to the rest of the house, and its seat.
+//! What every session opens with: settings, the way to the rest of the house, and its place.
 
 use std::{
     cell::RefCell,
@@ -12,16 +12,19 @@ use std::{
 };
 
 use actix::Addr;
+use bytes::Bytes;
 
 use super::outbox::{Outbox, OutboxLimits};
 use crate::{
     actors::{
-        hub::{AlarmHub, Leave},
+        hub::{AlarmHub, Leave, Register},
         registry::Seat,
+        room::RoomId,
+        rooms::{Enter, GoOut, Rooms},
         shard::ShardHandle,
     },
-    domain::{Locale, Timestamp, UserId},
-    store::{Ledger, Store},
+    domain::{Timestamp, User, UserId},
+    protocol::Close,
     time_source::TimeSource,
 };
 
@@ -40,11 +43,20 @@ pub struct SessionLimits {
     pub frame_bytes: usize,
 }
 
+/// Whose token opened a socket, and until when it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signed {
+    /// The token's user.
+    pub user: UserId,
+    /// When the token expires.
+    pub expires_at: Timestamp,
+}
+
 /// What became of a token that a client sent on a live socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Judgement {
     /// Whose it is, and until when.
-    Good(UserId, Timestamp),
+    Good(Signed),
     /// It is bad in some way.
     Refused,
     /// Its user can't be looked up now.
@@ -54,72 +66,126 @@ pub enum Judgement {
 /// A judgement on its way.
 pub type Judged = Pin<Box<dyn Future<Output = Judgement>>>;
 
-/// Judges a token that a client sends on a live socket.
-pub trait Authenticate {
-    /// Looks at the token.
-    fn authenticate(&self, token: String) -> Judged;
+/// How fast somebody sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// Within the rate.
+    Fine,
+    /// Over it: the frame is refused.
+    TooFast,
+    /// So far over it that the socket ends.
+    Flood,
 }
 
-/// What a session needs to open.
+/// Knows who is on the other end of a socket, as requests know it.
+pub trait Doorkeeper {
+    /// Looks at a token that came over the socket.
+    fn authenticate(&self, token: String) -> Judged;
+
+    /// The user as he is known now (his name may have changed since the socket opened); `None` for a visitor.
+    fn user(&self) -> Option<Arc<User>>;
+
+    /// Counts a bid.
+    fn bid_pace(&self) -> Pace;
+
+    /// Counts any other frame of a room.
+    fn line_pace(&self) -> Pace;
+}
+
+/// What every session needs to open.
 pub struct SessionOpening {
-    /// The token's user.
-    pub user: UserId,
-    /// When the token expires.
-    pub expires_at: Timestamp,
-    /// `?since=`: send what comes after this alarm; without it, what was never received.
-    pub since: Option<i64>,
-    /// Whether the client wants the `hello` frame.
-    pub modern: bool,
+    /// Whose token; `None`: a visitor.
+    pub signed: Option<Signed>,
     /// This worker's shard.
     pub shard: ShardHandle,
-    /// Where the session registers.
+    /// Where the sessions of users register.
     pub hub: Addr<AlarmHub>,
-    /// Where the backlog is.
-    pub store: Store,
-    /// Where what is read is written down.
-    pub ledger: Ledger,
     /// The clock.
     pub time: Arc<dyn TimeSource>,
-    /// Language of texts.
-    pub locale: Locale,
     /// Settings.
     pub limits: SessionLimits,
-    /// Judges fresh tokens.
-    pub authenticate: Rc<dyn Authenticate>,
+    /// Who is at the other end.
+    pub doorkeeper: Rc<dyn Doorkeeper>,
 }
 
-/// A session's seat, given back when the session goes, however it goes.
+/// A session's seat, and its place in a room, given back when the session goes, however it goes.
 pub(super) struct Place {
-    pub(super) user: UserId,
     pub(super) seat: Seat,
-    pub(super) hub: Addr<AlarmHub>,
     pub(super) outbox: Rc<RefCell<Outbox>>,
+    user: Option<UserId>,
+    room: Option<(Addr<Rooms>, RoomId)>,
+    hub: Addr<AlarmHub>,
     shard: ShardHandle,
 }
 
 impl Place {
-    /// Takes a seat, with an empty outbox, on this worker's shard.
-    pub(super) fn take(opening: &SessionOpening) -> Rc<Self> {
+    /// Takes a seat that hears alarms; it has yet to register.
+    pub(super) fn for_alarms(opening: &SessionOpening, user: UserId) -> Rc<Self> {
+        let outbox = Outbox::of_alarms(outbox_limits(opening), opening.shard.waiting());
+        Rc::new(Self::take(opening, outbox, Some(user), None))
+    }
+
+    /// Takes a seat in a room, with a first frame for this socket alone. The socket hears everything that is committed
+    /// after this returns. A user who has too many sockets is in no room; his socket is about to be closed.
+    pub(super) async fn in_room(
+        opening: &SessionOpening,
+        rooms: &Addr<Rooms>,
+        room: RoomId,
+        first: Option<Bytes>,
+    ) -> Rc<Self> {
+        let mut outbox = Outbox::of_room(outbox_limits(opening), opening.shard.waiting());
+        if let Some(first) = first {
+            outbox.control(first);
+        }
+        let user = opening.signed.map(|signed| signed.user);
+        let place = Self::take(opening, outbox, user, Some((rooms.clone(), room)));
+        let close = |close| place.outbox.borrow_mut().close(close);
+        if let Some(user) = user {
+            match opening.hub.send(Register { user, seat: place.seat, hears_alarms: false }).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(_)) => close(Close::TooManySockets),
+                Err(_) => close(Close::TryAgainLater),
+            }
+        }
+        let is_open = !place.outbox.borrow().is_closed();
+        if is_open {
+            let enter = Enter { room, user: opening.doorkeeper.user(), connection: place.seat.connection };
+            if rooms.send(enter).await.is_err() {
+                place.outbox.borrow_mut().close(Close::TryAgainLater);
+            }
+        }
+        Rc::new(place)
+    }
+
+    fn take(
+        opening: &SessionOpening,
+        outbox: Outbox,
+        user: Option<UserId>,
+        room: Option<(Addr<Rooms>, RoomId)>,
+    ) -> Self {
         static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
         let connection = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
-        let SessionLimits { max_pending, max_pending_bytes, .. } = opening.limits;
-        let limits = OutboxLimits { frames: max_pending, bytes: max_pending_bytes };
-        let outbox = Rc::new(RefCell::new(Outbox::new(limits, opening.shard.waiting())));
-        let slot = opening.shard.seat(connection, Rc::clone(&outbox));
-        Rc::new(Self {
-            user: opening.user,
-            seat: Seat { shard: opening.shard.index(), slot, connection },
-            hub: opening.hub.clone(),
-            outbox,
-            shard: opening.shard.clone(),
-        })
+        let outbox = Rc::new(RefCell::new(outbox));
+        let slot = opening.shard.seat(connection, Rc::clone(&outbox), room.as_ref().map(|(_, room)| *room));
+        let seat = Seat { shard: opening.shard.index(), slot, connection };
+        Self { seat, outbox, user, room, hub: opening.hub.clone(), shard: opening.shard.clone() }
     }
+}
+
+fn outbox_limits(opening: &SessionOpening) -> OutboxLimits {
+    let SessionLimits { max_pending, max_pending_bytes, .. } = opening.limits;
+    OutboxLimits { frames: max_pending, bytes: max_pending_bytes }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         self.outbox.borrow_mut().finish();
         self.shard.unseat(self.seat.slot, self.seat.connection);
-        self.hub.do_send(Leave { user: self.user, connection: self.seat.connection });
+        if let Some(user) = self.user {
+            self.hub.do_send(Leave { user, connection: self.seat.connection });
+        }
+        if let Some((rooms, room)) = &self.room {
+            rooms.do_send(GoOut { room: *room, connection: self.seat.connection });
+        }
     }
 }

@@ -46,13 +46,23 @@ const CHUNK_BYTES: usize = 16 * 1024;
 
 /// A frame that waits, shared by all sessions of a worker.
 pub(in crate::actors) struct Frame {
-    /// The alarm that it is; 0: none.
-    pub alarm: i64,
+    /// The alarm, or in a trade chat the message, that it is; 0: none.
+    pub id: i64,
     /// Ready for the wire.
     pub bytes: Bytes,
 }
 
+/// What comes live into an outbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hears {
+    /// Alarms: what is missed is read from the store, and receipt is proved.
+    Alarms,
+    /// The frames of a room: what is missed is missed, and the client must come back to see how things stand.
+    Room,
+}
+
 pub(in crate::actors) struct Outbox {
+    hears: Hears,
     limits: OutboxLimits,
     queue: VecDeque<Rc<Frame>>,
     bytes: usize,
@@ -69,7 +79,9 @@ pub(in crate::actors) struct Outbox {
     finished: bool,
     /// Where the session began.
     begun_after: i64,
-    /// The last alarm that the socket has taken, 0 before the first.
+    /// The first alarm or message that was put in, 0 before it.
+    first_put: i64,
+    /// The last alarm or message that the socket has taken, 0 before the first.
     taken: i64,
     /// Sweeps in a row that found something waiting and nothing taken since the one before.
     stuck: u32,
@@ -78,8 +90,19 @@ pub(in crate::actors) struct Outbox {
 }
 
 impl Outbox {
-    pub(in crate::actors) fn new(limits: OutboxLimits, waiting: Arc<AtomicUsize>) -> Self {
+    /// The outbox of a session that hears alarms.
+    pub(in crate::actors) fn of_alarms(limits: OutboxLimits, waiting: Arc<AtomicUsize>) -> Self {
+        Self::new(Hears::Alarms, limits, waiting)
+    }
+
+    /// The outbox of a session in a room.
+    pub(in crate::actors) fn of_room(limits: OutboxLimits, waiting: Arc<AtomicUsize>) -> Self {
+        Self::new(Hears::Room, limits, waiting)
+    }
+
+    fn new(hears: Hears, limits: OutboxLimits, waiting: Arc<AtomicUsize>) -> Self {
         Self {
+            hears,
             limits,
             queue: VecDeque::new(),
             bytes: 0,
@@ -90,6 +113,7 @@ impl Outbox {
             close: None,
             finished: false,
             begun_after: 0,
+            first_put: 0,
             taken: 0,
             stuck: 0,
             reader: None,
@@ -105,7 +129,7 @@ impl Outbox {
 
     /// A live alarm for this session's user.
     pub(in crate::actors) fn offer(&mut self, frame: &Rc<Frame>) -> Offered {
-        let id = frame.alarm;
+        let id = frame.id;
         if self.close.is_some() || self.finished {
             return Offered::Closed;
         }
@@ -125,11 +149,25 @@ impl Outbox {
         Offered::Queued
     }
 
-    /// Something may have been missed: the store is read from the cursor on.
+    /// A frame of the session's room.
+    pub(in crate::actors) fn hear(&mut self, frame: &Rc<Frame>) -> Offered {
+        if self.close.is_some() || self.finished {
+            return Offered::Closed;
+        }
+        if self.is_over(frame.bytes.len()) {
+            return Offered::Overflow;
+        }
+        self.put(Rc::clone(frame));
+        Offered::Queued
+    }
+
+    /// Alarms may have been missed: the store is read from the cursor on.
     pub(in crate::actors) fn resync(&mut self) {
-        self.live = false;
-        self.noted = i64::MAX;
-        self.wake_catch_up();
+        if self.hears == Hears::Alarms {
+            self.live = false;
+            self.noted = i64::MAX;
+            self.wake_catch_up();
+        }
     }
 
     /// Alarms read from the store, ascending. Bounded by the page that was asked for, so the limits don't apply:
@@ -139,8 +177,8 @@ impl Outbox {
             return;
         }
         for frame in page {
-            if frame.alarm > self.cursor {
-                self.cursor = frame.alarm;
+            if frame.id > self.cursor {
+                self.cursor = frame.id;
                 self.put(Rc::new(frame));
             }
         }
@@ -175,7 +213,7 @@ impl Outbox {
     /// A frame that is no alarm: an answer, a ping.
     pub(in crate::actors) fn control(&mut self, bytes: Bytes) {
         if self.close.is_none() && !self.finished && !self.is_over(bytes.len()) {
-            self.put(Rc::new(Frame { alarm: 0, bytes }));
+            self.put(Rc::new(Frame { id: 0, bytes }));
         }
     }
 
@@ -194,13 +232,13 @@ impl Outbox {
             |length: usize, next: Option<&Rc<Frame>>| next.is_some_and(|next| length + next.bytes.len() <= CHUNK_BYTES);
         let mut count = 1;
         let first = self.queue.pop_front()?;
-        let (mut last, mut length) = (first.alarm, first.bytes.len());
+        let (mut last, mut length) = (first.id, first.bytes.len());
         let chunk = if fits(length, self.queue.front()) {
             let mut joined = BytesMut::with_capacity(CHUNK_BYTES.min(self.bytes));
             joined.extend_from_slice(&first.bytes);
             while fits(length, self.queue.front()) {
                 let Some(frame) = self.queue.pop_front() else { break };
-                last = last.max(frame.alarm);
+                last = last.max(frame.id);
                 count += 1;
                 length += frame.bytes.len();
                 joined.extend_from_slice(&frame.bytes);
@@ -225,7 +263,7 @@ impl Outbox {
         self.bytes -= frame.bytes.len();
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         self.stuck = 0;
-        self.taken = self.taken.max(frame.alarm);
+        self.taken = self.taken.max(frame.id);
         if self.queue.is_empty() {
             self.wake_catch_up();
         }
@@ -251,6 +289,16 @@ impl Outbox {
     /// The last alarm that the socket has taken; behind it a ping can prove receipt.
     pub(super) fn taken(&self) -> i64 {
         self.taken
+    }
+
+    /// Whether a ping behind the frames is to prove their receipt.
+    pub(super) fn proves_receipt(&self) -> bool {
+        self.hears == Hears::Alarms
+    }
+
+    /// The first and the last message that the socket has taken; the last is 0 before the first.
+    pub(super) fn taken_range(&self) -> (i64, i64) {
+        (self.first_put, self.taken)
     }
 
     /// The last alarm that the client can acknowledge: one that was sent, or that it said it had when it came.
@@ -280,6 +328,9 @@ impl Outbox {
 
     fn put(&mut self, frame: Rc<Frame>) {
         self.bytes += frame.bytes.len();
+        if self.first_put == 0 {
+            self.first_put = frame.id;
+        }
         self.queue.push_back(frame);
         self.waiting.fetch_add(1, Ordering::Relaxed);
         self.wake_reader();
@@ -320,15 +371,15 @@ mod tests {
     use proptest::prelude::*;
 
     fn outbox(frames: usize) -> Outbox {
-        Outbox::new(OutboxLimits { frames, bytes: 1 << 20 }, Arc::default())
+        Outbox::of_alarms(OutboxLimits { frames, bytes: 1 << 20 }, Arc::default())
     }
 
     fn frame(alarm: i64) -> Rc<Frame> {
-        Rc::new(Frame { alarm, bytes: Bytes::from(format!("{alarm},")) })
+        Rc::new(Frame { id: alarm, bytes: Bytes::from(format!("{alarm},")) })
     }
 
     fn page(ids: impl IntoIterator<Item = i64>) -> Vec<Frame> {
-        ids.into_iter().map(|alarm| Frame { alarm, bytes: Bytes::from(format!("{alarm},")) }).collect()
+        ids.into_iter().map(|alarm| Frame { id: alarm, bytes: Bytes::from(format!("{alarm},")) }).collect()
     }
 
     fn taken(outbox: &mut Outbox) -> String {
@@ -359,9 +410,23 @@ mod tests {
         assert_eq!(outbox.offer(&frame(3)), Offered::Overflow);
         assert_eq!((outbox.bytes, outbox.due_close()), (0, Some(Close::TooSlow)));
         assert_eq!(outbox.offer(&frame(4)), Offered::Closed);
-        let mut heavy = Outbox::new(OutboxLimits { frames: 100, bytes: 10 }, Arc::default());
+        let mut heavy = Outbox::of_alarms(OutboxLimits { frames: 100, bytes: 10 }, Arc::default());
         heavy.end_of_list();
-        assert_eq!(heavy.offer(&Rc::new(Frame { alarm: 1, bytes: Bytes::from_static(&[0; 11]) })), Offered::Overflow);
+        assert_eq!(heavy.offer(&Rc::new(Frame { id: 1, bytes: Bytes::from_static(&[0; 11]) })), Offered::Overflow);
+    }
+
+    #[test]
+    fn in_a_room_what_overflows_ends_the_session_and_what_was_taken_is_known() {
+        let mut outbox = Outbox::of_room(OutboxLimits { frames: 2, bytes: 1 << 20 }, Arc::default());
+        outbox.control(Bytes::from("info,"));
+        assert_eq!(outbox.hear(&frame(7)), Offered::Queued);
+        assert_eq!(outbox.taken_range(), (7, 0));
+        assert_eq!(taken(&mut outbox), "info,7,");
+        assert_eq!(outbox.taken_range(), (7, 7));
+        outbox.resync();
+        assert!([8, 9].into_iter().all(|id| outbox.hear(&frame(id)) == Offered::Queued), "there is nothing to read");
+        assert_eq!(outbox.hear(&frame(10)), Offered::Overflow);
+        assert_eq!((outbox.due_close(), outbox.taken_range()), (Some(Close::TooSlow), (7, 7)));
     }
 
     #[test]

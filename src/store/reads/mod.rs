@@ -4,8 +4,10 @@ mod alarms;
 mod bids;
 mod clock;
 mod goods;
+mod trade_info;
 mod users;
 
 pub use alarms::{AlarmPage, AlarmQuery, InboxAlarm, SessionStart};
 pub use bids::BidListing;
 pub use goods::GoodsDetail;
+pub use trade_info::{TradeAccess, TradeInfo};

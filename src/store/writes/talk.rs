@@ -1,4 +1,4 @@
-//! What people write: lines of an auction room, messages of a trade with their alarm, and how far a side has read.
+//! What people write: lines of an auction room, messages of a trade with their alarm, and what the other side has read.
 
 use std::sync::Arc;
 
@@ -94,6 +94,7 @@ impl Write for SendTradeMessage {
                     dsl::author_id.eq(author),
                     dsl::content.eq(self.text.as_str()),
                     dsl::created_at.eq(at.micros()),
+                    dsl::is_read.eq(false),
                 ))
                 .execute(tx.conn)?;
         }
@@ -117,14 +118,16 @@ impl Write for SendTradeMessage {
     }
 }
 
-/// One side of a trade has read the other's messages up to here; what is read stays read.
+/// One side of a trade has read the other's messages from one to another; what is read stays read.
 #[derive(Debug, Clone, Copy)]
 pub struct ReadTrade {
     /// About which goods.
     pub goods: GoodsId,
     /// Who has read.
     pub reader: UserId,
-    /// The newest message that he has seen.
+    /// The oldest message that he has seen.
+    pub from: TradeMessageId,
+    /// The newest one.
     pub up_to: TradeMessageId,
 }
 
@@ -132,15 +135,10 @@ impl Write for ReadTrade {
     type Out = ();
 
     fn run(&self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
-        use schema::trade_rooms::dsl;
-        let (reader, up_to) = (self.reader.get(), self.up_to.get());
-        let of_goods = dsl::goods_id.eq(self.goods.get());
-        update(dsl::trade_rooms.filter(of_goods.and(dsl::seller_id.eq(reader)).and(dsl::seller_read_up_to.lt(up_to))))
-            .set(dsl::seller_read_up_to.eq(up_to))
-            .execute(tx.conn)?;
-        update(dsl::trade_rooms.filter(of_goods.and(dsl::buyer_id.eq(reader)).and(dsl::buyer_read_up_to.lt(up_to))))
-            .set(dsl::buyer_read_up_to.eq(up_to))
-            .execute(tx.conn)?;
+        use schema::trade_messages::dsl;
+        let seen = dsl::goods_id.eq(self.goods.get()).and(dsl::id.between(self.from.get(), self.up_to.get()));
+        let of_other = dsl::author_id.ne(self.reader.get()).and(dsl::is_read.eq(false));
+        update(dsl::trade_messages.filter(seen.and(of_other))).set(dsl::is_read.eq(true)).execute(tx.conn)?;
         Ok(())
     }
 }

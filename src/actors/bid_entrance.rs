@@ -1,0 +1,112 @@
+//! Where bids come in, over HTTP and over a room's socket alike: stamped with their arrival and handed to the desk in one
+//! go, answered within the time that a 503 may take, and counted, so that a node that ends can finish them.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use actix::Addr;
+
+use super::{
+    arrival_gate::ArrivalGate,
+    bid_actor::{BidAnswer, BidReply},
+    bid_desk::{BidDesk, PlaceBid},
+};
+use crate::{
+    domain::{Bid, GoodsId, IdempotencyKey, Price, User},
+    store::{WriteError, writes::KeyedBid},
+    time_source::TimeSource,
+};
+
+/// A bid that still waits after this is dropped unjudged …
+const DEADLINE: Duration = Duration::from_millis(2000);
+/// … and its caller is told by this at the latest: a 503 comes within 3 s.
+const ANSWER_BY: Duration = Duration::from_millis(2700);
+/// … or after this, however long his own row took.
+const LEAST: Duration = Duration::from_millis(200);
+
+/// A bid that is about to arrive.
+#[derive(Debug)]
+pub struct ArrivingBid {
+    /// On which goods.
+    pub goods: GoodsId,
+    /// Who bids.
+    pub bidder: Arc<User>,
+    /// What.
+    pub price: Price,
+    /// Its `Idempotency-Key`, if it has one.
+    pub key: Option<IdempotencyKey>,
+    /// What of the time for its answer has been spent already.
+    pub spent: Duration,
+}
+
+/// One for the whole node.
+pub struct BidEntrance {
+    desk: Addr<BidDesk>,
+    gate: Arc<ArrivalGate>,
+    time: Arc<dyn TimeSource>,
+    draining: AtomicBool,
+    in_flight: AtomicUsize,
+}
+
+/// Counts a bid as being answered for as long as it lives.
+struct InFlight(Arc<BidEntrance>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl BidEntrance {
+    /// The entrance to this desk.
+    pub fn new(desk: Addr<BidDesk>, gate: Arc<ArrivalGate>, time: Arc<dyn TimeSource>) -> Arc<Self> {
+        let (draining, in_flight) = (AtomicBool::new(false), AtomicUsize::new(0));
+        Arc::new(Self { desk, gate, time, draining, in_flight })
+    }
+
+    /// The bid arrives now: it is stamped and handed on before this returns. What becomes of it is awaited.
+    pub fn arrive(self: &Arc<Self>, bid: ArrivingBid) -> impl Future<Output = BidAnswer> + use<> {
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+        let in_flight = InFlight(Arc::clone(self));
+        let (reply, answer) = BidReply::new();
+        let ArrivingBid { goods, bidder, price, key, spent } = bid;
+        if self.is_draining() {
+            reply.answer(BidAnswer::Failed(WriteError::NotStored));
+        } else {
+            // Nothing waits between the stamp and the desk's mailbox. A full one drops the reply, which says so.
+            self.gate.arrive(self.time.as_ref(), |received_at| {
+                let bid = Bid { goods, user: bidder.id, price, received_at };
+                let bid = KeyedBid { bid, bidder, key };
+                let deadline = Instant::now() + DEADLINE.saturating_sub(spent);
+                let _ = self.desk.try_send(PlaceBid { bid, deadline, reply });
+            });
+        }
+        async move {
+            let _in_flight = in_flight;
+            match tokio::time::timeout(ANSWER_BY.saturating_sub(spent).max(LEAST), answer).await {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(_)) | Err(_) => BidAnswer::Failed(WriteError::Unknown),
+            }
+        }
+    }
+
+    /// No new bids from here on: the node is about to end.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    /// Whether the node is about to end.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Bids that are being answered.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Acquire)
+    }
+}

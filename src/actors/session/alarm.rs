@@ -1,0 +1,138 @@
+//! The alarm socket: acks, read marks, fresh tokens. What it sends is the `feed`'s and the hub's.
+
+use std::{rc::Rc, time::Duration};
+
+use actix::prelude::*;
+use actix_web::{HttpResponse, HttpResponseBuilder, web};
+
+use super::{
+    Ctx, Role, Session, SessionOpening,
+    feed::Feed,
+    opening::{Judgement, Place},
+    upgrade,
+};
+use crate::{
+    actors::{hub::Received, read_state::mark_read},
+    domain::{AlarmId, Locale, UserId},
+    protocol::{AlarmSocketFrame, Close, ServerFrame},
+    store::{Ledger, Store, writes::ReadAlarms},
+};
+
+/// Between two writes of what a client has read.
+const READ_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a session that hears alarms needs to open, over a WebSocket or as server-sent events.
+pub struct AlarmOpening {
+    /// The token's user.
+    pub user: UserId,
+    /// `?since=`: send what comes after this alarm; without it, what was never received.
+    pub since: Option<i64>,
+    /// Whether the client wants the `hello` frame.
+    pub modern: bool,
+    /// Where the backlog is.
+    pub store: Store,
+    /// Where what is read is written down.
+    pub ledger: Ledger,
+    /// Language of texts.
+    pub locale: Locale,
+}
+
+/// What an alarm socket knows.
+struct AlarmRole {
+    alarms: AlarmOpening,
+    /// The last alarm whose receipt has been reported.
+    received: i64,
+    /// Read up to here, not yet written; and whether that is under way or soon will be.
+    read_up_to: i64,
+    reading: bool,
+}
+
+/// Opens an alarm socket.
+pub fn alarm_socket(
+    opening: SessionOpening,
+    alarms: AlarmOpening,
+    handshake: HttpResponseBuilder,
+    payload: web::Payload,
+) -> HttpResponse {
+    let place = Place::for_alarms(&opening, alarms.user);
+    let role = AlarmRole { alarms, received: 0, read_up_to: 0, reading: false };
+    upgrade(opening, place, role, handshake, payload)
+}
+
+impl Session<AlarmRole> {
+    /// The client has said or proved that it has everything up to this alarm. Nobody can have what was not sent.
+    fn received(&mut self, up_to: i64) {
+        if up_to > self.role.received
+            && let Some(id) = AlarmId::new(up_to)
+        {
+            self.role.received = up_to;
+            self.opening.hub.do_send(Received { user: self.role.alarms.user, up_to: id });
+        }
+    }
+
+    /// Writes what was read, and what is read meanwhile in one go after a pause: however many frames a client sends,
+    /// they cost the ledger a few entries a second.
+    fn write_read(&mut self, ctx: &mut Ctx<AlarmRole>) {
+        if self.role.reading || self.role.read_up_to == 0 {
+            return;
+        }
+        self.role.reading = true;
+        let up_to = std::mem::take(&mut self.role.read_up_to);
+        let AlarmOpening { ledger, store, user, .. } = &self.role.alarms;
+        let hub = self.opening.hub.clone();
+        let marking = mark_read(ledger.clone(), store.clone(), hub, *user, ReadAlarms::UpTo(up_to));
+        ctx.spawn(marking.into_actor(self).map(|marked, _, ctx| {
+            if let Err(error) = marked {
+                log::warn!("alarms could not be marked as read: {error}");
+            }
+            ctx.run_later(READ_PAUSE, |session, ctx| {
+                session.role.reading = false;
+                session.write_read(ctx);
+            });
+        }));
+    }
+
+    fn renew(&mut self, token: String, ctx: &mut Ctx<AlarmRole>) {
+        let judged = self.opening.doorkeeper.authenticate(token);
+        ctx.wait(judged.into_actor(self).map(|judged, session, ctx| match judged {
+            Judgement::Good(fresh) if fresh.user == session.role.alarms.user => {
+                session.opening.signed = Some(fresh);
+                session.send(&ServerFrame::Auth { exp: fresh.expires_at.secs() });
+                session.watch_expiry(ctx);
+            }
+            Judgement::Good(_) | Judgement::Refused => session.close(Close::TokenRefused),
+            // The token may be good: the socket stays for as long as the old one holds, and the client asks again.
+            Judgement::Unknown => {}
+        }));
+    }
+}
+
+impl Role for AlarmRole {
+    fn started(session: &mut Session<Self>, ctx: &mut Ctx<Self>) {
+        let feed = Feed::new(&session.opening, &session.role.alarms, Rc::clone(&session.place));
+        ctx.spawn(feed.run().into_actor(session));
+    }
+
+    fn text(session: &mut Session<Self>, text: &str, ctx: &mut Ctx<Self>) {
+        match AlarmSocketFrame::parse(text) {
+            Ok(AlarmSocketFrame::Ack(up_to)) => {
+                let last = session.outbox.borrow().acknowledgeable();
+                session.received(up_to.min(last));
+            }
+            Ok(AlarmSocketFrame::Read(up_to)) => {
+                session.role.read_up_to = session.role.read_up_to.max(up_to);
+                session.write_read(ctx);
+            }
+            Ok(AlarmSocketFrame::Ping) => session.send(&ServerFrame::Pong { server_time: session.opening.time.now() }),
+            Ok(AlarmSocketFrame::Auth(token)) => session.renew(token, ctx),
+            Ok(AlarmSocketFrame::Unknown) => {}
+            Err(_) => session.close(Close::NotJson),
+        }
+    }
+
+    fn pong(session: &mut Session<Self>, payload: &[u8]) {
+        let asked: Option<i64> = std::str::from_utf8(payload).ok().and_then(|text| text.parse().ok());
+        let last = session.outbox.borrow().taken();
+        session.received(asked.unwrap_or(0).min(last));
+    }
+}

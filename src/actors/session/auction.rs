@@ -1,0 +1,99 @@
+//! The socket of an auction room: bids and lines in, refusals to their author alone. What everybody in the room hears
+//! comes from the `rooms`, after the commit.
+
+use std::{sync::Arc, time::Duration};
+
+use actix::prelude::*;
+use actix_web::{HttpResponse, HttpResponseBuilder, web};
+
+use super::{Ctx, Role, Session, SessionOpening, opening::Place, speaker::Heard, upgrade};
+use crate::{
+    actors::{
+        bid_actor::BidAnswer,
+        bid_entrance::{ArrivingBid, BidEntrance},
+        room::RoomId,
+        rooms::Rooms,
+    },
+    domain::{GoodsId, Locale, Price},
+    protocol::{Code, Outcome, Problem, Said},
+    store::{
+        Ledger, WriteError,
+        writes::{BidVerdict, SayLine},
+    },
+};
+
+/// How long a line may take to be stored.
+const LINE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What a socket of an auction room needs to open.
+pub struct AuctionOpening {
+    /// Whose room.
+    pub goods: GoodsId,
+    /// The rooms.
+    pub rooms: Addr<Rooms>,
+    /// Where bids come in.
+    pub entrance: Arc<BidEntrance>,
+    /// Where lines are stored.
+    pub ledger: Ledger,
+    /// `limits.max_price`
+    pub max_price: Price,
+    /// Language of texts.
+    pub locale: Locale,
+}
+
+/// What a socket of an auction room knows.
+struct AuctionRole(AuctionOpening);
+
+/// Opens a socket of an auction room.
+pub async fn auction_socket(
+    opening: SessionOpening,
+    auction: AuctionOpening,
+    handshake: HttpResponseBuilder,
+    payload: web::Payload,
+) -> HttpResponse {
+    let place = Place::in_room(&opening, &auction.rooms, RoomId::Auction(auction.goods), None).await;
+    upgrade(opening, place, AuctionRole(auction), handshake, payload)
+}
+
+impl Role for AuctionRole {
+    fn text(session: &mut Session<Self>, text: &str, ctx: &mut Ctx<Self>) {
+        let locale = session.role.0.locale;
+        let Some((spoken, user)) = session.listen(text, locale, Heard::Here) else { return };
+        let AuctionOpening { goods, max_price, .. } = session.role.0;
+        match spoken.in_auction(goods, user.id, max_price) {
+            Ok(Said::Bid(price)) => {
+                // Handed on before anything else of this socket is looked at: bids keep their order.
+                let bid = ArrivingBid { goods, bidder: user, price, key: None, spent: Duration::ZERO };
+                let answer = session.role.0.entrance.arrive(bid);
+                ctx.spawn(answer.into_actor(session).map(|answer, session, _| session.tell_refused(answer)));
+            }
+            Ok(Said::Line(text)) => {
+                // Likewise: it is in the ledger's queue when this returns.
+                let stored = session.role.0.ledger.write(SayLine { goods, author: user, text }, LINE_PATIENCE);
+                ctx.spawn(stored.into_actor(session).map(|stored, session, _| {
+                    let refused = match stored {
+                        Ok(true) => return,
+                        Ok(false) => Problem::new(Code::NotFound, "no such goods"),
+                        Err(_) => Problem::unavailable("the line could not be stored"),
+                    };
+                    session.alert(&refused, session.role.0.locale, Heard::Here);
+                }));
+            }
+            Err(problem) => session.alert(&problem, locale, Heard::Here),
+        }
+    }
+}
+
+impl Session<AuctionRole> {
+    /// An accepted bid is heard as a frame by the whole room, its bidder among them; a refused one by him alone (fault 6).
+    fn tell_refused(&self, answer: BidAnswer) {
+        let refused = match answer {
+            BidAnswer::Verdict(BidVerdict::Accepted(_) | BidVerdict::Replayed(_) | BidVerdict::KeyReused) => return,
+            BidAnswer::Verdict(BidVerdict::Refused(refusal)) => Problem::refused_bid(&refusal),
+            BidAnswer::Verdict(BidVerdict::UnknownGoods) => Problem::new(Code::NotFound, "no such goods"),
+            BidAnswer::Failed(WriteError::NotStored) => Problem::bid_unavailable(Outcome::NotStored),
+            BidAnswer::Failed(WriteError::Unknown) => Problem::bid_unavailable(Outcome::Unknown),
+        };
+        self.alert(&refused, self.role.0.locale, Heard::Here);
+    }
+}

@@ -1,0 +1,128 @@
+//! The socket of a trade chat, for seller and buyer of ended goods. What is written goes to both sides after the commit;
+//! what has been written to the other side's socket is read.
+
+use std::{cell::RefCell, future::poll_fn, rc::Rc, task::Poll, time::Duration};
+
+use actix::prelude::*;
+use actix_web::{HttpResponse, HttpResponseBuilder, web};
+
+use super::{
+    Ctx, Role, Session, SessionOpening,
+    opening::{Place, Signed},
+    outbox::Outbox,
+    speaker::Heard,
+    upgrade,
+};
+use crate::{
+    actors::{room::RoomId, rooms::Rooms, wire::encode},
+    domain::{GoodsId, Locale, TradeMessageId, UserId},
+    protocol::{Code, Problem, RoomFrame},
+    store::{
+        Ledger, TradeInfo,
+        writes::{ReadTrade, SendTradeMessage},
+    },
+};
+
+/// How long a message, or that it was read, may take to be stored.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Between two writes of what has been read.
+const READ_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a socket of a trade chat needs to open.
+pub struct TradeOpening {
+    /// About which goods.
+    pub goods: GoodsId,
+    /// What the client is shown first.
+    pub info: TradeInfo,
+    /// The rooms.
+    pub rooms: Addr<Rooms>,
+    /// Where messages are stored.
+    pub ledger: Ledger,
+    /// Language of texts.
+    pub locale: Locale,
+}
+
+/// What a socket of a trade chat knows.
+struct TradeRole {
+    goods: GoodsId,
+    ledger: Ledger,
+    locale: Locale,
+}
+
+/// Opens a socket of a trade chat.
+pub async fn trade_socket(
+    opening: SessionOpening,
+    trade: TradeOpening,
+    handshake: HttpResponseBuilder,
+    payload: web::Payload,
+) -> HttpResponse {
+    let TradeOpening { goods, info, rooms, ledger, locale } = trade;
+    let first = encode(&RoomFrame::GoodsInfo {
+        image: info.image.as_deref(),
+        high_price: info.high_price,
+        title: &info.title,
+        goods_id: goods,
+    });
+    let place = Place::in_room(&opening, &rooms, RoomId::Trade(goods), Some(first)).await;
+    upgrade(opening, place, TradeRole { goods, ledger, locale }, handshake, payload)
+}
+
+impl Role for TradeRole {
+    fn started(session: &mut Session<Self>, ctx: &mut Ctx<Self>) {
+        if let Some(Signed { user, .. }) = session.opening.signed {
+            let TradeRole { goods, ledger, .. } = &session.role;
+            let watch = write_read(Rc::clone(&session.outbox), ledger.clone(), *goods, user);
+            ctx.spawn(watch.into_actor(session));
+        }
+    }
+
+    fn text(session: &mut Session<Self>, text: &str, ctx: &mut Ctx<Self>) {
+        let locale = session.role.locale;
+        let Some((spoken, user)) = session.listen(text, locale, Heard::Elsewhere) else { return };
+        let goods = session.role.goods;
+        match spoken.in_trade(goods, user.id) {
+            Ok(text) => {
+                let message = SendTradeMessage { goods, author: user, text };
+                let stored = session.role.ledger.write(message, PATIENCE);
+                ctx.spawn(stored.into_actor(session).map(|stored, session, _| {
+                    let refused = match stored {
+                        Ok(true) => return,
+                        Ok(false) => Problem::new(Code::Forbidden, "not your trade"),
+                        Err(_) => Problem::unavailable("the message could not be stored"),
+                    };
+                    session.alert(&refused, session.role.locale, Heard::Elsewhere);
+                }));
+            }
+            Err(problem) => session.alert(&problem, locale, Heard::Elsewhere),
+        }
+    }
+}
+
+/// Marks what the socket has taken as read by its user, for as long as the session lives.
+async fn write_read(outbox: Rc<RefCell<Outbox>>, ledger: Ledger, goods: GoodsId, reader: UserId) {
+    let mut written = 0;
+    loop {
+        let (first, last) = poll_fn(|cx| {
+            let mut outbox = outbox.borrow_mut();
+            match outbox.taken_range() {
+                (first, last) if last > written => Poll::Ready((first.max(written + 1), last)),
+                _ => {
+                    outbox.set_catch_up(cx.waker());
+                    Poll::Pending
+                }
+            }
+        })
+        .await;
+        let read = ReadTrade {
+            goods,
+            reader,
+            from: TradeMessageId::from_stored(first),
+            up_to: TradeMessageId::from_stored(last),
+        };
+        match ledger.write(read, PATIENCE).await {
+            Ok(()) => written = last,
+            Err(error) => log::warn!("messages could not be marked as read: {error}"),
+        }
+        tokio::time::sleep(READ_PAUSE).await;
+    }
+}

@@ -1,0 +1,25 @@
+//! What a worker brings to the house when it starts.
+
+use std::sync::Arc;
+
+use actix::Addr;
+
+use super::{
+    hub::{AlarmHub, AttachShard},
+    rooms::{OpenToShard, Rooms},
+    shard::{Shard, ShardHandle, ShardStats},
+};
+
+/// Starts the shard of a worker on its own thread and brings it to the hub and the rooms.
+pub fn attach_worker(
+    index: usize,
+    slow_after_s: u32,
+    hub: &Addr<AlarmHub>,
+    rooms: &Addr<Rooms>,
+    stats: Arc<ShardStats>,
+) -> ShardHandle {
+    let (handle, link) = Shard::start(index, slow_after_s, stats);
+    rooms.do_send(OpenToShard(link.clone()));
+    hub.do_send(AttachShard { index, link });
+    handle
+}
