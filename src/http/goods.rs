@@ -13,6 +13,7 @@ use super::{
     shapes::DetailShape,
 };
 use crate::{
+    actors::GetParticipants,
     domain::{DraftError, GoodsDraft, Price, StartInput, User},
     protocol::{Code, Problem},
     store::{
@@ -103,7 +104,7 @@ pub(super) async fn make(
     let (id, made_at) = services.ledger.write(make, PATIENCE).await?;
     // From what was written, not read again: a reading that fails must not hide that they are made.
     let goods = GoodsDetail::fresh(id, User::clone(&seller), goods, made_at);
-    let shape = DetailShape::new(goods, services.config.draft.time_zone, services.time.now());
+    let shape = DetailShape::new(goods, &[], services.config.draft.time_zone, services.time.now());
     Ok(HttpResponse::Created().json(shape))
 }
 
@@ -114,8 +115,10 @@ pub(super) async fn show(
     services: web::Data<Services>,
 ) -> Result<HttpResponse, ApiError> {
     let viewer = services.visitor(&request).await?.map(|identity| identity.user.id);
-    let goods = services.store.goods_detail(goods_id(&goods)?, viewer).await?.ok_or_else(no_such_goods)?;
-    let shape = DetailShape::new(goods, services.config.draft.time_zone, services.time.now());
+    let id = goods_id(&goods)?;
+    let goods = services.store.goods_detail(id, viewer).await?.ok_or_else(no_such_goods)?;
+    let present = services.rooms.send(GetParticipants(id)).await.unwrap_or_default();
+    let shape = DetailShape::new(goods, &present, services.config.draft.time_zone, services.time.now());
     Ok(HttpResponse::Ok().json(shape))
 }
 

@@ -1,5 +1,7 @@
 //! Bodies in the origin's shapes (ORIGIN.md 3), with the contract's new fields beside the old ones.
 
+use std::sync::Arc;
+
 use chrono_tz::Tz;
 use serde::Serialize;
 
@@ -81,7 +83,8 @@ pub(super) struct DetailShape {
 }
 
 impl DetailShape {
-    pub(super) fn new(goods: GoodsDetail, time_zone: Tz, now: Timestamp) -> Self {
+    /// Goods with who is in their room.
+    pub(super) fn new(goods: GoodsDetail, present: &[Arc<User>], time_zone: Tz, now: Timestamp) -> Self {
         let starts = goods.starts_at.local(time_zone);
         let id = goods.id;
         Self {
@@ -90,9 +93,11 @@ impl DetailShape {
             buyer: goods.buyer.as_ref().map(UserShape::from),
             is_like: goods.is_like,
             images: goods.images.into_iter().map(|image| ImageShape { image }).collect(),
-            // Nobody can be in a room: there are no rooms in this version.
-            participants_count: 0,
-            participants: Vec::new(),
+            participants_count: present.len(),
+            participants: present
+                .iter()
+                .map(|user| ParticipantShape { id: user.id.get(), user: user.username.clone() })
+                .collect(),
             title: goods.title,
             content: goods.content,
             category: goods.category,

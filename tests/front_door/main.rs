@@ -19,6 +19,7 @@ mod identity;
 mod inbox;
 mod linear;
 mod linear_checker;
+mod rooms;
 mod sessions_of_users;
 mod settings;
 mod slow_client;

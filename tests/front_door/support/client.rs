@@ -165,4 +165,21 @@ impl Client {
         let path = format!("/ws/alarms/?since={since}");
         Socket::open(&self.base, &path, &[], self.token.as_deref()).await.expect("a socket")
     }
+
+    /// A socket of an auction room, opened as the existing client does; a visitor's without a token.
+    pub async fn room(&self, goods: i64) -> Socket {
+        self.try_room(goods).await.expect("a socket")
+    }
+
+    /// A socket of an auction room, or the status of its refusal.
+    pub async fn try_room(&self, goods: impl std::fmt::Display) -> Result<Socket, u16> {
+        let query = self.token.as_ref().map(|token| format!("?token={token}")).unwrap_or_default();
+        Socket::open(&self.base, &format!("/ws/auction/{goods}/{query}"), &[], None).await
+    }
+
+    /// A socket of a trade chat, or the status of its refusal.
+    pub async fn try_trade(&self, goods: impl std::fmt::Display) -> Result<Socket, u16> {
+        let query = self.token.as_ref().map(|token| format!("?token={token}")).unwrap_or_default();
+        Socket::open(&self.base, &format!("/ws/chat/{goods}/{query}"), &[], None).await
+    }
 }

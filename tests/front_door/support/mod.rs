@@ -53,6 +53,7 @@ pub fn settings(folder: &TempDir) -> Settings {
     settings.database.url = format!("sqlite://{}", folder.path().join("test.db").display());
     settings.auth.jwt_secret = Some(Secret::new(SECRET));
     settings.limits.bids_per_second = 100_000;
+    settings.limits.lines_per_second = 100_000;
     settings.limits.requests_per_second = 100_000;
     settings
 }

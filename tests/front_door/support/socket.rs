@@ -97,6 +97,13 @@ impl Socket {
         alarm
     }
 
+    /// The next text frame, which must be of this `response_type`.
+    pub async fn hear(&mut self, response_type: &str) -> Value {
+        let frame = self.next().await;
+        assert_eq!(frame["response_type"], response_type, "{frame}");
+        frame
+    }
+
     /// All text frames until the connection is gone, in whatever way.
     pub async fn until_gone(&mut self) -> Vec<Value> {
         let mut heard = Vec::new();

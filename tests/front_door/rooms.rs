@@ -1,0 +1,319 @@
+//! The auction room: who is there, what everybody hears, and what only the author of a refused frame hears.
+
+use handsup::domain::Timestamp;
+use serde_json::{Value, json};
+
+use super::support::{ManualTime, Socket, TestNode, eventually};
+
+/// The keys of a frame, sorted.
+fn keys(frame: &Value) -> Vec<&str> {
+    let mut keys: Vec<&str> = frame.as_object().unwrap().keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    keys
+}
+
+fn bid(goods: i64, user: i64, price: i64) -> Value {
+    json!({"is_money": true, "goods_id": goods.to_string(), "user_id": user, "message": price})
+}
+
+fn line(goods: i64, user: i64, text: &str) -> Value {
+    json!({"is_money": false, "goods_id": goods.to_string(), "user_id": user, "message": text})
+}
+
+#[actix_web::test]
+async fn who_comes_and_goes_is_heard_by_everybody_visitors_too() {
+    let node = TestNode::start();
+    let goods = node.live_goods(1).await;
+    let mut visitor = node.visitor().room(goods).await;
+    let mut a = node.user(2).room(goods).await;
+    let entered = json!({
+        "response_type": "enter", "sender": 2, "sender_name": "name2", "participants_count": 1, "user_id": 2,
+    });
+    assert_eq!(a.next().await, entered, "he hears it too");
+    assert_eq!(visitor.next().await, entered);
+    let b = node.user(3).room(goods).await;
+    for socket in [&mut visitor, &mut a] {
+        let frame = socket.hear("enter").await;
+        assert_eq!((&frame["user_id"], &frame["participants_count"]), (&json!(3), &json!(2)));
+    }
+    let page = node.visitor().get(&format!("/goods/{goods}/")).await.body;
+    assert_eq!(page["participants_count"], 2);
+    assert_eq!(page["participants"], json!([{"id": 2, "user": "name2"}, {"id": 3, "user": "name3"}]));
+    b.close().await;
+    let out = json!({"response_type": "out", "participants_count": 1, "user_id": 3});
+    assert_eq!((a.next().await, visitor.next().await), (out.clone(), out));
+    visitor.close().await;
+    a.close().await;
+    eventually("an empty room", || async {
+        let page = node.visitor().get(&format!("/goods/{goods}/")).await.body;
+        (page["participants"] == json!([]) && page["participants_count"] == 0).then_some(())
+    })
+    .await;
+}
+
+/// Fault 8: the origin counts tabs, and keeps whom it forgets to take out.
+#[actix_web::test]
+async fn fault_8_two_tabs_are_one_participant_and_broken_connections_leave_no_ghost() {
+    let node = TestNode::start();
+    let goods = node.live_goods(1).await;
+    let mut visitor = node.visitor().room(goods).await;
+    let first = node.user(2).room(goods).await;
+    assert_eq!(visitor.hear("enter").await["participants_count"], 1);
+    let mut second = node.user(2).room(goods).await;
+    first.close().await;
+    // A third user comes: neither the second tab nor the end of the first was heard of before him.
+    let third = node.user(3).room(goods).await;
+    for socket in [&mut visitor, &mut second] {
+        let frame = socket.hear("enter").await;
+        assert_eq!((&frame["user_id"], &frame["participants_count"]), (&json!(3), &json!(2)));
+    }
+    // No close frame: the connection just ends.
+    drop(second);
+    assert_eq!(visitor.next().await, json!({"response_type": "out", "participants_count": 1, "user_id": 2}));
+    drop(third);
+    assert_eq!(visitor.next().await, json!({"response_type": "out", "participants_count": 0, "user_id": 3}));
+}
+
+#[actix_web::test]
+async fn a_bid_is_heard_by_the_whole_room_whichever_way_it_came() {
+    let node = TestNode::start();
+    let goods = node.live_goods(1).await;
+    let mut visitor = node.visitor().room(goods).await;
+    let mut a = node.user(2).room(goods).await;
+    visitor.hear("enter").await;
+    a.hear("enter").await;
+    a.send_json(&bid(goods, 2, 5000)).await;
+    let heard = visitor.hear("bid").await;
+    assert_eq!(
+        keys(&heard),
+        [
+            "bid_id",
+            "ends_at",
+            "goods_id",
+            "high_price",
+            "response_type",
+            "sender",
+            "sender_image",
+            "sender_name",
+            "seq",
+            "server_time",
+        ]
+    );
+    assert_eq!(
+        (&heard["sender"], &heard["sender_name"], &heard["sender_image"], &heard["goods_id"], &heard["high_price"]),
+        (&json!(2), &json!("name2"), &json!("/media/default.jpeg"), &json!(goods), &json!(5000)),
+    );
+    assert_eq!(a.hear("bid").await, heard, "the same for the bidder");
+    let over_http = node.user(3).bid(goods, 6000).await;
+    assert_eq!(over_http.status, 201);
+    for socket in [&mut visitor, &mut a] {
+        let heard = socket.hear("bid").await;
+        assert_eq!((&heard["seq"], &heard["sender"]), (&json!(2), &json!(3)));
+        assert_eq!((&heard["bid_id"], &heard["ends_at"]), (&over_http.body["bid_id"], &over_http.body["ends_at"]));
+    }
+    // What was heard is what is stored.
+    let history = node.visitor().history(goods).await;
+    assert_eq!(history.iter().map(|bid| bid["price"].as_i64().unwrap()).collect::<Vec<_>>(), [5000, 6000]);
+    assert_eq!(node.user(2).heard().await, [("outbid".to_owned(), goods)]);
+    // A price may come as digits.
+    a.send_json(&json!({"is_money": true, "message": "7000"})).await;
+    assert_eq!(visitor.hear("bid").await["high_price"], 7000);
+}
+
+/// Fault 6: the origin broadcasts a refused bid as a bid at the old price, and the bidder learns nothing.
+#[actix_web::test]
+async fn fault_6_a_refusal_goes_to_its_author_alone() {
+    let node = TestNode::start();
+    let goods = node.live_goods(1).await;
+    assert_eq!(node.user(3).bid(goods, 5000).await.status, 201);
+    let mut other = node.user(3).room(goods).await;
+    other.hear("enter").await;
+    let mut alarms = node.user(2).socket_since(0).await;
+    alarms.hear("hello").await;
+    let mut a = node.user(2).room(goods).await;
+    a.hear("enter").await;
+    other.hear("enter").await;
+    let mut tab = node.user(2).room(goods).await;
+    a.send_json(&bid(goods, 2, 5000)).await;
+    let alert = json!({
+        "response_type": "alert", "message": "현재 입찰가보다 낮거나 종료된 경매입니다.",
+        "code": "bid_too_low", "high_price": 5000,
+    });
+    assert_eq!(a.next().await, alert);
+    assert_eq!(alarms.next().await, alert);
+    let mut seller = node.user(1).room(goods).await;
+    for socket in [&mut seller, &mut a, &mut tab, &mut other] {
+        assert_eq!(socket.hear("enter").await["user_id"], 1, "nobody else, and no other tab, heard of the refusal");
+    }
+    seller.send_json(&bid(goods, 1, 9000)).await;
+    let alert = seller.next().await;
+    assert_eq!(
+        alert,
+        json!({"response_type": "alert", "message": "주최자는 입찰을 못 합니다.", "code": "seller_cannot_bid"})
+    );
+    other.send_json(&bid(goods, 3, 6000)).await;
+    for socket in [&mut seller, &mut a, &mut tab, &mut other] {
+        assert_eq!(socket.hear("bid").await["high_price"], 6000);
+    }
+    assert_eq!(node.visitor().history(goods).await.len(), 2);
+}
+
+#[actix_web::test]
+async fn lines_are_stored_and_heard_as_they_were_written() {
+    let node = TestNode::start();
+    let goods = node.live_goods(1).await;
+    let mut visitor = node.visitor().room(goods).await;
+    let mut a = node.user(2).room(goods).await;
+    a.hear("enter").await;
+    visitor.hear("enter").await;
+    let texts = ["안녕 <b>hi</b> \"q\"", &"가".repeat(100), "a\nb & c"];
+    for text in texts {
+        a.send_json(&line(goods, 2, text)).await;
+        let heard = visitor.hear("message").await;
+        assert_eq!(
+            keys(&heard),
+            ["goods_id", "message", "response_type", "sender", "sender_name", "time"],
+            "a line has no picture"
+        );
+        assert_eq!(
+            (&heard["message"], &heard["sender"], &heard["sender_name"], &heard["goods_id"]),
+            (&json!(text), &json!(2), &json!("name2"), &json!(goods)),
+        );
+        let time = heard["time"].as_str().unwrap();
+        assert!(time.starts_with("오전 ") || time.starts_with("오후 "), "{time}");
+        assert_eq!(a.hear("message").await, heard);
+    }
+    // No alarm of it, for nobody.
+    assert_eq!(node.user(2).inbox().await.len() + node.user(1).inbox().await.len(), 0);
+    a.send_json(&json!({"is_money": false, "message": "no ids"})).await;
+    assert_eq!(visitor.hear("message").await["message"], "no ids");
+}
+
+#[actix_web::test]
+async fn the_start_and_the_end_are_heard_in_the_room() {
+    let node = TestNode::start();
+    let (sold, unsold) = (node.goods(1, 1500, 2).await, node.goods(1, 1500, 2).await);
+    let mut room = node.visitor().room(sold).await;
+    let mut empty = node.visitor().room(unsold).await;
+    let mut a = node.user(2).room(sold).await;
+    room.hear("enter").await;
+    a.hear("enter").await;
+    a.send_json(&bid(sold, 2, 1000)).await;
+    assert_eq!(a.next().await["code"], "auction_not_started");
+    assert_eq!(room.next().await, json!({"response_type": "started"}));
+    assert_eq!(empty.next().await, json!({"response_type": "started"}));
+    a.hear("started").await;
+    a.send_json(&bid(sold, 2, 1500)).await;
+    assert_eq!(room.hear("bid").await["seq"], 1);
+    a.hear("bid").await;
+    let ended = json!({"response_type": "ended", "buyer_id": 2, "buyer_name": "name2", "high_price": 1500});
+    assert_eq!((room.next().await, a.next().await), (ended.clone(), ended));
+    let unsold = json!({"response_type": "ended", "buyer_id": null, "buyer_name": null, "high_price": 0});
+    assert_eq!(empty.next().await, unsold);
+    a.send_json(&bid(sold, 2, 9000)).await;
+    assert_eq!(a.next().await["code"], "auction_ended");
+    // People may go on talking.
+    a.send_json(&line(sold, 2, "축하")).await;
+    assert_eq!(room.hear("message").await["message"], "축하");
+}
+
+#[actix_web::test]
+async fn a_bid_in_the_soft_close_moves_the_end_and_the_room_hears_it() {
+    let noon = Timestamp::parse_rfc3339("2026-11-22T03:00:00Z").unwrap();
+    let time = ManualTime::at(noon);
+    let node = TestNode::with_time(time.clone(), |settings| settings.auction.soft_close_s = 30);
+    let goods = node.goods(1, 0, 120).await;
+    let mut room = node.visitor().room(goods).await;
+    // Outside of the last 30 seconds a bid moves nothing.
+    time.advance_ms(89_000);
+    let early = node.user(2).bid(goods, 1000).await.body;
+    assert_eq!(early["ends_at"], "2026-11-22T03:02:00.000Z");
+    let mut frame = room.next().await;
+    if frame["response_type"] == "started" {
+        frame = room.next().await;
+    }
+    assert_eq!((&frame["response_type"], &frame["ends_at"]), (&json!("bid"), &early["ends_at"]));
+    time.advance_ms(21_000);
+    let late = node.user(3).bid(goods, 2000).await.body;
+    assert_eq!(late["ends_at"], "2026-11-22T03:02:20.000Z", "30 s after its arrival");
+    assert_eq!(room.hear("bid").await["ends_at"], late["ends_at"]);
+    assert_eq!(room.next().await, json!({"response_type": "extended", "ends_at": late["ends_at"]}));
+    assert_eq!(node.visitor().get(&format!("/goods/{goods}/")).await.body["ends_at"], late["ends_at"]);
+    // At the old end it goes on, …
+    time.set(noon.plus_ms(120_500));
+    let last = node.user(2).bid(goods, 3000).await;
+    assert_eq!((last.status, &last.body["ends_at"]), (201, &json!("2026-11-22T03:02:30.500Z")));
+    room.hear("bid").await;
+    room.hear("extended").await;
+    // … and at the new one it ends.
+    time.set(noon.plus_ms(150_500));
+    let ended = json!({"response_type": "ended", "buyer_id": 2, "buyer_name": "name2", "high_price": 3000});
+    assert_eq!(room.next().await, ended);
+}
+
+#[actix_web::test]
+async fn numbers_of_bids_show_a_gap_that_can_be_fetched() {
+    let node = TestNode::start();
+    let goods = node.live_goods(1).await;
+    for price in [1000, 2000, 3000] {
+        assert_eq!(node.user(2).bid(goods, price).await.status, 201);
+    }
+    let mut late = node.visitor().room(goods).await;
+    assert_eq!(node.user(3).bid(goods, 4000).await.status, 201);
+    let seq = late.hear("bid").await["seq"].as_i64().unwrap();
+    assert_eq!(seq, 4, "the first that he hears");
+    let missed = node.visitor().get(&format!("/goods/{goods}/bids?after_seq=0&limit={}", seq - 1)).await.body;
+    assert_eq!(missed["results"].as_array().unwrap().len(), 3);
+}
+
+#[actix_web::test]
+async fn bids_over_many_sockets_are_heard_in_order_by_everybody() {
+    let node = TestNode::start();
+    let goods = node.live_goods(1).await;
+    let mut watchers = Vec::new();
+    for _ in 0..4 {
+        watchers.push(node.visitor().room(goods).await);
+    }
+    let bidders = (2..10).map(|user| {
+        let client = node.user(user);
+        async move {
+            let mut socket: Socket = client.room(goods).await;
+            for round in 0..20 {
+                socket.send_json(&bid(goods, user, 1000 + round * 100 + user)).await;
+            }
+            socket
+        }
+    });
+    let sockets = futures_util::future::join_all(bidders).await;
+    let history = eventually("the last bid", || async {
+        let history = node.visitor().history(goods).await;
+        (history.last().is_some_and(|bid| bid["price"] == 1000 + 1900 + 9)).then_some(history)
+    })
+    .await;
+    for watcher in &mut watchers {
+        let mut heard = Vec::new();
+        while heard.len() < history.len() {
+            let frame = watcher.next().await;
+            if frame["response_type"] == "bid" {
+                heard.push((frame["seq"].clone(), frame["high_price"].clone(), frame["sender"].clone()));
+            }
+        }
+        let stored = history.iter().map(|bid| (bid["seq"].clone(), bid["price"].clone(), bid["user_id"].clone()));
+        assert_eq!(heard, stored.collect::<Vec<_>>(), "every bid once, in order");
+    }
+    drop(sockets);
+}
+
+#[actix_web::test]
+async fn a_new_name_is_what_the_room_hears_from_then_on() {
+    let node = TestNode::start();
+    let goods = node.live_goods(1).await;
+    let mut a = node.user(2).room(goods).await;
+    assert_eq!(a.hear("enter").await["sender_name"], "name2");
+    let renamed = node.admin().put("/admin/users/2", &json!({"username": "새이름"})).await;
+    assert_eq!(renamed.status, 200, "{}", renamed.text);
+    a.send_json(&line(goods, 2, "hi")).await;
+    assert_eq!(a.hear("message").await["sender_name"], "새이름");
+    a.send_json(&bid(goods, 2, 1000)).await;
+    assert_eq!(a.hear("bid").await["sender_name"], "새이름");
+}
