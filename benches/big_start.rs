@@ -8,11 +8,11 @@
 
 #[path = "big_start/bidders.rs"]
 mod bidders;
-#[path = "big_start/listeners.rs"]
+#[path = "support/listeners.rs"]
 mod listeners;
 #[path = "../tests/front_door/support/seed.rs"]
 mod seed;
-#[path = "big_start/server.rs"]
+#[path = "support/server.rs"]
 mod server;
 
 use std::{
@@ -28,7 +28,7 @@ use handsup::{
 
 use self::{
     bidders::{Bid, Bidders},
-    listeners::Listeners,
+    listeners::{Listeners, Opening},
     seed::Seed,
     server::{Server, own_cpu},
 };
@@ -178,7 +178,10 @@ fn main() {
     let seeded = seed(&database, &sizes);
     let server = Server::start(&database, sizes.sockets);
     let alone_kib = server.rss_kib();
-    let listeners = Listeners::connect(server.address, sizes.connected().into_iter().map(token).collect());
+    let open =
+        |user| Opening { path: "/ws/alarms/?since=0".to_owned(), token: Some(token(user)), greeting: Some("hello") };
+    let openings = sizes.connected().into_iter().map(open).collect();
+    let listeners = Listeners::connect(server.address, openings, "auction_started");
     let connected_kib = server.rss_kib();
     let tokens = (FIRST_BIDDER..FIRST_BIDDER + sizes.bidders).map(token).collect();
     let bidders = Bidders::start(server.address, tokens, seeded.others, sizes.pause);

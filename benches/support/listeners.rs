@@ -1,5 +1,5 @@
-//! Connected users: WebSockets by hand on one thread, as light as can be. They answer pings and note when the start's
-//! alarm comes.
+//! Connected users and visitors: WebSockets by hand on one thread, as light as can be. They answer pings and note when
+//! the frames come that they listen for.
 
 use std::{
     cell::Cell,
@@ -25,6 +25,14 @@ const AT_ONCE: usize = 128;
 const PING: u8 = 0x89;
 const TEXT: u8 = 0x81;
 
+/// How one of them opens his socket.
+pub struct Opening {
+    pub path: String,
+    pub token: Option<String>,
+    /// What its first text holds, if it is to be waited for.
+    pub greeting: Option<&'static str>,
+}
+
 pub struct Listeners {
     heard: Arc<Mutex<Vec<Instant>>>,
     sockets: usize,
@@ -33,9 +41,9 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Connects one socket for each token; returns when all have been greeted.
-    pub fn connect(server: SocketAddr, tokens: Vec<String>) -> Self {
-        let (sockets, heard) = (tokens.len(), Arc::<Mutex<Vec<Instant>>>::default());
+    /// Connects them; returns when all are there and have been greeted. They listen for frames that hold `needle`.
+    pub fn connect(server: SocketAddr, openings: Vec<Opening>, needle: &'static str) -> Self {
+        let (sockets, heard) = (openings.len(), Arc::<Mutex<Vec<Instant>>>::default());
         let (tell, told) = channel();
         let (stop, stopped) = oneshot::channel();
         let notes = Arc::clone(&heard);
@@ -43,7 +51,7 @@ impl Listeners {
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             LocalSet::new().block_on(&runtime, async {
-                listen_all(server, tokens, &notes, &tell);
+                listen_all(server, openings, needle, &notes, &tell);
                 let _ = stopped.await;
             });
         });
@@ -58,14 +66,14 @@ impl Listeners {
         self.thread.join().expect("the sockets were open until now");
     }
 
-    /// When each of them heard of the start, in order.
+    /// When each of them heard what they listen for, in order; from then on they listen for the next.
     pub fn wait_for_all(&self, patience: Duration) -> Vec<Instant> {
         let give_up = Instant::now() + patience;
         loop {
-            let heard = self.heard.lock().unwrap();
+            let mut heard = self.heard.lock().unwrap();
             assert!(heard.len() <= self.sockets, "somebody heard it twice");
             if heard.len() == self.sockets {
-                return heard.clone();
+                return std::mem::take(&mut *heard);
             }
             assert!(Instant::now() < give_up, "only {} of {} heard it", heard.len(), self.sockets);
             drop(heard);
@@ -74,24 +82,32 @@ impl Listeners {
     }
 }
 
-fn listen_all(server: SocketAddr, tokens: Vec<String>, heard: &Arc<Mutex<Vec<Instant>>>, all_there: &Sender<()>) {
+fn listen_all(
+    server: SocketAddr,
+    openings: Vec<Opening>,
+    needle: &'static str,
+    heard: &Arc<Mutex<Vec<Instant>>>,
+    all_there: &Sender<()>,
+) {
     let turns = Rc::new(Semaphore::new(AT_ONCE));
-    let missing = Rc::new(Cell::new(tokens.len()));
-    for token in tokens {
+    let missing = Rc::new(Cell::new(openings.len()));
+    for opening in openings {
         let turn = Rc::clone(&turns);
         let (heard, missing, all_there) = (Arc::clone(heard), Rc::clone(&missing), all_there.clone());
         tokio::task::spawn_local(async move {
             let turn = turn.acquire().await.unwrap();
-            let mut socket = Socket::open(server, &token).await;
-            // The greeting comes when the session is registered.
-            socket.text().await;
+            let mut socket = Socket::open(server, &opening).await;
+            if let Some(greeting) = opening.greeting {
+                let first = socket.text().await;
+                assert!(first.contains(greeting), "{first}");
+            }
             drop(turn);
             missing.set(missing.get() - 1);
             if missing.get() == 0 {
                 all_there.send(()).unwrap();
             }
             loop {
-                if socket.text().await.contains("auction_started") {
+                if socket.text().await.contains(needle) {
                     heard.lock().unwrap().push(Instant::now());
                 }
             }
@@ -105,11 +121,11 @@ struct Socket {
 }
 
 impl Socket {
-    async fn open(server: SocketAddr, token: &str) -> Self {
+    async fn open(server: SocketAddr, Opening { path, token, .. }: &Opening) -> Self {
         let mut tcp = TcpStream::connect(server).await.expect("a connection");
+        let bearer = token.as_ref().map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
         let handshake = format!(
-            "GET /ws/alarms/?since=0 HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
-             Authorization: Bearer {token}\r\n\
+            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n{bearer}\
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
         tcp.write_all(handshake.as_bytes()).await.unwrap();
@@ -153,7 +169,7 @@ impl Socket {
     }
 
     async fn more(&mut self) {
-        let mut buffer = [0; 1024];
+        let mut buffer = [0; 4096];
         let read = self.tcp.read(&mut buffer).await.expect("the socket is open");
         assert!(read > 0, "the server ended a socket");
         self.unread.extend_from_slice(&buffer[..read]);

@@ -41,6 +41,7 @@ impl Server {
             .env("HANDSUP__DATABASE__URL", format!("sqlite://{}", database.display()))
             .env("HANDSUP__AUTH__JWT_SECRET", SECRET)
             .env("HANDSUP__LIMITS__BIDS_PER_SECOND", "1000000")
+            .env("HANDSUP__LIMITS__REQUESTS_PER_SECOND", "1000000")
             .env("HANDSUP__SESSION__MAX", (sockets + 1000).to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
