@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    ApiError, Services,
+    ApiError, Services, answer,
     bids::{goods_id, no_such_goods},
     body,
     shapes::DetailShape,
@@ -104,7 +104,7 @@ pub(super) async fn make(
     // From what was written, not read again: a reading that fails must not hide that they are made.
     let goods = GoodsDetail::fresh(id, User::clone(&seller), goods, made_at);
     let shape = DetailShape::new(goods, services.config.draft.time_zone, services.time.now());
-    Ok(HttpResponse::Created().json(shape))
+    Ok(answer::created(&shape))
 }
 
 /// The goods' page.
@@ -116,7 +116,7 @@ pub(super) async fn show(
     let viewer = services.visitor(&request).await?.map(|identity| identity.user.id);
     let goods = services.store.goods_detail(goods_id(&goods)?, viewer).await?.ok_or_else(no_such_goods)?;
     let shape = DetailShape::new(goods, services.config.draft.time_zone, services.time.now());
-    Ok(HttpResponse::Ok().json(shape))
+    Ok(answer::ok(&shape))
 }
 
 /// The user likes the goods from now on.

@@ -2,6 +2,7 @@
 //! hands on, and turns answers into responses.
 
 mod alarms;
+mod answer;
 mod bids;
 mod body;
 mod dev;
