@@ -4,8 +4,17 @@ mod alarms;
 mod bids;
 mod clock;
 mod goods;
+mod goods_lists;
+mod likes;
+mod lines;
+mod page;
+mod trades;
 mod users;
 
 pub use alarms::{AlarmPage, AlarmQuery, InboxAlarm, SessionStart};
 pub use bids::BidListing;
-pub use goods::GoodsDetail;
+pub use goods::{GoodsDetail, GoodsFacts};
+pub use goods_lists::{GoodsCard, GoodsFilter, UserGoods};
+pub use lines::RoomLine;
+pub use page::Page;
+pub use trades::{TradeListing, TradeMessage, TradeTalk};
