@@ -12,6 +12,7 @@ mod goods_lists;
 mod health;
 mod identity;
 mod lines;
+mod media;
 mod participants;
 mod query;
 mod rate;
@@ -56,6 +57,14 @@ pub fn routes(config: &mut web::ServiceConfig) {
         )
         .service(at("/chat", "GET").route(web::get().to(trades::list)))
         .service(at("/chat/goods/{id}", "GET").route(web::get().to(trades::show)))
+        .service(
+            at("/media/default.jpeg", "GET, HEAD")
+                .route(web::get().to(media::default_picture))
+                .route(web::head().to(media::default_picture)),
+        )
+        .service(
+            at("/media/{path:.*}", "GET, HEAD").route(web::get().to(media::file)).route(web::head().to(media::file)),
+        )
         .service(at("/alarms", "GET").route(web::get().to(alarms::list)))
         .service(at("/alarms/unread", "GET").route(web::get().to(alarms::unread)))
         .service(at("/alarms/stream", "GET").route(web::get().to(socket::stream)))

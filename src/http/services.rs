@@ -2,6 +2,7 @@
 
 use std::{
     net::IpAddr,
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -25,6 +26,8 @@ pub struct HttpConfig {
     pub allowed_origins: Vec<String>,
     /// `server.trusted_proxies`
     pub trusted_proxies: Vec<IpAddr>,
+    /// `server.media_dir`, without links on the way to it.
+    pub media_dir: Option<PathBuf>,
     /// `limits.body_bytes`
     pub body_bytes: usize,
     /// `limits.max_price`
