@@ -33,7 +33,8 @@ async fn every_wrong_field_is_named() {
         json!(u64::MAX),
         json!(1e300),
     ];
-    let no_texts = [json!(1), json!(true), json!(["a"]), json!({"a": 1})];
+    // NUL is kept by SQLite only, and nobody writes it.
+    let no_texts = [json!(1), json!(true), json!(["a"]), json!({"a": 1}), json!("a\u{0}b")];
     let mut wrong: Vec<(&str, Value)> = Vec::new();
     for field in ["start_price", "predict_price", "min_increment"] {
         wrong.extend(no_prices.iter().map(|price| (field, price.clone())));
@@ -197,7 +198,6 @@ async fn fault_16_texts_come_back_as_they_were() {
         "'; DROP TABLE goods; --",
         "%s %n {{7*7}} ${jndi:x}",
         "tab\t line\n return\r bell\u{7}",
-        "a\u{0}b",
         "\u{202e}backwards\u{202c} \u{200b}\u{feff}",
         "a\u{2028}b\u{2029}c",
         "한글 e\u{301} 👩‍👩‍👧‍👦 𝕏",
