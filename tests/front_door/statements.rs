@@ -29,6 +29,7 @@ async fn costs(rows: i64) -> Vec<(usize, Vec<String>)> {
     }
     market.lines(1, 3, (0..rows).map(|line| format!("line {line}")));
     market.messages(2, 1, (1..rows).map(|message| format!("message {message}")));
+    watch_statements(&market.database());
     let node = market.serve();
     let viewer = node.user(5);
     assert_eq!(viewer.get("/alarms").await.status, 200, "the viewer is known from here on");
@@ -44,7 +45,6 @@ async fn costs(rows: i64) -> Vec<(usize, Vec<String>)> {
 
 #[actix_web::test]
 async fn a_list_takes_as_many_statements_as_a_list_of_one() {
-    watch_statements();
     let (few, many) = (costs(1).await, costs(12).await);
     for (((path, most), (few_rows, few)), (many_rows, many)) in LISTS.iter().zip(few).zip(many) {
         assert!(few_rows <= 2 && many_rows >= 10, "{path}: {few_rows} and {many_rows} rows");

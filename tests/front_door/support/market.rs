@@ -1,7 +1,7 @@
 //! A marketplace in the state that a test wants, at a time that it knows: written through the ledger before the node
 //! opens the database, so that auctions of the past, room lines and trade messages are as the service writes them.
 
-use std::{path::Path, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use handsup::{
     domain::{Bid, GoodsId, LineText, NewGoods, Price, Timestamp, TradeText, User, UserId},
@@ -30,7 +30,7 @@ impl Market {
     }
 
     fn on(folder: Arc<TempDir>, time: Arc<ManualTime>) -> Self {
-        let seed = Seed::at(&database(folder.path()), Arc::clone(&time) as Arc<dyn TimeSource>);
+        let seed = Seed::at(&folder.path().join("test.db"), Arc::clone(&time) as Arc<dyn TimeSource>);
         Self { time, folder, seed: Some(seed) }
     }
 
@@ -44,6 +44,11 @@ impl Market {
     pub fn serve(mut self) -> TestNode {
         self.seed.take().unwrap().finish();
         TestNode::on(self.folder, self.time, |_| {})
+    }
+
+    /// Where it is written.
+    pub fn database(&self) -> PathBuf {
+        self.folder.path().join("test.db")
     }
 
     /// What time it is here.
@@ -138,8 +143,4 @@ impl Market {
 
 fn author(user: i64) -> Arc<User> {
     Arc::new(User::first_seen(UserId::from_stored(user), Some(&format!("name{user}")), None))
-}
-
-fn database(folder: &Path) -> std::path::PathBuf {
-    folder.join("test.db")
 }
