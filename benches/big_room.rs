@@ -8,6 +8,7 @@
 
 #[path = "support/listeners.rs"]
 mod listeners;
+#[allow(dead_code)] // Likes are of the other bench.
 #[path = "../tests/front_door/support/seed.rs"]
 mod seed;
 #[path = "support/server.rs"]
@@ -134,7 +135,7 @@ fn main() {
         token: (nth < sizes.users).then(|| token(FIRST_USER + nth)),
         greeting: None,
     };
-    let entering = server.cpu();
+    let (entering, alone_kib) = (server.cpu(), server.rss_kib());
     let watchers = Listeners::connect(server.address, (0..sizes.watchers).map(opening).collect(), "\"bid\"");
     let entered = server.cpu().since(&entering).1;
     let mut connection = TcpStream::connect(server.address).unwrap();
@@ -144,6 +145,7 @@ fn main() {
     bid(&mut connection, goods, 1000, &bidder);
     watchers.wait_for_all(PATIENCE);
 
+    let connected_kib = server.rss_kib();
     let (before, begun) = (server.cpu(), Instant::now());
     let mut last_heard: Vec<f64> = Vec::new();
     for nth in 1..=sizes.bids {
@@ -169,6 +171,10 @@ fn main() {
         "from the bid to the last watcher: median {:.1} ms, longest {:.1} ms",
         last_heard[last_heard.len() / 2],
         last_heard.last().unwrap()
+    );
+    println!(
+        "a watcher: {:.1} KiB of the server's memory",
+        connected_kib.saturating_sub(alone_kib) as f64 / sizes.watchers.max(1) as f64
     );
     println!("server's CPU: {:.1} % of one core", 100.0 * spent.as_secs_f64() / lasted.as_secs_f64());
     println!(

@@ -12,11 +12,12 @@ use std::{
 const ROOMS: [&str; 8] = ["domain", "time_source", "protocol", "store", "actors", "http", "app", "cli"];
 
 /// Crates that only some rooms may know.
-const CRATES: [(&str, &[&str]); 6] = [
+const CRATES: [(&str, &[&str]); 7] = [
     ("diesel", &["store"]),
     ("diesel_migrations", &["store"]),
     ("actix", &["actors", "http", "app", "cli"]),
     ("actix_web", &["actors", "http", "app", "cli"]),
+    ("actix_files", &["http"]),
     ("actix_web_actors", &["actors", "http"]),
     ("tokio", &["time_source", "store", "actors", "http", "app", "cli"]),
 ];

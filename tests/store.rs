@@ -277,7 +277,7 @@ async fn a_large_audience_is_served_in_chunks_and_each_of_it_once() {
     assert_eq!(receivers, expected);
     // The marks of likes that were taken back are gone: the audience of the next event is right.
     let detail = fixture.store.goods_detail(goods, Some(user(2240))).await.unwrap().unwrap();
-    assert_eq!((detail.like_count, detail.is_like), (1249, false));
+    assert_eq!((detail.facts.like_count, detail.is_like), (1249, false));
 }
 
 #[actix_web::test]
@@ -330,13 +330,44 @@ async fn an_end_changes_everything_at_once_and_only_once() {
         ]
     );
     let detail = fixture.store.goods_detail(ending, None).await.unwrap().unwrap();
-    assert_eq!((detail.phase, detail.buyer.map(|b| b.id), detail.trade_room), (Phase::Ended, Some(user(3)), Some(1)));
+    assert_eq!(
+        (detail.facts.phase, detail.buyer.map(|b| b.id), detail.facts.trade_room),
+        (Phase::Ended, Some(user(3)), Some(1))
+    );
 }
 
 /// A bid that arrived half a minute before `now`.
 fn bid_at(goods: GoodsId, of: i64, price: i64, now: Timestamp) -> PlaceBids {
     let price = Price::from_stored(price);
     keyed(Bid { goods, user: user(of), price, received_at: now.plus_ms(-30_000) })
+}
+
+#[actix_web::test]
+async fn recommended_goods_keep_the_order_of_the_busiest_and_are_filled_up_with_the_newest() {
+    let fixture = Fixture::new();
+    let mut goods = Vec::new();
+    for _ in 0..14 {
+        goods.push(fixture.goods().await);
+    }
+    // The second has ended, the others are scheduled or live.
+    let over = fixture.goods_until(SystemTime.now().plus_ms(-1000)).await;
+    assert!(matches!(fixture.write(EndAuction(over)).await, Ended::Yes(_)));
+    fixture.write(StartAuction(goods[13])).await;
+    let recommended = |busiest: Vec<GoodsId>| async {
+        let busiest = busiest.into_iter().map(|goods| (goods, 1)).collect();
+        let cards = fixture.store.recommended(busiest, None).await.unwrap();
+        cards.into_iter().map(|card| card.facts.id).collect::<Vec<_>>()
+    };
+    let newest = |count: usize| goods.iter().rev().take(count).copied().collect::<Vec<_>>();
+    assert_eq!(recommended(Vec::new()).await, newest(10));
+    let some = vec![goods[3], over, goods[12], GoodsId::from_stored(999), goods[0]];
+    let filled =
+        [goods[3], goods[12], goods[0], goods[13], goods[11], goods[10], goods[9], goods[8], goods[7], goods[6]];
+    assert_eq!(recommended(some).await, filled);
+    // Ten that count may stand behind hundreds that don't, and more than ten are too many.
+    let gone = (1000..1450).map(GoodsId::from_stored);
+    let behind: Vec<GoodsId> = gone.chain(goods.iter().copied()).collect();
+    assert_eq!(recommended(behind).await, goods[..10]);
 }
 
 #[actix_web::test]

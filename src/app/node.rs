@@ -17,7 +17,7 @@ use actix_web::{
     App, HttpServer,
     dev::ServerHandle,
     http::{Method, header},
-    middleware::{Condition, NormalizePath},
+    middleware::{Condition, DefaultHeaders, NormalizePath},
     web,
 };
 
@@ -295,6 +295,7 @@ fn listen(
             .app_data(shard)
             .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
             .wrap(NormalizePath::trim())
+            .wrap(DefaultHeaders::new().add((header::X_CONTENT_TYPE_OPTIONS, "nosniff")))
             .configure(http::routes)
     })
     .workers(workers)

@@ -4,7 +4,7 @@
 use std::{
     net::{IpAddr, SocketAddr, ToSocketAddrs},
     num::NonZeroU32,
-    path::Path,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -251,18 +251,19 @@ impl Settings {
         let absent = |key: &str, is_set: bool| {
             if is_set { Err(wrong(key, "not available in this version; leave it out")) } else { Ok(()) }
         };
-        absent("server.media_dir", self.server.media_dir.is_some())?;
         absent("bus.url", self.bus.url.is_some())?;
         absent("auth.metrics_token", self.auth.metrics_token.is_some())?;
         Ok(())
     }
 
-    /// What `serve` asks beyond [`check`](Self::check): a proper key, and no dev login that others could reach.
+    /// What `serve` asks beyond [`check`](Self::check): a proper key, a folder of pictures that is there, and no dev
+    /// login that others could reach.
     ///
     /// # Errors
     /// The key that is missing or unsafe.
     pub fn check_serve(&self) -> Result<(), SettingsError> {
         self.jwt_secret()?;
+        self.media_dir()?;
         let weak = |secret: &Secret| secret.reveal().len() < 32 && !self.auth.insecure_dev_secret;
         if self.auth.jwt_secret_previous.as_ref().is_some_and(weak) {
             return Err(wrong("auth.jwt_secret_previous", "needs at least 32 bytes"));
@@ -296,6 +297,18 @@ impl Settings {
         if addresses.is_empty() { Err(wrong("server.bind", "is no address")) } else { Ok(addresses) }
     }
 
+    /// The folder of pictures, without links on the way to it.
+    ///
+    /// # Errors
+    /// `server.media_dir` is no folder.
+    pub fn media_dir(&self) -> Result<Option<PathBuf>, SettingsError> {
+        let Some(text) = &self.server.media_dir else { return Ok(None) };
+        match Path::new(text).canonicalize() {
+            Ok(folder) if folder.is_dir() => Ok(Some(folder)),
+            _ => Err(wrong("server.media_dir", format!("{text:?} is no folder"))),
+        }
+    }
+
     /// Where the data is.
     ///
     /// # Errors
@@ -327,6 +340,7 @@ impl Settings {
         Ok(HttpConfig {
             allowed_origins: self.server.allowed_origins.clone(),
             trusted_proxies: self.trusted_proxies()?,
+            media_dir: self.media_dir()?,
             body_bytes: self.limits.body_bytes,
             max_price: Price::from_stored(self.limits.max_price),
             dev_login: self.auth.dev_login,

@@ -10,7 +10,7 @@ use actix_web::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{ApiError, Services, body, query};
+use super::{ApiError, Services, answer, body, query};
 use crate::{
     actors::{ArrivingBid, BidAnswer},
     domain::{GoodsId, IdempotencyKey, Price, Timestamp, UserId},
@@ -97,7 +97,7 @@ fn of_bid(error: ApiError) -> ApiError {
 
 fn answered(verdict: BidVerdict) -> Result<HttpResponse, ApiError> {
     match verdict {
-        BidVerdict::Accepted(stored) => Ok(HttpResponse::Created().json(Accepted::from(stored))),
+        BidVerdict::Accepted(stored) => Ok(answer::created(&Accepted::from(stored))),
         BidVerdict::Refused(refusal) => Err(Problem::refused_bid(&refusal).into()),
         BidVerdict::UnknownGoods => Err(no_such_goods()),
         BidVerdict::KeyReused => {
@@ -173,5 +173,5 @@ pub(super) async fn list(
     let more = bids.len() as i64 > limit;
     bids.truncate(usize::try_from(limit).unwrap_or(0));
     let next_after_seq = bids.last().filter(|_| more).map(|bid| bid.seq);
-    Ok(HttpResponse::Ok().json(History { results: bids.into_iter().map(HistoryRow::from).collect(), next_after_seq }))
+    Ok(answer::ok(&History { results: bids.into_iter().map(HistoryRow::from).collect(), next_after_seq }))
 }

@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{ApiError, NewToken, Services, body};
+use super::{ApiError, NewToken, Services, answer, body};
 use crate::{domain::UserId, protocol::Problem};
 
 const TTL_S: i64 = 86_400;
@@ -40,5 +40,5 @@ pub(super) async fn token(
     let new = NewToken { user, username, ttl_s: TTL_S, admin: body.admin.unwrap_or(false) };
     let token =
         services.keys.mint(&new, services.time.now()).map_err(|error| Problem::unavailable(&error.to_string()))?;
-    Ok(HttpResponse::Ok().json(TokenShape { token, user_id: user.get(), expires_in_s: TTL_S }))
+    Ok(answer::ok(&TokenShape { token, user_id: user.get(), expires_in_s: TTL_S }))
 }

@@ -8,6 +8,7 @@ use actix_web::{
     http::{StatusCode, header},
 };
 
+use super::answer;
 use crate::{
     protocol::{Code, Problem},
     store::{StoreError, WriteError},
@@ -75,9 +76,7 @@ impl ResponseError for ApiError {
             // The rest of the body is not read.
             response.force_close();
         }
-        // Plain data whose keys are fixed: serde_json can't fail on it.
-        let body = serde_json::to_vec(&self.0).unwrap_or_default();
-        response.content_type("application/problem+json").body(body)
+        answer::json_as("application/problem+json", response, &self.0)
     }
 }
 

@@ -1,24 +1,25 @@
-//! `POST /goods/`, `GET /goods/{id}/`, `PUT` and `DELETE /goods/{id}/like`.
+//! One goods item: made, shown, liked (`PUT` and `DELETE /goods/{id}/like`, `GET /goods/like/{id}/`), deleted.
+//! Lists are in `goods_lists`.
 
 use std::time::Duration;
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, http::header::CACHE_CONTROL, web};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    ApiError, Services,
+    ApiError, Services, answer,
     bids::{goods_id, no_such_goods},
     body,
+    participants::present,
     shapes::DetailShape,
 };
 use crate::{
-    actors::GetParticipants,
     domain::{DraftError, GoodsDraft, Price, StartInput, User},
     protocol::{Code, Problem},
     store::{
         GoodsDetail,
-        writes::{Like, MakeGoods, SetLike},
+        writes::{DeleteGoods, Deleted, Like, MakeGoods, SetLike},
     },
 };
 
@@ -105,7 +106,7 @@ pub(super) async fn make(
     // From what was written, not read again: a reading that fails must not hide that they are made.
     let goods = GoodsDetail::fresh(id, User::clone(&seller), goods, made_at);
     let shape = DetailShape::new(goods, &[], services.config.draft.time_zone, services.time.now());
-    Ok(HttpResponse::Created().json(shape))
+    Ok(answer::created(&shape))
 }
 
 /// The goods' page.
@@ -117,9 +118,9 @@ pub(super) async fn show(
     let viewer = services.visitor(&request).await?.map(|identity| identity.user.id);
     let id = goods_id(&goods)?;
     let goods = services.store.goods_detail(id, viewer).await?.ok_or_else(no_such_goods)?;
-    let present = services.rooms.send(GetParticipants(id)).await.unwrap_or_default();
+    let present = present(&services, id).await;
     let shape = DetailShape::new(goods, &present, services.config.draft.time_zone, services.time.now());
-    Ok(HttpResponse::Ok().json(shape))
+    Ok(answer::ok(&shape))
 }
 
 /// The user likes the goods from now on.
@@ -128,7 +129,8 @@ pub(super) async fn like(
     goods: web::Path<String>,
     services: web::Data<Services>,
 ) -> Result<HttpResponse, ApiError> {
-    set_like(&request, &goods, &services, Like::On).await
+    set_like(&request, &goods, &services, Like::On).await?;
+    Ok(HttpResponse::NoContent().finish())
 }
 
 /// The user likes them no more.
@@ -137,20 +139,39 @@ pub(super) async fn unlike(
     goods: web::Path<String>,
     services: web::Data<Services>,
 ) -> Result<HttpResponse, ApiError> {
-    set_like(&request, &goods, &services, Like::Off).await
+    set_like(&request, &goods, &services, Like::Off).await?;
+    Ok(HttpResponse::NoContent().finish())
 }
 
-async fn set_like(
-    request: &HttpRequest,
-    goods: &str,
-    services: &Services,
-    like: Like,
+/// The existing client's way: a GET that changes the like into the other. Empty and without a content type.
+pub(super) async fn toggle_like(
+    request: HttpRequest,
+    goods: web::Path<String>,
+    services: web::Data<Services>,
 ) -> Result<HttpResponse, ApiError> {
+    set_like(&request, &goods, &services, Like::Toggle).await?;
+    // An answer from a cache would change nothing.
+    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).finish())
+}
+
+async fn set_like(request: &HttpRequest, goods: &str, services: &Services, like: Like) -> Result<(), ApiError> {
     let user = services.user(request).await?.user.id;
     let goods = goods_id(goods)?;
-    if services.ledger.write(SetLike { user, goods, like }, PATIENCE).await? {
-        Ok(HttpResponse::NoContent().finish())
-    } else {
-        Err(no_such_goods())
+    if services.ledger.write(SetLike { user, goods, like }, PATIENCE).await? { Ok(()) } else { Err(no_such_goods()) }
+}
+
+/// Deletes the user's own goods before their start.
+pub(super) async fn delete(
+    request: HttpRequest,
+    goods: web::Path<String>,
+    services: web::Data<Services>,
+) -> Result<HttpResponse, ApiError> {
+    let user = services.user(&request).await?.user.id;
+    let delete = DeleteGoods { goods: goods_id(&goods)?, user };
+    match services.ledger.write(delete, PATIENCE).await? {
+        Deleted::Yes => Ok(HttpResponse::NoContent().finish()),
+        Deleted::UnknownGoods => Err(no_such_goods()),
+        Deleted::NotYours => Err(Problem::new(Code::Forbidden, "the goods are somebody else's").into()),
+        Deleted::Started => Err(Problem::new(Code::AuctionStarted, "the auction has started").into()),
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
-use super::{ApiError, Services};
+use super::{ApiError, Services, answer};
 use crate::{
     actors::{GetClockFigures, GetDeskFigures, GetHubFigures, GetRoomFigures},
     domain::Timestamp,
@@ -35,7 +35,7 @@ struct Brief {
 
 /// The process runs.
 pub(super) async fn live() -> HttpResponse {
-    HttpResponse::Ok().json(Brief { status: Status::Pass })
+    answer::ok(&Brief { status: Status::Pass })
 }
 
 /// When it was last seen whether the node is ready, and whether it was.
@@ -66,9 +66,9 @@ impl Readiness {
 /// The node can take bids: the database is read, the ledger commits, the actors are there.
 pub(super) async fn ready(services: web::Data<Services>) -> HttpResponse {
     if services.readiness.look(&services).await && !services.entrance.is_draining() {
-        HttpResponse::Ok().json(Brief { status: Status::Pass })
+        answer::ok(&Brief { status: Status::Pass })
     } else {
-        HttpResponse::ServiceUnavailable().json(Brief { status: Status::Fail })
+        answer::json(HttpResponse::ServiceUnavailable(), &Brief { status: Status::Fail })
     }
 }
 
@@ -169,13 +169,11 @@ struct Sessions {
 pub(super) async fn admin(request: HttpRequest, services: web::Data<Services>) -> Result<HttpResponse, ApiError> {
     services.admin(&request).await?;
     let health = examine(&services).await;
-    let mut response = match health.status {
+    let response = match health.status {
         Status::Fail => HttpResponse::ServiceUnavailable(),
         Status::Pass | Status::Warn => HttpResponse::Ok(),
     };
-    // Plain data whose keys are fixed: serde_json can't fail on it.
-    let body = serde_json::to_vec(&health).unwrap_or_default();
-    Ok(response.content_type("application/health+json").body(body))
+    Ok(answer::json_as("application/health+json", response, &health))
 }
 
 fn ms(since: Instant) -> f64 {

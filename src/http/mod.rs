@@ -2,19 +2,25 @@
 //! hands on, and turns answers into responses.
 
 mod alarms;
+mod answer;
 mod bids;
 mod body;
 mod dev;
 mod error;
 mod goods;
+mod goods_lists;
 mod health;
 mod identity;
+mod lines;
+mod media;
+mod participants;
 mod query;
 mod rate;
 mod services;
 mod shapes;
 mod socket;
 mod token;
+mod trades;
 mod users;
 
 use actix_web::web;
@@ -32,8 +38,15 @@ pub use self::{
 /// All routes. Paths answer with and without their last slash (the app trims it before it routes).
 pub fn routes(config: &mut web::ServiceConfig) {
     config
-        .service(at("/goods", "POST").route(web::post().to(goods::make)))
-        .service(at("/goods/{id}", "GET").route(web::get().to(goods::show)))
+        .service(at("/goods", "GET, POST").route(web::get().to(goods_lists::list)).route(web::post().to(goods::make)))
+        // Before `/goods/{id}` and what is below it: these words are no ids.
+        .service(at("/goods/recommend", "GET").route(web::get().to(goods_lists::recommend)))
+        .service(at("/goods/user/{id}", "GET").route(web::get().to(goods_lists::of_user)))
+        .service(at("/goods/like/{id}", "GET").route(web::get().to(goods::toggle_like)))
+        .service(
+            at("/goods/{id}", "GET, DELETE").route(web::get().to(goods::show)).route(web::delete().to(goods::delete)),
+        )
+        .service(at("/goods/{id}/chat", "GET").route(web::get().to(lines::list)))
         .service(
             at("/goods/{id}/bids", "GET, POST").route(web::post().to(bids::place)).route(web::get().to(bids::list)),
         )
@@ -41,6 +54,16 @@ pub fn routes(config: &mut web::ServiceConfig) {
             at("/goods/{id}/like", "PUT, DELETE")
                 .route(web::put().to(goods::like))
                 .route(web::delete().to(goods::unlike)),
+        )
+        .service(at("/chat", "GET").route(web::get().to(trades::list)))
+        .service(at("/chat/goods/{id}", "GET").route(web::get().to(trades::show)))
+        .service(
+            at("/media/default.jpeg", "GET, HEAD")
+                .route(web::get().to(media::default_picture))
+                .route(web::head().to(media::default_picture)),
+        )
+        .service(
+            at("/media/{path:.*}", "GET, HEAD").route(web::get().to(media::file)).route(web::head().to(media::file)),
         )
         .service(at("/alarms", "GET").route(web::get().to(alarms::list)))
         .service(at("/alarms/unread", "GET").route(web::get().to(alarms::unread)))

@@ -3,7 +3,7 @@
 use actix_web::HttpRequest;
 
 use super::ApiError;
-use crate::protocol::Problem;
+use crate::{domain::Phase, protocol::Problem, store::Page};
 
 /// Most rows of one page; a larger `limit` counts as this.
 pub(super) const MAX_LIMIT: i64 = 200;
@@ -60,6 +60,52 @@ pub(super) fn flag(request: &HttpRequest, name: &str) -> Result<bool, ApiError> 
     }
 }
 
+/// The same, but an empty value is none: the existing client sends all names always.
+pub(super) fn filled(request: &HttpRequest, name: &str) -> Option<String> {
+    value(request, name).filter(|value| !value.is_empty())
+}
+
+/// `page`, from 1; the first where there is none.
+///
+/// # Errors
+/// 422 for 0 and anything but digits.
+pub(super) fn page(request: &HttpRequest) -> Result<Page, ApiError> {
+    let Some(text) = filled(request, "page") else { return Ok(Page::FIRST) };
+    let page = parse("page", &text).ok().and_then(Page::new);
+    Ok(page.ok_or_else(|| Problem::invalid_value("page", "a whole number from 1"))?)
+}
+
+/// A list that is empty is a list where it begins, and none further on: the existing client's endless scroll ends there.
+///
+/// # Errors
+/// 404 past the end.
+pub(super) fn not_past_the_end<T>(page: Page, rows: Vec<T>) -> Result<Vec<T>, ApiError> {
+    if rows.is_empty() && page != Page::FIRST { Err(ApiError::not_found("no such page")) } else { Ok(rows) }
+}
+
+/// The origin's `status`.
+pub(super) fn phase(text: &str) -> Option<Phase> {
+    match text {
+        "null" => Some(Phase::Scheduled),
+        "true" => Some(Phase::Live),
+        "false" => Some(Phase::Ended),
+        _ => None,
+    }
+}
+
+/// A text to look for, of at most `most` characters.
+///
+/// # Errors
+/// 422 for a longer one, and for one with NUL, which no text has.
+pub(super) fn text(request: &HttpRequest, name: &str, most: usize) -> Result<Option<String>, ApiError> {
+    match filled(request, name) {
+        Some(text) if text.contains('\0') || text.chars().count() > most => {
+            Err(Problem::invalid_value(name, &format!("a text of at most {most} characters, without NUL")).into())
+        }
+        text => Ok(text),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,6 +119,10 @@ mod tests {
         assert_eq!(limit(&of(""), 50).ok(), Some(50));
         for bad in ["limit=0", "limit=-1", "limit=", "limit=ten", "limit=1.5", "limit=%00"] {
             assert_eq!(limit(&of(bad), 50).map_err(|e| e.0.status()), Err(422), "{bad}");
+        }
+        assert_eq!(page(&of("page=&status=")).ok(), Some(Page::FIRST));
+        for bad in ["page=0", "page=-1", "page=x", "page=1.0", "page=%2B1", "page=%00"] {
+            assert_eq!(page(&of(bad)).map_err(|e| e.0.status()), Err(422), "{bad}");
         }
         assert_eq!(flag(&of("unread=yes"), "unread").map_err(|e| e.0.status()), Err(422));
         assert_eq!(value(&of("a=1&token=x%2By"), "token").as_deref(), Some("x+y"));

@@ -1,6 +1,6 @@
 //! What the handlers work with: one set for the node, built by `app`.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use actix::Addr;
 
@@ -19,6 +19,8 @@ pub struct HttpConfig {
     pub allowed_origins: Vec<String>,
     /// `server.trusted_proxies`
     pub trusted_proxies: Vec<IpAddr>,
+    /// `server.media_dir`, without links on the way to it.
+    pub media_dir: Option<PathBuf>,
     /// `limits.body_bytes`
     pub body_bytes: usize,
     /// `limits.max_price`

@@ -1,13 +1,14 @@
-//! Bodies in the origin's shapes (ORIGIN.md 3), with the contract's new fields beside the old ones.
+//! Users and goods in the origin's shapes (ORIGIN.md 3), with the contract's new fields beside the old ones.
 
 use std::sync::Arc;
 
 use chrono_tz::Tz;
 use serde::Serialize;
 
+use super::participants::Participants;
 use crate::{
     domain::{Timestamp, User},
-    store::GoodsDetail,
+    store::{BidListing, GoodsCard, GoodsDetail, GoodsFacts},
 };
 
 /// A user as other people see him.
@@ -37,6 +38,53 @@ struct ImageShape {
     image: String,
 }
 
+/// What all shapes of goods say alike.
+#[derive(Serialize)]
+struct FactsShape {
+    title: String,
+    content: String,
+    category: String,
+    status: Option<bool>,
+    predict_price: i64,
+    start_price: i64,
+    high_price: i64,
+    start_date: String,
+    start_time: String,
+    created_at: String,
+    trade_room: Option<i64>,
+    starts_at: Timestamp,
+    ends_at: Timestamp,
+    min_increment: i64,
+    bid_seq: i64,
+    like_count: i64,
+    server_time: Timestamp,
+}
+
+impl FactsShape {
+    fn new(goods: GoodsFacts, time_zone: Tz, now: Timestamp) -> Self {
+        let starts = goods.starts_at.local(time_zone);
+        Self {
+            title: goods.title,
+            content: goods.content,
+            category: goods.category,
+            status: goods.phase.status(),
+            predict_price: goods.predict_price,
+            start_price: goods.start_price,
+            high_price: goods.high_price,
+            start_date: starts.date(),
+            start_time: starts.minute(),
+            created_at: goods.created_at.local(time_zone).micros(),
+            trade_room: goods.trade_room,
+            starts_at: goods.starts_at,
+            ends_at: goods.ends_at,
+            min_increment: goods.min_increment,
+            bid_seq: goods.bid_seq,
+            like_count: goods.like_count,
+            server_time: now,
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct BidShape {
     id: i64,
@@ -60,33 +108,18 @@ pub(super) struct DetailShape {
     is_like: bool,
     images: Vec<ImageShape>,
     participants_count: usize,
-    title: String,
-    content: String,
-    category: String,
-    status: Option<bool>,
-    predict_price: i64,
-    start_price: i64,
-    high_price: i64,
-    start_date: String,
-    start_time: String,
-    created_at: String,
-    trade_room: Option<i64>,
+    #[serde(flatten)]
+    facts: FactsShape,
     like: Vec<i64>,
     bids: Vec<BidShape>,
     participants: Vec<ParticipantShape>,
-    starts_at: Timestamp,
-    ends_at: Timestamp,
-    min_increment: i64,
-    bid_seq: i64,
-    like_count: i64,
-    server_time: Timestamp,
 }
 
 impl DetailShape {
     /// Goods with who is in their room.
     pub(super) fn new(goods: GoodsDetail, present: &[Arc<User>], time_zone: Tz, now: Timestamp) -> Self {
-        let starts = goods.starts_at.local(time_zone);
-        let id = goods.id;
+        let id = goods.facts.id.get();
+        let bid = |bid: BidListing| BidShape { id: bid.bid_id, user: bid.username, price: bid.price, goods: id };
         Self {
             id,
             seller: UserShape::from(&goods.seller),
@@ -98,29 +131,67 @@ impl DetailShape {
                 .iter()
                 .map(|user| ParticipantShape { id: user.id.get(), user: user.username.clone() })
                 .collect(),
-            title: goods.title,
-            content: goods.content,
-            category: goods.category,
-            status: goods.phase.status(),
-            predict_price: goods.predict_price,
-            start_price: goods.start_price,
-            high_price: goods.high_price,
-            start_date: starts.date(),
-            start_time: starts.minute(),
-            created_at: goods.created_at.local(time_zone).micros(),
-            trade_room: goods.trade_room,
+            facts: FactsShape::new(goods.facts, time_zone, now),
             like: goods.likes,
-            bids: goods
-                .bids
-                .into_iter()
-                .map(|bid| BidShape { id: bid.bid_id, user: bid.username, price: bid.price, goods: id })
-                .collect(),
-            starts_at: goods.starts_at,
-            ends_at: goods.ends_at,
-            min_increment: goods.min_increment,
-            bid_seq: goods.bid_seq,
-            like_count: goods.like_count,
-            server_time: now,
+            bids: goods.bids.into_iter().map(bid).collect(),
+        }
+    }
+}
+
+/// One goods item of a list. `images` is one picture here.
+#[derive(Serialize)]
+pub(super) struct ListShape {
+    id: i64,
+    seller: UserShape,
+    buyer: Option<UserShape>,
+    is_like: bool,
+    images: Option<ImageShape>,
+    participants_count: usize,
+    #[serde(flatten)]
+    facts: FactsShape,
+    like: Vec<i64>,
+}
+
+impl ListShape {
+    pub(super) fn new(goods: GoodsCard, participants: &Participants, time_zone: Tz, now: Timestamp) -> Self {
+        Self {
+            id: goods.facts.id.get(),
+            seller: UserShape::from(&goods.seller),
+            buyer: goods.buyer.as_ref().map(UserShape::from),
+            is_like: goods.is_like,
+            images: goods.image.map(|image| ImageShape { image }),
+            participants_count: participants.get(&goods.facts.id).copied().unwrap_or(0),
+            facts: FactsShape::new(goods.facts, time_zone, now),
+            like: goods.likes,
+        }
+    }
+}
+
+/// One recommended goods item: the people are names, and the picture is where it should be.
+#[derive(Serialize)]
+pub(super) struct RecommendedShape {
+    id: i64,
+    seller: String,
+    buyer: Option<String>,
+    is_like: bool,
+    image: Option<ImageShape>,
+    participants_count: usize,
+    #[serde(flatten)]
+    facts: FactsShape,
+    like: Vec<i64>,
+}
+
+impl RecommendedShape {
+    pub(super) fn new(goods: GoodsCard, participants: &Participants, time_zone: Tz, now: Timestamp) -> Self {
+        Self {
+            id: goods.facts.id.get(),
+            seller: goods.seller.username,
+            buyer: goods.buyer.map(|buyer| buyer.username),
+            is_like: goods.is_like,
+            image: goods.image.map(|image| ImageShape { image }),
+            participants_count: participants.get(&goods.facts.id).copied().unwrap_or(0),
+            facts: FactsShape::new(goods.facts, time_zone, now),
+            like: goods.likes,
         }
     }
 }

@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{ApiError, Services, body, shapes::UserShape};
+use super::{ApiError, Services, answer, body, shapes::UserShape};
 use crate::{
     domain::{User, UserId},
     protocol::Problem,
@@ -43,7 +43,7 @@ pub(super) async fn change(
         rating_score: body.rating_score.map(rating_score).transpose()?,
     };
     let user = services.ledger.write(change, PATIENCE).await?;
-    Ok(HttpResponse::Ok().json(UserShape::from(&user)))
+    Ok(answer::ok(&UserShape::from(&user)))
 }
 
 fn is_active(value: Value) -> Result<bool, Problem> {

@@ -22,6 +22,8 @@ pub enum Code {
     AuctionNotStarted,
     /// The bid arrived at or after the end.
     AuctionEnded,
+    /// The goods' auction has begun: they can't be deleted any more.
+    AuctionStarted,
     /// The seller bid on his own goods.
     SellerCannotBid,
     /// Not JSON, not an object, or a needed field is missing.
@@ -49,7 +51,7 @@ impl Code {
             Code::NotFound => 404,
             Code::MethodNotAllowed => 405,
             Code::RequestTimeout => 408,
-            Code::BidTooLow | Code::AuctionNotStarted | Code::AuctionEnded => 409,
+            Code::BidTooLow | Code::AuctionNotStarted | Code::AuctionEnded | Code::AuctionStarted => 409,
             Code::InvalidBody => 400,
             Code::InvalidValue | Code::IdempotencyKeyReused => 422,
             Code::PayloadTooLarge => 413,
@@ -68,6 +70,7 @@ impl Code {
             Code::BidTooLow => "bid_too_low",
             Code::AuctionNotStarted => "auction_not_started",
             Code::AuctionEnded => "auction_ended",
+            Code::AuctionStarted => "auction_started",
             Code::SellerCannotBid => "seller_cannot_bid",
             Code::InvalidBody => "invalid_body",
             Code::InvalidValue => "invalid_value",
@@ -88,6 +91,7 @@ impl Code {
             Code::BidTooLow => "Bid too low",
             Code::AuctionNotStarted => "Auction not started",
             Code::AuctionEnded => "Auction ended",
+            Code::AuctionStarted => "Auction started",
             Code::SellerCannotBid => "Sellers cannot bid on their own goods",
             Code::InvalidBody => "Invalid body",
             Code::InvalidValue => "Invalid value",

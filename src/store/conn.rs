@@ -20,7 +20,13 @@ const SQLITE_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqli
 
 /// The connection that all queries are written for.
 pub(crate) type DbConn = SqliteConnection;
+pub(crate) type Backend = <DbConn as Connection>::Backend;
 pub(crate) type DbPool = Pool<ConnectionManager<DbConn>>;
+
+diesel::define_sql_function! {
+    /// A text in lower case.
+    fn lower(text: diesel::sql_types::Text) -> diesel::sql_types::Text;
+}
 
 /// How long the writer waits for a lock: well within the 3 s of a 503.
 const WRITER_WAIT: Duration = Duration::from_millis(500);
@@ -111,6 +117,8 @@ struct Reader;
 impl CustomizeConnection<DbConn, diesel::r2d2::Error> for Reader {
     fn on_acquire(&self, conn: &mut DbConn) -> Result<(), diesel::r2d2::Error> {
         conn.batch_execute(&format!("PRAGMA busy_timeout = {}; PRAGMA query_only = ON;", READER_WAIT.as_millis()))
+            // SQLite's own knows only the letters of ASCII.
+            .and_then(|()| lower_utils::register_impl(conn, |text: String| text.to_lowercase()))
             .map_err(diesel::r2d2::Error::QueryError)
     }
 }

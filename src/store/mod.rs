@@ -23,7 +23,10 @@ pub use self::{
     error::{StoreError, WriteError},
     ledger::{Ledger, LedgerFigures, Observer, Write},
     news::RoomNews,
-    reads::{AlarmPage, AlarmQuery, BidListing, GoodsDetail, InboxAlarm, SessionStart, TradeAccess, TradeInfo},
+    reads::{
+        AlarmPage, AlarmQuery, BidListing, GoodsCard, GoodsDetail, GoodsFacts, GoodsFilter, InboxAlarm, Page, RoomLine,
+        SessionStart, TradeAccess, TradeInfo, TradeListing, TradeMessage, TradeTalk, UserGoods,
+    },
     tx::{Committed, LedgerRules, Tx},
     writer::LedgerThread,
 };

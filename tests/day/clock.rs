@@ -40,7 +40,7 @@ async fn make(house: &House, starts_at: Timestamp, lasts_ms: i64) -> GoodsId {
 }
 
 async fn phase(house: &House, goods: GoodsId) -> Phase {
-    house.store.goods_detail(goods, None).await.unwrap().unwrap().phase
+    house.store.goods_detail(goods, None).await.unwrap().unwrap().facts.phase
 }
 
 /// Moves on in steps that a clock of its own would see, at least.

@@ -4,29 +4,11 @@ use futures_util::future::join_all;
 use handsup::domain::Timestamp;
 use serde_json::{Value, json};
 
-use crate::support::{Client, ManualTime, TestNode, eventually, goods_body};
+use crate::support::{Client, ManualTime, TestNode, eventually, goods_body, has_exactly, is_instant};
 
 /// 08:29:27.865026 in UTC, 17:29 in Seoul.
 fn some_time() -> Timestamp {
     Timestamp::parse_rfc3339("2026-11-22T08:29:27.865026Z").unwrap()
-}
-
-fn keys(value: &Value) -> Vec<&str> {
-    let mut keys: Vec<&str> = value.as_object().expect("an object").keys().map(String::as_str).collect();
-    keys.sort_unstable();
-    keys
-}
-
-fn has_exactly(value: &Value, mut expected: Vec<&str>) {
-    expected.sort_unstable();
-    assert_eq!(keys(value), expected);
-}
-
-/// RFC 3339 in UTC with three digits, as `2026-11-22T08:29:27.865Z`.
-fn is_instant(value: &Value) -> bool {
-    let Some(text) = value.as_str() else { return false };
-    let shape: String = text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
-    shape == "0000-00-00T00:00:00.000Z" && Timestamp::parse_rfc3339(text).is_some()
 }
 
 const PAGE: [&str; 26] = [

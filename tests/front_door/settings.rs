@@ -94,6 +94,7 @@ fn bad_values_stop_the_start() {
         ("server.workers", "0"),
         ("server.workers", "many"),
         ("server.trusted_proxies", "10.0.0.1,proxy"),
+        ("server.media_dir", "no/such/folder"),
         ("database.pool", "0"),
         ("database.pool", "-1"),
         ("auth.dev_login", "maybe"),
@@ -122,10 +123,20 @@ fn bad_values_stop_the_start() {
     ] {
         refuses(&good().set(key, bad), &["serve"], key);
     }
+    let a_file = good().file("pictures", "not a folder").set("server.media_dir", "pictures");
+    refuses(&a_file, &["serve"], "server.media_dir");
     let of_wrong_kind = good().file("config/local.toml", "[auction]\nduration_s = \"long\"\n");
     refuses(&of_wrong_kind, &["serve"], "auction.duration_s");
     refuses(&good().file("mine.toml", "[auction\n"), &["serve", "--config", "mine.toml"], "mine.toml");
     refuses(&good(), &["serve", "--config", "missing.toml"], "missing.toml");
+}
+
+#[actix_web::test]
+async fn pictures_come_from_the_settings_folder() {
+    let handsup = good().file("pictures/goods/a.png", "a picture").set("server.media_dir", "pictures");
+    let served = handsup.start(&["serve"]);
+    let picture = Served::client(&served.base(), None).get("/media/goods/a.png").await;
+    assert_eq!((picture.status, picture.text.as_str()), (200, "a picture"));
 }
 
 #[test]

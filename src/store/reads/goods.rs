@@ -1,8 +1,10 @@
-//! Reading goods.
+//! Reading one goods item with everything that its page shows. Lists of goods are in `goods_lists`.
+
+use std::collections::HashMap;
 
 use diesel::prelude::*;
 
-use super::{bids::BidListing, users};
+use super::{bids::BidListing, likes::Likes, users};
 use crate::{
     domain::{GoodsId, NewGoods, Phase, Timestamp, User, UserId},
     store::{
@@ -13,22 +15,14 @@ use crate::{
     },
 };
 
-/// Most likes and bids that a goods page lists.
+/// Most bids that a goods page lists.
 const LISTED: i64 = 200;
 
-/// Goods with everything that their page shows.
+/// What the goods' own row says.
 #[derive(Debug, Clone)]
-pub struct GoodsDetail {
+pub struct GoodsFacts {
     /// The goods' id.
-    pub id: i64,
-    /// Who sells.
-    pub seller: User,
-    /// The leader while live, the buyer afterwards.
-    pub buyer: Option<User>,
-    /// Whether the viewer likes them.
-    pub is_like: bool,
-    /// Paths of pictures, in the seller's order.
-    pub images: Vec<String>,
+    pub id: GoodsId,
     /// The seller's text.
     pub title: String,
     /// The seller's text.
@@ -55,10 +49,25 @@ pub struct GoodsDetail {
     pub trade_room: Option<i64>,
     /// Number of accepted bids.
     pub bid_seq: i64,
-    /// At most 200 users who like them, the viewer among them if he does.
-    pub likes: Vec<i64>,
     /// How many like them.
     pub like_count: i64,
+}
+
+/// Goods with everything that their page shows.
+#[derive(Debug, Clone)]
+pub struct GoodsDetail {
+    /// What their row says.
+    pub facts: GoodsFacts,
+    /// Who sells.
+    pub seller: User,
+    /// The leader while live, the buyer afterwards.
+    pub buyer: Option<User>,
+    /// Whether the viewer likes them.
+    pub is_like: bool,
+    /// Paths of pictures, in the seller's order.
+    pub images: Vec<String>,
+    /// At most 200 users who like them, the viewer among them if he does.
+    pub likes: Vec<i64>,
     /// The highest 200 bids, highest first.
     pub bids: Vec<BidListing>,
 }
@@ -67,26 +76,28 @@ impl GoodsDetail {
     /// Goods as they are right after they were made.
     pub fn fresh(id: GoodsId, seller: User, goods: NewGoods, created_at: Timestamp) -> Self {
         Self {
-            id: id.get(),
+            facts: GoodsFacts {
+                id,
+                title: goods.title,
+                content: goods.content,
+                category: goods.category,
+                phase: Phase::Scheduled,
+                predict_price: goods.predict_price.won(),
+                start_price: goods.start_price.won(),
+                min_increment: goods.min_increment.won(),
+                high_price: 0,
+                starts_at: goods.starts_at,
+                ends_at: goods.ends_at,
+                created_at,
+                trade_room: None,
+                bid_seq: 0,
+                like_count: 0,
+            },
             seller,
             buyer: None,
             is_like: false,
             images: goods.images,
-            title: goods.title,
-            content: goods.content,
-            category: goods.category,
-            phase: Phase::Scheduled,
-            predict_price: goods.predict_price.won(),
-            start_price: goods.start_price.won(),
-            min_increment: goods.min_increment.won(),
-            high_price: 0,
-            starts_at: goods.starts_at,
-            ends_at: goods.ends_at,
-            created_at,
-            trade_room: None,
-            bid_seq: 0,
             likes: Vec::new(),
-            like_count: 0,
             bids: Vec::new(),
         }
     }
@@ -94,9 +105,9 @@ impl GoodsDetail {
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = schema::goods)]
-struct GoodsRow {
-    id: i64,
-    seller_id: i64,
+pub(super) struct GoodsRow {
+    pub id: i64,
+    pub seller_id: i64,
     title: String,
     content: String,
     category: String,
@@ -108,9 +119,34 @@ struct GoodsRow {
     created_at: i64,
     phase: i16,
     high_price: Option<i64>,
-    high_bidder_id: Option<i64>,
+    pub high_bidder_id: Option<i64>,
     bid_seq: i64,
     trade_room_id: Option<i64>,
+    like_count: i64,
+}
+
+impl TryFrom<GoodsRow> for GoodsFacts {
+    type Error = StoreError;
+
+    fn try_from(row: GoodsRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: GoodsId::from_stored(row.id),
+            title: row.title,
+            content: row.content,
+            category: row.category,
+            phase: phase_of(row.phase)?,
+            predict_price: row.predict_price,
+            start_price: row.start_price,
+            min_increment: row.min_increment,
+            high_price: row.high_price.unwrap_or(0),
+            starts_at: Timestamp::from_micros(row.starts_at),
+            ends_at: Timestamp::from_micros(row.ends_at),
+            created_at: Timestamp::from_micros(row.created_at),
+            trade_room: row.trade_room_id,
+            bid_seq: row.bid_seq,
+            like_count: row.like_count,
+        })
+    }
 }
 
 pub(super) fn exists(conn: &mut DbConn, goods: GoodsId) -> Result<bool, StoreError> {
@@ -141,16 +177,14 @@ fn detail(conn: &mut DbConn, goods: i64, viewer: Option<i64>) -> Result<Option<G
         .get_result(conn)
         .optional()?;
     let Some(row) = row else { return Ok(None) };
-    let seller = users::find(conn, row.seller_id)?.ok_or(StoreError::Row("goods.seller_id"))?;
-    let buyer = match row.high_bidder_id {
-        Some(id) => Some(users::find(conn, id)?.ok_or(StoreError::Row("goods.high_bidder_id"))?),
-        None => None,
-    };
+    let mut people = users::find_all(conn, &people_of(std::slice::from_ref(&row)))?;
+    let buyer = row.high_bidder_id.map(|id| people.remove(&id).ok_or(StoreError::Row("goods.high_bidder_id")));
+    let seller = people.remove(&row.seller_id).ok_or(StoreError::Row("goods.seller_id"))?;
     let images: Vec<String> = {
         use schema::goods_images::dsl;
         dsl::goods_images.filter(dsl::goods_id.eq(goods)).order(dsl::position).select(dsl::path).load(conn)?
     };
-    let (likes, like_count, is_like) = likes(conn, goods, viewer)?;
+    let (likes, is_like) = Likes::read(conn, &[goods], viewer)?.of(goods);
     let bids: Vec<(BidRow, String)> = {
         use schema::{bids, users};
         bids::table
@@ -162,45 +196,26 @@ fn detail(conn: &mut DbConn, goods: i64, viewer: Option<i64>) -> Result<Option<G
             .load(conn)?
     };
     Ok(Some(GoodsDetail {
-        id: row.id,
+        facts: row.try_into()?,
         seller,
-        buyer,
+        buyer: buyer.transpose()?,
         is_like,
         images,
-        title: row.title,
-        content: row.content,
-        category: row.category,
-        phase: phase_of(row.phase)?,
-        predict_price: row.predict_price,
-        start_price: row.start_price,
-        min_increment: row.min_increment,
-        high_price: row.high_price.unwrap_or(0),
-        starts_at: Timestamp::from_micros(row.starts_at),
-        ends_at: Timestamp::from_micros(row.ends_at),
-        created_at: Timestamp::from_micros(row.created_at),
-        trade_room: row.trade_room_id,
-        bid_seq: row.bid_seq,
         likes,
-        like_count,
         bids: bids.into_iter().map(BidListing::new).collect(),
     }))
 }
 
-/// Some users who like the goods, how many do, and whether the viewer does.
-fn likes(conn: &mut DbConn, goods: i64, viewer: Option<i64>) -> Result<(Vec<i64>, i64, bool), StoreError> {
-    use schema::likes::dsl;
-    let standing = || dsl::likes.filter(dsl::goods_id.eq(goods).and(dsl::removed.eq(false)));
-    let mut users: Vec<i64> = standing().order(dsl::user_id).limit(LISTED).select(dsl::user_id).load(conn)?;
-    let count: i64 =
-        if (users.len() as i64) < LISTED { users.len() as i64 } else { standing().count().get_result(conn)? };
-    let Some(viewer) = viewer else { return Ok((users, count, false)) };
-    let liked = users.contains(&viewer) || {
-        let found: i64 = standing().filter(dsl::user_id.eq(viewer)).count().get_result(conn)?;
-        found > 0
-    };
-    if liked && !users.contains(&viewer) {
-        users.pop();
-        users.push(viewer);
-    }
-    Ok((users, count, liked))
+/// Sellers and high bidders of these goods.
+pub(super) fn people_of(rows: &[GoodsRow]) -> Vec<i64> {
+    rows.iter().flat_map(|row| [Some(row.seller_id), row.high_bidder_id]).flatten().collect()
+}
+
+/// The first picture of each of these goods that has one.
+pub(super) fn first_pictures(conn: &mut DbConn, goods: &[i64]) -> Result<HashMap<i64, String>, StoreError> {
+    use schema::goods_images::dsl;
+    // Positions count from 0, without gaps: pictures are written once, with their goods.
+    let first = dsl::goods_id.eq_any(goods.iter().copied()).and(dsl::position.eq(0));
+    let found: Vec<(i64, String)> = dsl::goods_images.filter(first).select((dsl::goods_id, dsl::path)).load(conn)?;
+    Ok(found.into_iter().collect())
 }

@@ -1,5 +1,7 @@
 //! Reading users.
 
+use std::collections::HashMap;
+
 use diesel::prelude::*;
 
 use crate::{
@@ -13,6 +15,17 @@ pub(super) fn find(conn: &mut DbConn, id: i64) -> Result<Option<User>, StoreErro
     let row: Option<UserRow> =
         dsl::users.filter(dsl::id.eq(id)).select(UserRow::as_select()).get_result(conn).optional()?;
     Ok(row.map(User::from))
+}
+
+/// All of these users that are known, by id.
+pub(super) fn find_all(conn: &mut DbConn, ids: &[i64]) -> Result<HashMap<i64, User>, StoreError> {
+    use schema::users::dsl;
+    let (mut ids, mut found) = (ids.to_vec(), HashMap::new());
+    ids.sort_unstable();
+    ids.dedup();
+    let rows: Vec<UserRow> = dsl::users.filter(dsl::id.eq_any(ids)).select(UserRow::as_select()).load(conn)?;
+    found.extend(rows.into_iter().map(User::from).map(|user| (user.id.get(), user)));
+    Ok(found)
 }
 
 impl Store {

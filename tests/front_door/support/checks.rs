@@ -1,4 +1,4 @@
-//! What must hold of the bids and alarms of any goods, whatever happened to them.
+//! What must hold of the bids and alarms of any goods, whatever happened to them, and of the fields of any body.
 
 use handsup::domain::Timestamp;
 use serde_json::Value;
@@ -54,4 +54,19 @@ pub async fn check_outbids(goods: i64, history: &[Value], bidders: &[(i64, Clien
         let heard: Vec<&Value> = inbox.iter().filter(is_outbid).map(|alarm| &alarm["high_price"]).collect();
         assert_eq!(heard, expected, "what user {user} heard of goods {goods}");
     }
+}
+
+/// An object with these fields and no others.
+pub fn has_exactly(value: &Value, mut expected: Vec<&str>) {
+    let mut fields: Vec<&str> = value.as_object().expect("an object").keys().map(String::as_str).collect();
+    fields.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(fields, expected);
+}
+
+/// RFC 3339 in UTC with three digits, as `2026-11-22T08:29:27.865Z`.
+pub fn is_instant(value: &Value) -> bool {
+    let Some(text) = value.as_str() else { return false };
+    let shape: String = text.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
+    shape == "0000-00-00T00:00:00.000Z" && Timestamp::parse_rfc3339(text).is_some()
 }

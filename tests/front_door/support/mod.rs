@@ -6,12 +6,14 @@ mod clock;
 mod command;
 mod dead_reader;
 pub mod linear;
+mod market;
 mod process;
 mod random;
 mod raw;
 mod scene;
 mod seed;
 mod socket;
+mod statements;
 mod tokens;
 
 use std::{net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
@@ -26,17 +28,19 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 pub use self::{
-    checks::{check_answered, check_history, check_outbids, settled},
+    checks::{check_answered, check_history, check_outbids, has_exactly, is_instant, settled},
     client::{Answer, Client},
     clock::{HoldingTime, ManualTime, SilentTime},
     command::{Handsup, Served},
     dead_reader::socket_that_does_not_read,
+    market::Market,
     process::Process,
     random::{dice, kills},
     raw::{BINARY, CLOSE, CONTINUES, CONTINUES_LAST, Raw, TEXT, TEXT_BEGINS, masked},
     scene::Scene,
     seed::Seed,
     socket::{Closed, Socket},
+    statements::{statements_of, watch_statements},
     tokens::{claims, signed, signed_with},
 };
 

@@ -102,6 +102,14 @@ impl Raw {
         Some(RawAnswer { status: head[9..12].parse().expect("a status"), head, body })
     }
 
+    /// Head and body of an answer after which the server ends the connection, whatever length it says.
+    pub fn everything(&mut self) -> (String, Vec<u8>) {
+        while self.more().is_some() {}
+        let at = self.unread.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
+        let body = self.unread.split_off(at);
+        (String::from_utf8(std::mem::take(&mut self.unread)).expect("a head in UTF-8"), body)
+    }
+
     /// The next WebSocket frame: its first byte and payload; `None` when the connection has ended.
     pub fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
         let begin = self.exactly(2)?;

@@ -13,7 +13,7 @@ use handsup::{
         DatabaseUrl, LedgerRules, LedgerThread, Store, Write, WriteError,
         writes::{Like, MakeGoods, SeeUser, SetLike},
     },
-    time_source::SystemTime,
+    time_source::{SystemTime, TimeSource},
 };
 
 /// Writes under way at once: fewer than the ledger's queue holds.
@@ -24,10 +24,15 @@ pub struct Seed(LedgerThread);
 
 impl Seed {
     pub fn open(database: &Path) -> Self {
+        Self::at(database, Arc::new(SystemTime))
+    }
+
+    /// With a time of the test's own.
+    pub fn at(database: &Path, time: Arc<dyn TimeSource>) -> Self {
         let url = DatabaseUrl::parse(&format!("sqlite://{}", database.display())).unwrap();
         let opened = Store::open(&url, 1).unwrap();
         let rules = LedgerRules { soft_close_ms: 0 };
-        Self(opened.start_ledger(rules, Arc::new(SystemTime), Box::new(|_| {})).unwrap())
+        Self(opened.start_ledger(rules, time, Box::new(|_| {})).unwrap())
     }
 
     /// Writes all of these, many in a transaction; returns what became of each, in order.

@@ -1,0 +1,2 @@
+DROP INDEX goods_by_category_phase;
+DROP INDEX goods_by_seller_phase;

@@ -1,0 +1,198 @@
+//! Reading trades: the list of a user's, and the messages of one. How many statements it takes depends on neither how
+//! many trades there are nor how much was written.
+
+use std::collections::HashMap;
+
+use diesel::{dsl::count_star, prelude::*};
+
+use super::{
+    goods::{exists, first_pictures},
+    page::Page,
+    users,
+};
+use crate::{
+    domain::{GoodsId, Timestamp, TradeMessageId, User, UserId},
+    store::{
+        Store, StoreError,
+        conn::DbConn,
+        schema::{self, trade_messages, trade_rooms},
+    },
+};
+
+/// Trades of one page.
+const TRADES: i64 = 200;
+/// Messages of one page.
+const MESSAGES: i64 = 1000;
+
+/// One trade as its two sides see it in their lists.
+#[derive(Debug, Clone)]
+pub struct TradeListing {
+    /// About which goods.
+    pub goods: GoodsId,
+    /// Who sells.
+    pub seller: User,
+    /// Who bought.
+    pub buyer: User,
+    /// Path of the first picture.
+    pub image: Option<String>,
+    /// The goods' title.
+    pub title: String,
+    /// The price, in won.
+    pub high_price: i64,
+    /// Messages of the other side that the reader of the list has not read.
+    pub unread: i64,
+    /// The newest message and when it was stored.
+    pub last: Option<(String, Timestamp)>,
+    /// When the room was opened.
+    pub opened_at: Timestamp,
+}
+
+/// The messages of a trade, as far as the asker may see them.
+#[derive(Debug, Clone)]
+pub enum TradeTalk {
+    /// There are no such goods.
+    UnknownGoods,
+    /// The asker is on neither side, or there is no trade (yet).
+    NotYours,
+    /// One page of messages, oldest first.
+    Messages(Vec<TradeMessage>),
+}
+
+/// A message of a trade.
+#[derive(Debug, Clone)]
+pub struct TradeMessage {
+    /// Its id.
+    pub id: TradeMessageId,
+    /// Who wrote it.
+    pub author: User,
+    /// What.
+    pub content: String,
+    /// Whether the other side has read it.
+    pub is_read: bool,
+    /// When it was stored.
+    pub created_at: Timestamp,
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = trade_rooms)]
+struct RoomRow {
+    goods_id: i64,
+    seller_id: i64,
+    buyer_id: i64,
+    created_at: i64,
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = trade_messages)]
+struct MessageRow {
+    id: i64,
+    author_id: i64,
+    content: String,
+    created_at: i64,
+    is_read: bool,
+}
+
+/// A room, its goods' title and price, its newest message.
+type Listed = (RoomRow, (String, Option<i64>), Option<(String, i64)>);
+
+impl Store {
+    /// One page of a user's trades, the latest activity first; none past the end.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database can't be read in time.
+    pub async fn trades(&self, user: UserId, page: Page) -> Result<Vec<TradeListing>, StoreError> {
+        self.read(move |conn| conn.transaction(|conn| trades(conn, user.get(), page))).await
+    }
+
+    /// One page of a trade's messages for one of its sides: the newest 1000 first, within a page oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database can't be read in time.
+    pub async fn trade_talk(&self, goods: GoodsId, asker: UserId, page: Page) -> Result<TradeTalk, StoreError> {
+        self.read(move |conn| conn.transaction(|conn| talk(conn, goods, asker.get(), page))).await
+    }
+}
+
+fn trades(conn: &mut DbConn, user: i64, page: Page) -> Result<Vec<TradeListing>, StoreError> {
+    use schema::goods;
+    let rooms: Vec<Listed> = trade_rooms::table
+        .inner_join(goods::table.on(goods::id.eq(trade_rooms::goods_id)))
+        .left_join(trade_messages::table.on(trade_rooms::last_message_id.eq(trade_messages::id.nullable())))
+        .filter(trade_rooms::seller_id.eq(user).or(trade_rooms::buyer_id.eq(user)))
+        .order((trade_rooms::active_at.desc(), trade_rooms::id.desc()))
+        .limit(TRADES)
+        .offset(page.offset(TRADES))
+        .select((
+            RoomRow::as_select(),
+            (goods::title, goods::high_price),
+            (trade_messages::content, trade_messages::created_at).nullable(),
+        ))
+        .load(conn)?;
+    if rooms.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<i64> = rooms.iter().map(|(room, ..)| room.goods_id).collect();
+    let sides: Vec<i64> = rooms.iter().flat_map(|(room, ..)| [room.seller_id, room.buyer_id]).collect();
+    let people = users::find_all(conn, &sides)?;
+    let mut pictures = first_pictures(conn, &ids)?;
+    let unread = unread(conn, user, &ids)?;
+    let side = |id: i64, column| people.get(&id).cloned().ok_or(StoreError::Row(column));
+    let listing = |(room, (title, high_price), last): Listed| {
+        Ok(TradeListing {
+            goods: GoodsId::from_stored(room.goods_id),
+            seller: side(room.seller_id, "trade_rooms.seller_id")?,
+            buyer: side(room.buyer_id, "trade_rooms.buyer_id")?,
+            image: pictures.remove(&room.goods_id),
+            title,
+            high_price: high_price.unwrap_or(0),
+            unread: unread.get(&room.goods_id).copied().unwrap_or(0),
+            last: last.map(|(text, at)| (text, Timestamp::from_micros(at))),
+            opened_at: Timestamp::from_micros(room.created_at),
+        })
+    };
+    rooms.into_iter().map(listing).collect()
+}
+
+/// How many messages of the other side `user` has not read, in each of these trades of his that has any.
+fn unread(conn: &mut DbConn, user: i64, goods: &[i64]) -> Result<HashMap<i64, i64>, StoreError> {
+    let counts: Vec<(i64, i64)> = trade_messages::table
+        .filter(trade_messages::goods_id.eq_any(goods.iter().copied()))
+        .filter(trade_messages::author_id.ne(user).and(trade_messages::is_read.eq(false)))
+        .group_by(trade_messages::goods_id)
+        .select((trade_messages::goods_id, count_star()))
+        .load(conn)?;
+    Ok(counts.into_iter().collect())
+}
+
+fn talk(conn: &mut DbConn, goods: GoodsId, asker: i64, page: Page) -> Result<TradeTalk, StoreError> {
+    let room: Option<RoomRow> = trade_rooms::table
+        .filter(trade_rooms::goods_id.eq(goods.get()))
+        .select(RoomRow::as_select())
+        .get_result(conn)
+        .optional()?;
+    let Some(room) = room else {
+        return Ok(if exists(conn, goods)? { TradeTalk::NotYours } else { TradeTalk::UnknownGoods });
+    };
+    if ![room.seller_id, room.buyer_id].contains(&asker) {
+        return Ok(TradeTalk::NotYours);
+    }
+    let mut rows: Vec<MessageRow> = trade_messages::table
+        .filter(trade_messages::goods_id.eq(goods.get()))
+        .order(trade_messages::id.desc())
+        .limit(MESSAGES)
+        .offset(page.offset(MESSAGES))
+        .select(MessageRow::as_select())
+        .load(conn)?;
+    rows.reverse();
+    let people = users::find_all(conn, &[room.seller_id, room.buyer_id])?;
+    let message = |row: MessageRow| {
+        Ok(TradeMessage {
+            id: TradeMessageId::from_stored(row.id),
+            author: people.get(&row.author_id).cloned().ok_or(StoreError::Row("trade_messages.author_id"))?,
+            content: row.content,
+            is_read: row.is_read,
+            created_at: Timestamp::from_micros(row.created_at),
+        })
+    };
+    Ok(TradeTalk::Messages(rows.into_iter().map(message).collect::<Result<_, StoreError>>()?))
+}

@@ -1,0 +1,254 @@
+//! Trades over HTTP: the list with its counts and newest messages, the messages with their marks, and who gets neither.
+
+use diesel::{Connection, SqliteConnection, connection::SimpleConnection};
+use serde_json::{Value, json};
+
+use crate::{
+    lists::ids,
+    support::{Client, Market, TestNode, has_exactly},
+};
+
+fn user(id: i64) -> Value {
+    json!({
+        "id": id, "username": format!("name{id}"), "profile_image": "/media/default.jpeg", "rating_score": 40,
+        "is_active": true,
+    })
+}
+
+/// Contents of the messages and whether they are read.
+async fn talk(client: &Client, path: &str) -> Vec<(String, bool)> {
+    let answer = client.get(path).await;
+    assert_eq!(answer.status, 200, "{path}: {}", answer.text);
+    let messages = answer.body.as_array().unwrap().iter();
+    messages.map(|m| (m["content"].as_str().unwrap().to_owned(), m["is_read"].as_bool().unwrap())).collect()
+}
+
+fn said(messages: &[(&str, bool)]) -> Vec<(String, bool)> {
+    messages.iter().map(|(text, is_read)| ((*text).to_owned(), *is_read)).collect()
+}
+
+/// Unread messages in the list's only trade.
+async fn waiting(client: &Client) -> Value {
+    client.get("/chat/").await.body[0]["wait_cnt"].clone()
+}
+
+#[actix_web::test]
+async fn the_list_of_trades_is_the_origins_shape() {
+    let market = Market::open();
+    let silent = market.ended_with(1, Some(2), |goods| goods.title = "silent".to_owned());
+    market.time.advance_ms(1000);
+    let sold = market.ended_with(1, Some(2), |goods| {
+        goods.images = vec!["/media/goods/a.png".into(), "/media/goods/b.png".into()];
+    });
+    market.message(sold, 2, "first");
+    market.message(sold, 1, "second");
+    market.message(sold, 1, "third");
+    let node = market.serve();
+    for path in ["/chat/", "/chat", "/chat/?page=", "/chat/?page=1"] {
+        let answer = node.user(2).get(path).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        assert_eq!(answer.headers.get("content-type").unwrap(), "application/json");
+        let expected = json!([
+            {
+                "id": sold, "seller": user(1), "buyer": user(2), "image": "/media/goods/a.png", "wait_cnt": 2,
+                "title": "camera", "high_price": 7000,
+                "last_message": {"message": "third", "created_at": "2026-11-22T17:29:31.865026"},
+            },
+            {
+                "id": silent, "seller": user(1), "buyer": user(2), "image": null, "wait_cnt": 0, "title": "silent",
+                "high_price": 7000,
+                "last_message": {"message": "거래를 시작해 주세요!", "created_at": "2026-11-22T17:29:27.865026"},
+            },
+        ]);
+        assert_eq!(answer.body, expected, "{path}");
+    }
+    let of_seller = node.user(1).get("/chat/").await.body;
+    assert_eq!((&of_seller[0]["wait_cnt"], &of_seller[1]["wait_cnt"]), (&json!(1), &json!(0)));
+    assert_eq!(node.user(2).get("/chat/?page=2").await.code(), "not_found");
+    assert_eq!(node.user(2).get("/chat/?page=0").await.code(), "invalid_value");
+}
+
+#[actix_web::test]
+async fn the_latest_activity_comes_first() {
+    let market = Market::open();
+    let (first, second, third) = (market.ended(1, Some(2)), market.ended(2, Some(3)), market.ended(4, Some(2)));
+    // All three opened in one moment: then the newest room is first.
+    let time = market.time.clone();
+    let node = market.serve();
+    assert_eq!(ids(&node.user(2).get("/chat/").await.body), [third, second, first]);
+    let market = Market::of(node, &time);
+    market.message(second, 3, "hello");
+    market.message(first, 2, "hello");
+    let node = market.serve();
+    assert_eq!(ids(&node.user(2).get("/chat/").await.body), [first, second, third], "as seller and as buyer");
+    assert_eq!(ids(&node.user(3).get("/chat/").await.body), [second]);
+    assert_eq!(node.user(5).get("/chat/").await.text, "[]");
+}
+
+#[actix_web::test]
+async fn a_list_of_trades_has_an_end() {
+    let market = Market::open();
+    let trades: Vec<i64> = (0..202).map(|_| market.ended(1, Some(2))).collect();
+    let node = market.serve();
+    let newest: Vec<i64> = trades.into_iter().rev().collect();
+    assert_eq!(ids(&node.user(2).get("/chat/").await.body), newest[..200]);
+    assert_eq!(ids(&node.user(2).get("/chat/?page=2").await.body), newest[200..]);
+    assert_eq!(node.user(2).get("/chat/?page=3").await.code(), "not_found");
+}
+
+#[actix_web::test]
+async fn who_looks_at_messages_has_read_the_other_sides() {
+    let market = Market::open();
+    let goods = market.ended(1, Some(2));
+    market.message(goods, 2, "are you there?");
+    market.message(goods, 1, "yes");
+    market.message(goods, 2, "fine");
+    let node = market.serve();
+    let (seller, buyer) = (node.user(1), node.user(2));
+    let path = format!("/chat/goods/{goods}/");
+    assert_eq!((waiting(&seller).await, waiting(&buyer).await), (json!(2), json!(1)));
+    // The list reads nothing.
+    assert_eq!(waiting(&seller).await, json!(2));
+    let answer = buyer.get(&path).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert_eq!(answer.headers.get("content-type").unwrap(), "application/json");
+    let first = json!({
+        "content": "are you there?", "is_read": false, "created_at": "2026-11-22T17:29:28.865026", "author": user(2),
+    });
+    assert_eq!(answer.body[0], first);
+    for message in answer.body.as_array().unwrap() {
+        has_exactly(message, vec!["content", "is_read", "created_at", "author"]);
+    }
+    // His own stay unread until the other side looks; the other side's are read by this very look.
+    let seen = said(&[("are you there?", false), ("yes", true), ("fine", false)]);
+    assert_eq!(talk(&buyer, &path).await, seen);
+    assert_eq!((waiting(&seller).await, waiting(&buyer).await), (json!(2), json!(0)));
+    let all_read = said(&[("are you there?", true), ("yes", true), ("fine", true)]);
+    assert_eq!(talk(&seller, path.trim_end_matches('/')).await, all_read);
+    assert_eq!(talk(&buyer, &path).await, all_read);
+    assert_eq!(waiting(&seller).await, json!(0));
+}
+
+#[actix_web::test]
+async fn looking_again_and_again_writes_nothing() {
+    let market = Market::open();
+    let goods = market.ended(1, Some(2));
+    market.message(goods, 1, "hello");
+    market.message(goods, 2, "hello yourself");
+    let node = market.serve();
+    let (admin, buyer, path) = (node.admin(), node.user(2), format!("/chat/goods/{goods}/"));
+    let entries = || async { admin.get("/admin/health").await.body["checks"]["ledger"]["entries"].as_i64().unwrap() };
+    talk(&buyer, &path).await;
+    let (before, after_probe) = (entries().await, entries().await);
+    for _ in 0..5 {
+        talk(&buyer, &path).await;
+        buyer.get("/chat/").await;
+    }
+    assert_eq!(entries().await - after_probe, after_probe - before, "nothing but what looking at the health takes");
+}
+
+#[actix_web::test]
+async fn messages_are_shown_also_when_the_mark_cannot_be_written() {
+    let market = Market::open();
+    let goods = market.ended(1, Some(2));
+    market.message(goods, 1, "hello");
+    let node = market.serve();
+    let (buyer, path) = (node.user(2), format!("/chat/goods/{goods}/"));
+    assert_eq!(waiting(&buyer).await, json!(1));
+    let mut holder = SqliteConnection::establish(node.folder().join("test.db").to_str().unwrap()).unwrap();
+    holder.batch_execute("PRAGMA busy_timeout = 5000; BEGIN IMMEDIATE").unwrap();
+    assert_eq!(talk(&buyer, &path).await, said(&[("hello", false)]), "as it is stored");
+    holder.batch_execute("ROLLBACK").unwrap();
+    assert_eq!(talk(&buyer, &path).await, said(&[("hello", true)]));
+    assert_eq!(waiting(&buyer).await, json!(0));
+}
+
+#[actix_web::test]
+async fn the_newest_thousand_messages_come_first_and_older_ones_by_page() {
+    let market = Market::open();
+    let goods = market.ended(1, Some(2));
+    market.messages(goods, 1, (1..=1003).map(|n| format!("message {n}")));
+    let node = market.serve();
+    let (buyer, path) = (node.user(2), format!("/chat/goods/{goods}/"));
+    assert_eq!(waiting(&buyer).await, json!(1003), "all of them, not only a page");
+    let texts = |talk: Vec<(String, bool)>| talk.into_iter().map(|(text, _)| text).collect::<Vec<_>>();
+    let numbered = |from: i64, to: i64| (from..=to).map(|n| format!("message {n}")).collect::<Vec<_>>();
+    assert_eq!(texts(talk(&buyer, &path).await), numbered(4, 1003));
+    assert_eq!(texts(talk(&buyer, &format!("{path}?page=2")).await), numbered(1, 3));
+    assert_eq!(buyer.get(&format!("{path}?page=3")).await.code(), "not_found");
+    assert_eq!(buyer.get(&format!("{path}?page=x")).await.code(), "invalid_value");
+    assert_eq!(waiting(&buyer).await, json!(0));
+}
+
+/// Everything that nobody but the two sides may see, asked for by everybody else.
+#[actix_web::test]
+async fn fault_13_nobody_else_reads_a_trade() {
+    let market = Market::open();
+    let goods = market.ended(1, Some(2));
+    market.bid(market.live(1), 3, 1000, market.now());
+    market.message(goods, 1, "the key is under the mat");
+    let node = market.serve();
+    let path = format!("/chat/goods/{goods}/");
+    for id in [3, 4, 77] {
+        let answer = node.user(id).get(&path).await;
+        assert_eq!((answer.status, answer.code()), (403, "forbidden"), "{id}");
+        assert!(!answer.text.contains("mat"));
+        assert_eq!(node.user(id).get("/chat/").await.text, "[]", "{id}");
+    }
+    // An admin's token opens the admin calls, no letters.
+    assert_eq!(node.admin().get(&path).await.code(), "forbidden");
+    for client in [node.visitor(), Client::new(node.base(), Some("bad".into()))] {
+        for path in [path.as_str(), "/chat/", "/chat", "/chat/goods/99/", "/chat/goods/x"] {
+            let answer = client.get(path).await;
+            assert_eq!((answer.status, answer.code()), (401, "unauthorized"), "{path}");
+        }
+    }
+    // A room that somebody gives to his own goods is not theirs.
+    let own = crate::support::goods_body(&json!({"starts_at": node.now(), "trade_room": 1, "trade_room_id": 1}));
+    let mine = node.user(4).post("/goods/", &own).await.body["id"].as_i64().unwrap();
+    assert_eq!(node.user(4).get(&format!("/chat/goods/{mine}/")).await.code(), "forbidden");
+    assert_eq!(talk(&node.user(2), &path).await, said(&[("the key is under the mat", true)]), "unread until now");
+}
+
+#[actix_web::test]
+async fn fault_18_goods_without_a_trade_are_refused_not_broken() {
+    let market = Market::open();
+    let (scheduled, live, unsold) = (market.scheduled(1), market.live(1), market.ended(1, None));
+    market.bid(live, 2, 1000, market.now());
+    let node = market.serve();
+    for goods in [scheduled, live, unsold] {
+        for user in [1, 2] {
+            let answer = node.user(user).get(&format!("/chat/goods/{goods}/")).await;
+            assert_eq!((answer.status, answer.code()), (403, "forbidden"), "{goods} of {user}");
+        }
+    }
+    for none in ["99", "0", "x", "-1", "9007199254740992"] {
+        assert_eq!(node.user(1).get(&format!("/chat/goods/{none}/")).await.code(), "not_found", "{none}");
+    }
+    assert_eq!(node.user(1).get("/chat/").await.text, "[]");
+}
+
+#[actix_web::test]
+async fn fault_16_messages_hold_no_markup() {
+    let market = Market::open();
+    let goods = market.ended(1, Some(2));
+    let evil = "</script><img src=x onerror=alert(1)>&";
+    market.message(goods, 1, evil);
+    let node = market.serve();
+    for path in ["/chat/".to_owned(), format!("/chat/goods/{goods}/")] {
+        let answer = node.user(2).get(&path).await;
+        assert!(!answer.text.contains(['<', '>', '&']), "{path}: {}", answer.text);
+        assert!(answer.body.to_string().contains(evil), "{path}: read back, it is as it was");
+    }
+}
+
+#[actix_web::test]
+async fn an_empty_trade_is_an_empty_list() {
+    let market = Market::open();
+    let goods = market.ended(1, Some(2));
+    let node: TestNode = market.serve();
+    for user in [1, 2] {
+        assert_eq!(node.user(user).get(&format!("/chat/goods/{goods}/")).await.text, "[]");
+        assert_eq!(node.user(user).get(&format!("/chat/goods/{goods}/?page=2")).await.code(), "not_found");
+    }
+}
