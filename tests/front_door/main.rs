@@ -12,6 +12,7 @@ mod clock;
 mod crash;
 mod database;
 mod dead_readers;
+mod evening;
 mod events;
 mod goods;
 mod idempotency;
