@@ -114,5 +114,9 @@ fn how_to_join(base: &str, watched: &Client, open: i64) {
     println!("  curl -s {base}/goods/{open}/bids; echo");
     println!("  # hear your alarms (or mina's, with her token)");
     println!("  websocat \"{socket}/ws/alarms/?since=0&token=$TOKEN\"");
+    println!("  # watch the camera's room, and bid or talk in it");
+    println!("  websocat \"{socket}/ws/auction/{open}/?token=$TOKEN\"");
+    println!("  {{\"is_money\": true, \"message\": 8000}}");
+    println!("  {{\"is_money\": false, \"message\": \"hello\"}}");
     println!("  MINA={}\n", watched.token());
 }
