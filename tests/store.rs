@@ -2,12 +2,14 @@
 //! the whole service in `front_door`.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+#[path = "support/database.rs"]
+mod database;
+
 use std::{
     sync::{Arc, Mutex, mpsc},
     time::{Duration, Instant},
 };
 
-use diesel::{Connection, SqliteConnection, connection::SimpleConnection};
 use handsup::{
     domain::{Alarm, AlarmKind, Bid, GoodsId, NewGoods, Phase, Price, Timestamp, User, UserId},
     store::{
@@ -40,7 +42,7 @@ impl Fixture {
     }
 
     fn on(folder: Arc<tempfile::TempDir>) -> Self {
-        let url = DatabaseUrl::parse(&format!("sqlite://{}", folder.path().join("x.db").display())).unwrap();
+        let url = DatabaseUrl::parse(&database::url(folder.path())).unwrap();
         let opened = Store::open(&url, 2).unwrap();
         let heard = Heard::default();
         let store = opened.store.clone();
@@ -231,13 +233,11 @@ async fn what_comes_too_late_or_finds_no_room_is_certainly_not_stored() {
 async fn a_locked_database_refuses_in_time_and_recovers_by_itself() {
     let fixture = Fixture::new();
     let goods = fixture.goods().await;
-    let path = fixture.folder.path().join("x.db");
-    let mut other = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
-    other.batch_execute("BEGIN IMMEDIATE").unwrap();
+    let locked = database::Locked::by_somebody(fixture.folder.path());
     let refused = fixture.ledger.write(bid(goods, 2, 100), Duration::from_secs(2)).await;
     assert!(matches!(refused, Err(WriteError::NotStored)));
     assert!(fixture.ledger.figures().failing);
-    other.batch_execute("ROLLBACK").unwrap();
+    drop(locked);
     assert_eq!(accepted(&fixture.write(bid(goods, 2, 100)).await.verdicts[0]), Some(1), "the refused one left nothing");
     assert!(!fixture.ledger.figures().failing);
 }

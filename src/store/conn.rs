@@ -1,46 +1,55 @@
-//! Connections: which engine, how it is opened and set up, and the migrations.
-//! Everything that only one engine knows (pragmas, how a write transaction begins) stands here.
+//! Connections: which engine, and what both have to offer. What only one of them knows stands in `sqlite` and
+//! `postgres`.
 
-use std::{
-    fs::File,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::PathBuf;
 
 use diesel::{
     connection::SimpleConnection,
     prelude::*,
-    r2d2::{ConnectionManager, CustomizeConnection, Pool},
+    r2d2::{ManageConnection, Pool, R2D2Connection},
 };
-use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use super::StoreError;
-
-const SQLITE_MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+use super::{
+    StoreError,
+    postgres::{self, NodeLock},
+    sqlite::{self, FileLock},
+};
 
 /// The connection that all queries are written for.
-pub(crate) type DbConn = SqliteConnection;
+#[derive(diesel::MultiConnection)]
+pub(crate) enum DbConn {
+    /// Embedded.
+    Sqlite(SqliteConnection),
+    /// A server of its own.
+    Pg(PgConnection),
+}
+
 pub(crate) type Backend = <DbConn as Connection>::Backend;
-pub(crate) type DbPool = Pool<ConnectionManager<DbConn>>;
+pub(crate) type DbPool = Pool<Readers>;
 
 diesel::define_sql_function! {
     /// A text in lower case.
     fn lower(text: diesel::sql_types::Text) -> diesel::sql_types::Text;
 }
 
-/// How long the writer waits for a lock: well within the 3 s of a 503.
-const WRITER_WAIT: Duration = Duration::from_millis(500);
-/// How long a reader waits for a lock, and for a connection.
-const READER_WAIT: Duration = Duration::from_millis(400);
-
 /// Where the data is (`database.url`).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DatabaseUrl {
-    path: PathBuf,
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseUrl(Engine);
+
+#[derive(Clone, PartialEq, Eq)]
+enum Engine {
+    Sqlite(PathBuf),
+    Postgres(postgres::Server),
+}
+
+impl std::fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.engine())
+    }
 }
 
 impl DatabaseUrl {
-    /// Reads `sqlite://PATH`.
+    /// Reads `sqlite://PATH` or `postgres://…`.
     ///
     /// # Errors
     /// What is wrong with it, in words for the operator. The engine is chosen by the scheme alone: diesel would
@@ -48,24 +57,27 @@ impl DatabaseUrl {
     pub fn parse(url: &str) -> Result<Self, String> {
         match url.split_once("://") {
             Some(("sqlite", path)) if !path.is_empty() && !path.starts_with(':') && !path.contains(['?', '\0']) => {
-                Ok(Self { path: PathBuf::from(path) })
+                Ok(Self(Engine::Sqlite(PathBuf::from(path))))
             }
-            Some(("postgres" | "postgresql", _)) => {
-                Err("this version stores in SQLite only; use sqlite://PATH".to_owned())
-            }
-            _ => Err("use sqlite://PATH".to_owned()),
+            Some(("postgres" | "postgresql", _)) => Ok(Self(Engine::Postgres(postgres::Server::parse(url)?))),
+            _ => Err("use sqlite://PATH or postgres://USER:PASSWORD@HOST/DATABASE".to_owned()),
         }
     }
 
-    /// Opens one connection for the writer, making file and folder if need be.
+    /// `sqlite` or `postgres`.
+    pub fn engine(&self) -> &'static str {
+        match self.0 {
+            Engine::Sqlite(_) => "sqlite",
+            Engine::Postgres(_) => "postgres",
+        }
+    }
+
+    /// Opens one connection for the writer; for SQLite making file and folder if need be.
     pub(crate) fn connect_writer(&self) -> Result<DbConn, StoreError> {
-        let mut conn = self.connect()?;
-        // FULL: an answered bid survives a power cut. The WAL lets readers work beside the writer.
-        conn.batch_execute(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -16384; \
-             PRAGMA temp_store = MEMORY;",
-        )?;
-        Ok(conn)
+        match &self.0 {
+            Engine::Sqlite(path) => sqlite::connect_writer(path).map(DbConn::Sqlite),
+            Engine::Postgres(server) => server.connect_writer().map(DbConn::Pg),
+        }
     }
 
     pub(crate) fn pool(&self, size: u32) -> Result<DbPool, StoreError> {
@@ -73,66 +85,66 @@ impl DatabaseUrl {
             .max_size(size)
             .min_idle(Some(1))
             // The default of 30 s is far too long before a 503.
-            .connection_timeout(READER_WAIT)
-            .connection_customizer(Box::new(Reader))
-            .build(ConnectionManager::new(self.path.to_string_lossy()))
+            .connection_timeout(sqlite::READER_WAIT)
+            .build(Readers(self.clone()))
             .map_err(|error| StoreError::Unavailable(error.to_string()))
     }
 
-    /// Takes the database for this process until the file is dropped (also by `kill -9`): two writers
-    /// over one SQLite file would each believe to be the only one.
-    pub(crate) fn lock(&self) -> Result<File, StoreError> {
-        self.make_folder()?;
-        let mut name = self.path.clone().into_os_string();
-        name.push(".lock");
-        let unavailable =
-            |error: std::io::Error| StoreError::Unavailable(format!("{}: {error}", Path::new(&name).display()));
-        let file = File::options().create(true).truncate(false).write(true).open(&name).map_err(unavailable)?;
-        file.try_lock()
-            .map_err(|_| StoreError::Unavailable(format!("{} is in use by another process", self.path.display())))?;
-        Ok(file)
-    }
-
-    fn make_folder(&self) -> Result<(), StoreError> {
-        match self.path.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => std::fs::create_dir_all(folder)
-                .map_err(|error| StoreError::Unavailable(format!("{}: {error}", folder.display()))),
-            _ => Ok(()),
+    /// Takes the database for this process: without a bus there is one node.
+    pub(crate) fn lock(&self) -> Result<OwnLock, StoreError> {
+        match &self.0 {
+            Engine::Sqlite(path) => FileLock::take(path).map(OwnLock::File),
+            Engine::Postgres(server) => server.lock().map(OwnLock::Node),
         }
-    }
-
-    fn connect(&self) -> Result<DbConn, StoreError> {
-        self.make_folder()?;
-        let mut conn = DbConn::establish(&self.path.to_string_lossy())
-            .map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        conn.batch_execute(&format!("PRAGMA busy_timeout = {};", WRITER_WAIT.as_millis()))?;
-        Ok(conn)
     }
 }
 
-/// Sets up a reading connection: it can't write, so that all writes go through the ledger.
-#[derive(Debug)]
-struct Reader;
+/// Held by the process whose database it is.
+#[allow(dead_code)] // Held, not read.
+pub(crate) enum OwnLock {
+    File(FileLock),
+    Node(NodeLock),
+}
 
-impl CustomizeConnection<DbConn, diesel::r2d2::Error> for Reader {
-    fn on_acquire(&self, conn: &mut DbConn) -> Result<(), diesel::r2d2::Error> {
-        conn.batch_execute(&format!("PRAGMA busy_timeout = {}; PRAGMA query_only = ON;", READER_WAIT.as_millis()))
-            // SQLite's own knows only the letters of ASCII.
-            .and_then(|()| lower_utils::register_impl(conn, |text: String| text.to_lowercase()))
-            .map_err(diesel::r2d2::Error::QueryError)
+/// Makes reading connections: they can't write, so that all writes go through the ledger.
+pub(crate) struct Readers(DatabaseUrl);
+
+impl ManageConnection for Readers {
+    type Connection = DbConn;
+    type Error = diesel::r2d2::Error;
+
+    fn connect(&self) -> Result<DbConn, Self::Error> {
+        match &self.0.0 {
+            Engine::Sqlite(path) => sqlite::connect_reader(path).map(DbConn::Sqlite),
+            Engine::Postgres(server) => server.connect_reader().map(DbConn::Pg),
+        }
+    }
+
+    fn is_valid(&self, conn: &mut DbConn) -> Result<(), Self::Error> {
+        conn.ping().map_err(diesel::r2d2::Error::QueryError)
+    }
+
+    fn has_broken(&self, conn: &mut DbConn) -> bool {
+        std::thread::panicking() || conn.is_broken()
     }
 }
 
 /// Brings the schema up to date.
 pub(crate) fn migrate(conn: &mut DbConn) -> Result<usize, StoreError> {
-    conn.run_pending_migrations(SQLITE_MIGRATIONS)
-        .map(|done| done.len())
-        .map_err(|error| StoreError::Unavailable(format!("migrations: {error}")))
+    match conn {
+        DbConn::Sqlite(conn) => sqlite::migrate(conn),
+        DbConn::Pg(conn) => postgres::migrate(conn),
+    }
+    .map_err(|error| StoreError::Unavailable(format!("migrations: {error}")))
 }
 
-/// Begins a transaction that will write: a plain BEGIN that reads first would fail at once with "locked".
+/// Begins a transaction that will write, as the only one that does so now.
 pub(crate) fn begin_write(conn: &mut DbConn) -> Result<(), StoreError> {
-    conn.batch_execute("BEGIN IMMEDIATE").map_err(|error| StoreError::Unavailable(error.to_string()))
+    conn.batch_execute(match conn {
+        DbConn::Sqlite(_) => sqlite::BEGIN,
+        DbConn::Pg(_) => postgres::BEGIN,
+    })
+    .map_err(|error| StoreError::Unavailable(error.to_string()))
 }
 
 #[cfg(test)]
@@ -141,8 +153,11 @@ mod tests {
 
     #[test]
     fn the_scheme_chooses_the_engine() {
-        assert!(DatabaseUrl::parse("sqlite://data/handsup.db").is_ok());
-        assert!(DatabaseUrl::parse("sqlite:///var/lib/handsup.db").is_ok());
+        let engine = |url| DatabaseUrl::parse(url).map(|url| url.engine()).ok();
+        assert_eq!(engine("sqlite://data/handsup.db"), Some("sqlite"));
+        assert_eq!(engine("sqlite:///var/lib/handsup.db"), Some("sqlite"));
+        assert_eq!(engine("postgres://me:secret@db:5432/handsup?sslmode=require"), Some("postgres"));
+        assert_eq!(engine("postgresql:///handsup?host=/run/postgresql"), Some("postgres"));
         for bad in [
             "",
             "handsup.db",
@@ -151,9 +166,15 @@ mod tests {
             "sqlite://:memory:",
             "mysql://x",
             "postgres:nobody",
-            "postgres://x/y",
+            "host=db dbname=x",
         ] {
-            assert!(DatabaseUrl::parse(bad).is_err(), "{bad}");
+            assert_eq!(engine(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_password_is_not_shown() {
+        let url = DatabaseUrl::parse("postgres://me:secret@db/handsup").unwrap();
+        assert!(!format!("{url:?}").contains("secret"));
     }
 }

@@ -15,6 +15,7 @@ use super::{
     StoreError, WriteError,
     tx::{Committed, Tx},
 };
+use crate::domain::GoodsId;
 
 /// Entries that may wait; beyond, a write is answered `NotStored` at once.
 const QUEUE: usize = 4096;
@@ -23,6 +24,11 @@ const QUEUE: usize = 4096;
 pub trait Write: Send + 'static {
     /// What its sender learns after the commit.
     type Out: Send + 'static;
+
+    /// The goods that it will read, if it is known before.
+    fn goods(&self) -> Option<GoodsId> {
+        None
+    }
 
     /// Does it inside the ledger's transaction.
     ///
@@ -166,6 +172,7 @@ impl Ledger {
 /// A write on its way, its type erased.
 pub(super) trait Entry: Send {
     fn deadline(&self) -> Instant;
+    fn goods(&self) -> Option<GoodsId>;
     fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError>;
     fn answer(self: Box<Self>, fate: Result<(), WriteError>);
 }
@@ -182,6 +189,10 @@ struct Job<W: Write> {
 impl<W: Write> Entry for Job<W> {
     fn deadline(&self) -> Instant {
         self.deadline
+    }
+
+    fn goods(&self) -> Option<GoodsId> {
+        self.write.goods()
     }
 
     fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {

@@ -5,19 +5,22 @@
 mod conn;
 mod error;
 mod ledger;
+mod mark;
 mod news;
+mod postgres;
 mod reads;
 mod rows;
 mod schema;
+mod sqlite;
 mod tx;
 mod writer;
 pub mod writes;
 
-use std::{fs::File, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Semaphore;
 
-use self::conn::{DbConn, DbPool};
+use self::conn::{DbConn, DbPool, OwnLock};
 pub use self::{
     conn::DatabaseUrl,
     error::{StoreError, WriteError},
@@ -51,7 +54,7 @@ pub struct OpenedStore {
     /// The reading side.
     pub store: Store,
     url: DatabaseUrl,
-    lock: File,
+    lock: OwnLock,
 }
 
 impl Store {

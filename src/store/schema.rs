@@ -15,6 +15,14 @@ diesel::table! {
 }
 
 diesel::table! {
+    writer_marks (writer) {
+        writer -> BigInt,
+        mark -> BigInt,
+        begun_at -> BigInt,
+    }
+}
+
+diesel::table! {
     users (id) {
         id -> BigInt,
         username -> Text,

@@ -10,6 +10,8 @@ use diesel::{insert_into, prelude::*, update};
 use super::{
     RoomNews, StoreError,
     conn::DbConn,
+    mark::Mark,
+    postgres,
     rows::{AlarmRow, BidRow, InboxRow, StateRow, phase_code},
     schema,
 };
@@ -17,6 +19,9 @@ use crate::domain::{
     Alarm, AlarmId, AlarmKind, BidId, EventId, GoodsId, GoodsState, LineId, Timestamp, TradeMessageId, TradeRoomId,
     User, UserId,
 };
+
+/// Receivers of an alarm that are looked up one by one.
+const FEW: usize = 8;
 
 /// What the settings say about judging.
 #[derive(Debug, Clone, Copy)]
@@ -57,7 +62,7 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    pub(crate) fn read(conn: &mut DbConn) -> Result<Self, StoreError> {
+    fn read(conn: &mut DbConn) -> Result<Self, StoreError> {
         Ok(schema::id_counters::table.select(Self::as_select()).get_result(conn)?)
     }
 }
@@ -72,6 +77,8 @@ struct Held {
 /// One open write transaction.
 pub struct Tx<'c> {
     pub(crate) conn: &'c mut DbConn,
+    /// How far the writer had come before.
+    mark: Mark,
     now: Timestamp,
     rules: LedgerRules,
     counters: Option<Counters>,
@@ -79,6 +86,8 @@ pub struct Tx<'c> {
     found: Option<Counters>,
     goods: HashMap<GoodsId, Option<Held>>,
     bids: Vec<BidRow>,
+    /// Alarms whose receivers have no rows yet.
+    raised: Vec<(Alarm, Vec<UserId>)>,
     alarms: Vec<AlarmRow>,
     inbox: Vec<InboxRow>,
     committed: Vec<Committed>,
@@ -88,22 +97,24 @@ pub struct Tx<'c> {
 /// What is left of a transaction once it is committed.
 #[derive(Default)]
 pub(crate) struct Effects {
-    /// What the counters' row says if, and only if, this is committed; `None` if it took no id.
-    pub counters: Option<Counters>,
+    /// What the writer's row says if, and only if, this is committed; `None` if nothing was written that matters.
+    pub mark: Option<Mark>,
     pub committed: Vec<Committed>,
     pub fanouts: Vec<EventId>,
 }
 
 impl<'c> Tx<'c> {
-    pub(crate) fn new(conn: &'c mut DbConn, now: Timestamp, rules: LedgerRules) -> Self {
+    pub(crate) fn new(conn: &'c mut DbConn, mark: Mark, now: Timestamp, rules: LedgerRules) -> Self {
         Self {
             conn,
+            mark,
             now,
             rules,
             counters: None,
             found: None,
             goods: HashMap::new(),
             bids: Vec::new(),
+            raised: Vec::new(),
             alarms: Vec::new(),
             inbox: Vec::new(),
             committed: Vec::new(),
@@ -169,34 +180,34 @@ impl<'c> Tx<'c> {
     ) -> Result<AlarmId, StoreError> {
         let id = self.next_alarm()?;
         let event = EventId::from_stored(id.get());
-        self.add_alarm(Alarm::about(kind, id, event, goods, trade_room, self.now), receivers)?;
+        self.add_alarm(Alarm::about(kind, id, event, goods, trade_room, self.now), receivers);
         Ok(id)
     }
 
     /// Stores one alarm. Who has muted its kind gets it as read, and is not told.
-    pub(crate) fn add_alarm(&mut self, alarm: Alarm, mut receivers: Vec<UserId>) -> Result<(), StoreError> {
-        let muted = self.who_muted(alarm.kind, &receivers)?;
-        self.alarms.push(AlarmRow::from(&alarm));
-        let alarm_id = alarm.id.get();
-        self.inbox.extend(receivers.iter().map(|user| {
-            let muted = muted.contains(&user.get());
-            InboxRow { user_id: user.get(), alarm_id, is_read: muted, muted }
-        }));
-        if !muted.is_empty() {
-            receivers.retain(|user| !muted.contains(&user.get()));
-        }
-        self.tell(Committed::Alarm { alarm, receivers });
-        Ok(())
+    pub(crate) fn add_alarm(&mut self, alarm: Alarm, receivers: Vec<UserId>) {
+        self.raised.push((alarm, receivers));
     }
 
-    fn who_muted(&mut self, kind: AlarmKind, users: &[UserId]) -> Result<HashSet<i64>, StoreError> {
-        use schema::mutes::dsl;
-        let (Some(first), Some(last)) = (users.iter().min(), users.iter().max()) else { return Ok(HashSet::new()) };
-        let muted: Vec<i64> = dsl::mutes
-            .filter(dsl::kind.eq(kind.name()).and(dsl::user_id.between(first.get(), last.get())))
-            .select(dsl::user_id)
-            .load(self.conn)?;
-        Ok(muted.into_iter().collect())
+    /// Gives the raised alarms their inbox rows.
+    fn address_alarms(&mut self) -> Result<(), StoreError> {
+        let raised = std::mem::take(&mut self.raised);
+        let muted = muted(self.conn, &raised)?;
+        for (alarm, mut receivers) in raised {
+            self.alarms.push(AlarmRow::from(&alarm));
+            let (alarm_id, kind) = (alarm.id.get(), alarm.kind.name());
+            let is_muted = |user: &UserId| muted.contains(&(kind.to_owned(), user.get()));
+            let none = muted.is_empty();
+            self.inbox.extend(receivers.iter().map(|user| {
+                let muted = !none && is_muted(user);
+                InboxRow { user_id: user.get(), alarm_id, is_read: muted, muted }
+            }));
+            if !none {
+                receivers.retain(|user| !is_muted(user));
+            }
+            self.tell(Committed::Alarm { alarm, receivers });
+        }
+        Ok(())
     }
 
     /// Tells the rest of the house, once this is committed.
@@ -264,24 +275,49 @@ impl<'c> Tx<'c> {
         Ok(self.counters.insert(counters))
     }
 
+    /// Reads these goods at once, where a round trip costs more than a row.
+    pub(crate) fn fetch_goods(&mut self, ids: &[GoodsId]) -> Result<(), StoreError> {
+        if let DbConn::Pg(conn) = self.conn
+            && ids.len() > 1
+        {
+            let ids: Vec<i64> = ids.iter().map(|id| id.get()).collect();
+            for row in postgres::lock_goods(conn, &ids)? {
+                let state = GoodsState::try_from(row)?;
+                self.goods.insert(state.id, Some(Held { state, lead_changed: false, phase_changed: false }));
+            }
+        }
+        Ok(())
+    }
+
     /// Writes what has been gathered, so that a query of this transaction sees it.
     pub(crate) fn flush(&mut self) -> Result<(), StoreError> {
-        // Row by row: on SQLite a multi-row insert gains nothing below 1,000 rows, and single rows are cached.
-        for bid in self.bids.drain(..) {
-            insert_into(schema::bids::table).values(bid).execute(self.conn)?;
-        }
-        for alarm in self.alarms.drain(..) {
-            insert_into(schema::alarms::table).values(alarm).execute(self.conn)?;
-        }
-        for row in self.inbox.drain(..) {
-            insert_into(schema::inbox::table).values(row).execute(self.conn)?;
+        self.address_alarms()?;
+        let (bids, alarms, inbox) =
+            (std::mem::take(&mut self.bids), std::mem::take(&mut self.alarms), std::mem::take(&mut self.inbox));
+        match self.conn {
+            // Row by row: a multi-row insert gains nothing below 1,000 rows here, and single rows are cached.
+            DbConn::Sqlite(conn) => {
+                for bid in bids {
+                    insert_into(schema::bids::table).values(bid).execute(conn)?;
+                }
+                for alarm in alarms {
+                    insert_into(schema::alarms::table).values(alarm).execute(conn)?;
+                }
+                for row in inbox {
+                    insert_into(schema::inbox::table).values(row).execute(conn)?;
+                }
+            }
+            DbConn::Pg(conn) => {
+                postgres::insert_bids(conn, &bids)?;
+                postgres::insert_alarms(conn, &alarms)?;
+                postgres::insert_inbox(conn, &inbox)?;
+                let held = || self.goods.values().flatten().filter(|held| held.lead_changed);
+                postgres::update_leads(conn, &held().map(|held| &held.state).collect::<Vec<_>>())?;
+                self.goods.values_mut().flatten().for_each(|held| held.lead_changed = false);
+            }
         }
         for held in self.goods.values_mut().flatten() {
             write_goods(self.conn, held)?;
-        }
-        if !self.committed.is_empty() && self.moved().is_none() {
-            // Somebody will be told of this: the counters' row must tell whether it is on disk. No like has this mark.
-            self.next_like()?;
         }
         if let Some(counters) = self.moved() {
             update(schema::id_counters::table).set(counters).execute(self.conn)?;
@@ -289,14 +325,63 @@ impl<'c> Tx<'c> {
         Ok(())
     }
 
+    /// Writes all that is left, and the writer's mark if there is anything that somebody will be told of.
+    pub(crate) fn finish(mut self) -> Result<Effects, StoreError> {
+        self.flush()?;
+        let written = self.moved().is_some() || !self.committed.is_empty();
+        let mark = written.then(|| self.mark.next());
+        if let Some(mark) = mark {
+            mark.write(self.conn)?;
+        }
+        Ok(Effects { mark, committed: self.committed, fanouts: self.fanouts })
+    }
+
     /// The counters' row, if this transaction has moved it.
     fn moved(&self) -> Option<Counters> {
         self.counters.filter(|now| self.found.as_ref() != Some(now))
     }
+}
 
-    pub(crate) fn into_effects(self) -> Effects {
-        Effects { counters: self.moved(), committed: self.committed, fanouts: self.fanouts }
+/// Who of the receivers of these alarms has muted their kinds.
+fn muted(conn: &mut DbConn, raised: &[(Alarm, Vec<UserId>)]) -> Result<HashSet<(String, i64)>, StoreError> {
+    use schema::mutes::dsl;
+    let mut muted = HashSet::new();
+    // A fan-out asks for all users between its first and its last: they are its neighbours.
+    let (many, few): (Vec<_>, Vec<_>) = raised.iter().partition(|(_, receivers)| receivers.len() > FEW);
+    for (alarm, receivers) in many {
+        let (Some(first), Some(last)) = (receivers.iter().min(), receivers.iter().max()) else { continue };
+        muted.extend(
+            dsl::mutes
+                .filter(dsl::kind.eq(alarm.kind.name()).and(dsl::user_id.between(first.get(), last.get())))
+                .select((dsl::kind, dsl::user_id))
+                .load::<(String, i64)>(conn)?,
+        );
     }
+    match conn {
+        DbConn::Sqlite(conn) => {
+            for (alarm, receivers) in few {
+                for user in receivers {
+                    let of_user = dsl::kind.eq(alarm.kind.name()).and(dsl::user_id.eq(user.get()));
+                    let found: i64 = dsl::mutes.filter(of_user).count().get_result(conn)?;
+                    if found > 0 {
+                        muted.insert((alarm.kind.name().to_owned(), user.get()));
+                    }
+                }
+            }
+        }
+        DbConn::Pg(conn) if !few.is_empty() => {
+            let users: Vec<i64> =
+                few.iter().flat_map(|(_, receivers)| receivers.iter().map(|user| user.get())).collect();
+            muted.extend(dsl::mutes.filter(dsl::user_id.eq_any(users)).select((dsl::kind, dsl::user_id)).load::<(
+                String,
+                i64,
+            )>(
+                conn
+            )?);
+        }
+        DbConn::Pg(_) => {}
+    }
+    Ok(muted)
 }
 
 /// Two statements, because one that names an indexed column (phase, ends_at) pays for its index at every bid.

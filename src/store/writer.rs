@@ -2,10 +2,9 @@
 //! One fdatasync serves up to 256 writes (group commit), without any artificial delay.
 //!
 //! A failed statement costs only its own entry: after the rollback the entries are tried singly. After a failed commit
-//! the counters' row tells what became of it.
+//! the writer's mark tells what became of it.
 
 use std::{
-    fs::File,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
@@ -20,12 +19,16 @@ use diesel::connection::SimpleConnection;
 
 use super::{
     StoreError, WriteError,
-    conn::{DatabaseUrl, DbConn, begin_write},
+    conn::{DatabaseUrl, DbConn, OwnLock, begin_write},
     ledger::{Entry, Item, Ledger, LedgerStats, Observer},
-    tx::{Counters, Effects, LedgerRules, Tx},
+    mark::Mark,
+    tx::{Effects, LedgerRules, Tx},
     writes::fan_out,
 };
-use crate::{domain::EventId, time_source::TimeSource};
+use crate::{
+    domain::{EventId, GoodsId},
+    time_source::TimeSource,
+};
 
 /// Most entries of one transaction.
 const BATCH: usize = 256;
@@ -49,12 +52,13 @@ impl LedgerThread {
     /// The database can't be opened, or the thread can't be started.
     pub(super) fn start(
         url: DatabaseUrl,
-        lock: File,
+        lock: OwnLock,
         rules: LedgerRules,
         time: Arc<dyn TimeSource>,
         observer: Observer,
     ) -> Result<Self, StoreError> {
         let mut conn = url.connect_writer()?;
+        let mark = Mark::begin(&mut conn, time.now())?;
         let fanouts = fan_out::open_ones(&mut conn)?;
         let (ledger, items, stats) = Ledger::channel();
         stats.open_fanouts.store(fanouts.len(), Ordering::Relaxed);
@@ -62,6 +66,7 @@ impl LedgerThread {
             url,
             _lock: lock,
             conn: Some(conn),
+            mark,
             doubt: None,
             rules,
             time,
@@ -101,9 +106,11 @@ type Batch = Vec<Box<dyn Entry>>;
 struct Writer {
     url: DatabaseUrl,
     /// The database is this process's own for as long as the writer lives.
-    _lock: File,
+    _lock: OwnLock,
     /// None after a failure that leaves the connection in doubt; the next transaction opens a new one.
     conn: Option<DbConn>,
+    /// How far this writer has come.
+    mark: Mark,
     /// A transaction whose commit failed and whose fate could not be learned. Looked up before anything else is written.
     doubt: Option<Effects>,
     rules: LedgerRules,
@@ -240,19 +247,21 @@ impl Writer {
 
     /// Looks up what became of the transaction in doubt: if it is on disk after all, whoever it concerns is told now.
     fn settle_doubt(&mut self, conn: &mut DbConn) -> Result<(), StoreError> {
-        let Some(expected) = self.doubt.as_ref().map(|effects| effects.counters) else { return Ok(()) };
-        let found = Counters::read(conn)?;
+        let Some(mark) = self.doubt.as_ref().and_then(|effects| effects.mark) else { return Ok(()) };
+        let is_stored = mark.is_stored(conn)?;
         if let Some(effects) = self.doubt.take()
-            && expected == Some(found)
+            && is_stored
         {
             log::warn!("a commit that had failed is stored after all");
+            self.mark = mark;
             self.publish(effects);
         }
         Ok(())
     }
 
     fn done(&mut self, batch: Batch, effects: Effects) {
-        if effects.counters.is_some() {
+        if let Some(mark) = effects.mark {
+            self.mark = mark;
             // Something was written for certain; an empty transaction shows nothing.
             self.stats.failing.store(false, Ordering::Relaxed);
         }
@@ -265,39 +274,54 @@ impl Writer {
         }
     }
 
-    /// What became of a commit that failed: looked up on a new connection. Nobody else takes ids from the counters'
-    /// row, so it stands where this transaction left it if, and only if, that is on disk.
-    fn learn_fate(&mut self, expected: Option<Counters>, error: StoreError) -> Result<(), Failure> {
-        let Some(expected) = expected else { return Err(Failure::Commit(error)) };
-        let looked_up = self.url.connect_writer().and_then(|mut conn| Ok((Counters::read(&mut conn)?, conn)));
+    /// What became of a commit that failed: looked up on a new connection.
+    fn learn_fate(&mut self, mark: Option<Mark>, error: StoreError) -> Result<(), Failure> {
+        let Some(mark) = mark else { return Err(Failure::Commit(error)) };
+        let looked_up = self.url.connect_writer().and_then(|mut conn| Ok((mark.is_stored(&mut conn)?, conn)));
         match looked_up {
-            Ok((found, conn)) => {
+            Ok((is_stored, conn)) => {
                 self.conn = Some(conn);
-                if found == expected { Ok(()) } else { Err(Failure::Statement(error)) }
+                if is_stored { Ok(()) } else { Err(Failure::Statement(error)) }
             }
             Err(_) => Err(Failure::Commit(error)),
         }
     }
 
+    /// A connection on which a transaction has begun. One that has been lost since the last time costs nobody anything.
+    fn begin(&mut self) -> Result<DbConn, StoreError> {
+        // Taken out, so that a connection in doubt is not used again.
+        if let Some(mut conn) = self.conn.take() {
+            match self.settle_doubt(&mut conn).and_then(|()| begin_write(&mut conn)) {
+                Ok(()) => return Ok(conn),
+                // Locked by somebody else: another connection would have to wait as well.
+                Err(error) if matches!(conn, DbConn::Sqlite(_)) => return Err(error),
+                Err(error) if conn.batch_execute("ROLLBACK").is_ok() => {
+                    self.conn = Some(conn);
+                    return Err(error);
+                }
+                Err(error) => log::warn!("the connection to the database is lost, making a new one: {error}"),
+            }
+        }
+        let mut conn = self.url.connect_writer()?;
+        self.settle_doubt(&mut conn)?;
+        begin_write(&mut conn)?;
+        Ok(conn)
+    }
+
     fn transact(&mut self, batch: &mut Batch, fanout: Option<EventId>) -> Result<Effects, Failure> {
         let begun = Instant::now();
-        // Taken out, so that a connection in doubt is not used again.
-        let mut conn = match self.conn.take() {
-            Some(conn) => conn,
-            None => self.url.connect_writer().map_err(Failure::Begin)?,
-        };
-        self.settle_doubt(&mut conn).map_err(Failure::Begin)?;
-        begin_write(&mut conn).map_err(Failure::Begin)?;
+        let mut conn = self.begin().map_err(Failure::Begin)?;
         let now = self.time.now();
-        let rules = self.rules;
+        let (mark, rules) = (self.mark, self.rules);
+        let goods: Vec<GoodsId> = batch.iter().filter_map(|entry| entry.goods()).collect();
         let work = catch_unwind(AssertUnwindSafe(|| {
-            let mut tx = Tx::new(&mut conn, now, rules);
+            let mut tx = Tx::new(&mut conn, mark, now, rules);
+            tx.fetch_goods(&goods)?;
             for entry in batch.iter_mut() {
                 entry.run(&mut tx)?;
             }
             let fanout_done = fanout.map(|event| fan_out::step(&mut tx, event)).transpose()?.unwrap_or(false);
-            tx.flush()?;
-            Ok((tx.into_effects(), fanout_done))
+            Ok((tx.finish()?, fanout_done))
         }))
         .unwrap_or(Err(StoreError::Panicked));
         match work {
@@ -307,8 +331,8 @@ impl Writer {
                     Err(error) => {
                         // Closing the connection ends whatever is left of the transaction.
                         drop(conn);
-                        if let Err(failure) = self.learn_fate(effects.counters, error.into()) {
-                            if matches!(failure, Failure::Commit(_)) && effects.counters.is_some() {
+                        if let Err(failure) = self.learn_fate(effects.mark, error.into()) {
+                            if matches!(failure, Failure::Commit(_)) && effects.mark.is_some() {
                                 self.doubt = Some(effects);
                             }
                             return Err(failure);
@@ -345,10 +369,12 @@ mod tests {
         let url = DatabaseUrl::parse(&format!("sqlite://{}", folder.path().join("x.db").display())).unwrap();
         drop(Store::open(&url, 1).unwrap());
         let (_, _, stats) = Ledger::channel();
+        let mark = Mark::begin(&mut url.connect_writer().unwrap(), SystemTime.now()).unwrap();
         Writer {
             _lock: url.lock().unwrap(),
             url,
             conn: None,
+            mark,
             doubt: None,
             rules: LedgerRules { soft_close_ms: 0 },
             time: Arc::new(SystemTime),
@@ -372,38 +398,38 @@ mod tests {
         writer.observer = Box::new(move |all| tell.lock().unwrap().extend(all));
         let user = crate::domain::User::first_seen(crate::domain::UserId::from_stored(7), None, None);
         let mut conn = writer.url.connect_writer().unwrap();
-        let stored = Counters::read(&mut conn).unwrap();
-        let in_doubt = |counters| Effects {
-            counters: Some(counters),
+        let in_doubt = |mark| Effects {
+            mark: Some(mark),
             committed: vec![crate::store::Committed::UserChanged(user.clone())],
             fanouts: Vec::new(),
         };
+        let stored = writer.mark.next();
+        stored.write(&mut conn).unwrap();
         writer.doubt = Some(in_doubt(stored));
         writer.settle_doubt(&mut conn).unwrap();
         assert_eq!(told.lock().unwrap().len(), 1);
+        assert_eq!(writer.mark, stored, "the next one goes on from there");
         writer.settle_doubt(&mut conn).unwrap();
         assert_eq!(told.lock().unwrap().len(), 1, "once");
-        conn.batch_execute("UPDATE id_counters SET like_mark = like_mark + 1").unwrap();
-        writer.doubt = Some(in_doubt(stored));
+        writer.doubt = Some(in_doubt(stored.next()));
         writer.settle_doubt(&mut conn).unwrap();
         assert_eq!(told.lock().unwrap().len(), 1, "it was rolled back");
         assert!(writer.doubt.is_none());
     }
 
     #[test]
-    fn a_commit_that_failed_is_stored_if_the_counters_say_so_and_only_then() {
+    fn a_commit_that_failed_is_stored_if_the_mark_says_so_and_only_then() {
         let folder = tempfile::tempdir().unwrap();
         let mut writer = writer(&folder);
-        let before = Counters::read(&mut writer.url.connect_writer().unwrap()).unwrap();
         writer.stats.failing.store(true, Ordering::Relaxed);
         let (ledger, items, _) = Ledger::channel();
         ledger.submit(Probe::touching(), Instant::now() + Duration::from_secs(5), |_| {});
         let Ok(Item::Write(entry)) = items.recv() else { panic!("it was handed in") };
         let Ok(effects) = writer.transact(&mut vec![entry], None) else { panic!("it is written") };
-        let written = effects.counters.expect("it took an id");
-        assert_ne!(written, before);
+        let written = effects.mark.expect("it left its mark");
         assert!(writer.learn_fate(Some(written), failed()).is_ok(), "it is on disk");
-        assert!(matches!(writer.learn_fate(Some(before), failed()), Err(Failure::Statement(_))), "it is not");
+        let another = writer.learn_fate(Some(written.next()), failed());
+        assert!(matches!(another, Err(Failure::Statement(_))), "it is not");
         assert!(matches!(writer.learn_fate(None, failed()), Err(Failure::Commit(_))), "nothing can tell");
         writer.conn = None;
         drop(writer.url.lock());

@@ -70,6 +70,10 @@ pub struct StoredBid {
 impl Write for PlaceBids {
     type Out = PlacedBids;
 
+    fn goods(&self) -> Option<GoodsId> {
+        Some(self.goods)
+    }
+
     fn run(&self, tx: &mut Tx<'_>) -> Result<PlacedBids, StoreError> {
         let mut verdicts = Vec::with_capacity(self.bids.len());
         for bid in &self.bids {

@@ -86,7 +86,7 @@ pub(crate) fn step(tx: &mut Tx<'_>, event: EventId) -> Result<bool, StoreError> 
             .select(AlarmRow::as_select())
             .get_result(tx.conn)?;
         let id = tx.next_alarm()?;
-        tx.add_alarm(Alarm { id, ..Alarm::try_from(first)? }, chunk)?;
+        tx.add_alarm(Alarm { id, ..Alarm::try_from(first)? }, chunk);
         update(dsl::fanouts.filter(dsl::event_id.eq(event.get())))
             .set(dsl::after_user_id.eq(last.get()))
             .execute(tx.conn)?;

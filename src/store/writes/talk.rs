@@ -106,7 +106,7 @@ impl Write for SendTradeMessage {
         }
         let sender = Sender { id: self.author.id, name: self.author.username.clone() };
         let alarm = Alarm::chat(tx.next_alarm()?, &goods, sender, self.text.as_str().to_owned(), at);
-        tx.add_alarm(alarm, vec![UserId::from_stored(other)])?;
+        tx.add_alarm(alarm, vec![UserId::from_stored(other)]);
         tx.tell(Committed::Room(RoomNews::TradeMessage {
             goods: self.goods,
             id,

@@ -4,6 +4,8 @@ mod checks;
 mod client;
 mod clock;
 mod command;
+#[path = "../../support/database.rs"]
+mod database;
 mod dead_reader;
 pub mod linear;
 mod market;
@@ -54,7 +56,7 @@ pub fn settings(folder: &TempDir) -> Settings {
     let mut settings = Settings::defaults().unwrap();
     settings.server.bind = "127.0.0.1:0".into();
     settings.server.workers = Some(2);
-    settings.database.url = format!("sqlite://{}", folder.path().join("test.db").display());
+    settings.database.url = database::url(folder.path());
     settings.auth.jwt_secret = Some(Secret::new(SECRET));
     settings.limits.bids_per_second = 100_000;
     settings.limits.lines_per_second = 100_000;

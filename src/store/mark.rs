@@ -1,0 +1,46 @@
+//! How far a writer has come: a number in a row of its own, written in the transaction that it marks. After a COMMIT
+//! whose answer was lost, it tells whether that is on disk; with several writers nothing else could.
+
+use diesel::{insert_into, prelude::*, update};
+
+use super::{StoreError, conn::DbConn, schema::writer_marks::dsl};
+use crate::domain::Timestamp;
+
+/// A writer's row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mark {
+    writer: i64,
+    at: i64,
+}
+
+impl Mark {
+    /// Makes the row of a new writer.
+    pub(super) fn begin(conn: &mut DbConn, now: Timestamp) -> Result<Self, StoreError> {
+        let writer = rand::random_range(1..=i64::MAX);
+        insert_into(dsl::writer_marks)
+            .values((dsl::writer.eq(writer), dsl::mark.eq(0), dsl::begun_at.eq(now.micros())))
+            .execute(conn)?;
+        Ok(Self { writer, at: 0 })
+    }
+
+    /// The one after this.
+    pub(super) fn next(self) -> Self {
+        Self { at: self.at + 1, ..self }
+    }
+
+    pub(super) fn write(self, conn: &mut DbConn) -> Result<(), StoreError> {
+        update(dsl::writer_marks.filter(dsl::writer.eq(self.writer))).set(dsl::mark.eq(self.at)).execute(conn)?;
+        Ok(())
+    }
+
+    /// Whether this mark is on disk. Waits for the end of the transaction that wrote it, should that still be under way
+    /// on a connection that was lost.
+    pub(super) fn is_stored(self, conn: &mut DbConn) -> Result<bool, StoreError> {
+        let row = dsl::writer_marks.filter(dsl::writer.eq(self.writer)).select(dsl::mark);
+        let stored: Option<i64> = match conn {
+            DbConn::Sqlite(conn) => row.get_result(conn).optional()?,
+            DbConn::Pg(conn) => row.for_update().get_result(conn).optional()?,
+        };
+        Ok(stored.is_some_and(|stored| stored >= self.at))
+    }
+}

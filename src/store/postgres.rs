@@ -1,0 +1,163 @@
+//! What only PostgreSQL knows: how it is reached, how several writers stay in order, and statements for many rows at
+//! once (a round trip costs as much as a hundred rows).
+
+use diesel::{
+    connection::SimpleConnection,
+    insert_into,
+    migration::MigrationVersion,
+    prelude::*,
+    sql_query,
+    sql_types::{Array, BigInt, Nullable},
+};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use url::Url;
+
+use super::{
+    StoreError,
+    rows::{AlarmRow, BidRow, InboxRow, StateRow},
+    schema,
+};
+use crate::domain::GoodsState;
+
+const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
+
+/// All writers over one database take the counters' row first and hold it to their commit. So ids rise in commit order,
+/// whoever takes them, and no two verdicts about the same goods are made at once. Group commit makes that cheap.
+pub(super) const BEGIN: &str = "BEGIN; SELECT one FROM id_counters FOR UPDATE";
+/// Nodes that start together migrate one after another.
+const MIGRATION_LOCK: &str = "SELECT pg_advisory_lock(42424242)";
+const MIGRATION_UNLOCK: &str = "SELECT pg_advisory_unlock(42424242)";
+/// A writer that hangs with the counters' row is let go after two seconds, and nobody waits longer than the 3 s of a
+/// 503 allow. An answered bid is on disk, whatever the server's default.
+const WRITER: &str = "SET lock_timeout = '1000ms'; SET statement_timeout = '2000ms'; \
+     SET idle_in_transaction_session_timeout = '2000ms'; SET synchronous_commit = on; SET client_min_messages = warning";
+/// All parts of a page are of the same moment, and nothing is written past the ledger.
+const READER: &str = "SET default_transaction_read_only = on; SET default_transaction_isolation = 'repeatable read'; \
+     SET statement_timeout = '1000ms'; SET client_min_messages = warning";
+/// How long a node that starts waits for the one before it to be gone.
+const LOCK_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
+/// Rows of one statement: a statement has at most 65,535 values.
+const ROWS: usize = 2000;
+
+/// Held by the one node of a database without a bus; two would not hear of each other's alarms.
+const ONE_NODE: &str = "SELECT pg_try_advisory_lock(42424243) AS taken";
+
+#[derive(QueryableByName)]
+struct Taken {
+    #[diesel(sql_type = diesel::sql_types::Bool)]
+    taken: bool,
+}
+
+/// The database is this process's own until this is dropped (also by `kill -9`, or when the server restarts: it guards
+/// against a mistake, not against a race; the verdicts themselves don't rest on it).
+pub(crate) struct NodeLock(#[allow(dead_code)] std::sync::Mutex<PgConnection>); // Held, not used.
+
+/// A server, as libpq reaches it.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Server(String);
+
+impl Server {
+    /// Reads the URL, and adds what keeps a connection from waiting for ever where the URL says nothing of it.
+    pub(super) fn parse(url: &str) -> Result<Self, String> {
+        let mut url = Url::parse(url).map_err(|error| format!("no postgres:// URL: {error}"))?;
+        let said: Vec<String> = url.query_pairs().map(|(name, _)| name.into_owned()).collect();
+        for (name, value) in [
+            ("connect_timeout", "2"),
+            ("tcp_user_timeout", "2500"),
+            ("keepalives_idle", "5"),
+            ("keepalives_interval", "2"),
+            ("keepalives_count", "2"),
+            ("application_name", "handsup"),
+        ] {
+            if !said.iter().any(|said| said == name) {
+                url.query_pairs_mut().append_pair(name, value);
+            }
+        }
+        Ok(Self(url.into()))
+    }
+
+    /// Takes the database for this process.
+    pub(super) fn lock(&self) -> Result<NodeLock, StoreError> {
+        let unavailable = |error: String| StoreError::Unavailable(error);
+        let mut conn = PgConnection::establish(&self.0).map_err(|error| unavailable(error.to_string()))?;
+        let give_up = std::time::Instant::now() + LOCK_WAIT;
+        // A node that has just been killed is still on the server's list for a moment.
+        while !sql_query(ONE_NODE).get_result::<Taken>(&mut conn)?.taken {
+            if std::time::Instant::now() > give_up {
+                return Err(unavailable("the database is in use by another process".to_owned()));
+            }
+            std::thread::sleep(LOCK_WAIT / 20);
+        }
+        Ok(NodeLock(std::sync::Mutex::new(conn)))
+    }
+
+    pub(super) fn connect_writer(&self) -> Result<PgConnection, StoreError> {
+        let mut conn = PgConnection::establish(&self.0).map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        conn.batch_execute(WRITER)?;
+        Ok(conn)
+    }
+
+    pub(super) fn connect_reader(&self) -> Result<PgConnection, diesel::r2d2::Error> {
+        let mut conn = PgConnection::establish(&self.0).map_err(diesel::r2d2::Error::ConnectionError)?;
+        conn.batch_execute(READER).map_err(diesel::r2d2::Error::QueryError)?;
+        Ok(conn)
+    }
+}
+
+/// Brings the schema up to date, one node at a time.
+pub(super) fn migrate(conn: &mut PgConnection) -> diesel::migration::Result<usize> {
+    // Whoever waits here waits for another node's migrations, which may take long.
+    conn.batch_execute("SET lock_timeout = 0; SET statement_timeout = 0")?;
+    conn.batch_execute(MIGRATION_LOCK)?;
+    let done = conn.run_pending_migrations(MIGRATIONS).map(|done: Vec<MigrationVersion<'_>>| done.len());
+    conn.batch_execute(MIGRATION_UNLOCK)?;
+    done
+}
+
+/// Reads goods and locks their rows, in the order of their ids.
+pub(super) fn lock_goods(conn: &mut PgConnection, ids: &[i64]) -> QueryResult<Vec<StateRow>> {
+    use schema::goods::dsl;
+    dsl::goods.filter(dsl::id.eq_any(ids)).order(dsl::id).for_update().select(StateRow::as_select()).load(conn)
+}
+
+pub(super) fn insert_bids(conn: &mut PgConnection, rows: &[BidRow]) -> QueryResult<()> {
+    for rows in rows.chunks(ROWS) {
+        insert_into(schema::bids::table).values(rows).execute(conn)?;
+    }
+    Ok(())
+}
+
+pub(super) fn insert_alarms(conn: &mut PgConnection, rows: &[AlarmRow]) -> QueryResult<()> {
+    for rows in rows.chunks(ROWS) {
+        insert_into(schema::alarms::table).values(rows).execute(conn)?;
+    }
+    Ok(())
+}
+
+pub(super) fn insert_inbox(conn: &mut PgConnection, rows: &[InboxRow]) -> QueryResult<()> {
+    for rows in rows.chunks(ROWS) {
+        insert_into(schema::inbox::table).values(rows).execute(conn)?;
+    }
+    Ok(())
+}
+
+/// Writes who leads, at what price, for all these goods in one statement.
+pub(super) fn update_leads(conn: &mut PgConnection, goods: &[&GoodsState]) -> QueryResult<()> {
+    if goods.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<i64> = goods.iter().map(|goods| goods.id.get()).collect();
+    let prices: Vec<Option<i64>> = goods.iter().map(|goods| goods.lead.map(|lead| lead.price.won())).collect();
+    let leaders: Vec<Option<i64>> = goods.iter().map(|goods| goods.lead.map(|lead| lead.user.get())).collect();
+    let seqs: Vec<i64> = goods.iter().map(|goods| goods.bid_seq).collect();
+    sql_query(
+        "UPDATE goods SET high_price = new.price, high_bidder_id = new.leader, bid_seq = new.seq \
+         FROM unnest($1, $2, $3, $4) AS new (id, price, leader, seq) WHERE goods.id = new.id",
+    )
+    .bind::<Array<BigInt>, _>(ids)
+    .bind::<Array<Nullable<BigInt>>, _>(prices)
+    .bind::<Array<Nullable<BigInt>>, _>(leaders)
+    .bind::<Array<BigInt>, _>(seqs)
+    .execute(conn)?;
+    Ok(())
+}
