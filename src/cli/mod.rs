@@ -13,7 +13,7 @@ use crate::{
     app::{Node, Settings, SettingsError, StartError},
     domain::UserId,
     http::{Keys, NewToken},
-    store::Store,
+    store::{Copied, CopyError, DatabaseUrl, Store, copy},
     time_source::{SystemTime, TimeSource},
 };
 
@@ -36,6 +36,15 @@ enum Command {
     Demo,
     /// Bring the database's schema up to date
     Migrate,
+    /// Copy a whole database into an empty one, on whichever engines; neither may be in use
+    Copy {
+        /// `sqlite://PATH` or `postgres://…`
+        #[arg(long, value_name = "URL")]
+        from: String,
+        /// The same; refused unless it is empty
+        #[arg(long, value_name = "URL")]
+        to: String,
+    },
     /// Print an access token
     Token(TokenArgs),
     /// Print the settings in force, secrets masked
@@ -80,6 +89,10 @@ enum CommandError {
     Start(#[from] StartError),
     #[error("database.url: {0}")]
     Store(#[from] crate::store::StoreError),
+    #[error("{0}: {1}")]
+    Url(&'static str, String),
+    #[error("{0}")]
+    Copy(#[from] CopyError),
     #[error("{0}")]
     Io(#[from] std::io::Error),
     #[error("--user-id: a whole number from 1")]
@@ -95,6 +108,9 @@ fn run(cli: Cli) -> Result<(), CommandError> {
         // The demo needs nothing, so no setting of this place may get in its way.
         return actix::System::new().block_on(demo::run());
     }
+    if let Some(Command::Copy { from, to }) = &cli.command {
+        return copy_database(from, to);
+    }
     let settings = Settings::load(cli.config.as_deref())?;
     match cli.command {
         None | Some(Command::Serve) => actix::System::new().block_on(serve(&settings)),
@@ -104,12 +120,23 @@ fn run(cli: Cli) -> Result<(), CommandError> {
             println!("{} is up to date", settings.database.url);
             Ok(())
         }
+        Some(Command::Copy { .. }) => Ok(()),
         Some(Command::Token(args)) => token(&settings, args),
         Some(Command::Config) => {
             print!("{}", settings.show());
             Ok(())
         }
     }
+}
+
+/// Says what was copied, table by table.
+fn copy_database(from: &str, to: &str) -> Result<(), CommandError> {
+    let url = |name, text: &str| DatabaseUrl::parse(text).map_err(|error| CommandError::Url(name, error));
+    for Copied { table, rows } in copy(&url("--from", from)?, &url("--to", to)?)? {
+        println!("{rows:>12} {table}");
+    }
+    println!("copied, and counted on both sides");
+    Ok(())
 }
 
 fn token(settings: &Settings, args: TokenArgs) -> Result<(), CommandError> {

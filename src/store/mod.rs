@@ -3,6 +3,7 @@
 //! Reads run on a small pool of connections that can't write; every write goes through the ledger's one thread.
 
 mod conn;
+mod copy;
 mod error;
 mod ledger;
 mod mark;
@@ -23,6 +24,7 @@ use tokio::sync::Semaphore;
 use self::conn::{DbConn, DbPool, OwnLock};
 pub use self::{
     conn::DatabaseUrl,
+    copy::{Copied, CopyError, copy},
     error::{StoreError, WriteError},
     ledger::{Ledger, LedgerFigures, Observer, Write},
     news::RoomNews,
