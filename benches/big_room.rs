@@ -122,7 +122,7 @@ fn main() {
     let sizes = Sizes::from_arguments();
     let folder = tempfile::tempdir().unwrap();
     let database = folder.path().join("bench.db");
-    let seed = Seed::open(&database);
+    let seed = Seed::open(&format!("sqlite://{}", database.display()));
     seed.users([SELLER, BIDDER].into_iter().chain(FIRST_USER..FIRST_USER + sizes.users));
     let goods = seed.goods(SELLER, "room", [SystemTime.now()])[0];
     seed.finish();

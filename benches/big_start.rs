@@ -87,7 +87,7 @@ struct Seeded {
 /// The start is set for a moment when everybody will be connected and the bids before it measured: how fast this
 /// machine writes is learned from the users.
 fn seed(database: &Path, sizes: &Sizes) -> Seeded {
-    let seed = Seed::open(database);
+    let seed = Seed::open(&format!("sqlite://{}", database.display()));
     let likers = FIRST_LIKER..FIRST_LIKER + sizes.likers;
     let begun = Instant::now();
     seed.users([SELLER].into_iter().chain(FIRST_BIDDER..FIRST_BIDDER + sizes.bidders).chain(likers.clone()));

@@ -387,3 +387,23 @@ async fn a_received_mark_never_goes_back() {
     let since = fixture.store.session_start(user(2), Some(0), None).await.unwrap();
     assert_eq!(since.cursor, 0);
 }
+
+/// A process that is killed may have sent its COMMIT: what it wrote comes before whatever the next one reads.
+#[actix_web::test]
+async fn a_writer_begins_behind_what_an_earlier_one_has_under_way() {
+    if !database::on_postgres_only() {
+        return;
+    }
+    let mut fixture = Fixture::new();
+    fixture.thread.take().unwrap().stop();
+    let under_way = database::Locked::by_somebody(fixture.folder.path());
+    let begun = Instant::now();
+    let ends = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(300));
+        drop(under_way);
+    });
+    let next = Fixture::on(Arc::clone(&fixture.folder));
+    assert!(begun.elapsed() >= Duration::from_millis(300), "{:?}", begun.elapsed());
+    ends.join().unwrap();
+    next.goods().await;
+}

@@ -65,10 +65,11 @@ pub struct Server {
     pub media_dir: Option<String>,
 }
 
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct Database {
+    #[serde(serialize_with = "without_password")]
     pub url: String,
     pub pool: u32,
 }
@@ -159,6 +160,21 @@ impl std::fmt::Debug for Secret {
 impl Serialize for Secret {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(MASK)
+    }
+}
+
+/// The URL of a database as it may be shown.
+fn shown_url(url: &str) -> String {
+    DatabaseUrl::parse(url).map_or_else(|_| MASK.to_owned(), |url| url.to_string())
+}
+
+fn without_password<S: serde::Serializer>(url: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&shown_url(url))
+}
+
+impl std::fmt::Debug for Database {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Database").field("url", &shown_url(&self.url)).field("pool", &self.pool).finish()
     }
 }
 

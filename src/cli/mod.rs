@@ -116,8 +116,9 @@ fn run(cli: Cli) -> Result<(), CommandError> {
         None | Some(Command::Serve) => actix::System::new().block_on(serve(&settings)),
         Some(Command::Demo) => Ok(()),
         Some(Command::Migrate) => {
-            Store::open(&settings.database()?, 1)?;
-            println!("{} is up to date", settings.database.url);
+            let url = settings.database()?;
+            Store::open(&url, 1)?;
+            println!("{url} is up to date");
             Ok(())
         }
         Some(Command::Copy { .. }) => Ok(()),

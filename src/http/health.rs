@@ -211,7 +211,7 @@ async fn examine(services: &Services) -> Health {
     let checks = Checks {
         database: Database {
             status: or_fail(read.is_some()),
-            engine: "sqlite",
+            engine: services.store.engine(),
             ping_ms: read.as_ref().map(|(_, ms)| *ms),
         },
         ledger: ledger_check(&figures, write.map(|((), ms)| ms)),

@@ -42,9 +42,19 @@ enum Engine {
     Postgres(postgres::Server),
 }
 
+/// Without passwords.
+impl std::fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.0 {
+            Engine::Sqlite(path) => write!(f, "sqlite://{}", path.display()),
+            Engine::Postgres(server) => f.write_str(server.shown()),
+        }
+    }
+}
+
 impl std::fmt::Debug for DatabaseUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.engine())
+        write!(f, "{self}")
     }
 }
 
@@ -83,7 +93,8 @@ impl DatabaseUrl {
     pub(crate) fn pool(&self, size: u32) -> Result<DbPool, StoreError> {
         Pool::builder()
             .max_size(size)
-            .min_idle(Some(1))
+            // A server takes long to open one, so all are there before somebody needs them.
+            .min_idle(matches!(self.0, Engine::Sqlite(_)).then_some(1))
             // The default of 30 s is far too long before a 503.
             .connection_timeout(sqlite::READER_WAIT)
             .build(Readers(self.clone()))
@@ -156,7 +167,9 @@ mod tests {
         let engine = |url| DatabaseUrl::parse(url).map(|url| url.engine()).ok();
         assert_eq!(engine("sqlite://data/handsup.db"), Some("sqlite"));
         assert_eq!(engine("sqlite:///var/lib/handsup.db"), Some("sqlite"));
-        assert_eq!(engine("postgres://me:secret@db:5432/handsup?sslmode=require"), Some("postgres"));
+        assert_eq!(engine("postgres://me:secret@db:5432/handsup?sslmode=prefer"), Some("postgres"));
+        let with_tls = cfg!(feature = "postgres-tls");
+        assert_eq!(engine("postgres://db/handsup?sslmode=require").is_some(), with_tls, "or it says so");
         assert_eq!(engine("postgresql:///handsup?host=/run/postgresql"), Some("postgres"));
         for bad in [
             "",
@@ -174,7 +187,21 @@ mod tests {
 
     #[test]
     fn a_password_is_not_shown() {
-        let url = DatabaseUrl::parse("postgres://me:secret@db/handsup").unwrap();
-        assert!(!format!("{url:?}").contains("secret"));
+        for (url, shown) in [
+            ("postgres://me:s%65cret@db/handsup", "postgres://me:********@db/handsup"),
+            ("postgres://me@db/handsup?sslmode=prefer", "postgres://me@db/handsup?sslmode=prefer"),
+            (
+                "postgresql:///handsup?host=/run&password=secret&sslpassword=secret",
+                "postgresql:///handsup?host=%2Frun&password=********&sslpassword=********",
+            ),
+            ("sqlite://data/a.db", "sqlite://data/a.db"),
+        ] {
+            let url = DatabaseUrl::parse(url).unwrap();
+            assert_eq!((url.to_string().as_str(), format!("{url:?}").as_str()), (shown, shown));
+        }
+        for bad in ["postgres://me:secret%zz@db/x", "postgres://me:secret%00@db/x", "postgres://me:secret@db:port/x"] {
+            let complaint = DatabaseUrl::parse(bad).unwrap_err();
+            assert!(!complaint.contains("secret"), "{complaint}");
+        }
     }
 }

@@ -45,6 +45,7 @@ const MAX_WAITING_READS: usize = 2048;
 /// The reading side. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
+    engine: &'static str,
     pool: DbPool,
     /// As many as there are connections: a blocking thread is only taken when a connection is free for it.
     turns: Arc<Semaphore>,
@@ -71,11 +72,17 @@ impl Store {
             log::info!("{done} migrations done");
         }
         let store = Self {
+            engine: url.engine(),
             pool: url.pool(pool_size)?,
             turns: Arc::new(Semaphore::new(pool_size as usize)),
             waiting: Arc::new(Semaphore::new(MAX_WAITING_READS)),
         };
         Ok(OpenedStore { store, url: url.clone(), lock })
+    }
+
+    /// `sqlite` or `postgres`.
+    pub fn engine(&self) -> &'static str {
+        self.engine
     }
 
     /// Runs a read on a blocking thread; the caller's thread stays free.

@@ -52,15 +52,33 @@ struct Taken {
 /// against a mistake, not against a race; the verdicts themselves don't rest on it).
 pub(crate) struct NodeLock(#[allow(dead_code)] std::sync::Mutex<PgConnection>); // Held, not used.
 
-/// A server, as libpq reaches it.
+/// What is shown of a password.
+const MASK: &str = "********";
+
+/// A server, as libpq reaches it and as it may be shown.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct Server(String);
+pub(super) struct Server {
+    url: String,
+    shown: String,
+}
 
 impl Server {
     /// Reads the URL, and adds what keeps a connection from waiting for ever where the URL says nothing of it.
     pub(super) fn parse(url: &str) -> Result<Self, String> {
+        // Libpq would complain of it too, and cite the password.
+        if !escapes_are_whole(url) {
+            return Err("a % in a postgres:// URL needs two hex digits behind it (a % itself is %25)".to_owned());
+        }
         let mut url = Url::parse(url).map_err(|error| format!("no postgres:// URL: {error}"))?;
+        let shown = without_passwords(&url);
         let said: Vec<String> = url.query_pairs().map(|(name, _)| name.into_owned()).collect();
+        if !cfg!(feature = "postgres-tls")
+            && url.query_pairs().any(|(name, value)| {
+                name == "sslmode" && ["require", "verify-ca", "verify-full"].contains(&value.as_ref())
+            })
+        {
+            return Err("this program is built without TLS to PostgreSQL (feature postgres-tls)".to_owned());
+        }
         for (name, value) in [
             ("connect_timeout", "2"),
             ("tcp_user_timeout", "2500"),
@@ -73,18 +91,26 @@ impl Server {
                 url.query_pairs_mut().append_pair(name, value);
             }
         }
-        Ok(Self(url.into()))
+        Ok(Self { url: url.into(), shown })
+    }
+
+    /// The URL without passwords.
+    pub(super) fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    fn connect(&self) -> Result<PgConnection, StoreError> {
+        PgConnection::establish(&self.url).map_err(|error| StoreError::Unavailable(one_line(&error.to_string())))
     }
 
     /// Takes the database for this process.
     pub(super) fn lock(&self) -> Result<NodeLock, StoreError> {
-        let unavailable = |error: String| StoreError::Unavailable(error);
-        let mut conn = PgConnection::establish(&self.0).map_err(|error| unavailable(error.to_string()))?;
+        let mut conn = self.connect()?;
         let give_up = std::time::Instant::now() + LOCK_WAIT;
         // A node that has just been killed is still on the server's list for a moment.
         while !sql_query(ONE_NODE).get_result::<Taken>(&mut conn)?.taken {
             if std::time::Instant::now() > give_up {
-                return Err(unavailable("the database is in use by another process".to_owned()));
+                return Err(StoreError::Unavailable("the database is in use by another process".to_owned()));
             }
             std::thread::sleep(LOCK_WAIT / 20);
         }
@@ -92,16 +118,47 @@ impl Server {
     }
 
     pub(super) fn connect_writer(&self) -> Result<PgConnection, StoreError> {
-        let mut conn = PgConnection::establish(&self.0).map_err(|error| StoreError::Unavailable(error.to_string()))?;
+        let mut conn = self.connect()?;
         conn.batch_execute(WRITER)?;
         Ok(conn)
     }
 
     pub(super) fn connect_reader(&self) -> Result<PgConnection, diesel::r2d2::Error> {
-        let mut conn = PgConnection::establish(&self.0).map_err(diesel::r2d2::Error::ConnectionError)?;
+        let mut conn = PgConnection::establish(&self.url).map_err(diesel::r2d2::Error::ConnectionError)?;
         conn.batch_execute(READER).map_err(diesel::r2d2::Error::QueryError)?;
         Ok(conn)
     }
+}
+
+/// Libpq takes several lines to say why it can't connect.
+fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn escapes_are_whole(url: &str) -> bool {
+    url.split('%').skip(1).all(|escape| {
+        let digits = escape.as_bytes().get(..2).unwrap_or_default();
+        digits.len() == 2 && digits.iter().all(u8::is_ascii_hexdigit) && digits != b"00"
+    })
+}
+
+/// Passwords may stand before the host and among the parameters.
+fn without_passwords(url: &Url) -> String {
+    let mut url = url.clone();
+    if url.password().is_some() && url.set_password(Some(MASK)).is_err() {
+        return format!("{}://{MASK}", url.scheme());
+    }
+    if url.query_pairs().any(|(name, _)| name.contains("password")) {
+        let shown: Vec<(String, String)> = url
+            .query_pairs()
+            .map(|(name, value)| {
+                let value = if name.contains("password") { MASK.into() } else { value };
+                (name.into_owned(), value.into_owned())
+            })
+            .collect();
+        url.query_pairs_mut().clear().extend_pairs(shown);
+    }
+    url.into()
 }
 
 /// Brings the schema up to date, one node at a time.

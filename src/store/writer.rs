@@ -58,7 +58,11 @@ impl LedgerThread {
         observer: Observer,
     ) -> Result<Self, StoreError> {
         let mut conn = url.connect_writer()?;
+        // A node killed in the middle of a COMMIT may still be served by its server: what the house is going to read
+        // has to be read behind that.
+        begin_write(&mut conn)?;
         let mark = Mark::begin(&mut conn, time.now())?;
+        conn.batch_execute("COMMIT")?;
         let fanouts = fan_out::open_ones(&mut conn)?;
         let (ledger, items, stats) = Ledger::channel();
         stats.open_fanouts.store(fanouts.len(), Ordering::Relaxed);

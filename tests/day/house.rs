@@ -18,6 +18,8 @@ use handsup::{
 };
 use tokio::sync::{oneshot, watch};
 
+use super::database;
+
 /// The longest that anything may take in real time before it counts as not happening.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -68,7 +70,7 @@ pub struct House {
 
 impl House {
     pub fn open(database: &Path, time: Arc<DayTime>, soft_close_ms: i64, heard: Heard) -> Self {
-        let url = DatabaseUrl::parse(&format!("sqlite://{}", database.display())).unwrap();
+        let url = DatabaseUrl::parse(&database::url_of(database)).unwrap();
         let opened = Store::open(&url, 2).unwrap();
         let store = opened.store.clone();
         let clock_address: Arc<OnceLock<Addr<AuctionClock>>> = Arc::default();

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod clock;
+#[path = "../support/database.rs"]
+mod database;
 mod house;
 mod model;
 #[path = "../front_door/support/random.rs"]

@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use diesel::{Connection, RunQueryDsl, SqliteConnection, dsl::sql, sql_types::BigInt};
 use futures_util::{
     StreamExt,
     future::{join, join_all},
@@ -22,8 +21,8 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 
 use crate::support::{
-    Answer, Client, ManualTime, Process, TestNode, check_answered, check_history, check_outbids, dice, eventually,
-    goods_body, kills, settled,
+    Answer, Client, ManualTime, Process, TestNode, check_answered, check_history, check_outbids, database, dice,
+    eventually, goods_body, kills, settled,
 };
 
 const SELLER: i64 = 1;
@@ -231,7 +230,7 @@ async fn a_kill_amid_a_start_leaves_each_liker_with_one_alarm() {
     const LIKERS: usize = 1700;
     let (mut node, goods, then) = start_due_for(LIKERS).await;
     node.stop();
-    let database = node.folder().join("test.db");
+    let database = database::usual(node.folder());
 
     let process = Process::start(&database);
     let page = format!("/goods/{goods}/");
@@ -255,15 +254,14 @@ async fn kills_at_any_moment_after_the_launch_cost_nothing() {
     for round in 0..kills() {
         let folder = tempfile::tempdir().unwrap();
         let [empty, due] = ["empty.db", "due.db"].map(|name| folder.path().join(name));
-        // An end in order leaves everything in this one file.
-        std::fs::copy(node.folder().join("test.db"), &due).unwrap();
+        database::copy(&database::usual(node.folder()), &due);
         for database in [&empty, &due, &due] {
             let process = Process::spawn(database);
             some_time(&mut dice, 60).await;
             deaf += i32::from(!process.listens());
             process.kill();
         }
-        amid += i32::from((1..LIKERS as i64).contains(&inboxes_of_a_copy(&due).0));
+        amid += i32::from((1..LIKERS as i64).contains(&inboxes_left(&due).0));
 
         let process = Process::start(&empty);
         let first = make_goods(&process, SystemTime.now(), 1200).await;
@@ -280,13 +278,15 @@ async fn kills_at_any_moment_after_the_launch_cost_nothing() {
 
 /// Inbox rows and users who have one, read behind the program's back.
 fn inboxes(database: &Path) -> (i64, i64) {
-    let mut conn = SqliteConnection::establish(database.to_str().unwrap()).unwrap();
-    let mut count = |what| sql::<BigInt>(&format!("SELECT count({what}) FROM inbox")).get_result(&mut conn).unwrap();
+    let count = |what| database::number(database, &format!("count({what}) FROM inbox"));
     (count("*"), count("DISTINCT user_id"))
 }
 
 /// The same of what a kill has left, which only the program itself shall bring in order.
-fn inboxes_of_a_copy(database: &Path) -> (i64, i64) {
+fn inboxes_left(database: &Path) -> (i64, i64) {
+    if !database::on_sqlite_only() {
+        return inboxes(database);
+    }
     let copy = database.with_file_name("copy.db");
     for suffix in ["", "-wal"] {
         let [from, to] = [database, &copy].map(|path| format!("{}{suffix}", path.display()));

@@ -20,7 +20,7 @@ use handsup::{
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-use crate::support::{Client, Process, Seed, Socket, eventually, socket_that_does_not_read, token};
+use crate::support::{Client, Process, Seed, Socket, database, eventually, socket_that_does_not_read, token};
 
 const SELLER: i64 = 1;
 const READERS: Range<i64> = 2..10;
@@ -42,7 +42,7 @@ fn dead_users() -> Range<i64> {
 /// Makes goods that everybody likes; returns when the first of them starts. How long that and the connecting may take
 /// is measured, not guessed.
 fn seed(database: &Path, dead: &Range<i64>) -> Timestamp {
-    let seed = Seed::open(database);
+    let seed = Seed::open(&database::url_of(database));
     let everybody = READERS.chain(dead.clone());
     seed.users([SELLER].into_iter().chain(everybody.clone()));
     let begun = Instant::now();

@@ -6,7 +6,9 @@ use serde_json::{Value, json};
 
 use handsup::domain::Timestamp;
 
-use crate::support::{Answer, Client, Raw, SECRET, Socket, TestNode, claims, goods_body, signed, signed_with, token};
+use crate::support::{
+    Answer, Client, Raw, SECRET, Socket, TestNode, claims, database, goods_body, signed, signed_with, token,
+};
 
 const OTHER_KEY: &str = "another-key-that-is-long-enough-to-be-one";
 
@@ -328,10 +330,7 @@ async fn no_token_is_stored() {
     assert_eq!(user.bid(goods, 1000).await.status, 201);
     user.socket().await.close().await;
     node.stop();
-    let mut stored = Vec::new();
-    for file in std::fs::read_dir(node.folder()).unwrap() {
-        stored.extend(std::fs::read(file.unwrap().path()).unwrap());
-    }
+    let stored = database::all_that_is_stored(node.folder());
     let holds = |text: &str| stored.windows(text.len()).any(|part| part == text.as_bytes());
     assert!(holds("name7"), "this is where things are stored");
     for part in user.token().split('.').skip(1).chain([SECRET]) {

@@ -1,9 +1,8 @@
 //! The inbox: what is read, on all devices; what is muted, what no longer holds, what is old.
 
-use diesel::{Connection, SqliteConnection, connection::SimpleConnection};
 use serde_json::{Value, json};
 
-use crate::support::{Client, ManualTime, TestNode, eventually};
+use crate::support::{Client, ManualTime, TestNode, database, eventually};
 use handsup::domain::Timestamp;
 
 /// Outbids user 2 so many times, each time on goods of its own; returns the ids of the alarms.
@@ -198,15 +197,14 @@ async fn the_inbox_is_paged_both_ways() {
 
 /// A backlog as of somebody who was away for months, written where the alarms of years would be.
 fn write_backlog(database: &std::path::Path, user: i64, alarms: i64) {
-    let mut conn = SqliteConnection::establish(database.to_str().unwrap()).unwrap();
-    conn.batch_execute(&format!(
+    let backlog = format!(
         "BEGIN; WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < {alarms}) \
          INSERT INTO alarms (id, event_id, kind, goods_id, goods_title, created_at, high_price) \
          SELECT id, id, 'auction_lost', 1, 'camera', 1800000000000000 + id, 1000 FROM n; \
          INSERT INTO inbox (user_id, alarm_id, is_read, muted) SELECT {user}, id, FALSE, FALSE FROM alarms; \
          UPDATE id_counters SET alarm = {alarms}; COMMIT;"
-    ))
-    .unwrap();
+    );
+    database::run(database, &backlog);
 }
 
 #[actix_web::test]
@@ -215,7 +213,7 @@ async fn a_backlog_of_a_hundred_thousand_comes_once_and_in_order_with_live_alarm
     let mut node = TestNode::start();
     node.user(2).get("/alarms").await;
     node.stop();
-    write_backlog(&node.folder().join("test.db"), 2, BACKLOG);
+    write_backlog(&database::usual(node.folder()), 2, BACKLOG);
     let node = node.restart();
     let user = node.user(2);
     assert_eq!(user.get("/alarms/unread").await.body, json!({"unread": BACKLOG, "last_id": BACKLOG}));

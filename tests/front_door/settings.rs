@@ -2,12 +2,12 @@
 
 use std::{
     net::{SocketAddr, TcpListener, TcpStream},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, DEADLINE, Handsup, Raw, SECRET, Served, Socket, claims, goods_body, signed};
+use crate::support::{Client, DEADLINE, Handsup, Raw, SECRET, Served, Socket, claims, database, goods_body, signed};
 
 /// One that could serve: a proper key, and port 0.
 fn good() -> Handsup {
@@ -150,6 +150,10 @@ fn other_databases_are_refused() {
         "sqlite://:memory:",
         "http://x",
         "://",
+        "postgres:nobody",
+        "host=db dbname=x",
+        "postgres://me:first-4711%zz@db/x",
+        "postgres://me:first-4711@db:port/x",
     ];
     for url in urls {
         let handsup = good().set("database.url", url);
@@ -157,6 +161,45 @@ fn other_databases_are_refused() {
         refuses(&handsup, &["migrate"], "database.url");
         assert_eq!(std::fs::read_dir(handsup.folder()).unwrap().count(), 0, "{url}: nothing was made");
     }
+}
+
+/// Nobody listens there, or somebody who never answers.
+#[test]
+fn a_server_that_is_not_there_stops_the_start_in_time_with_one_line() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    for address in [closed, silent.local_addr().unwrap()] {
+        let handsup = good().set("database.url", &format!("postgres://me:secret-4711@{address}/handsup"));
+        for words in ["serve", "migrate"] {
+            let begun = Instant::now();
+            let ran = handsup.run(&[words]);
+            let stderr = String::from_utf8(ran.stderr).unwrap();
+            assert!(!ran.status.success());
+            assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+            assert!(complaint(&stderr).contains("database.url"), "{stderr}");
+            assert!(!stderr.contains("4711") && !stderr.contains("postgres://"), "{stderr}");
+        }
+    }
+}
+
+/// Libpq is linked in without OpenSSL by default, and must say so rather than go on in the clear.
+#[cfg(not(feature = "postgres-tls"))]
+#[test]
+fn tls_that_is_asked_for_and_not_built_in_stops_the_start() {
+    for mode in ["require", "verify-ca", "verify-full"] {
+        let url = format!("postgres://me:secret-4711@127.0.0.1:1/handsup?sslmode={mode}");
+        let ran = good().set("database.url", &url).run(&["serve"]);
+        let stderr = String::from_utf8(ran.stderr).unwrap();
+        assert!(complaint(&stderr).contains("database.url: this program is built without TLS"), "{stderr}");
+        assert!(!stderr.contains("4711"), "{stderr}");
+    }
+}
+
+#[actix_web::test]
+async fn the_operator_sees_which_engine_it_is() {
+    let node = crate::support::TestNode::start();
+    let engine = node.admin().get("/admin/health").await.body["checks"]["database"]["engine"].take();
+    assert_eq!(engine, if database::on_sqlite_only() { "sqlite" } else { "postgres" });
 }
 
 #[test]
@@ -233,6 +276,9 @@ fn secrets_are_never_shown() {
     for secret in secrets {
         assert!(!printed.contains(secret) && !printed.contains(&secret[..9]), "{printed}");
     }
+    let with_password = Handsup::new().set("database.url", "postgres://me:s3cret-4711@db/handsup?sslpassword=4712");
+    let url = shown(&with_password, &["config"])["database"]["url"].take();
+    assert_eq!(url, "postgres://me:********@db/handsup?sslpassword=********");
     // Nor in the complaint about another key, or about the secret itself.
     for handsup in [good().set("auction.duration_s", "x"), good().set("auth.jwt_secret", "short-4711")] {
         let stderr = String::from_utf8(handsup.run(&["serve"]).stderr).unwrap();

@@ -1,11 +1,10 @@
 //! Trades over HTTP: the list with its counts and newest messages, the messages with their marks, and who gets neither.
 
-use diesel::{Connection, SqliteConnection, connection::SimpleConnection};
 use serde_json::{Value, json};
 
 use crate::{
     lists::ids,
-    support::{Client, Market, TestNode, has_exactly},
+    support::{Client, Market, TestNode, database::Locked, has_exactly},
 };
 
 fn user(id: i64) -> Value {
@@ -155,10 +154,9 @@ async fn messages_are_shown_also_when_the_mark_cannot_be_written() {
     let node = market.serve();
     let (buyer, path) = (node.user(2), format!("/chat/goods/{goods}/"));
     assert_eq!(waiting(&buyer).await, json!(1));
-    let mut holder = SqliteConnection::establish(node.folder().join("test.db").to_str().unwrap()).unwrap();
-    holder.batch_execute("PRAGMA busy_timeout = 5000; BEGIN IMMEDIATE").unwrap();
+    let locked = Locked::by_somebody(node.folder());
     assert_eq!(talk(&buyer, &path).await, said(&[("hello", false)]), "as it is stored");
-    holder.batch_execute("ROLLBACK").unwrap();
+    drop(locked);
     assert_eq!(talk(&buyer, &path).await, said(&[("hello", true)]));
     assert_eq!(waiting(&buyer).await, json!(0));
 }

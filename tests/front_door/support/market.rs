@@ -12,7 +12,7 @@ use handsup::{
 };
 use tempfile::TempDir;
 
-use super::{ManualTime, Seed, TestNode};
+use super::{ManualTime, Seed, TestNode, database};
 
 pub struct Market {
     pub time: Arc<ManualTime>,
@@ -30,7 +30,7 @@ impl Market {
     }
 
     fn on(folder: Arc<TempDir>, time: Arc<ManualTime>) -> Self {
-        let seed = Seed::at(&folder.path().join("test.db"), Arc::clone(&time) as Arc<dyn TimeSource>);
+        let seed = Seed::at(&database::url(folder.path()), Arc::clone(&time) as Arc<dyn TimeSource>);
         Self { time, folder, seed: Some(seed) }
     }
 
@@ -48,7 +48,7 @@ impl Market {
 
     /// Where it is written.
     pub fn database(&self) -> PathBuf {
-        self.folder.path().join("test.db")
+        database::usual(self.folder.path())
     }
 
     /// What time it is here.

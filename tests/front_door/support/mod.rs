@@ -5,7 +5,7 @@ mod client;
 mod clock;
 mod command;
 #[path = "../../support/database.rs"]
-mod database;
+pub mod database;
 mod dead_reader;
 pub mod linear;
 mod market;
@@ -165,9 +165,13 @@ impl TestNode {
         made.body["id"].as_i64().unwrap()
     }
 
-    /// Goods that are live now, for long enough.
+    /// Goods that are live now, for long enough; whoever comes into their room now does not hear the start.
     pub async fn live_goods(&self, seller: i64) -> i64 {
-        self.goods(seller, 0, 1200).await
+        let goods = self.goods(seller, 0, 1200).await;
+        // An admin has no rate that this could use up.
+        let (admin, page) = (self.admin(), format!("/goods/{goods}/"));
+        eventually("the start", || async { (admin.get(&page).await.body["status"] == true).then_some(()) }).await;
+        goods
     }
 }
 

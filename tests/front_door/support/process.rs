@@ -15,7 +15,7 @@ use handsup::{
     time_source::{SystemTime, TimeSource},
 };
 
-use super::{Client, DEADLINE, SECRET, eventually, token};
+use super::{Client, DEADLINE, SECRET, database, eventually, token};
 
 /// `handsup serve`. Dropping it kills it.
 pub struct Process {
@@ -78,7 +78,7 @@ impl Process {
             .env_clear()
             .current_dir(database.parent().unwrap())
             .env("HANDSUP__SERVER__BIND", "127.0.0.1:0")
-            .env("HANDSUP__DATABASE__URL", format!("sqlite://{}", database.display()))
+            .env("HANDSUP__DATABASE__URL", database::url_of(database))
             .env("HANDSUP__AUTH__JWT_SECRET", SECRET)
             .env("HANDSUP__LIMITS__BIDS_PER_SECOND", "100000")
             .env("HANDSUP__LIMITS__REQUESTS_PER_SECOND", "100000")

@@ -2,7 +2,6 @@
 //! the service itself would have written it, but thousands in a second.
 
 use std::{
-    path::Path,
     sync::{Arc, mpsc::channel},
     time::{Duration, Instant},
 };
@@ -23,13 +22,13 @@ const UNDER_WAY: usize = 2048;
 pub struct Seed(LedgerThread);
 
 impl Seed {
-    pub fn open(database: &Path) -> Self {
-        Self::at(database, Arc::new(SystemTime))
+    pub fn open(url: &str) -> Self {
+        Self::at(url, Arc::new(SystemTime))
     }
 
     /// With a time of the test's own.
-    pub fn at(database: &Path, time: Arc<dyn TimeSource>) -> Self {
-        let url = DatabaseUrl::parse(&format!("sqlite://{}", database.display())).unwrap();
+    pub fn at(url: &str, time: Arc<dyn TimeSource>) -> Self {
+        let url = DatabaseUrl::parse(url).unwrap();
         let opened = Store::open(&url, 1).unwrap();
         let rules = LedgerRules { soft_close_ms: 0 };
         Self(opened.start_ledger(rules, time, Box::new(|_| {})).unwrap())

@@ -3,20 +3,21 @@
 
 use std::{
     collections::HashMap,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{LazyLock, Mutex},
 };
 
 use diesel::connection::{Instrumentation, InstrumentationEvent, set_default_instrumentation};
 
-use super::TestNode;
+use super::{TestNode, database};
 
-static WATCHED: LazyLock<Mutex<HashMap<PathBuf, Vec<String>>>> = LazyLock::new(Mutex::default);
+/// By what both engines call the database when they open it.
+static WATCHED: LazyLock<Mutex<HashMap<String, Vec<String>>>> = LazyLock::new(Mutex::default);
 
 #[derive(Default)]
 struct Watch {
     /// Of this connection, if it is one that is watched.
-    database: Option<PathBuf>,
+    database: Option<String>,
     reads_only: bool,
 }
 
@@ -24,12 +25,12 @@ impl Instrumentation for Watch {
     fn on_connection_event(&mut self, event: InstrumentationEvent<'_>) {
         match (event, &self.database) {
             (InstrumentationEvent::StartEstablishConnection { url, .. }, _) => {
-                let database = PathBuf::from(url);
+                let database = name_in(url);
                 self.database = WATCHED.lock().unwrap().contains_key(&database).then_some(database);
             }
             (InstrumentationEvent::StartQuery { query, .. }, Some(database)) => {
                 let statement = query.to_string();
-                self.reads_only |= statement.contains("query_only");
+                self.reads_only |= statement.contains("query_only") || statement.contains("read_only");
                 // The pool asks a connection whether it still answers: not one of the service's statements.
                 if self.reads_only && statement.contains("FROM") {
                     WATCHED.lock().unwrap().entry(database.clone()).or_default().push(statement);
@@ -40,14 +41,19 @@ impl Instrumentation for Watch {
     }
 }
 
+/// Without what the service adds on its way to the database.
+fn name_in(url: &str) -> String {
+    url.trim_start_matches("sqlite://").split('?').next().unwrap_or_default().to_owned()
+}
+
 /// Watches the connections to this database that are opened after this.
 pub fn watch_statements(database: &Path) {
-    WATCHED.lock().unwrap().insert(database.to_owned(), Vec::new());
+    WATCHED.lock().unwrap().insert(name_in(&database::url_of(database)), Vec::new());
     set_default_instrumentation(|| Some(Box::new(Watch::default()))).unwrap();
 }
 
 /// What this node has read since the last time.
 pub fn statements_of(node: &TestNode) -> Vec<String> {
-    let database = node.folder().join("test.db");
+    let database = name_in(&database::url(node.folder()));
     std::mem::take(WATCHED.lock().unwrap().get_mut(&database).expect("a database that is watched"))
 }
