@@ -2,9 +2,10 @@
 //! Everything that only one engine knows (pragmas, how a write transaction begins) stands here.
 
 use std::{
+    cell::Cell,
     fs::File,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use diesel::{
@@ -26,6 +27,44 @@ pub(crate) type DbPool = Pool<ConnectionManager<DbConn>>;
 diesel::define_sql_function! {
     /// A text in lower case.
     fn lower(text: diesel::sql_types::Text) -> diesel::sql_types::Text;
+}
+
+diesel::define_sql_function! {
+    /// Where a text has another in it, from 1; 0 if nowhere. Unlike LIKE it takes time that grows with the text alone.
+    fn strpos(text: diesel::sql_types::Text, part: diesel::sql_types::Text) -> diesel::sql_types::Integer;
+}
+
+thread_local! {
+    /// When the search of this thread has to be over.
+    static SEARCH_UNTIL: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// Runs a search, which must not hold a reading connection for longer than `patience`: past it nothing is looked into
+/// any more.
+///
+/// # Errors
+/// It took too long.
+pub(crate) fn search<T>(patience: Duration, search: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let until = Instant::now() + patience;
+    SEARCH_UNTIL.set(Some(until));
+    let found = search();
+    SEARCH_UNTIL.set(None);
+    if Instant::now() < until { found } else { Err(StoreError::Unavailable("the search takes too long".to_owned())) }
+}
+
+fn is_searched_too_long() -> bool {
+    SEARCH_UNTIL.get().is_some_and(|until| Instant::now() >= until)
+}
+
+fn lower_case(text: String) -> String {
+    if is_searched_too_long() { String::new() } else { text.to_lowercase() }
+}
+
+fn position(text: String, part: String) -> i32 {
+    if is_searched_too_long() {
+        return 0;
+    }
+    text.find(&part).map_or(0, |at| i32::try_from(at).map_or(i32::MAX, |at| at.saturating_add(1)))
 }
 
 /// How long the writer waits for a lock: well within the 3 s of a 503.
@@ -118,7 +157,8 @@ impl CustomizeConnection<DbConn, diesel::r2d2::Error> for Reader {
     fn on_acquire(&self, conn: &mut DbConn) -> Result<(), diesel::r2d2::Error> {
         conn.batch_execute(&format!("PRAGMA busy_timeout = {}; PRAGMA query_only = ON;", READER_WAIT.as_millis()))
             // SQLite's own knows only the letters of ASCII.
-            .and_then(|()| lower_utils::register_impl(conn, |text: String| text.to_lowercase()))
+            .and_then(|()| lower_utils::register_impl(conn, lower_case))
+            .and_then(|()| strpos_utils::register_impl(conn, position))
             .map_err(diesel::r2d2::Error::QueryError)
     }
 }

@@ -46,6 +46,7 @@ impl<R: Role> Session<R> {
             (Pace::Fine, None) => {
                 self.alert(&Problem::new(Code::Unauthorized, "a token is needed"), locale, heard);
             }
+            (Pace::Fine, Some(user)) if !user.is_active => self.close(Close::TokenRefused),
             (Pace::Fine, Some(user)) => return Some((spoken, user)),
         }
         None
