@@ -230,10 +230,12 @@ impl Watch {
                     }
                 }
                 Committed::UserChanged(user) => {
-                    if !user.is_active {
-                        self.hub.do_send(RefuseUser(user.id));
-                    }
+                    // Known first: a socket that registers after its user's others were closed must not find him active.
+                    let (id, is_active) = (user.id, user.is_active);
                     self.users.changed(user);
+                    if !is_active {
+                        self.hub.do_send(RefuseUser(id));
+                    }
                 }
             }
         }

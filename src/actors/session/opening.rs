@@ -142,6 +142,10 @@ impl Place {
         let close = |close| place.outbox.borrow_mut().close(close);
         if let Some(user) = user {
             match opening.hub.send(Register { user, seat: place.seat, hears_alarms: false }).await {
+                // Made inactive since his token was looked at: the order to close came before this socket was known.
+                Ok(Ok(_)) if !opening.doorkeeper.user().is_some_and(|user| user.is_active) => {
+                    close(Close::TokenRefused);
+                }
                 Ok(Ok(_)) => {}
                 Ok(Err(_)) => close(Close::TooManySockets),
                 Err(_) => close(Close::TryAgainLater),
