@@ -7,6 +7,7 @@ mod arrival;
 mod bad_frames;
 mod bad_goods;
 mod bad_input;
+mod bad_rooms;
 mod bids;
 mod clock;
 mod crash;

@@ -4,11 +4,13 @@ mod checks;
 mod client;
 mod clock;
 mod command;
+mod database;
 mod dead_reader;
 pub mod linear;
 mod process;
 mod random;
 mod raw;
+mod room;
 mod scene;
 mod seed;
 mod socket;
@@ -30,10 +32,12 @@ pub use self::{
     client::{Answer, Client},
     clock::{HoldingTime, ManualTime, SilentTime},
     command::{Handsup, Served},
-    dead_reader::socket_that_does_not_read,
+    database::count,
+    dead_reader::{room_that_does_not_read, socket_that_does_not_read},
     process::Process,
     random::{dice, kills},
     raw::{BINARY, CLOSE, CONTINUES, CONTINUES_LAST, Raw, TEXT, TEXT_BEGINS, masked},
+    room::{bid_frame, ended, keys, line_frame, session_figures, sold_goods, trade_frame},
     scene::Scene,
     seed::Seed,
     socket::{Closed, Socket},
@@ -124,6 +128,11 @@ impl TestNode {
         self.address
     }
 
+    /// Its database, to look into behind its back.
+    pub fn database(&self) -> std::path::PathBuf {
+        self.folder().join("test.db")
+    }
+
     /// The folder with its database.
     pub fn folder(&self) -> &std::path::Path {
         self.folder.path()
@@ -162,6 +171,14 @@ impl TestNode {
     /// Goods that are live now, for long enough.
     pub async fn live_goods(&self, seller: i64) -> i64 {
         self.goods(seller, 0, 1200).await
+    }
+
+    /// The same, and the clock has told the start: a room hears of it no more.
+    pub async fn started_goods(&self, seller: i64) -> i64 {
+        let goods = self.live_goods(seller).await;
+        let (visitor, page) = (self.visitor(), format!("/goods/{goods}/"));
+        eventually("the start", || async { (visitor.get(&page).await.body["status"] == true).then_some(()) }).await;
+        goods
     }
 }
 
