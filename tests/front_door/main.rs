@@ -20,6 +20,7 @@ mod identity;
 mod inbox;
 mod linear;
 mod linear_checker;
+mod presence;
 mod room_limits;
 mod rooms;
 mod sessions_of_users;
