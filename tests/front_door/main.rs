@@ -28,3 +28,4 @@ mod settings;
 mod slow_client;
 mod storm;
 mod support;
+mod trade_room;
