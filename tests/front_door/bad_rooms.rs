@@ -38,7 +38,7 @@ struct Scene {
 
 impl Scene {
     async fn set() -> Self {
-        let node = TestNode::start();
+        let node = TestNode::in_step();
         let goods = node.started_goods(1).await;
         let mut witness = node.visitor().room(goods).await;
         let mut author = node.user(2).room(goods).await;

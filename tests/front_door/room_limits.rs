@@ -41,7 +41,10 @@ async fn passed(socket: &mut Socket, frames: usize, response_type: &str) -> usiz
 
 #[actix_web::test]
 async fn lines_have_a_rate_of_each_user_and_who_is_over_it_stays() {
-    let node = TestNode::with(|settings| settings.limits.lines_per_second = 5);
+    let node = TestNode::with(|settings| {
+        settings.limits.lines_per_second = 5;
+        settings.server.workers = Some(1);
+    });
     let goods = node.started_goods(1).await;
     let mut witness = node.visitor().room(goods).await;
     let mut a = node.user(2).room(goods).await;
@@ -65,6 +68,7 @@ async fn lines_have_a_rate_of_each_user_and_who_is_over_it_stays() {
     assert_eq!(alarms.hear("alert").await["code"], "too_many_requests");
     // His bids, and other users, have rates of their own; his other tab has the same.
     a.send_json(&bid_frame(goods, 2, 1000)).await;
+    assert_eq!(a.hear("bid").await["seq"], 1);
     let mut third = node.user(3).room(goods).await;
     third.hear("enter").await;
     third.send_json(&line_frame(goods, 3, "hi")).await;
@@ -102,7 +106,10 @@ async fn lines_have_a_rate_of_each_user_and_who_is_over_it_stays() {
 
 #[actix_web::test]
 async fn bids_have_one_rate_over_http_and_sockets() {
-    let node = TestNode::with(|settings| settings.limits.bids_per_second = 2);
+    let node = TestNode::with(|settings| {
+        settings.limits.bids_per_second = 2;
+        settings.server.workers = Some(1);
+    });
     let goods = node.started_goods(1).await;
     let (by_socket, by_http) = (node.user(2), node.user(3));
     let mut a = by_socket.room(goods).await;
@@ -208,7 +215,10 @@ async fn who_floods_a_room_is_closed_with_4429_and_nobody_else() {
 #[actix_web::test]
 async fn sockets_of_whatever_kind_count_together_and_one_too_many_is_never_in_the_room() {
     let time = ManualTime::at(noon());
-    let node = TestNode::with_time(time.clone(), |settings| settings.session.max_per_user = 3);
+    let node = TestNode::with_time(time.clone(), |settings| {
+        settings.session.max_per_user = 3;
+        settings.server.workers = Some(1);
+    });
     let sold = sold_goods(&node, &time).await;
     let (first, second) = (node.started_goods(1).await, node.started_goods(1).await);
     let user = node.user(2);
@@ -250,7 +260,7 @@ async fn sockets_of_whatever_kind_count_together_and_one_too_many_is_never_in_th
 #[actix_web::test]
 async fn fault_14_a_room_socket_ends_when_its_token_does() {
     let time = ManualTime::at(noon());
-    let node = TestNode::with_time(time.clone(), |_| {});
+    let node = TestNode::with_time(time.clone(), |settings| settings.server.workers = Some(1));
     let sold = sold_goods(&node, &time).await;
     let goods = node.started_goods(1).await;
     let short = signed(&claims(&json!(2), node.now(), &json!({"exp": node.now().secs() + 60})));
@@ -299,7 +309,7 @@ async fn fault_14_nothing_is_taken_of_who_may_not_speak_any_more() {
 #[actix_web::test]
 async fn fault_14_an_inactive_user_is_out_of_all_rooms_at_once() {
     let time = ManualTime::at(noon());
-    let node = TestNode::with_time(time.clone(), |_| {});
+    let node = TestNode::with_time(time.clone(), |settings| settings.server.workers = Some(1));
     let sold = sold_goods(&node, &time).await;
     let goods = node.started_goods(1).await;
     let mut witness = node.user(3).room(goods).await;
@@ -411,7 +421,10 @@ async fn a_node_that_ends_tells_rooms_when_to_come_back() {
 async fn a_slow_reader_in_a_room_is_let_go_and_the_others_hear_everything() {
     const ROUNDS: usize = 60;
     const AT_ONCE: usize = 20;
-    let node = TestNode::with(|settings| settings.session.max_pending = 64);
+    let node = TestNode::with(|settings| {
+        settings.session.max_pending = 64;
+        settings.server.workers = Some(1);
+    });
     let goods = node.started_goods(1).await;
     let mut slow = room_that_does_not_read(node.address(), goods, node.user(2).token()).await;
     let mut speaker = node.user(3).room(goods).await;
@@ -445,7 +458,10 @@ async fn a_slow_reader_in_a_room_is_let_go_and_the_others_hear_everything() {
 #[actix_web::test]
 async fn a_node_with_all_its_sockets_open_refuses_the_next_at_the_handshake() {
     let time = ManualTime::at(noon());
-    let node = TestNode::with_time(time.clone(), |settings| settings.session.max = 3);
+    let node = TestNode::with_time(time.clone(), |settings| {
+        settings.session.max = 3;
+        settings.server.workers = Some(1);
+    });
     let sold = sold_goods(&node, &time).await;
     let goods = node.started_goods(1).await;
     let open =

@@ -39,7 +39,7 @@ async fn who_comes_and_goes_is_heard_by_everybody_visitors_too() {
 /// Fault 8: the origin counts tabs, and keeps whom it forgets to take out.
 #[actix_web::test]
 async fn fault_8_two_tabs_are_one_participant_and_broken_connections_leave_no_ghost() {
-    let node = TestNode::start();
+    let node = TestNode::in_step();
     let goods = node.started_goods(1).await;
     let mut visitor = node.visitor().room(goods).await;
     let first = node.user(2).room(goods).await;
@@ -108,7 +108,7 @@ async fn a_bid_is_heard_by_the_whole_room_whichever_way_it_came() {
 /// Fault 6: the origin broadcasts a refused bid as a bid at the old price, and the bidder learns nothing.
 #[actix_web::test]
 async fn fault_6_a_refusal_goes_to_its_author_alone() {
-    let node = TestNode::start();
+    let node = TestNode::in_step();
     let goods = node.started_goods(1).await;
     assert_eq!(node.user(3).bid(goods, 5000).await.status, 201);
     let mut other = node.user(3).room(goods).await;

@@ -19,9 +19,10 @@ fn noon() -> Timestamp {
     Timestamp::parse_rfc3339("2026-11-22T03:00:00Z").unwrap()
 }
 
+/// Told in step: see [`TestNode::in_step`].
 async fn sold() -> (i64, TestNode) {
     let time = ManualTime::at(noon());
-    let node = TestNode::with_time(time.clone(), |_| {});
+    let node = TestNode::with_time(time.clone(), |settings| settings.server.workers = Some(1));
     (sold_goods(&node, &time).await, node)
 }
 

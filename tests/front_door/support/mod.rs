@@ -76,6 +76,12 @@ impl TestNode {
         Self::with(|_| {})
     }
 
+    /// A node with one worker: what one socket has heard, all that are open have been told, and none that comes later
+    /// hears it. (A worker that is late may tell a socket what was said just before it came.)
+    pub fn in_step() -> Self {
+        Self::with(|settings| settings.server.workers = Some(1))
+    }
+
     /// A node whose settings are changed by `change`.
     pub fn with(change: impl FnOnce(&mut Settings)) -> Self {
         Self::with_time(Arc::new(SystemTime), change)
