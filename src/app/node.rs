@@ -235,11 +235,11 @@ impl Watch {
                     }
                 }
                 Committed::UserChanged(user) => {
-                    let refused = (!user.is_active).then_some(RefuseUser(user.id));
-                    // First known, then refused: a socket that opens meanwhile sees the one or is found by the other.
+                    // Known first: a socket that registers after its user's others were closed must not find him active.
+                    let (id, is_active) = (user.id, user.is_active);
                     self.users.changed(user);
-                    if let Some(refused) = refused {
-                        self.hub.do_send(refused);
+                    if !is_active {
+                        self.hub.do_send(RefuseUser(id));
                     }
                 }
             }

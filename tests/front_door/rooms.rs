@@ -1,29 +1,14 @@
 //! The auction room: who is there, what everybody hears, and what only the author of a refused frame hears.
 
 use handsup::domain::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::support::{ManualTime, Socket, TestNode, eventually};
-
-/// The keys of a frame, sorted.
-fn keys(frame: &Value) -> Vec<&str> {
-    let mut keys: Vec<&str> = frame.as_object().unwrap().keys().map(String::as_str).collect();
-    keys.sort_unstable();
-    keys
-}
-
-fn bid(goods: i64, user: i64, price: i64) -> Value {
-    json!({"is_money": true, "goods_id": goods.to_string(), "user_id": user, "message": price})
-}
-
-fn line(goods: i64, user: i64, text: &str) -> Value {
-    json!({"is_money": false, "goods_id": goods.to_string(), "user_id": user, "message": text})
-}
+use super::support::{ManualTime, Socket, TestNode, bid_frame as bid, eventually, keys, line_frame as line};
 
 #[actix_web::test]
 async fn who_comes_and_goes_is_heard_by_everybody_visitors_too() {
     let node = TestNode::start();
-    let goods = node.live_goods(1).await;
+    let goods = node.started_goods(1).await;
     let mut visitor = node.visitor().room(goods).await;
     let mut a = node.user(2).room(goods).await;
     let entered = json!({
@@ -54,8 +39,8 @@ async fn who_comes_and_goes_is_heard_by_everybody_visitors_too() {
 /// Fault 8: the origin counts tabs, and keeps whom it forgets to take out.
 #[actix_web::test]
 async fn fault_8_two_tabs_are_one_participant_and_broken_connections_leave_no_ghost() {
-    let node = TestNode::start();
-    let goods = node.live_goods(1).await;
+    let node = TestNode::in_step();
+    let goods = node.started_goods(1).await;
     let mut visitor = node.visitor().room(goods).await;
     let first = node.user(2).room(goods).await;
     assert_eq!(visitor.hear("enter").await["participants_count"], 1);
@@ -77,7 +62,7 @@ async fn fault_8_two_tabs_are_one_participant_and_broken_connections_leave_no_gh
 #[actix_web::test]
 async fn a_bid_is_heard_by_the_whole_room_whichever_way_it_came() {
     let node = TestNode::start();
-    let goods = node.live_goods(1).await;
+    let goods = node.started_goods(1).await;
     let mut visitor = node.visitor().room(goods).await;
     let mut a = node.user(2).room(goods).await;
     visitor.hear("enter").await;
@@ -123,8 +108,8 @@ async fn a_bid_is_heard_by_the_whole_room_whichever_way_it_came() {
 /// Fault 6: the origin broadcasts a refused bid as a bid at the old price, and the bidder learns nothing.
 #[actix_web::test]
 async fn fault_6_a_refusal_goes_to_its_author_alone() {
-    let node = TestNode::start();
-    let goods = node.live_goods(1).await;
+    let node = TestNode::in_step();
+    let goods = node.started_goods(1).await;
     assert_eq!(node.user(3).bid(goods, 5000).await.status, 201);
     let mut other = node.user(3).room(goods).await;
     other.hear("enter").await;
@@ -161,7 +146,7 @@ async fn fault_6_a_refusal_goes_to_its_author_alone() {
 #[actix_web::test]
 async fn lines_are_stored_and_heard_as_they_were_written() {
     let node = TestNode::start();
-    let goods = node.live_goods(1).await;
+    let goods = node.started_goods(1).await;
     let mut visitor = node.visitor().room(goods).await;
     let mut a = node.user(2).room(goods).await;
     a.hear("enter").await;
@@ -254,7 +239,7 @@ async fn a_bid_in_the_soft_close_moves_the_end_and_the_room_hears_it() {
 #[actix_web::test]
 async fn numbers_of_bids_show_a_gap_that_can_be_fetched() {
     let node = TestNode::start();
-    let goods = node.live_goods(1).await;
+    let goods = node.started_goods(1).await;
     for price in [1000, 2000, 3000] {
         assert_eq!(node.user(2).bid(goods, price).await.status, 201);
     }
@@ -269,7 +254,7 @@ async fn numbers_of_bids_show_a_gap_that_can_be_fetched() {
 #[actix_web::test]
 async fn bids_over_many_sockets_are_heard_in_order_by_everybody() {
     let node = TestNode::start();
-    let goods = node.live_goods(1).await;
+    let goods = node.started_goods(1).await;
     let mut watchers = Vec::new();
     for _ in 0..4 {
         watchers.push(node.visitor().room(goods).await);
@@ -307,7 +292,7 @@ async fn bids_over_many_sockets_are_heard_in_order_by_everybody() {
 #[actix_web::test]
 async fn a_new_name_is_what_the_room_hears_from_then_on() {
     let node = TestNode::start();
-    let goods = node.live_goods(1).await;
+    let goods = node.started_goods(1).await;
     let mut a = node.user(2).room(goods).await;
     assert_eq!(a.hear("enter").await["sender_name"], "name2");
     let renamed = node.admin().put("/admin/users/2", &json!({"username": "새이름"})).await;

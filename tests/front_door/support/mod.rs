@@ -4,12 +4,14 @@ mod checks;
 mod client;
 mod clock;
 mod command;
+mod database;
 mod dead_reader;
 pub mod linear;
 mod market;
 mod process;
 mod random;
 mod raw;
+mod room;
 mod scene;
 mod seed;
 mod socket;
@@ -32,11 +34,13 @@ pub use self::{
     client::{Answer, Client},
     clock::{HoldingTime, ManualTime, SilentTime},
     command::{Handsup, Served},
-    dead_reader::socket_that_does_not_read,
+    database::count,
+    dead_reader::{room_that_does_not_read, socket_that_does_not_read},
     market::Market,
     process::Process,
     random::{dice, kills},
     raw::{BINARY, CLOSE, CONTINUES, CONTINUES_LAST, Raw, TEXT, TEXT_BEGINS, masked},
+    room::{bid_frame, ended, keys, line_frame, session_figures, sold_goods, trade_frame},
     scene::Scene,
     seed::Seed,
     socket::{Closed, Socket},
@@ -74,6 +78,12 @@ impl TestNode {
     /// A node with the usual settings and the machine's clock.
     pub fn start() -> Self {
         Self::with(|_| {})
+    }
+
+    /// A node with one worker: what one socket has heard, all that are open have been told, and none that comes later
+    /// hears it. (A worker that is late may tell a socket what was said just before it came.)
+    pub fn in_step() -> Self {
+        Self::with(|settings| settings.server.workers = Some(1))
     }
 
     /// A node whose settings are changed by `change`.
@@ -128,6 +138,11 @@ impl TestNode {
         self.address
     }
 
+    /// Its database, to look into behind its back.
+    pub fn database(&self) -> std::path::PathBuf {
+        self.folder().join("test.db")
+    }
+
     /// The folder with its database.
     pub fn folder(&self) -> &std::path::Path {
         self.folder.path()
@@ -166,6 +181,14 @@ impl TestNode {
     /// Goods that are live now, for long enough.
     pub async fn live_goods(&self, seller: i64) -> i64 {
         self.goods(seller, 0, 1200).await
+    }
+
+    /// The same, and the clock has told the start: a room hears of it no more.
+    pub async fn started_goods(&self, seller: i64) -> i64 {
+        let goods = self.live_goods(seller).await;
+        let (visitor, page) = (self.visitor(), format!("/goods/{goods}/"));
+        eventually("the start", || async { (visitor.get(&page).await.body["status"] == true).then_some(()) }).await;
+        goods
     }
 }
 
