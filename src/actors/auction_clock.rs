@@ -49,6 +49,10 @@ pub struct AuctionClock {
     /// Everything that is due before this is on the agenda.
     complete_until: Option<Timestamp>,
     reading: bool,
+    /// The machine's clock was set back while a reading was under way: what it finds is not all there is to know.
+    reading_is_stale: bool,
+    /// A reading has failed, and the pause before the next one is not over.
+    pausing: bool,
     read_not_before: Option<Timestamp>,
     wake: Option<SpawnHandle>,
     last_tick: Option<Timestamp>,
@@ -73,6 +77,8 @@ impl AuctionClock {
             agenda: Agenda::default(),
             complete_until: None,
             reading: false,
+            reading_is_stale: false,
+            pausing: false,
             read_not_before: None,
             wake: None,
             last_tick: None,
@@ -94,6 +100,7 @@ impl AuctionClock {
             self.agenda.forget();
             self.complete_until = None;
             self.read_not_before = None;
+            self.reading_is_stale = self.reading;
         }
         self.last_tick = Some(now);
         let due = self.agenda.take_due(now, MAX_UNDER_WAY.saturating_sub(self.agenda.under_way()));
@@ -133,7 +140,7 @@ impl AuctionClock {
     /// When the deadlines ahead are to be read next: when the known ones come to their end, and not while there is
     /// enough to do. `None` while that is so: its end ticks the clock.
     fn next_reading(&self, now: Timestamp) -> Option<Timestamp> {
-        if self.reading || self.agenda.is_busy(now, BUSY) {
+        if self.reading || self.pausing || self.agenda.is_busy(now, BUSY) {
             return None;
         }
         let wanted = self.complete_until.map_or(now, |until| until.plus_ms(-MARGIN_MS));
@@ -150,16 +157,27 @@ impl AuctionClock {
         ctx.spawn(read.into_actor(self).map(|result, clock, ctx| {
             let now = clock.time.now();
             clock.reading = false;
-            // Also after a success: a page full of the same overdue goods must not be read in a circle.
-            clock.read_not_before = Some(now.plus_ms(RETRY_MS));
+            let is_stale = std::mem::take(&mut clock.reading_is_stale);
             match result {
                 Ok((goods, complete_until)) => {
-                    clock.complete_until = Some(complete_until);
+                    if !is_stale {
+                        // Also after a success: a page full of the same overdue goods must not be read in a circle.
+                        clock.read_not_before = Some(now.plus_ms(RETRY_MS));
+                        clock.complete_until = Some(complete_until);
+                    }
                     for goods in &goods {
                         clock.agenda.watch(goods, now, complete_until);
                     }
                 }
-                Err(error) => log::error!("the auction clock can't read its deadlines: {error}"),
+                Err(error) => {
+                    log::error!("the auction clock can't read its deadlines: {error}");
+                    // By the time that passes, not by the clock, which may be set meanwhile.
+                    clock.pausing = true;
+                    ctx.run_later(Duration::from_millis(RETRY_MS.unsigned_abs()), |clock, ctx| {
+                        clock.pausing = false;
+                        clock.tick(ctx);
+                    });
+                }
             }
             clock.tick(ctx);
         }));

@@ -46,11 +46,13 @@ pub(super) struct BidLine<R, E> {
     known: Option<GoodsState>,
     waiting: VecDeque<InLine<R, E>>,
     in_flight: bool,
+    /// The goods are deleted: nothing of them is remembered any more.
+    forgotten: bool,
 }
 
 impl<R, E> BidLine<R, E> {
     pub(super) fn new() -> Self {
-        Self { known: None, waiting: VecDeque::new(), in_flight: false }
+        Self { known: None, waiting: VecDeque::new(), in_flight: false, forgotten: false }
     }
 
     /// A bid comes. One with a key always goes to the ledger: its first answer may be kept there.
@@ -98,7 +100,7 @@ impl<R, E> BidLine<R, E> {
     /// What was in flight is done; `goods` is the committed state after it, if it is known.
     pub(super) fn done(&mut self, goods: Option<GoodsState>) {
         self.in_flight = false;
-        if let Some(goods) = goods {
+        if let Some(goods) = goods.filter(|_| !self.forgotten) {
             // Commits are told in order, but never let memory go back.
             let newer =
                 self.known.as_ref().is_none_or(|known| known.bid_seq <= goods.bid_seq && known.phase != Phase::Ended);
@@ -111,6 +113,7 @@ impl<R, E> BidLine<R, E> {
     /// The goods are deleted: what is known of them no longer holds.
     pub(super) fn forget(&mut self) {
         self.known = None;
+        self.forgotten = true;
     }
 
     /// Nothing waits, nothing is in flight.

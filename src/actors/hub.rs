@@ -78,11 +78,11 @@ impl AlarmHub {
 
     /// Tells the user's alarm sessions something that is no alarm.
     fn tell(&self, user: UserId, frame: &Bytes) {
-        let pushes = self.by_shard(self.registry.hearing(user)).into_iter().map(|seats| {
-            let delivery = Delivery { alarm: None, frame: frame.clone(), seats };
-            if delivery.seats.is_empty() { Vec::new() } else { vec![delivery] }
-        });
-        self.push(pushes.collect());
+        for (shard, seats) in self.shards.iter().zip(self.by_shard(self.registry.hearing(user))) {
+            if !seats.is_empty() {
+                shard.tell(Push(vec![Delivery { alarm: None, frame: frame.clone(), seats }]));
+            }
+        }
     }
 
     /// Wakes each shard that has something to do, once.
@@ -354,6 +354,8 @@ pub struct HubFigures {
     pub outbox_overflows: u64,
     /// Sessions closed because their client took nothing for too long.
     pub slow_clients: u64,
+    /// Unread counts and alerts lost because a mailbox was full.
+    pub untold: u64,
     /// Times that sessions had to read the store because a mailbox was full.
     pub resyncs: u64,
 }
@@ -370,6 +372,7 @@ impl Handler<GetHubFigures> for AlarmHub {
             delivered: self.stats.queued.load(Ordering::Relaxed),
             slow_clients: self.stats.slow.load(Ordering::Relaxed),
             outbox_overflows: self.stats.overflows.load(Ordering::Relaxed),
+            untold: self.stats.untold.load(Ordering::Relaxed),
             resyncs: self.resyncs + self.stats.resyncs.load(Ordering::Relaxed),
         }
     }

@@ -36,7 +36,9 @@ pub use bid_entrance::{ArrivingBid, BidEntrance};
 pub use hub::{AlarmHub, CloseAll, Deliver, GetHubFigures, HubFigures, RefuseUser, TellUnread, UseLedger};
 pub use missed::Missed;
 pub use read_state::{ReadError, mark_read};
-pub use rooms::{CountParticipants, GetBusiest, GetParticipants, GetRoomFigures, RoomFigures, Rooms, TellRooms};
+pub use rooms::{
+    CountParticipants, GetBusiest, GetParticipants, GetRoomFigures, Participants, RoomFigures, Rooms, TellRooms,
+};
 pub use session::{
     AlarmOpening, AuctionOpening, Doorkeeper, Judged, Judgement, Pace, SessionLimits, SessionOpening, Signed,
     TradeOpening, alarm_events, alarm_socket, auction_socket, trade_socket,

@@ -35,13 +35,18 @@ const SMALL: usize = 64;
 /// after another are fifty million frames, which must not keep anybody's bid waiting.
 const GATHER_MS_PER_THOUSAND: usize = 100;
 const GATHER_AT_MOST: Duration = Duration::from_secs(1);
-/// … or until they are so many bytes.
+/// … or until they are so many bytes, or half of what may wait for a socket.
 const GATHER_BYTES: usize = 64 * 1024;
+/// Rooms that are worth a recommendation.
+const BUSIEST: usize = 200;
 
 /// A room with what is gathered for it.
-#[derive(Default)]
 struct Hall {
     room: Room,
+    /// Who is in the room as far as it has been told: what a page shows must go with the frames that follow it.
+    told: Arc<[Arc<User>]>,
+    /// The auction is over: nothing here to recommend.
+    is_over: bool,
     /// Comings and goings that have not been told.
     gathered: BytesMut,
     gathering: bool,
@@ -53,7 +58,16 @@ impl Hall {
         Duration::from_millis(ms as u64).min(GATHER_AT_MOST)
     }
 
+    fn new(is_over: bool) -> Self {
+        let (room, told) = (Room::default(), Arc::from([]));
+        Self { room, told, is_over, gathered: BytesMut::new(), gathering: false }
+    }
+
+    /// What has been gathered, which is told with this.
     fn take_gathered(&mut self) -> Option<RoomOrder> {
+        if !self.gathered.is_empty() {
+            self.told = self.room.users().map(Arc::clone).collect();
+        }
         let bytes = std::mem::take(&mut self.gathered).freeze();
         (!bytes.is_empty()).then_some(RoomOrder::Frame { bytes, id: 0 })
     }
@@ -67,20 +81,31 @@ pub struct Rooms {
     time: Arc<dyn TimeSource>,
     missed: Arc<Missed<GoodsId>>,
     stats: Arc<ShardStats>,
+    gather_bytes: usize,
 }
 
 impl Rooms {
-    /// Starts without rooms. `missed` is noted by whoever can't hand news over because the mailbox is full.
+    /// Starts without rooms. `missed` is noted by whoever can't hand news over because the mailbox is full;
+    /// `max_pending_bytes` is what may wait for a socket.
     pub fn open(
         time_zone: Tz,
         time: Arc<dyn TimeSource>,
         stats: Arc<ShardStats>,
         missed: Arc<Missed<GoodsId>>,
+        max_pending_bytes: usize,
     ) -> Addr<Self> {
         Self::create(|ctx| {
             ctx.set_mailbox_capacity(MAILBOX);
             let (halls, shards) = (HashMap::new(), Vec::new());
-            Self { halls, shards, time_zone, time, missed, stats }
+            Self {
+                halls,
+                shards,
+                time_zone,
+                time,
+                missed,
+                stats,
+                gather_bytes: GATHER_BYTES.min(max_pending_bytes / 2),
+            }
         })
     }
 
@@ -97,7 +122,7 @@ impl Rooms {
     fn tell_presence(&mut self, id: RoomId, frame: &Bytes, ctx: &mut Context<Self>) {
         let Some(hall) = self.halls.get_mut(&id) else { return };
         hall.gathered.extend_from_slice(frame);
-        if hall.room.sockets() <= SMALL || hall.gathered.len() >= GATHER_BYTES {
+        if hall.room.sockets() <= SMALL || hall.gathered.len() >= self.gather_bytes {
             let order = hall.take_gathered();
             self.push(order.map(|order| (id, order)).into_iter().collect());
         } else if !hall.gathering {
@@ -120,6 +145,11 @@ impl Rooms {
     }
 
     fn tell_news(&mut self, news: &RoomNews, orders: &mut Vec<(RoomId, RoomOrder)>) {
+        if let RoomNews::Ended { goods, .. } = news
+            && let Some(hall) = self.halls.get_mut(&RoomId::Auction(*goods))
+        {
+            hall.is_over = true;
+        }
         let frame = |frame: &RoomFrame<'_>| RoomOrder::Frame { bytes: encode(frame), id: 0 };
         match news {
             RoomNews::Started(goods) => {
@@ -226,13 +256,16 @@ pub(super) struct Enter {
     /// `None`: a visitor.
     pub user: Option<Arc<User>>,
     pub connection: u64,
+    /// The auction was over when the socket was opened.
+    pub is_over: bool,
 }
 
 impl Handler<Enter> for Rooms {
     type Result = ();
 
-    fn handle(&mut self, Enter { room: id, user, connection }: Enter, ctx: &mut Self::Context) {
-        let hall = self.halls.entry(id).or_default();
+    fn handle(&mut self, enter: Enter, ctx: &mut Self::Context) {
+        let Enter { room: id, user, connection, is_over } = enter;
+        let hall = self.halls.entry(id).or_insert_with(|| Hall::new(is_over));
         let is_first = hall.room.enter(user.clone(), connection);
         if let (true, Some(user), RoomId::Auction(_)) = (is_first, user, id) {
             let frame = encode(&RoomFrame::Enter {
@@ -298,26 +331,30 @@ impl Handler<CountParticipants> for Rooms {
     type Result = Vec<usize>;
 
     fn handle(&mut self, CountParticipants(goods): CountParticipants, _: &mut Self::Context) -> Vec<usize> {
-        let count = |goods| self.halls.get(&RoomId::Auction(goods)).map_or(0, |hall| hall.room.participants());
+        let count = |goods| self.halls.get(&RoomId::Auction(goods)).map_or(0, |hall| hall.told.len());
         goods.into_iter().map(count).collect()
     }
 }
 
 /// Asks who is in an auction room.
 #[derive(Message)]
-#[rtype(result = "Vec<Arc<User>>")]
+#[rtype(result = "Participants")]
 pub struct GetParticipants(pub GoodsId);
 
-impl Handler<GetParticipants> for Rooms {
-    type Result = Vec<Arc<User>>;
+/// Users, by id, shared: a room can have ten thousand.
+#[derive(Debug, Clone, MessageResponse)]
+pub struct Participants(pub Arc<[Arc<User>]>);
 
-    fn handle(&mut self, GetParticipants(goods): GetParticipants, _: &mut Self::Context) -> Vec<Arc<User>> {
+impl Handler<GetParticipants> for Rooms {
+    type Result = Participants;
+
+    fn handle(&mut self, GetParticipants(goods): GetParticipants, _: &mut Self::Context) -> Participants {
         let hall = self.halls.get(&RoomId::Auction(goods));
-        hall.into_iter().flat_map(|hall| hall.room.users()).map(Arc::clone).collect()
+        Participants(hall.map_or_else(|| Arc::from([]), |hall| Arc::clone(&hall.told)))
     }
 }
 
-/// Asks for all auction rooms with users in them, the fullest first.
+/// Asks for the fullest auction rooms that are not over, at most 200, the fullest first.
 #[derive(Message)]
 #[rtype(result = "Vec<(GoodsId, usize)>")]
 pub struct GetBusiest;
@@ -330,11 +367,16 @@ impl Handler<GetBusiest> for Rooms {
             .halls
             .iter()
             .filter_map(|(id, hall)| match id {
-                RoomId::Auction(goods) if hall.room.participants() > 0 => Some((*goods, hall.room.participants())),
+                RoomId::Auction(goods) if !hall.is_over && !hall.told.is_empty() => Some((*goods, hall.told.len())),
                 _ => None,
             })
             .collect();
-        rooms.sort_unstable_by_key(|(goods, count)| std::cmp::Reverse((*count, *goods)));
+        let fullest = |(goods, count): &(GoodsId, usize)| std::cmp::Reverse((*count, *goods));
+        if rooms.len() > BUSIEST {
+            rooms.select_nth_unstable_by_key(BUSIEST, fullest);
+            rooms.truncate(BUSIEST);
+        }
+        rooms.sort_unstable_by_key(fullest);
         rooms
     }
 }

@@ -36,6 +36,8 @@ pub struct ShardStats {
     pub waiting: Arc<AtomicUsize>,
     /// Alarm frames put into outboxes.
     pub queued: AtomicU64,
+    /// Unread counts and alerts lost because a shard's mailbox was full.
+    pub untold: AtomicU64,
     /// Frames of rooms put into outboxes.
     pub heard: AtomicU64,
     /// Sockets closed because their room missed something when a mailbox was full.
@@ -145,6 +147,14 @@ impl ShardLink {
         if self.shard.try_send(push).is_err() {
             self.stats.resyncs.fetch_add(1, Ordering::Relaxed);
             self.resync();
+        }
+    }
+
+    /// Hands over what is no alarm and in no store. If the shard's mailbox is full, it is lost: an answer that comes too
+    /// late for everybody is none.
+    pub(super) fn tell(&self, push: Push) {
+        if self.shard.try_send(push).is_err() {
+            self.stats.untold.fetch_add(1, Ordering::Relaxed);
         }
     }
 

@@ -96,8 +96,13 @@ impl Node {
         let hub =
             AlarmHub::open(config.locale, settings.session.max_per_user, Arc::clone(&sessions), Arc::clone(&missed));
         let missed_rooms = Arc::new(Missed::default());
-        let rooms =
-            Rooms::open(config.draft.time_zone, Arc::clone(&time), Arc::clone(&sessions), Arc::clone(&missed_rooms));
+        let rooms = Rooms::open(
+            config.draft.time_zone,
+            Arc::clone(&time),
+            Arc::clone(&sessions),
+            Arc::clone(&missed_rooms),
+            settings.session.max_pending_bytes,
+        );
         let clock_address = Arc::new(OnceLock::new());
         let desk_address = Arc::new(OnceLock::new());
         let observer = Watch {
@@ -230,10 +235,12 @@ impl Watch {
                     }
                 }
                 Committed::UserChanged(user) => {
-                    if !user.is_active {
-                        self.hub.do_send(RefuseUser(user.id));
-                    }
+                    // Known first: a socket that registers after its user's others were closed must not find him active.
+                    let (id, is_active) = (user.id, user.is_active);
                     self.users.changed(user);
+                    if !is_active {
+                        self.hub.do_send(RefuseUser(id));
+                    }
                 }
             }
         }
@@ -280,7 +287,7 @@ fn listen(
 ) -> Result<(actix_web::dev::Server, Vec<SocketAddr>), StartError> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let workers = settings.server.workers.unwrap_or(cores);
-    let origins = settings.server.allowed_origins.clone();
+    let origins = services.config.allowed_origins.clone();
     let services = services.clone();
     let shards = Arc::new(AtomicUsize::new(0));
     let slow_after_s = u32::try_from(settings.session.timeout_s).unwrap_or(u32::MAX);
@@ -338,7 +345,7 @@ fn cors(origins: &[String]) -> Cors {
         .expose_headers([header::RETRY_AFTER])
         .expose_headers(["idempotent-replayed"])
         .max_age(3600);
-    origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin.trim_end_matches('/')))
+    origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
 }
 
 async fn forget_quiet(services: web::Data<Services>) {

@@ -11,6 +11,7 @@ use std::{
 use chrono_tz::Tz;
 use config::{Config, Environment, File, FileFormat};
 use serde::{Deserialize, Deserializer, Serialize};
+use url::Url;
 
 use crate::{
     actors::SessionLimits,
@@ -235,6 +236,7 @@ impl Settings {
     pub fn check(&self) -> Result<(), SettingsError> {
         self.bind()?;
         self.trusted_proxies()?;
+        self.origins()?;
         self.database()?;
         self.time_zone()?;
         self.locale()?;
@@ -354,7 +356,7 @@ impl Settings {
     /// A value that [`check`](Self::check) refuses.
     pub fn http(&self) -> Result<HttpConfig, SettingsError> {
         Ok(HttpConfig {
-            allowed_origins: self.server.allowed_origins.clone(),
+            allowed_origins: self.origins()?,
             trusted_proxies: self.trusted_proxies()?,
             media_dir: self.media_dir()?,
             body_bytes: self.limits.body_bytes,
@@ -393,6 +395,22 @@ impl Settings {
     fn time_zone(&self) -> Result<Tz, SettingsError> {
         let name = &self.auction.time_zone;
         name.parse().map_err(|_| wrong("auction.time_zone", format!("{name:?} is no time zone")))
+    }
+
+    /// The origins as browsers write them: scheme and host in lower case, no port that goes without saying.
+    fn origins(&self) -> Result<Vec<String>, SettingsError> {
+        let parse = |text: &String| {
+            let url = Url::parse(text).ok().filter(|url| {
+                let is_web = matches!(url.scheme(), "http" | "https") && url.has_host();
+                let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+                is_web && is_bare && url.username().is_empty() && url.password().is_none()
+            });
+            let origin = url.map(|url| url.origin().ascii_serialization());
+            origin.ok_or_else(|| {
+                wrong("server.allowed_origins", format!("{text:?} is not https://HOST or https://HOST:PORT"))
+            })
+        };
+        self.server.allowed_origins.iter().map(parse).collect()
     }
 
     fn trusted_proxies(&self) -> Result<Vec<IpAddr>, SettingsError> {

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     domain::{GoodsId, UserId},
     protocol::Problem,
-    store::{GoodsCard, GoodsFilter, UserGoods},
+    store::{GoodsCard, GoodsFilter, Page, UserGoods},
 };
 
 /// Longest text to search for, in characters: as long as a title.
@@ -51,7 +51,11 @@ pub(super) async fn of_user(
     services: web::Data<Services>,
 ) -> Result<HttpResponse, ApiError> {
     let viewer = viewer(&services, &request).await?;
-    let page = query::page(&request)?;
+    // The existing client asks for no page here, and wants them all.
+    let page = match query::filled(&request, "page") {
+        Some(_) => Some(query::page(&request)?),
+        None => None,
+    };
     let which = match query::filled(&request, "status").as_deref() {
         None | Some("sell") => UserGoods::Sold,
         Some("buy") => UserGoods::Bought,
@@ -63,8 +67,8 @@ pub(super) async fn of_user(
     };
     let no_such_user = || ApiError::not_found("no such user");
     let user = UserId::parse(&user).ok_or_else(no_such_user)?;
-    let goods = services.store.user_goods(user, which, page, viewer).await?.ok_or_else(no_such_user)?;
-    listed(&services, query::not_past_the_end(page, goods)?).await
+    let goods = services.store.user_goods(user, which, page, viewer).await?;
+    listed(&services, query::not_past_the_end(page.unwrap_or(Page::FIRST), goods)?).await
 }
 
 /// Fault 18: a wrong status is the client's error, not ours.

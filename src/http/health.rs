@@ -124,6 +124,7 @@ struct HubCheck {
     delivered: u64,
     outbox_overflows: u64,
     slow_clients: u64,
+    untold: u64,
     resyncs: u64,
 }
 
@@ -221,6 +222,7 @@ async fn examine(services: &Services) -> Health {
             delivered: hub.map_or(0, |hub| hub.delivered),
             slow_clients: hub.map_or(0, |hub| hub.slow_clients),
             outbox_overflows: hub.map_or(0, |hub| hub.outbox_overflows),
+            untold: hub.map_or(0, |hub| hub.untold),
             resyncs: hub.map_or(0, |hub| hub.resyncs),
         },
         auction_clock: {

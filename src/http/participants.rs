@@ -24,6 +24,6 @@ pub(super) async fn busiest(services: &Services) -> Vec<(GoodsId, usize)> {
 }
 
 /// Who is in the room of these goods now.
-pub(super) async fn present(services: &Services, goods: GoodsId) -> Vec<Arc<User>> {
-    services.rooms.send(GetParticipants(goods)).await.unwrap_or_default()
+pub(super) async fn present(services: &Services, goods: GoodsId) -> Arc<[Arc<User>]> {
+    services.rooms.send(GetParticipants(goods)).await.map_or_else(|_| Arc::from([]), |present| present.0)
 }

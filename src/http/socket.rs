@@ -22,7 +22,7 @@ use crate::{
         AlarmOpening, AuctionOpening, Doorkeeper, Judged, Judgement, Pace, SessionOpening, ShardHandle, Signed,
         TradeOpening, alarm_events, alarm_socket, auction_socket, trade_socket,
     },
-    domain::User,
+    domain::{Phase, User},
     protocol::{Code, Problem},
     store::TradeAccess,
 };
@@ -71,13 +71,13 @@ pub(super) async fn auction(
     check_origin(&request, &services.config.allowed_origins)?;
     let identity = services.socket_visitor(&request).await?;
     let goods = goods_id(&goods)?;
-    if !services.store.has_goods(goods).await? {
-        return Err(no_such_goods());
-    }
+    let phase = services.store.phase(goods).await?.ok_or_else(no_such_goods)?;
     let handshake = handshake(&request)?;
     let opening = opening(&request, &services, &shard, identity.as_ref())?;
     let auction = AuctionOpening {
         goods,
+        is_over: phase == Phase::Ended,
+        store: services.store.clone(),
         rooms: services.rooms.clone(),
         entrance: Arc::clone(&services.entrance),
         ledger: services.ledger.clone(),
@@ -144,7 +144,10 @@ fn opening(
     shard: &LocalShard,
     identity: Option<&Identity>,
 ) -> Result<SessionOpening, Problem> {
-    let is_full = services.sessions.seats.load(Ordering::Relaxed) >= services.config.max_sessions;
+    // A tenth is kept for who has a name: visitors cost nothing to make.
+    let max = services.config.max_sessions;
+    let max = if identity.is_some() { max } else { max - max / 10 };
+    let is_full = services.sessions.seats.load(Ordering::Relaxed) >= max;
     if is_full || services.entrance.is_draining() {
         return Err(Problem::unavailable("no socket is free here now"));
     }
@@ -208,7 +211,7 @@ fn check_origin(request: &HttpRequest, allowed: &[String]) -> Result<(), Problem
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
     let origin = origin.to_str().unwrap_or_default();
     let own = origin.split_once("://").is_some_and(|(_, of)| Some(of) == host);
-    if own || allowed.iter().any(|one| one.trim_end_matches('/') == origin) {
+    if own || allowed.iter().any(|one| one == origin) {
         Ok(())
     } else {
         Err(Problem::new(Code::Forbidden, "this origin may not open sockets here"))

@@ -13,7 +13,7 @@ use super::{
     shapes::UserShape,
 };
 use crate::{
-    domain::{GoodsId, UserId},
+    domain::{GoodsId, TradeMessageId, UserId},
     protocol::{Code, Problem},
     store::{TradeListing, TradeMessage, TradeTalk, writes::ReadTrade},
 };
@@ -106,7 +106,8 @@ pub(super) async fn show(
     Ok(answer::ok(&messages.into_iter().map(|message| MessageShape::new(message, time_zone)).collect::<Vec<_>>()))
 }
 
-/// Marks what the other side wrote as read. Only if something is unread: whoever asks again and again writes nothing.
+/// Marks what the other side wrote as read, up to the newest of this page. Only if something is unread: whoever asks
+/// again and again writes nothing.
 async fn mark_read(
     services: &Services,
     goods: GoodsId,
@@ -114,9 +115,8 @@ async fn mark_read(
     mut messages: Vec<TradeMessage>,
 ) -> Vec<TradeMessage> {
     let is_unread = |message: &&TradeMessage| message.author.id != reader && !message.is_read;
-    let mut unread = messages.iter().filter(is_unread).map(|message| message.id);
-    let Some(from) = unread.next() else { return messages };
-    let read = ReadTrade { goods, reader, from, up_to: unread.next_back().unwrap_or(from) };
+    let Some(newest) = messages.iter().rev().find(is_unread) else { return messages };
+    let read = ReadTrade { goods, reader, from: TradeMessageId::from_stored(0), up_to: newest.id };
     match services.ledger.write(read, PATIENCE).await {
         Ok(()) => messages.iter_mut().filter(|message| message.author.id != reader).for_each(|m| m.is_read = true),
         // What was read is still worth an answer; the next look marks it.

@@ -2,30 +2,32 @@
 //! frame; the socket's own are what counts, and anything else is refused (faults 4, 5, 10).
 
 use serde::{Deserialize, Deserializer};
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 use super::{Code, FrameError, Problem};
 use crate::domain::{GoodsId, LineText, Price, TradeText, UserId};
 
 /// One text frame, JSON of whatever shape, not yet looked into.
 #[derive(Debug)]
-pub struct Spoken(Option<Raw>);
+pub struct Spoken<'a>(Option<Raw<'a>>);
 
+/// The fields as they stand in the text: one that can't be taken (a number beyond all range, a nesting beyond the
+/// parser's depth) is a bad value of a frame, as over HTTP, and no reason to take the frame for none.
 #[derive(Debug, Deserialize)]
-struct Raw {
-    #[serde(default, deserialize_with = "present")]
-    is_money: Option<Value>,
-    #[serde(default, deserialize_with = "present")]
-    goods_id: Option<Value>,
-    #[serde(default, deserialize_with = "present")]
-    user_id: Option<Value>,
-    #[serde(default, deserialize_with = "present")]
-    message: Option<Value>,
+struct Raw<'a> {
+    #[serde(default, borrow, deserialize_with = "present")]
+    is_money: Option<&'a RawValue>,
+    #[serde(default, borrow, deserialize_with = "present")]
+    goods_id: Option<&'a RawValue>,
+    #[serde(default, borrow, deserialize_with = "present")]
+    user_id: Option<&'a RawValue>,
+    #[serde(default, borrow, deserialize_with = "present")]
+    message: Option<&'a RawValue>,
 }
 
 /// A field that is there, even as null, which is not the same as absent.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, D::Error> {
-    Value::deserialize(deserializer).map(Some)
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 /// What somebody says in an auction room.
@@ -37,17 +39,17 @@ pub enum Said {
     Line(LineText),
 }
 
-impl Spoken {
+impl<'a> Spoken<'a> {
     /// Reads one text frame.
     ///
     /// # Errors
     /// [`FrameError`] when the text is no JSON.
-    pub fn parse(text: &str) -> Result<Self, FrameError> {
+    pub fn parse(text: &'a str) -> Result<Self, FrameError> {
         // serde would take an array for a struct, field by field.
         let raw = if text.trim_ascii_start().starts_with('{') { serde_json::from_str(text).ok() } else { None };
         match raw {
             Some(raw) => Ok(Self(Some(raw))),
-            // JSON of another shape (an array, a doubled key, a number beyond all range) is JSON all the same.
+            // JSON of another shape (an array, a doubled key) is JSON all the same.
             None if serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() => Ok(Self(None)),
             None => Err(FrameError),
         }
@@ -55,7 +57,7 @@ impl Spoken {
 
     /// Whether it would be a bid: bids and lines have rates of their own.
     pub fn is_bid(&self) -> bool {
-        self.0.as_ref().is_some_and(|raw| raw.is_money == Some(Value::Bool(true)))
+        self.0.as_ref().is_some_and(|raw| raw.is_money.and_then(value) == Some(Value::Bool(true)))
     }
 
     /// What `user` says in the room of `goods`.
@@ -64,13 +66,13 @@ impl Spoken {
     /// `invalid_body` for what is no frame of a room, `forbidden` for another's id, `invalid_value` for the rest.
     pub fn in_auction(self, goods: GoodsId, user: UserId, max: Price) -> Result<Said, Problem> {
         let (raw, message) = self.own(goods, user)?;
-        match raw.is_money {
-            Some(Value::Bool(true)) => price(&message, max)
+        match raw.is_money.map(value) {
+            Some(Some(Value::Bool(true))) => message
+                .and_then(|message| price(&message, max))
                 .map(Said::Bid)
                 .ok_or_else(|| Problem::invalid_value("message", &format!("a whole number from 1 to {}", max.won()))),
-            Some(Value::Bool(false)) => message
-                .as_str()
-                .and_then(LineText::parse)
+            Some(Some(Value::Bool(false))) => text(message)
+                .and_then(|text| LineText::parse(&text))
                 .map(Said::Line)
                 .ok_or_else(|| Problem::invalid_value("message", "1 to 100 characters")),
             Some(_) => Err(Problem::invalid_value("is_money", "true or false")),
@@ -84,17 +86,30 @@ impl Spoken {
     /// As of [`in_auction`](Self::in_auction).
     pub fn in_trade(self, goods: GoodsId, user: UserId) -> Result<TradeText, Problem> {
         let (_, message) = self.own(goods, user)?;
-        let text = message.as_str().and_then(TradeText::parse);
+        let text = text(message).and_then(|text| TradeText::parse(&text));
         text.ok_or_else(|| Problem::invalid_value("message", "1 to 500 characters"))
     }
 
-    /// The frame and its message, if its ids are the socket's own or absent.
-    fn own(self, goods: GoodsId, user: UserId) -> Result<(Raw, Value), Problem> {
-        let mut raw = self.0.ok_or_else(no_frame)?;
-        check_id("goods_id", raw.goods_id.as_ref(), goods.get())?;
-        check_id("user_id", raw.user_id.as_ref(), user.get())?;
-        let message = raw.message.take().ok_or_else(no_frame)?;
-        Ok((raw, message))
+    /// The frame and the value of its message (`None`: one that can't be taken), if its ids are the socket's own or
+    /// absent.
+    fn own(self, goods: GoodsId, user: UserId) -> Result<(Raw<'a>, Option<Value>), Problem> {
+        let raw = self.0.ok_or_else(no_frame)?;
+        check_id("goods_id", raw.goods_id, goods.get())?;
+        check_id("user_id", raw.user_id, user.get())?;
+        let message = raw.message.ok_or_else(no_frame)?;
+        Ok((raw, value(message)))
+    }
+}
+
+/// What stands there, if it can be taken.
+fn value(raw: &RawValue) -> Option<Value> {
+    serde_json::from_str(raw.get()).ok()
+}
+
+fn text(value: Option<Value>) -> Option<String> {
+    match value {
+        Some(Value::String(text)) => Some(text),
+        _ => None,
     }
 }
 
@@ -102,8 +117,8 @@ fn no_frame() -> Problem {
     Problem::new(Code::InvalidBody, "no frame of this room")
 }
 
-fn check_id(field: &str, named: Option<&Value>, own: i64) -> Result<(), Problem> {
-    match named.map(whole) {
+fn check_id(field: &str, named: Option<&RawValue>, own: i64) -> Result<(), Problem> {
+    match named.map(|raw| whole(&value(raw)?)) {
         None => Ok(()),
         Some(Some(id)) if id == own => Ok(()),
         Some(Some(_)) => Err(Problem::new(Code::Forbidden, format!("{field} is not this socket's"))),
@@ -159,19 +174,21 @@ mod tests {
             assert_eq!(said(odd), Err(Code::InvalidBody), "{odd}");
         }
         assert_eq!(said(r#"{"is_money":true,"message":1,"message":2}"#), Err(Code::InvalidBody), "doubled");
-        for id in ["null", "[2]", "{}", "\"\"", "\"x\"", "1.5", "true", "99999999999999999999", "\"-2\""] {
+        for id in ["null", "[2]", "{}", "1e999", "\"\"", "\"x\"", "1.5", "true", "99999999999999999999", "\"-2\""] {
             let bad = format!(r#"{{"is_money":true,"user_id":{id},"message":5}}"#);
             assert_eq!(said(&bad), Err(Code::InvalidValue), "{bad}");
         }
-        for price in ["null", "0", "-5", "1.5", "1e3", "\"\"", "\" 5\"", "\"5.0\"", "[]", "1000000000001", "\"٣\""] {
+        let deep = "[".repeat(200) + &"]".repeat(200);
+        let prices = ["null", "0", "-5", "1.5", "1e3", "\"\"", "\" 5\"", "\"5.0\"", "[]", "1000000000001", "\"٣\""];
+        for price in prices.into_iter().chain(["1e999", "-1e999", "\"\\ud800\"", &deep]) {
             let bad = format!(r#"{{"is_money":true,"message":{price}}}"#);
             assert_eq!(said(&bad), Err(Code::InvalidValue), "{bad}");
         }
-        for is_money in ["null", "1", "\"true\"", "[]"] {
+        for is_money in ["null", "1", "1e999", "\"true\"", "[]"] {
             let bad = format!(r#"{{"is_money":{is_money},"message":"5"}}"#);
             assert_eq!(said(&bad), Err(Code::InvalidValue), "{bad}");
         }
-        for line in ["\"\"", "null", "5", "[\"x\"]"] {
+        for line in ["\"\"", "null", "5", "[\"x\"]", "\"\\ud800\""] {
             let bad = format!(r#"{{"is_money":false,"message":{line}}}"#);
             assert_eq!(said(&bad), Err(Code::InvalidValue), "{bad}");
         }

@@ -27,11 +27,6 @@ pub(crate) enum DbConn {
 pub(crate) type Backend = <DbConn as Connection>::Backend;
 pub(crate) type DbPool = Pool<Readers>;
 
-diesel::define_sql_function! {
-    /// A text in lower case.
-    fn lower(text: diesel::sql_types::Text) -> diesel::sql_types::Text;
-}
-
 /// Where the data is (`database.url`).
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl(Engine);

@@ -12,6 +12,7 @@ mod postgres;
 mod reads;
 mod rows;
 mod schema;
+mod search;
 mod sqlite;
 mod tx;
 mod writer;
@@ -50,6 +51,8 @@ pub struct Store {
     /// As many as there are connections: a blocking thread is only taken when a connection is free for it.
     turns: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
+    /// Searches look at everything there is: they get a part of the connections and no more.
+    searches: Arc<Semaphore>,
 }
 
 /// A database that is opened, migrated, and this process's own.
@@ -76,6 +79,7 @@ impl Store {
             pool: url.pool(pool_size)?,
             turns: Arc::new(Semaphore::new(pool_size as usize)),
             waiting: Arc::new(Semaphore::new(MAX_WAITING_READS)),
+            searches: Arc::new(Semaphore::new((pool_size as usize / 4).max(1))),
         };
         Ok(OpenedStore { store, url: url.clone(), lock })
     }
@@ -83,6 +87,20 @@ impl Store {
     /// `sqlite` or `postgres`.
     pub fn engine(&self) -> &'static str {
         self.engine
+    }
+
+    /// Runs a read that may look at everything there is, beside few of its kind and for a bounded time.
+    async fn search<T: Send + 'static>(
+        &self,
+        search: impl FnOnce(&mut DbConn) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let turn = tokio::time::timeout(READ_PATIENCE, Arc::clone(&self.searches).acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else { return Err(StoreError::Unavailable("too many searches".to_owned())) };
+        self.read(move |conn| {
+            let _turn = turn;
+            search::search(READ_PATIENCE, || search(conn))
+        })
+        .await
     }
 
     /// Runs a read on a blocking thread; the caller's thread stays free.

@@ -5,7 +5,7 @@ use std::{fs::File, path::Path, time::Duration};
 use diesel::{connection::SimpleConnection, migration::MigrationVersion, prelude::*};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
-use super::{StoreError, conn::lower_utils};
+use super::{StoreError, search};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
@@ -62,8 +62,7 @@ pub(super) fn connect_reader(path: &Path) -> Result<SqliteConnection, diesel::r2
     let mut conn =
         SqliteConnection::establish(&path.to_string_lossy()).map_err(diesel::r2d2::Error::ConnectionError)?;
     conn.batch_execute(&format!("PRAGMA busy_timeout = {}; PRAGMA query_only = ON;", READER_WAIT.as_millis()))
-        // SQLite's own knows only the letters of ASCII.
-        .and_then(|()| lower_utils::register_impl(&mut conn, |text: String| text.to_lowercase()))
+        .and_then(|()| search::register(&mut conn))
         .map_err(diesel::r2d2::Error::QueryError)?;
     Ok(conn)
 }

@@ -4,7 +4,7 @@ use handsup::domain::{GoodsId, NewGoods, UserId};
 use handsup::store::writes::{Like, SetLike};
 use serde_json::{Value, json};
 
-use crate::support::{Client, Market, TestNode, has_exactly, is_instant};
+use crate::support::{Client, Market, TestNode, goods_body, has_exactly, is_instant};
 
 /// ORIGIN.md 3 and the new fields of PROTOCOL.md 4.
 pub const LISTED: [&str; 24] = [
@@ -352,4 +352,27 @@ async fn room_lines_are_ten_a_page_newest_first() {
     let renamed = json!({"username": "newer"});
     assert_eq!(node.admin().put("/admin/users/3", &renamed).await.status, 200);
     assert_eq!(node.visitor().get(&path).await.body[0]["author"], "newer");
+}
+
+/// The worst text to search for in the worst texts, as often as anybody may ask: others read on.
+#[actix_web::test]
+async fn searching_does_not_keep_others_from_reading() {
+    let node = TestNode::start();
+    let seller = node.user(1);
+    for _ in 0..20 {
+        let own = json!({"starts_at": node.now().plus_ms(3_600_000), "content": "a".repeat(60_000)});
+        assert_eq!(seller.post("/goods/", &goods_body(&own)).await.status, 201);
+    }
+    let (search, visitor) = (format!("/goods/?search={}b", "a".repeat(255)), node.visitor());
+    let searches = futures_util::future::join_all((0..30).map(|_| visitor.get(&search)));
+    let others = async {
+        for id in 1..=20 {
+            let answer = visitor.get(&format!("/goods/{id}/")).await;
+            assert_eq!(answer.status, 200, "{}", answer.text);
+        }
+    };
+    let (searched, ()) = futures_util::join!(searches, others);
+    for answer in searched {
+        assert!(answer.body == json!([]) || answer.status == 503, "{}", answer.text);
+    }
 }

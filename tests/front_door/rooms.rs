@@ -1,24 +1,9 @@
 //! The auction room: who is there, what everybody hears, and what only the author of a refused frame hears.
 
 use handsup::domain::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::support::{ManualTime, Socket, TestNode, eventually};
-
-/// The keys of a frame, sorted.
-fn keys(frame: &Value) -> Vec<&str> {
-    let mut keys: Vec<&str> = frame.as_object().unwrap().keys().map(String::as_str).collect();
-    keys.sort_unstable();
-    keys
-}
-
-fn bid(goods: i64, user: i64, price: i64) -> Value {
-    json!({"is_money": true, "goods_id": goods.to_string(), "user_id": user, "message": price})
-}
-
-fn line(goods: i64, user: i64, text: &str) -> Value {
-    json!({"is_money": false, "goods_id": goods.to_string(), "user_id": user, "message": text})
-}
+use super::support::{ManualTime, Socket, TestNode, bid_frame as bid, eventually, keys, line_frame as line};
 
 #[actix_web::test]
 async fn who_comes_and_goes_is_heard_by_everybody_visitors_too() {
@@ -54,7 +39,7 @@ async fn who_comes_and_goes_is_heard_by_everybody_visitors_too() {
 /// Fault 8: the origin counts tabs, and keeps whom it forgets to take out.
 #[actix_web::test]
 async fn fault_8_two_tabs_are_one_participant_and_broken_connections_leave_no_ghost() {
-    let node = TestNode::start();
+    let node = TestNode::in_step();
     let goods = node.live_goods(1).await;
     let mut visitor = node.visitor().room(goods).await;
     let first = node.user(2).room(goods).await;
@@ -123,7 +108,7 @@ async fn a_bid_is_heard_by_the_whole_room_whichever_way_it_came() {
 /// Fault 6: the origin broadcasts a refused bid as a bid at the old price, and the bidder learns nothing.
 #[actix_web::test]
 async fn fault_6_a_refusal_goes_to_its_author_alone() {
-    let node = TestNode::start();
+    let node = TestNode::in_step();
     let goods = node.live_goods(1).await;
     assert_eq!(node.user(3).bid(goods, 5000).await.status, 201);
     let mut other = node.user(3).room(goods).await;
@@ -316,4 +301,88 @@ async fn a_new_name_is_what_the_room_hears_from_then_on() {
     assert_eq!(a.hear("message").await["sender_name"], "새이름");
     a.send_json(&bid(goods, 2, 1000)).await;
     assert_eq!(a.hear("bid").await["sender_name"], "새이름");
+}
+
+/// In a large room comings and goings are gathered: what a page shows must go with the frames that follow it.
+#[actix_web::test]
+async fn in_a_large_room_nobody_hears_of_somebody_leaving_who_is_not_on_his_page() {
+    let node = TestNode::start();
+    let goods = node.live_goods(1).await;
+    let mut watchers = Vec::new();
+    for _ in 0..80 {
+        watchers.push(node.visitor().room(goods).await);
+    }
+    for round in 0..10 {
+        let user = 100 + round;
+        let leaves = node.user(user).room(goods).await;
+        drop(leaves);
+        let mut newcomer = node.user(3).room(goods).await;
+        let page = node.visitor().get(&format!("/goods/{goods}/")).await.body;
+        let mut there: Vec<i64> =
+            page["participants"].as_array().unwrap().iter().map(|one| one["id"].as_i64().unwrap()).collect();
+        // His own coming is told last, behind everything that was gathered before it.
+        loop {
+            let frame = newcomer.next().await;
+            let id = frame["user_id"].as_i64();
+            match frame["response_type"].as_str().unwrap() {
+                "enter" if id == Some(3) => break,
+                "enter" => there.push(id.unwrap()),
+                "out" => {
+                    let at = there.iter().position(|one| Some(*one) == id);
+                    there.remove(at.unwrap_or_else(|| panic!("{frame} for somebody who was never there: {there:?}")));
+                }
+                _ => {}
+            }
+        }
+        newcomer.close().await;
+        eventually("an empty room", || async {
+            let page = node.visitor().get(&format!("/goods/{goods}/")).await.body;
+            (page["participants_count"] == 0).then_some(())
+        })
+        .await;
+    }
+}
+
+#[actix_web::test]
+async fn deleted_goods_end_their_room_and_nothing_remembers_them() {
+    let node = TestNode::start();
+    let goods = node.goods(1, 3_600_000, 60).await;
+    let mut room = node.visitor().room(goods).await;
+    let mut a = node.user(2).room(goods).await;
+    assert_eq!(node.user(2).bid(goods, 1000).await.code(), "auction_not_started");
+    assert_eq!(node.user(1).delete(&format!("/goods/{goods}/")).await.status, 204);
+    assert_eq!((room.closed().await.code, a.closed().await.code), (Some(4404), Some(4404)));
+    assert_eq!(node.user(2).try_room(goods).await.err(), Some(404));
+    eventually("no such goods", || async { (node.user(2).bid(goods, 1000).await.status == 404).then_some(()) }).await;
+    // Sockets that open while their goods are deleted end as well, or don't open.
+    for _ in 0..20 {
+        let goods = node.goods(1, 3_600_000, 60).await;
+        let (visitor, seller) = (node.visitor(), node.user(1));
+        let path = format!("/goods/{goods}/");
+        let (opened, deleted) = futures_util::join!(visitor.try_room(goods), seller.delete(&path));
+        assert_eq!(deleted.status, 204);
+        match opened {
+            Ok(mut socket) => assert_eq!(socket.closed().await.code, Some(4404)),
+            Err(status) => assert_eq!(status, 404),
+        }
+    }
+}
+
+#[actix_web::test]
+async fn a_user_who_is_refused_has_no_room_socket_left_whenever_it_was_opened() {
+    let node = TestNode::start();
+    let goods = node.live_goods(1).await;
+    let admin = node.admin();
+    for round in 0..10 {
+        let user = node.user(100 + round);
+        let mut open = user.room(goods).await;
+        let (path, refuse) = (format!("/admin/users/{}", 100 + round), json!({"is_active": false}));
+        let (opened, refused) = futures_util::join!(user.try_room(goods), admin.put(&path, &refuse));
+        assert_eq!(refused.status, 200);
+        assert_eq!(open.closed().await.code, Some(4401));
+        match opened {
+            Ok(mut socket) => assert_eq!(socket.closed().await.code, Some(4401)),
+            Err(status) => assert_eq!(status, 401),
+        }
+    }
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{
     lists::ids,
-    support::{Client, Market, TestNode, database::Locked, has_exactly},
+    support::{Client, Market, TestNode, database::Locked, eventually, has_exactly},
 };
 
 fn user(id: i64) -> Value {
@@ -249,4 +249,31 @@ async fn an_empty_trade_is_an_empty_list() {
         assert_eq!(node.user(user).get(&format!("/chat/goods/{goods}/")).await.text, "[]");
         assert_eq!(node.user(user).get(&format!("/chat/goods/{goods}/?page=2")).await.code(), "not_found");
     }
+}
+
+/// What a socket has taken is read, also when it goes right after.
+#[actix_web::test]
+async fn what_was_written_to_a_socket_is_read_however_soon_it_closes() {
+    let node = TestNode::start();
+    let goods = node.goods(1, 0, 2).await;
+    let (seller, buyer) = (node.user(1), node.user(2));
+    assert_eq!(buyer.bid(goods, 1000).await.status, 201);
+    eventually("the end", || async {
+        (buyer.get(&format!("/goods/{goods}/")).await.body["status"] == false).then_some(())
+    })
+    .await;
+    let mut writes = buyer.try_trade(goods).await.unwrap();
+    writes.hear("goods_info").await;
+    // Before the other side has opened a socket: not read by what comes later.
+    writes.send_json(&json!({"message": "early"})).await;
+    writes.hear("message").await;
+    let mut reads = seller.try_trade(goods).await.unwrap();
+    reads.hear("goods_info").await;
+    for text in ["one", "two", "three"] {
+        writes.send_json(&json!({"message": text})).await;
+        assert_eq!(reads.hear("message").await["message"], text);
+    }
+    drop(reads);
+    eventually("three of four read", || async { (seller.get("/chat/").await.body[0]["wait_cnt"] == 1).then_some(()) })
+        .await;
 }

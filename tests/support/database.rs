@@ -122,6 +122,11 @@ pub fn number(database: &Path, what: &str) -> i64 {
     .unwrap()
 }
 
+/// How many rows there are of this table, or of `table WHERE …`.
+pub fn count(database: &Path, rows: &str) -> i64 {
+    number(database, &format!("count(*) FROM {rows}"))
+}
+
 /// Copies a database that nobody has open.
 pub fn copy(from: &Path, to: &Path) {
     if on_sqlite_only() {

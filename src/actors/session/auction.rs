@@ -15,9 +15,9 @@ use crate::{
         rooms::Rooms,
     },
     domain::{GoodsId, Locale, Price},
-    protocol::{Code, Outcome, Problem, Said},
+    protocol::{Close, Code, Outcome, Problem, Said},
     store::{
-        Ledger, WriteError,
+        Ledger, Store, WriteError,
         writes::{BidVerdict, SayLine},
     },
 };
@@ -29,6 +29,10 @@ const LINE_PATIENCE: Duration = Duration::from_secs(2);
 pub struct AuctionOpening {
     /// Whose room.
     pub goods: GoodsId,
+    /// Whether the auction is over.
+    pub is_over: bool,
+    /// Where goods are looked up.
+    pub store: Store,
     /// The rooms.
     pub rooms: Addr<Rooms>,
     /// Where bids come in.
@@ -51,7 +55,12 @@ pub async fn auction_socket(
     handshake: HttpResponseBuilder,
     payload: web::Payload,
 ) -> HttpResponse {
-    let place = Place::in_room(&opening, &auction.rooms, RoomId::Auction(auction.goods), None).await;
+    let room = (RoomId::Auction(auction.goods), auction.is_over);
+    let place = Place::in_room(&opening, &auction.rooms, room, None).await;
+    // Deleted while the socket was opening: the room may have been told before this socket was in it.
+    if let Ok(None) = auction.store.phase(auction.goods).await {
+        place.outbox.borrow_mut().close(Close::GoodsDeleted);
+    }
     upgrade(opening, place, AuctionRole(auction), handshake, payload)
 }
 

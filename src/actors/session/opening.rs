@@ -13,6 +13,7 @@ use std::{
 
 use actix::Addr;
 use bytes::Bytes;
+use tokio::time::timeout;
 
 use super::outbox::{Outbox, OutboxLimits};
 use crate::{
@@ -27,6 +28,9 @@ use crate::{
     protocol::Close,
     time_source::TimeSource,
 };
+
+/// How long a handshake waits for its place.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Settings of sessions.
 #[derive(Debug, Clone, Copy)]
@@ -125,12 +129,12 @@ impl Place {
         Rc::new(Self::take(opening, outbox, Some(user), None))
     }
 
-    /// Takes a seat in a room, with a first frame for this socket alone. The socket hears everything that is committed
-    /// after this returns. A user who has too many sockets is in no room; his socket is about to be closed.
+    /// Takes a seat in a room (whose auction may be over), with a first frame for this socket alone. The socket hears
+    /// everything that is committed after this returns. A user who has too many sockets is in no room; his socket is about to be closed.
     pub(super) async fn in_room(
         opening: &SessionOpening,
         rooms: &Addr<Rooms>,
-        room: RoomId,
+        (room, is_over): (RoomId, bool),
         first: Option<Bytes>,
     ) -> Rc<Self> {
         let mut outbox = Outbox::of_room(outbox_limits(opening), opening.shard.waiting());
@@ -141,16 +145,22 @@ impl Place {
         let place = Self::take(opening, outbox, user, Some((rooms.clone(), room)));
         let close = |close| place.outbox.borrow_mut().close(close);
         if let Some(user) = user {
-            match opening.hub.send(Register { user, seat: place.seat, hears_alarms: false }).await {
-                Ok(Ok(_)) => {}
-                Ok(Err(_)) => close(Close::TooManySockets),
-                Err(_) => close(Close::TryAgainLater),
+            let register = Register { user, seat: place.seat, hears_alarms: false };
+            match timeout(PATIENCE, opening.hub.send(register)).await {
+                Ok(Ok(Ok(_))) => {}
+                Ok(Ok(Err(_))) => close(Close::TooManySockets),
+                Ok(Err(_)) | Err(_) => close(Close::TryAgainLater),
+            }
+            // He may have been made inactive since the handshake was looked at; from here on the hub finds this seat.
+            if opening.doorkeeper.user().is_some_and(|user| !user.is_active) {
+                close(Close::TokenRefused);
             }
         }
         let is_open = !place.outbox.borrow().is_closed();
         if is_open {
-            let enter = Enter { room, user: opening.doorkeeper.user(), connection: place.seat.connection };
-            if rooms.send(enter).await.is_err() {
+            let (user, connection) = (opening.doorkeeper.user(), place.seat.connection);
+            let enter = Enter { room, user, connection, is_over };
+            if !matches!(timeout(PATIENCE, rooms.send(enter)).await, Ok(Ok(()))) {
                 place.outbox.borrow_mut().close(Close::TryAgainLater);
             }
         }

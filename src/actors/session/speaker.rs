@@ -31,21 +31,23 @@ impl<R: Role> Session<R> {
         }
     }
 
-    /// Reads a frame and who says it, if it is JSON, not too fast, and no visitor's. Refuses it otherwise.
-    pub(super) fn listen(&self, text: &str, locale: Locale, heard: Heard) -> Option<(Spoken, Arc<User>)> {
+    /// Reads a frame and who says it, if it is JSON, no visitor's, and not too fast. Refuses it otherwise. Whoever may not
+    /// speak any more is not listened to, however far the order to close his socket has come.
+    pub(super) fn listen<'a>(&self, text: &'a str, locale: Locale, heard: Heard) -> Option<(Spoken<'a>, Arc<User>)> {
         let Ok(spoken) = Spoken::parse(text) else {
             self.close(Close::NotJson);
             return None;
         };
         let doorkeeper = &self.opening.doorkeeper;
         let pace = if spoken.is_bid() { doorkeeper.bid_pace() } else { doorkeeper.line_pace() };
+        let expired = self.opening.signed.is_some_and(|signed| self.opening.time.now() >= signed.expires_at);
         let user = doorkeeper.user();
         match (pace, user) {
+            (_, Some(user)) if expired || !user.is_active => self.close(Close::TokenRefused),
             (Pace::Flood, _) => self.close(Close::TooManyFrames),
-            (Pace::TooFast, _) => self.alert(&Problem::too_many_requests(1), locale, heard),
-            (Pace::Fine, None) => {
-                self.alert(&Problem::new(Code::Unauthorized, "a token is needed"), locale, heard);
-            }
+            // As over HTTP: first who somebody is, then how fast.
+            (_, None) => self.alert(&Problem::new(Code::Unauthorized, "a token is needed"), locale, heard),
+            (Pace::TooFast, Some(_)) => self.alert(&Problem::too_many_requests(1), locale, heard),
             (Pace::Fine, Some(user)) => return Some((spoken, user)),
         }
         None

@@ -1,7 +1,13 @@
 //! The socket of a trade chat, for seller and buyer of ended goods. What is written goes to both sides after the commit;
 //! what has been written to the other side's socket is read.
 
-use std::{cell::RefCell, future::poll_fn, rc::Rc, task::Poll, time::Duration};
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    rc::Rc,
+    task::Poll,
+    time::{Duration, Instant},
+};
 
 use actix::prelude::*;
 use actix_web::{HttpResponse, HttpResponseBuilder, web};
@@ -63,7 +69,7 @@ pub async fn trade_socket(
         title: &info.title,
         goods_id: goods,
     });
-    let place = Place::in_room(&opening, &rooms, RoomId::Trade(goods), Some(first)).await;
+    let place = Place::in_room(&opening, &rooms, (RoomId::Trade(goods), true), Some(first)).await;
     upgrade(opening, place, TradeRole { goods, ledger, locale }, handshake, payload)
 }
 
@@ -71,8 +77,9 @@ impl Role for TradeRole {
     fn started(session: &mut Session<Self>, ctx: &mut Ctx<Self>) {
         if let Some(Signed { user, .. }) = session.opening.signed {
             let TradeRole { goods, ledger, .. } = &session.role;
-            let watch = write_read(Rc::clone(&session.outbox), ledger.clone(), *goods, user);
-            ctx.spawn(watch.into_actor(session));
+            let (outbox, ledger) = (Rc::clone(&session.outbox), ledger.clone());
+            let taken = Taken { outbox, ledger, goods: *goods, reader: user, written: 0 };
+            ctx.spawn(taken.write_on().into_actor(session));
         }
     }
 
@@ -98,31 +105,53 @@ impl Role for TradeRole {
     }
 }
 
-/// Marks what the socket has taken as read by its user, for as long as the session lives.
-async fn write_read(outbox: Rc<RefCell<Outbox>>, ledger: Ledger, goods: GoodsId, reader: UserId) {
-    let mut written = 0;
-    loop {
-        let (first, last) = poll_fn(|cx| {
-            let mut outbox = outbox.borrow_mut();
-            match outbox.taken_range() {
-                (first, last) if last > written => Poll::Ready((first.max(written + 1), last)),
-                _ => {
-                    outbox.set_catch_up(cx.waker());
+/// What the socket has taken and its user has therefore read.
+struct Taken {
+    outbox: Rc<RefCell<Outbox>>,
+    ledger: Ledger,
+    goods: GoodsId,
+    reader: UserId,
+    /// Marked up to here.
+    written: i64,
+}
+
+impl Taken {
+    /// What is to be marked, if anything is.
+    fn unwritten(&self) -> Option<ReadTrade> {
+        let (first, last) = self.outbox.borrow().taken_range();
+        (last > self.written).then(|| ReadTrade {
+            goods: self.goods,
+            reader: self.reader,
+            from: TradeMessageId::from_stored(first.max(self.written + 1)),
+            up_to: TradeMessageId::from_stored(last),
+        })
+    }
+
+    /// Marks it, a few times a second, for as long as the session lives.
+    async fn write_on(mut self) {
+        loop {
+            let read = poll_fn(|cx| match self.unwritten() {
+                Some(read) => Poll::Ready(read),
+                None => {
+                    self.outbox.borrow_mut().set_catch_up(cx.waker());
                     Poll::Pending
                 }
+            })
+            .await;
+            match self.ledger.write(read, PATIENCE).await {
+                Ok(()) => self.written = read.up_to.get(),
+                Err(error) => log::warn!("messages could not be marked as read: {error}"),
             }
-        })
-        .await;
-        let read = ReadTrade {
-            goods,
-            reader,
-            from: TradeMessageId::from_stored(first),
-            up_to: TradeMessageId::from_stored(last),
-        };
-        match ledger.write(read, PATIENCE).await {
-            Ok(()) => written = last,
-            Err(error) => log::warn!("messages could not be marked as read: {error}"),
+            tokio::time::sleep(READ_PAUSE).await;
         }
-        tokio::time::sleep(READ_PAUSE).await;
+    }
+}
+
+impl Drop for Taken {
+    /// What was taken last is marked although the session is over.
+    fn drop(&mut self) {
+        if let Some(read) = self.unwritten() {
+            self.ledger.submit(read, Instant::now() + PATIENCE, |_| {});
+        }
     }
 }

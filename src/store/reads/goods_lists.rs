@@ -13,16 +13,17 @@ use crate::{
     domain::{GoodsId, Phase, User, UserId},
     store::{
         Store, StoreError,
-        conn::{Backend, DbConn, lower},
+        conn::{Backend, DbConn},
         rows::phase_code,
         schema::{self, goods},
+        search::{lower, strpos},
     },
 };
 
 /// Goods of one page, and of the recommended ones.
 const PAGE: i64 = 10;
-/// Goods with participants that are looked at in one statement.
-const PORTION: usize = 200;
+/// Goods of a user's list where no page is asked for.
+const WHOLE: i64 = 200;
 
 /// Goods as lists show them.
 #[derive(Debug, Clone)]
@@ -78,16 +79,18 @@ impl Store {
         page: Page,
         viewer: Option<UserId>,
     ) -> Result<Vec<GoodsCard>, StoreError> {
-        self.read(move |conn| {
+        let is_search = filter.search.is_some();
+        let list = move |conn: &mut DbConn| {
             conn.transaction(|conn| {
-                let rows = page_of(conn, filtered(filter), page)?;
+                let rows = page_of(conn, filtered(filter), page, PAGE)?;
                 cards(conn, rows, viewer)
             })
-        })
-        .await
+        };
+        if is_search { self.search(list).await } else { self.read(list).await }
     }
 
-    /// One page of a user's goods as `viewer` sees them, newest first; `None` if there is no such user.
+    /// One page of a user's goods as `viewer` sees them, newest first; without a page the newest 200. A user whom nobody
+    /// has seen has none.
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be read in time.
@@ -95,23 +98,21 @@ impl Store {
         &self,
         user: UserId,
         which: UserGoods,
-        page: Page,
+        page: Option<Page>,
         viewer: Option<UserId>,
-    ) -> Result<Option<Vec<GoodsCard>>, StoreError> {
+    ) -> Result<Vec<GoodsCard>, StoreError> {
         self.read(move |conn| {
             conn.transaction(|conn| {
-                if users::find(conn, user.get())?.is_none() {
-                    return Ok(None);
-                }
-                let rows = page_of(conn, of_user(user.get(), which), page)?;
-                cards(conn, rows, viewer).map(Some)
+                let (page, size) = page.map_or((Page::FIRST, WHOLE), |page| (page, PAGE));
+                let rows = page_of(conn, of_user(user.get(), which), page, size)?;
+                cards(conn, rows, viewer)
             })
         })
         .await
     }
 
-    /// At most 10 scheduled or live goods as `viewer` sees them: those of `busiest` (goods with their number of
-    /// participants, most first) in that order, then the newest.
+    /// At most 10 scheduled or live goods as `viewer` sees them: those of `busiest` (some goods with their number
+    /// of participants, most first) in that order, then the newest.
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be read in time.
@@ -139,23 +140,11 @@ fn filtered<'a>(filter: GoodsFilter) -> Rows<'a> {
         rows = rows.filter(goods::phase.eq(phase_code(phase)));
     }
     if let Some(search) = filter.search {
-        let pattern = pattern_of(&search);
-        let in_title = lower(goods::title).like(pattern.clone()).escape('\\');
-        rows = rows.filter(in_title.or(lower(goods::content).like(pattern).escape('\\')));
+        let text = search.to_lowercase();
+        let in_title = strpos(lower(goods::title), text.clone()).gt(0);
+        rows = rows.filter(in_title.or(strpos(lower(goods::content), text).gt(0)));
     }
     rows
-}
-
-/// A LIKE pattern for "has this text in it", in lower case.
-fn pattern_of(search: &str) -> String {
-    let mut pattern = String::from("%");
-    for char in search.to_lowercase().chars() {
-        if ['%', '_', '\\'].contains(&char) {
-            pattern.push('\\');
-        }
-        pattern.push(char);
-    }
-    pattern + "%"
 }
 
 fn of_user<'a>(user: i64, which: UserGoods) -> Rows<'a> {
@@ -175,32 +164,34 @@ fn of_user<'a>(user: i64, which: UserGoods) -> Rows<'a> {
     }
 }
 
-fn page_of(conn: &mut DbConn, rows: Rows<'_>, page: Page) -> Result<Vec<GoodsRow>, StoreError> {
-    let page_of = rows.order(goods::id.desc()).limit(PAGE).offset(page.offset(PAGE));
+fn page_of(conn: &mut DbConn, rows: Rows<'_>, page: Page, size: i64) -> Result<Vec<GoodsRow>, StoreError> {
+    let page_of = rows.order(goods::id.desc()).limit(size).offset(page.offset(size));
     Ok(page_of.select(GoodsRow::as_select()).load(conn)?)
 }
 
 fn recommended(conn: &mut DbConn, busiest: &[(GoodsId, usize)]) -> Result<Vec<GoodsRow>, StoreError> {
     let most = usize::try_from(PAGE).unwrap_or(0);
     let mut rows: Vec<GoodsRow> = Vec::new();
-    for portion in busiest.chunks(PORTION) {
-        let is_one = goods::id.eq_any(portion.iter().map(|(id, _)| id.get()));
+    if !busiest.is_empty() {
+        let is_one = goods::id.eq_any(busiest.iter().map(|(id, _)| id.get()));
         let open = goods::phase.ne(phase_code(Phase::Ended));
         let mut found: Vec<GoodsRow> =
             goods::table.filter(is_one.and(open)).select(GoodsRow::as_select()).load(conn)?;
-        found.sort_by_key(|row| portion.iter().position(|(id, _)| id.get() == row.id));
+        found.sort_by_key(|row| busiest.iter().position(|(id, _)| id.get() == row.id));
         add(&mut rows, found, most);
-        if rows.len() == most {
-            return Ok(rows);
-        }
     }
     // By phase, so that millions of ended goods are not walked through for the few that are not.
-    let mut newest =
-        page_of(conn, goods::table.filter(goods::phase.eq(phase_code(Phase::Scheduled))).into_boxed(), Page::FIRST)?;
+    let mut newest = page_of(
+        conn,
+        goods::table.filter(goods::phase.eq(phase_code(Phase::Scheduled))).into_boxed(),
+        Page::FIRST,
+        PAGE,
+    )?;
     newest.extend(page_of(
         conn,
         goods::table.filter(goods::phase.eq(phase_code(Phase::Live))).into_boxed(),
         Page::FIRST,
+        PAGE,
     )?);
     newest.sort_by_key(|row| std::cmp::Reverse(row.id));
     add(&mut rows, newest, most);
@@ -239,15 +230,4 @@ fn cards(conn: &mut DbConn, rows: Vec<GoodsRow>, viewer: Option<UserId>) -> Resu
         })
     };
     rows.into_iter().map(card).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_means_something_in_a_pattern_is_escaped() {
-        assert_eq!(pattern_of("50% Off_\\"), "%50\\% off\\_\\\\%");
-        assert_eq!(pattern_of("ÉCOLE 카메라"), "%école 카메라%");
-    }
 }

@@ -8,7 +8,7 @@ mod goods_lists;
 mod likes;
 mod lines;
 mod page;
-mod trade_info;
+mod rooms;
 mod trades;
 mod users;
 
@@ -18,5 +18,5 @@ pub use goods::{GoodsDetail, GoodsFacts};
 pub use goods_lists::{GoodsCard, GoodsFilter, UserGoods};
 pub use lines::RoomLine;
 pub use page::Page;
-pub use trade_info::{TradeAccess, TradeInfo};
+pub use rooms::{TradeAccess, TradeInfo};
 pub use trades::{TradeListing, TradeMessage, TradeTalk};

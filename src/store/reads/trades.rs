@@ -3,7 +3,10 @@
 
 use std::collections::HashMap;
 
-use diesel::{dsl::count_star, prelude::*};
+use diesel::{
+    dsl::{count_star, not},
+    prelude::*,
+};
 
 use super::{
     goods::{exists, first_pictures},
@@ -157,7 +160,8 @@ fn trades(conn: &mut DbConn, user: i64, page: Page) -> Result<Vec<TradeListing>,
 fn unread(conn: &mut DbConn, user: i64, goods: &[i64]) -> Result<HashMap<i64, i64>, StoreError> {
     let counts: Vec<(i64, i64)> = trade_messages::table
         .filter(trade_messages::goods_id.eq_any(goods.iter().copied()))
-        .filter(trade_messages::author_id.ne(user).and(trade_messages::is_read.eq(false)))
+        // NOT rather than = FALSE: the partial index is found by it.
+        .filter(trade_messages::author_id.ne(user).and(not(trade_messages::is_read)))
         .group_by(trade_messages::goods_id)
         .select((trade_messages::goods_id, count_star()))
         .load(conn)?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use diesel::{insert_into, prelude::*, update};
+use diesel::{dsl::not, insert_into, prelude::*, update};
 
 use crate::{
     domain::{Alarm, GoodsId, LineText, Sender, TradeMessageId, TradeText, User, UserId},
@@ -137,7 +137,7 @@ impl Write for ReadTrade {
     fn run(&self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         use schema::trade_messages::dsl;
         let seen = dsl::goods_id.eq(self.goods.get()).and(dsl::id.between(self.from.get(), self.up_to.get()));
-        let of_other = dsl::author_id.ne(self.reader.get()).and(dsl::is_read.eq(false));
+        let of_other = dsl::author_id.ne(self.reader.get()).and(not(dsl::is_read));
         update(dsl::trade_messages.filter(seen.and(of_other))).set(dsl::is_read.eq(true)).execute(tx.conn)?;
         Ok(())
     }

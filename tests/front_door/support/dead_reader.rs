@@ -7,13 +7,22 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
-/// A WebSocket by hand, with a receive buffer so small that the kernel can't hide that nobody reads.
+/// An alarm socket by hand, with a receive buffer so small that the kernel can't hide that nobody reads.
 pub async fn socket_that_does_not_read(address: SocketAddr, token: &str) -> TcpStream {
+    open(address, &format!("/ws/alram/?token={token}")).await
+}
+
+/// The same in an auction room.
+pub async fn room_that_does_not_read(address: SocketAddr, goods: i64, token: &str) -> TcpStream {
+    open(address, &format!("/ws/auction/{goods}/?token={token}")).await
+}
+
+async fn open(address: SocketAddr, path: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let mut tcp = socket.connect(address).await.unwrap();
     let handshake = format!(
-        "GET /ws/alram/?token={token} HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     );
     tcp.write_all(handshake.as_bytes()).await.unwrap();

@@ -12,6 +12,7 @@ mod market;
 mod process;
 mod random;
 mod raw;
+mod room;
 mod scene;
 mod seed;
 mod socket;
@@ -34,11 +35,13 @@ pub use self::{
     client::{Answer, Client},
     clock::{HoldingTime, ManualTime, SilentTime},
     command::{Handsup, Served},
-    dead_reader::socket_that_does_not_read,
+    database::count,
+    dead_reader::{room_that_does_not_read, socket_that_does_not_read},
     market::Market,
     process::Process,
     random::{dice, kills},
     raw::{BINARY, CLOSE, CONTINUES, CONTINUES_LAST, Raw, TEXT, TEXT_BEGINS, masked},
+    room::{bid_frame, ended, keys, line_frame, session_figures, sold_goods, trade_frame},
     scene::Scene,
     seed::Seed,
     socket::{Closed, Socket},
@@ -76,6 +79,12 @@ impl TestNode {
     /// A node with the usual settings and the machine's clock.
     pub fn start() -> Self {
         Self::with(|_| {})
+    }
+
+    /// A node with one worker: what one socket has heard, all that are open have been told, and none that comes later
+    /// hears it. (A worker that is late may tell a socket what was said just before it came.)
+    pub fn in_step() -> Self {
+        Self::with(|settings| settings.server.workers = Some(1))
     }
 
     /// A node whose settings are changed by `change`.
@@ -128,6 +137,11 @@ impl TestNode {
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its database, to look into behind its back.
+    pub fn database(&self) -> std::path::PathBuf {
+        self.folder().join("test.db")
     }
 
     /// The folder with its database.

@@ -60,6 +60,14 @@ impl Raw {
         raw
     }
 
+    /// A socket of a room, upgraded by hand.
+    pub fn room(address: SocketAddr, path: &str, token: &str) -> Self {
+        let mut raw = Self::connect(address);
+        let answer = raw.handshake(path, &[("Authorization", &format!("Bearer {token}"))]);
+        assert_eq!(answer.status, 101, "{path}: {}", answer.head);
+        raw
+    }
+
     /// Asks for an upgrade, with headers of the test's own.
     pub fn handshake(&mut self, path: &str, headers: &[(&str, &str)]) -> RawAnswer {
         let mut request = format!(

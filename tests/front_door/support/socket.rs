@@ -59,6 +59,25 @@ impl Socket {
         self.send_text(&frame.to_string()).await;
     }
 
+    /// Sends to a server that may have closed the socket by now.
+    pub async fn try_send_json(&mut self, frame: &Value) {
+        let _ = self.framed.send(Message::Text(frame.to_string().into())).await;
+    }
+
+    /// The next text frame, as JSON; `None` when the server closes.
+    pub async fn try_next(&mut self) -> Option<Value> {
+        loop {
+            match self.frame().await? {
+                Frame::Text(text) => return Some(serde_json::from_slice(&text).expect("JSON")),
+                Frame::Close(_) => return None,
+                Frame::Ping(payload) => {
+                    let _ = self.framed.send(Message::Pong(payload)).await;
+                }
+                _ => {}
+            }
+        }
+    }
+
     async fn frame(&mut self) -> Option<Frame> {
         let next = tokio::time::timeout(DEADLINE, self.framed.next()).await.expect("a frame in time");
         next.and_then(Result::ok)
@@ -115,6 +134,19 @@ impl Socket {
                 }
                 Some(_) => {}
                 None => return heard,
+            }
+        }
+    }
+
+    /// The code of the server's close frame, without waiting for the end of the connection.
+    pub async fn close_code(&mut self) -> u16 {
+        loop {
+            match self.frame().await.expect("a close frame") {
+                Frame::Close(reason) => return reason.expect("a code").code.into(),
+                Frame::Ping(payload) => {
+                    let _ = self.framed.send(Message::Pong(payload)).await;
+                }
+                _ => {}
             }
         }
     }

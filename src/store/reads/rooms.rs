@@ -1,11 +1,12 @@
-//! Who may open a trade chat, and what he is shown first.
+//! What the handshake of a room asks: whether there are such goods, who may open their trade chat, and what he is shown
+//! first.
 
 use diesel::prelude::*;
 
 use super::goods::exists;
 use crate::{
-    domain::{GoodsId, UserId},
-    store::{Store, StoreError, schema},
+    domain::{GoodsId, Phase, UserId},
+    store::{Store, StoreError, rows::phase_of, schema},
 };
 
 /// What a trade chat begins with.
@@ -60,11 +61,17 @@ impl Store {
         .await
     }
 
-    /// Whether there are such goods.
+    /// Where the auction of these goods stands; `None` if there are none.
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be read in time.
-    pub async fn has_goods(&self, goods: GoodsId) -> Result<bool, StoreError> {
-        self.read(move |conn| exists(conn, goods)).await
+    pub async fn phase(&self, goods: GoodsId) -> Result<Option<Phase>, StoreError> {
+        self.read(move |conn| {
+            use schema::goods::dsl;
+            let phase: Option<i16> =
+                dsl::goods.filter(dsl::id.eq(goods.get())).select(dsl::phase).get_result(conn).optional()?;
+            phase.map(phase_of).transpose()
+        })
+        .await
     }
 }

@@ -1,0 +1,250 @@
+//! Who is in a room, whatever way sockets come and go.
+
+use std::collections::BTreeSet;
+
+use awc::ws::Message;
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
+
+use crate::support::{Socket, TestNode, bid_frame, eventually, session_figures};
+
+/// More watchers than a room in which comings and goings are told one by one.
+const LARGE: usize = 80;
+
+async fn participants(node: &TestNode, goods: i64) -> (Value, Value) {
+    let page = node.visitor().get(&format!("/goods/{goods}/")).await.body;
+    (page["participants_count"].clone(), page["participants"].clone())
+}
+
+/// Nobody is in any room, and nothing is left of those who were.
+async fn nothing_is_left(node: &TestNode) {
+    let admin = node.admin();
+    eventually("empty rooms", || async {
+        let figures = session_figures(&admin).await;
+        let fields = ["rooms", "in_rooms", "sessions", "users"];
+        fields.iter().all(|field| figures[*field] == 0).then_some(())
+    })
+    .await;
+}
+
+/// Comings and goings of a witness's frames, checked as the existing client needs them: an `out` only of who is there,
+/// an `enter` only of who is not, and the count is that of the list.
+#[derive(Default)]
+struct List(BTreeSet<i64>);
+
+impl List {
+    fn hear(&mut self, frame: &Value) {
+        let user = frame["user_id"].as_i64().unwrap();
+        match frame["response_type"].as_str().unwrap() {
+            "enter" => assert!(self.0.insert(user), "he is there already: {frame}"),
+            "out" => assert!(self.0.remove(&user), "he is not there: {frame}"),
+            _ => panic!("{frame}"),
+        }
+        assert_eq!(frame["participants_count"].as_u64(), Some(self.0.len() as u64), "{frame}");
+    }
+}
+
+#[actix_web::test]
+async fn nobody_bids_before_he_has_entered() {
+    let node = TestNode::start();
+    let goods = node.live_goods(1).await;
+    let visitor = node.visitor();
+    let mut watchers: Vec<Socket> = join_all((0..LARGE).map(|_| visitor.room(goods))).await;
+    for user in 100..130 {
+        let client = node.user(user);
+        let mut socket = client.room(goods).await;
+        // Over the socket and over HTTP in turn.
+        if user % 2 == 0 {
+            socket.send_json(&bid_frame(goods, user, 1000 * user)).await;
+        } else {
+            assert_eq!(client.bid(goods, 1000 * user).await.status, 201);
+        }
+        for watcher in watchers.iter_mut().take(3) {
+            let enter = watcher.hear("enter").await;
+            assert_eq!((&enter["user_id"], &enter["participants_count"]), (&json!(user), &json!(1)));
+            assert_eq!(watcher.hear("bid").await["sender"], user);
+        }
+        // He himself may still hear of the one before him.
+        let own = async |socket: &mut Socket| loop {
+            let frame = socket.next().await;
+            if frame["user_id"] == user || frame["sender"] == user {
+                return frame["response_type"].clone();
+            }
+        };
+        assert_eq!((own(&mut socket).await, own(&mut socket).await), (json!("enter"), json!("bid")));
+        drop(socket);
+        for watcher in watchers.iter_mut().take(3) {
+            assert_eq!(watcher.hear("out").await["user_id"], user);
+        }
+    }
+    drop(watchers);
+    nothing_is_left(&node).await;
+}
+
+/// Fault 8: the origin counts wrongly when tabs come and go.
+#[actix_web::test]
+async fn fault_8_a_hundred_sockets_that_come_and_go_quickly_are_one_user() {
+    let node = TestNode::with(|settings| settings.session.max_per_user = 1000);
+    let goods = node.live_goods(1).await;
+    let mut witness = node.visitor().room(goods).await;
+    let stays = node.user(2).room(goods).await;
+    witness.hear("enter").await;
+    // All at once, some closed in order, others just dropped.
+    let come_and_go = (0..100).map(|nth| {
+        let client = node.user(2);
+        async move {
+            let socket = client.room(goods).await;
+            if nth % 2 == 0 {
+                let mut socket = socket;
+                socket.send(Message::Close(None)).await;
+            }
+        }
+    });
+    join_all(come_and_go).await;
+    let third = node.user(3).room(goods).await;
+    let entered = witness.hear("enter").await;
+    assert_eq!((&entered["user_id"], &entered["participants_count"]), (&json!(3), &json!(2)), "nothing before it");
+    drop((stays, third));
+    let mut list = List(BTreeSet::from([2, 3]));
+    list.hear(&witness.next().await);
+    list.hear(&witness.next().await);
+    // Alone, he comes and goes as often as his first and last sockets do.
+    for _ in 0..20 {
+        join_all((0..5).map(|_| async { drop(node.user(2).room(goods).await) })).await;
+    }
+    let last = node.user(4).room(goods).await;
+    loop {
+        let frame = witness.next().await;
+        list.hear(&frame);
+        if frame["user_id"] == 4 {
+            break;
+        }
+    }
+    if !list.0.contains(&2) {
+        assert_eq!(list.0, BTreeSet::from([4]));
+    } else {
+        list.hear(&witness.next().await);
+    }
+    eventually("he is gone", || async {
+        (participants(&node, goods).await == (json!(1), json!([{"id": 4, "user": "name4"}]))).then_some(())
+    })
+    .await;
+    drop((last, witness));
+    nothing_is_left(&node).await;
+}
+
+#[actix_web::test]
+async fn many_users_who_come_and_go_are_heard_in_turn_in_small_and_large_rooms() {
+    for watchers in [0, LARGE] {
+        let node = TestNode::start();
+        let goods = node.live_goods(1).await;
+        let visitor = node.visitor();
+        let _watchers = join_all((0..watchers).map(|_| visitor.room(goods))).await;
+        let mut witness = visitor.room(goods).await;
+        let come_and_go = (100..140).map(|user| {
+            let client = node.user(user);
+            async move {
+                for _ in 0..3 {
+                    drop(client.room(goods).await);
+                }
+                client.room(goods).await
+            }
+        });
+        let mut stay = join_all(come_and_go).await;
+        let mut list = List::default();
+        let everybody: BTreeSet<i64> = (100..140).collect();
+        let end = node.user(999).room(goods).await;
+        while !list.0.contains(&999) || list.0.len() < 41 {
+            list.hear(&witness.next().await);
+        }
+        // Whoever has no frames left but his own last entry is there; late goings of his other tabs change nothing.
+        assert!(list.0.is_superset(&everybody));
+        assert_eq!(participants(&node, goods).await.0, 41);
+        for socket in stay.drain(..) {
+            drop(socket);
+        }
+        while list.0.len() > 1 {
+            list.hear(&witness.next().await);
+        }
+        assert_eq!(list.0, BTreeSet::from([999]));
+        drop((end, witness, _watchers));
+        nothing_is_left(&node).await;
+    }
+}
+
+#[actix_web::test]
+async fn a_socket_that_goes_amid_its_handshake_leaves_no_trace() {
+    let node = TestNode::with(|settings| settings.session.max_per_user = 1000);
+    let goods = node.live_goods(1).await;
+    let mut witness = node.visitor().room(goods).await;
+    let stays = node.user(3).room(goods).await;
+    let mut list = List::default();
+    list.hear(&witness.next().await);
+    let token = node.user(2).token().to_owned();
+    let handshake = format!(
+        "GET /ws/auction/{goods}/?token={token} HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    let address = node.address();
+    join_all((0..150).map(|nth| {
+        let handshake = &handshake;
+        async move {
+            let mut tcp = TcpStream::connect(address).await.unwrap();
+            tcp.write_all(handshake.as_bytes()).await.unwrap();
+            match nth % 3 {
+                // At once, in order; at once, with a reset; after a first byte.
+                0 => drop(tcp),
+                1 => {
+                    socket2::SockRef::from(&tcp).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+                    drop(tcp);
+                }
+                _ => {
+                    let _ = tcp.readable().await;
+                }
+            }
+        }
+    }))
+    .await;
+    let last = node.user(4).room(goods).await;
+    // However often he came and went: in turn, and in the end he is not there.
+    eventually("he is gone", || async {
+        let there = json!([{"id": 3, "user": "name3"}, {"id": 4, "user": "name4"}]);
+        (participants(&node, goods).await.1 == there).then_some(())
+    })
+    .await;
+    let end = node.user(5).room(goods).await;
+    loop {
+        let frame = witness.next().await;
+        list.hear(&frame);
+        if frame["user_id"] == 5 {
+            break;
+        }
+    }
+    assert_eq!(list.0, BTreeSet::from([3, 4, 5]));
+    let figures = session_figures(&node.admin()).await;
+    assert_eq!((&figures["rooms"], &figures["in_rooms"], &figures["users"]), (&json!(1), &json!(4), &json!(3)));
+    drop((stays, last, end, witness));
+    nothing_is_left(&node).await;
+}
+
+#[actix_web::test]
+async fn rooms_that_everybody_has_left_are_forgotten() {
+    let node = TestNode::with(|settings| settings.session.max_per_user = 1000);
+    let mut goods = Vec::new();
+    for _ in 0..20 {
+        goods.push(node.live_goods(1).await);
+    }
+    for _ in 0..3 {
+        let sockets = join_all(goods.iter().flat_map(|goods| {
+            let clients = [node.visitor(), node.user(2), node.user(3)];
+            clients.into_iter().map(move |client| async move { client.room(*goods).await })
+        }))
+        .await;
+        let figures = session_figures(&node.admin()).await;
+        assert_eq!((&figures["rooms"], &figures["in_rooms"]), (&json!(20), &json!(60)));
+        assert_eq!((&figures["sessions"], &figures["users"]), (&json!(60), &json!(2)));
+        drop(sockets);
+        nothing_is_left(&node).await;
+    }
+}

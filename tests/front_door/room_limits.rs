@@ -1,0 +1,479 @@
+//! What ends a socket of a room or keeps it out, and how fast one may speak there.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::{join, join_all};
+use handsup::domain::Timestamp;
+use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
+
+use crate::support::{
+    Client, Closed, DEADLINE, ManualTime, Socket, TestNode, bid_frame, claims, count, eventually, line_frame,
+    room_that_does_not_read, session_figures, signed, sold_goods, trade_frame,
+};
+
+fn noon() -> Timestamp {
+    Timestamp::parse_rfc3339("2026-11-22T03:00:00Z").unwrap()
+}
+
+/// How many may pass in so long at this rate: bursts of twice the rate, and what grows back meanwhile.
+fn at_most(rate: u32, begun: Instant) -> usize {
+    2 * rate as usize + 1 + (begun.elapsed().as_secs_f64() * f64::from(rate)) as usize
+}
+
+/// Hears so many frames; how many of them were of this type, and that the others are alerts of the rate.
+async fn passed(socket: &mut Socket, frames: usize, response_type: &str) -> usize {
+    let mut passed = 0;
+    for _ in 0..frames {
+        let frame = socket.next().await;
+        if frame["response_type"] == response_type {
+            passed += 1;
+        } else {
+            let alert = json!({
+                "response_type": "alert", "message": "너무 빨라요. 잠시 후 다시 시도해 주세요.",
+                "code": "too_many_requests",
+            });
+            assert_eq!(frame, alert);
+        }
+    }
+    passed
+}
+
+#[actix_web::test]
+async fn lines_have_a_rate_of_each_user_and_who_is_over_it_stays() {
+    let node = TestNode::with(|settings| {
+        settings.limits.lines_per_second = 5;
+        settings.server.workers = Some(1);
+    });
+    let goods = node.live_goods(1).await;
+    let mut witness = node.visitor().room(goods).await;
+    let mut a = node.user(2).room(goods).await;
+    a.hear("enter").await;
+    witness.hear("enter").await;
+    let mut alarms = node.user(2).socket_since(0).await;
+    alarms.hear("hello").await;
+    let mut tab = node.user(2).room(goods).await;
+    let begun = Instant::now();
+    for nth in 0..10 {
+        a.send_json(&line_frame(goods, 2, &nth.to_string())).await;
+    }
+    for nth in 0..10 {
+        assert_eq!(a.hear("message").await["message"], nth.to_string(), "a burst of twice the rate passes");
+    }
+    for nth in 10..30 {
+        a.send_json(&line_frame(goods, 2, &nth.to_string())).await;
+    }
+    let more = passed(&mut a, 20, "message").await;
+    assert!(10 + more <= at_most(5, begun), "{more} more passed");
+    assert_eq!(alarms.hear("alert").await["code"], "too_many_requests");
+    // His bids, and other users, have rates of their own; his other tab has the same.
+    a.send_json(&bid_frame(goods, 2, 1000)).await;
+    assert_eq!(a.hear("bid").await["seq"], 1);
+    let mut third = node.user(3).room(goods).await;
+    third.hear("enter").await;
+    third.send_json(&line_frame(goods, 3, "hi")).await;
+    assert_eq!(third.hear("message").await["message"], "hi");
+    for _ in 0..15 {
+        tab.send_json(&line_frame(goods, 2, "tab")).await;
+    }
+    let refused = async {
+        loop {
+            if tab.next().await["code"] == "too_many_requests" {
+                break;
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, refused).await.expect("an alert");
+    // Soon he may speak again, on the same socket. Asked slowly enough to be no flood.
+    let again = async {
+        let mut pace = tokio::time::interval(Duration::from_millis(100));
+        loop {
+            pace.tick().await;
+            a.send_json(&line_frame(goods, 2, "again")).await;
+            loop {
+                let frame = a.next().await;
+                if frame["message"] == "again" {
+                    return;
+                }
+                if frame["code"] == "too_many_requests" {
+                    break;
+                }
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, again).await.expect("a line that passes");
+}
+
+#[actix_web::test]
+async fn bids_have_one_rate_over_http_and_sockets() {
+    let node = TestNode::with(|settings| {
+        settings.limits.bids_per_second = 2;
+        settings.server.workers = Some(1);
+    });
+    let goods = node.live_goods(1).await;
+    let (by_socket, by_http) = (node.user(2), node.user(3));
+    let mut a = by_socket.room(goods).await;
+    a.hear("enter").await;
+    let begun = Instant::now();
+    for nth in 0..4 {
+        a.send_json(&bid_frame(goods, 2, 1000 + nth)).await;
+        assert_eq!(a.hear("bid").await["seq"], nth + 1);
+    }
+    let mut more = 0;
+    let refused = loop {
+        let answer = by_socket.bid(goods, 2000 + more).await;
+        if answer.status != 201 {
+            break answer;
+        }
+        more += 1;
+    };
+    assert_eq!((refused.status, refused.code()), (429, "too_many_requests"));
+    assert!(4 + more as usize <= at_most(2, begun), "{more} more over HTTP");
+    // The other way round; and what can't be taken counts too.
+    let mut b = by_http.room(goods).await;
+    b.hear("enter").await;
+    let begun = Instant::now();
+    for nth in 0..4 {
+        assert_eq!(by_http.bid(goods, 3000 + nth).await.status, 201);
+        b.hear("bid").await;
+    }
+    for sent in 0.. {
+        assert!(sent <= at_most(2, begun), "no alert");
+        b.send_json(&json!({"is_money": true, "message": null})).await;
+        let code = b.hear("alert").await["code"].clone();
+        if code == "too_many_requests" {
+            break;
+        }
+        assert_eq!(code, "invalid_value");
+    }
+    // Lines have another rate.
+    b.send_json(&line_frame(goods, 3, "hi")).await;
+    assert_eq!(b.hear("message").await["message"], "hi");
+}
+
+#[actix_web::test]
+async fn who_floods_a_room_is_closed_with_4429_and_nobody_else() {
+    let time = ManualTime::at(noon());
+    let node = TestNode::with_time(time.clone(), |settings| {
+        settings.limits.lines_per_second = 2;
+        settings.limits.bids_per_second = 2;
+    });
+    let sold = sold_goods(&node, &time).await;
+    let goods = node.live_goods(1).await;
+    let mut witness = node.visitor().room(goods).await;
+    let closed = Closed { code: Some(4429), reason: "too many messages".to_owned() };
+    let mut flooders = Vec::new();
+    for user in [5, 6, 7] {
+        flooders.push((user, node.user(user).room(goods).await));
+        assert_eq!(witness.hear("enter").await["user_id"], user);
+    }
+    let frames = [line_frame(goods, 5, "x"), bid_frame(goods, 6, 1), json!([])];
+    for ((_, socket), frame) in flooders.iter_mut().zip(frames) {
+        // More than twice five times the rate, at once.
+        for _ in 0..30 {
+            socket.try_send_json(&frame).await;
+        }
+    }
+    for (user, mut socket) in flooders {
+        assert_eq!(socket.closed().await, closed, "user {user}");
+    }
+    let mut trader = node.user(2).try_trade(sold).await.unwrap();
+    for _ in 0..30 {
+        trader.try_send_json(&trade_frame(sold, 2, "x")).await;
+    }
+    assert_eq!(trader.close_code().await, 4429);
+    let mut outs = Vec::new();
+    let mut lines = 0;
+    // What he said before the flood is stored and heard, be it after he is out.
+    while outs.len() < 3 || lines < 4 {
+        let frame = witness.next().await;
+        match frame["response_type"].as_str().unwrap() {
+            "out" => outs.push(frame["user_id"].as_i64().unwrap()),
+            "message" => lines += 1,
+            _ => panic!("{frame}"),
+        }
+    }
+    outs.sort_unstable();
+    assert_eq!(outs, [5, 6, 7]);
+    assert!(count(&node.database(), "trade_messages") <= 8);
+    // A visitor's flood; his address is also the witness's, whose socket stays as long as he says nothing.
+    let mut visitor = node.visitor().room(goods).await;
+    for _ in 0..30 {
+        visitor.try_send_json(&json!({})).await;
+    }
+    assert_eq!(visitor.close_code().await, 4429);
+    assert_eq!(node.user(8).bid(goods, 1000).await.status, 201);
+    let mut frame = witness.next().await;
+    while frame["response_type"] == "message" {
+        lines += 1;
+        frame = witness.next().await;
+    }
+    assert_eq!((&frame["response_type"], &frame["sender"]), (&json!("bid"), &json!(8)));
+    assert!((4..=8).contains(&lines), "{lines} lines passed");
+}
+
+#[actix_web::test]
+async fn sockets_of_whatever_kind_count_together_and_one_too_many_is_never_in_the_room() {
+    let time = ManualTime::at(noon());
+    let node = TestNode::with_time(time.clone(), |settings| {
+        settings.session.max_per_user = 3;
+        settings.server.workers = Some(1);
+    });
+    let sold = sold_goods(&node, &time).await;
+    let (first, second) = (node.live_goods(1).await, node.live_goods(1).await);
+    let user = node.user(2);
+    let mut alarms = user.socket_since(0).await;
+    alarms.hear("hello").await;
+    alarms.expect("auction_won").await;
+    let mut room = user.room(first).await;
+    room.hear("enter").await;
+    let trade = user.try_trade(sold).await.unwrap();
+    let mut witness = node.visitor().room(second).await;
+    let too_many = Closed { code: Some(4409), reason: "too many sockets of this user".to_owned() };
+    assert_eq!(user.room(second).await.closed().await, too_many);
+    for _ in 0..3 {
+        assert_eq!(user.room(second).await.close_code().await, 4409);
+        assert_eq!(user.try_trade(sold).await.unwrap().close_code().await, 4409);
+        assert_eq!(user.socket_since(0).await.close_code().await, 4409);
+    }
+    // The next who comes is the first one there.
+    let other = node.user(3).room(second).await;
+    let entered = witness.hear("enter").await;
+    assert_eq!((&entered["user_id"], &entered["participants_count"]), (&json!(3), &json!(1)));
+    // One fewer, and there is room for one again.
+    trade.close().await;
+    let mut again = eventually("a free place", || async {
+        let mut socket = user.room(second).await;
+        let is_in = tokio::time::timeout(DEADLINE, socket.try_next()).await.expect("a frame or the end");
+        is_in.map(|frame| (socket, frame))
+    })
+    .await;
+    assert_eq!((&again.1["response_type"], &again.1["participants_count"]), (&json!("enter"), &json!(2)));
+    assert_eq!(witness.hear("enter").await["user_id"], 2, "now he is there, and was not before");
+    again.0.send_json(&line_frame(second, 2, "hi")).await;
+    assert_eq!(witness.hear("message").await["message"], "hi");
+    drop(other);
+    alarms.send_json(&json!({"type": "ping"})).await;
+    assert_eq!(alarms.hear("pong").await["response_type"], "pong");
+}
+
+#[actix_web::test]
+async fn fault_14_a_room_socket_ends_when_its_token_does() {
+    let time = ManualTime::at(noon());
+    let node = TestNode::with_time(time.clone(), |settings| settings.server.workers = Some(1));
+    let sold = sold_goods(&node, &time).await;
+    let goods = node.live_goods(1).await;
+    let short = signed(&claims(&json!(2), node.now(), &json!({"exp": node.now().secs() + 60})));
+    let short = Client::new(node.base(), Some(short));
+    let mut witness = node.user(3).room(goods).await;
+    witness.hear("enter").await;
+    let mut room = short.room(goods).await;
+    room.hear("enter").await;
+    witness.hear("enter").await;
+    let mut trade = short.try_trade(sold).await.unwrap();
+    trade.hear("goods_info").await;
+    time.advance_ms(59_999);
+    room.send_json(&line_frame(goods, 2, "still here")).await;
+    assert_eq!(witness.hear("message").await["message"], "still here");
+    time.advance_ms(1);
+    // Sent when the token has ended, whether the server has noticed or not.
+    room.try_send_json(&bid_frame(goods, 2, 5000)).await;
+    trade.try_send_json(&trade_frame(sold, 2, "too late")).await;
+    let ended = Closed { code: Some(4401), reason: "token expired or refused".to_owned() };
+    assert_eq!(room.closed().await, ended);
+    assert_eq!(trade.closed().await, ended);
+    assert_eq!(witness.next().await, json!({"response_type": "out", "participants_count": 1, "user_id": 2}));
+    assert_eq!(node.visitor().history(goods).await, Vec::<Value>::new());
+    assert_eq!(count(&node.database(), "trade_messages"), 0);
+}
+
+/// The clock of the session wakes late: what the token's user sends meanwhile is refused all the same.
+#[actix_web::test]
+async fn fault_14_nothing_is_taken_of_who_may_not_speak_any_more() {
+    let time = crate::support::SilentTime::at(noon());
+    let node = TestNode::with_time(time.clone(), |_| {});
+    let goods = node.goods(1, 0, 1200).await;
+    let short = signed(&claims(&json!(2), node.now(), &json!({"exp": node.now().secs() + 60})));
+    let mut room = Client::new(node.base(), Some(short)).room(goods).await;
+    room.hear("enter").await;
+    time.set(noon().plus_ms(60_000));
+    room.send_json(&bid_frame(goods, 2, 5000)).await;
+    assert_eq!(room.closed().await.code, Some(4401));
+    let mut other = node.user(3).room(goods).await;
+    other.hear("enter").await;
+    assert_eq!(node.visitor().history(goods).await, Vec::<Value>::new());
+    time.wake();
+}
+
+/// Fault 14: in the origin inactive users go on as if nothing were.
+#[actix_web::test]
+async fn fault_14_an_inactive_user_is_out_of_all_rooms_at_once() {
+    let time = ManualTime::at(noon());
+    let node = TestNode::with_time(time.clone(), |settings| settings.server.workers = Some(1));
+    let sold = sold_goods(&node, &time).await;
+    let goods = node.live_goods(1).await;
+    let mut witness = node.user(3).room(goods).await;
+    witness.hear("enter").await;
+    let mut tabs = [node.user(2).room(goods).await, node.user(2).room(goods).await];
+    tabs[0].hear("enter").await;
+    witness.hear("enter").await;
+    let mut trade = node.user(2).try_trade(sold).await.unwrap();
+    trade.hear("goods_info").await;
+    let mut seller = node.user(1).try_trade(sold).await.unwrap();
+    seller.hear("goods_info").await;
+    let changed = node.admin().put("/admin/users/2", &json!({"is_active": false})).await;
+    assert_eq!(changed.status, 200, "{}", changed.text);
+    // No grace between the answer to the admin and the refusal.
+    for tab in &mut tabs {
+        tab.try_send_json(&bid_frame(goods, 2, 5000)).await;
+        tab.try_send_json(&line_frame(goods, 2, "still here?")).await;
+    }
+    trade.try_send_json(&trade_frame(sold, 2, "still here?")).await;
+    for socket in tabs.iter_mut().chain([&mut trade]) {
+        assert_eq!(socket.closed().await.code, Some(4401));
+    }
+    assert_eq!(witness.next().await, json!({"response_type": "out", "participants_count": 1, "user_id": 2}));
+    assert_eq!(node.visitor().history(goods).await, Vec::<Value>::new());
+    assert_eq!(count(&node.database(), "room_lines") + count(&node.database(), "trade_messages"), 0);
+    assert_eq!(node.user(2).try_room(goods).await.err(), Some(401));
+    assert_eq!(node.user(2).try_trade(sold).await.err(), Some(401));
+    // The other side is as before, and so is he when he may come back.
+    seller.send_json(&trade_frame(sold, 1, "where are you?")).await;
+    seller.hear("message").await;
+    assert_eq!(node.admin().put("/admin/users/2", &json!({"is_active": true})).await.status, 200);
+    node.user(2).room(goods).await.hear("enter").await;
+}
+
+/// Whoever is amid his handshake when he is made inactive must not slip in behind the order to close his sockets.
+#[actix_web::test]
+async fn fault_14_nobody_slips_in_while_he_is_made_inactive() {
+    let node = TestNode::with(|settings| settings.session.max_per_user = 1000);
+    let goods = node.live_goods(1).await;
+    for user in 100..120 {
+        let (client, admin) = (node.user(user), node.admin());
+        client.room(goods).await.hear("enter").await;
+        let opening = join_all((0..8).map(|_| client.try_room(goods)));
+        let path = format!("/admin/users/{user}");
+        let inactive = json!({"is_active": false});
+        let (opened, changed) = join(opening, admin.put(&path, &inactive)).await;
+        assert_eq!(changed.status, 200);
+        for socket in opened {
+            match socket {
+                Ok(mut socket) => assert_eq!(socket.close_code().await, 4401),
+                Err(status) => assert_eq!(status, 401),
+            }
+        }
+    }
+    let admin = node.admin();
+    eventually("an empty room", || async { (session_figures(&admin).await["in_rooms"] == 0).then_some(()) }).await;
+}
+
+#[actix_web::test]
+async fn a_silent_client_is_out_of_the_room() {
+    let node = TestNode::with(|settings| {
+        settings.session.heartbeat_s = 1;
+        settings.session.timeout_s = 2;
+    });
+    let goods = node.live_goods(1).await;
+    let mut witness = node.visitor().room(goods).await;
+    let mut silent = node.user(2).room(goods).await;
+    silent.hear("enter").await;
+    witness.hear("enter").await;
+    let mut silent_visitor = node.visitor().room(goods).await;
+    (silent.alive, silent_visitor.alive) = (false, false);
+    let hears_out = async {
+        // Reading answers the server's pings.
+        assert_eq!(witness.next().await, json!({"response_type": "out", "participants_count": 0, "user_id": 2}));
+    };
+    let closed = join(silent.closed(), silent_visitor.closed());
+    let ((), (closed, visitor)) = join(hears_out, closed).await;
+    let too_long = Closed { code: Some(4408), reason: "silent too long".to_owned() };
+    assert_eq!((&closed, &visitor), (&too_long, &too_long));
+    assert_eq!(node.user(3).bid(goods, 1000).await.status, 201);
+    assert_eq!(witness.hear("bid").await["seq"], 1, "who answers stays");
+}
+
+#[actix_web::test]
+async fn a_node_that_ends_tells_rooms_when_to_come_back() {
+    let time = ManualTime::at(noon());
+    let mut node = TestNode::with_time(time.clone(), |_| {});
+    let sold = sold_goods(&node, &time).await;
+    let goods = node.live_goods(1).await;
+    let mut sockets = vec![node.visitor().room(goods).await, node.user(2).try_trade(sold).await.unwrap()];
+    for user in 3..23 {
+        sockets.push(node.user(user).room(goods).await);
+    }
+    let stopping = std::thread::spawn(move || node.stop());
+    let mut waits = Vec::new();
+    for closed in join_all(sockets.iter_mut().map(Socket::closed)).await {
+        assert_eq!(closed.code, Some(1012), "{closed:?}");
+        let reason: Value = serde_json::from_str(&closed.reason).expect("JSON");
+        assert_eq!(reason.as_object().unwrap().len(), 1);
+        waits.push(reason["retry_ms"].as_u64().expect("a number"));
+    }
+    waits.sort_unstable();
+    waits.dedup();
+    assert!(waits.len() > 10, "spread: {waits:?}");
+    stopping.join().unwrap();
+}
+
+#[actix_web::test]
+async fn a_slow_reader_in_a_room_is_let_go_and_the_others_hear_everything() {
+    const ROUNDS: usize = 60;
+    const AT_ONCE: usize = 20;
+    let node = TestNode::with(|settings| {
+        settings.session.max_pending = 64;
+        settings.server.workers = Some(1);
+    });
+    let goods = node.live_goods(1).await;
+    let mut slow = room_that_does_not_read(node.address(), goods, node.user(2).token()).await;
+    let mut speaker = node.user(3).room(goods).await;
+    assert_eq!(speaker.hear("enter").await["participants_count"], 2);
+    let mut watchers = [node.visitor().room(goods).await, node.visitor().room(goods).await];
+    let long = "👍".repeat(90);
+    for round in 0..ROUNDS {
+        let texts: Vec<String> = (0..AT_ONCE).map(|nth| format!("{}{long}", round * AT_ONCE + nth)).collect();
+        for text in &texts {
+            speaker.send_json(&line_frame(goods, 3, text)).await;
+        }
+        for text in &texts {
+            for socket in [&mut speaker].into_iter().chain(&mut watchers) {
+                assert_eq!(socket.hear("message").await["message"], *text);
+            }
+        }
+    }
+    let health = node.admin().get("/admin/health").await.body;
+    assert_eq!(health["checks"]["alarm_hub"]["outbox_overflows"], 1);
+    assert_eq!(health["checks"]["alarm_hub"]["undelivered"], 0, "what waited for it is dropped");
+    // Once it reads again, the last thing that it finds is the close; and it is out.
+    let mut rest = Vec::new();
+    tokio::time::timeout(DEADLINE, slow.read_to_end(&mut rest)).await.expect("the connection ends").unwrap();
+    let close = [&[0x88, 2 + 32], &4413u16.to_be_bytes()[..], b"too slow, resume from the cursor"].concat();
+    assert!(rest.ends_with(&close), "{:?}", String::from_utf8_lossy(&rest[rest.len().saturating_sub(80)..]));
+    for socket in [&mut speaker].into_iter().chain(&mut watchers) {
+        assert_eq!(socket.next().await, json!({"response_type": "out", "participants_count": 1, "user_id": 2}));
+    }
+}
+
+#[actix_web::test]
+async fn a_node_with_all_its_sockets_open_refuses_the_next_at_the_handshake() {
+    let time = ManualTime::at(noon());
+    let node = TestNode::with_time(time.clone(), |settings| {
+        settings.session.max = 3;
+        settings.server.workers = Some(1);
+    });
+    let sold = sold_goods(&node, &time).await;
+    let goods = node.live_goods(1).await;
+    let open =
+        [node.visitor().room(goods).await, node.user(3).room(goods).await, node.user(2).try_trade(sold).await.unwrap()];
+    assert_eq!(node.visitor().try_room(goods).await.err(), Some(503));
+    assert_eq!(node.user(4).try_room(goods).await.err(), Some(503));
+    assert_eq!(node.user(1).try_trade(sold).await.err(), Some(503));
+    let [visitor, mut room, _trade] = open;
+    room.hear("enter").await;
+    visitor.close().await;
+    let mut next = eventually("a free place", || async { node.user(4).try_room(goods).await.ok() }).await;
+    assert_eq!(next.hear("enter").await["participants_count"], 2);
+    assert_eq!(room.hear("enter").await["user_id"], 4, "who was refused was never there");
+    tokio::time::timeout(Duration::from_secs(5), room.close()).await.expect("an end");
+}

@@ -1,0 +1,47 @@
+//! What is said in rooms, and what comes of it.
+
+use serde_json::{Value, json};
+
+use super::{Client, ManualTime, TestNode, eventually};
+
+/// A bid as the existing client sends it.
+pub fn bid_frame(goods: i64, user: i64, price: i64) -> Value {
+    json!({"is_money": true, "goods_id": goods.to_string(), "user_id": user, "message": price})
+}
+
+/// A line as the existing client sends it.
+pub fn line_frame(goods: i64, user: i64, text: &str) -> Value {
+    json!({"is_money": false, "goods_id": goods.to_string(), "user_id": user, "message": text})
+}
+
+/// A trade message as the existing client sends it.
+pub fn trade_frame(goods: i64, user: i64, text: &str) -> Value {
+    json!({"user_id": user, "goods_id": goods.to_string(), "message": text})
+}
+
+/// The keys of a frame, sorted.
+pub fn keys(frame: &Value) -> Vec<&str> {
+    let mut keys: Vec<&str> = frame.as_object().unwrap().keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    keys
+}
+
+/// What `/admin/health` says of sessions.
+pub async fn session_figures(admin: &Client) -> Value {
+    admin.get("/admin/health").await.body["checks"]["sessions"].take()
+}
+
+/// Goods of user 1 that user 2 has bought for 7000.
+pub async fn sold_goods(node: &TestNode, time: &ManualTime) -> i64 {
+    let goods = node.goods(1, 0, 60).await;
+    assert_eq!(node.user(2).bid(goods, 7000).await.status, 201);
+    time.advance_ms(60_000);
+    ended(node, goods).await;
+    goods
+}
+
+/// Waits until the clock has told the end of these goods.
+pub async fn ended(node: &TestNode, goods: i64) {
+    let (visitor, page) = (node.visitor(), format!("/goods/{goods}/"));
+    eventually("the end", || async { (visitor.get(&page).await.body["status"] == false).then_some(()) }).await;
+}
