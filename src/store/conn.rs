@@ -77,6 +77,14 @@ impl DatabaseUrl {
         }
     }
 
+    /// Whether there is something to open; opening an SQLite file makes it.
+    pub(crate) fn is_there(&self) -> bool {
+        match &self.0 {
+            Engine::Sqlite(path) => path.is_file(),
+            Engine::Postgres(_) => true,
+        }
+    }
+
     /// Opens one connection for the writer; for SQLite making file and folder if need be.
     pub(crate) fn connect_writer(&self) -> Result<DbConn, StoreError> {
         match &self.0 {

@@ -50,6 +50,9 @@ pub struct Copied {
 /// # Errors
 /// [`CopyError`]; then nothing has been copied.
 pub fn copy(from: &DatabaseUrl, to: &DatabaseUrl) -> Result<Vec<Copied>, CopyError> {
+    if !from.is_there() {
+        return Err(CopyError::From(StoreError::Unavailable("there is no such database".to_owned())));
+    }
     let _locks: [OwnLock; 2] = [from.lock().map_err(CopyError::From)?, to.lock().map_err(CopyError::To)?];
     let mut source = from.connect_writer().map_err(CopyError::From)?;
     conn::migrate(&mut source).map_err(CopyError::From)?;

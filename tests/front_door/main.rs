@@ -11,6 +11,7 @@ mod bad_rooms;
 mod bids;
 mod big_room;
 mod clock;
+mod copy;
 mod crash;
 mod database;
 mod dead_readers;
