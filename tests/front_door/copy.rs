@@ -21,9 +21,9 @@ async fn evening(folder: &Path) -> PathBuf {
     let path = folder.join("evening.db");
     let url = format!("sqlite://{}", path.display());
     let mut node = TestNode::with(|settings| settings.database.url = url);
-    let goods = node.goods(1, 0, 2).await;
+    let goods = node.goods(1, 0, 4).await;
     let (seller, buyer) = (node.user(1), node.user(2));
-    for liker in 3..700 {
+    for liker in 3..33 {
         node.user(liker).like(goods).await;
     }
     let own = json!({"starts_at": node.now().plus_ms(3_600_000), "images": ["/media/a.png", "/media/b.png"]});
@@ -84,7 +84,7 @@ async fn a_copy_of_a_copy_is_the_original_on_whichever_engines() {
     for pair in urls.windows(2) {
         let copied = handsup.run(&["copy", "--from", &pair[0], "--to", &pair[1]]);
         assert!(copied.status.success(), "{}", text(&copied.stderr));
-        assert!(text(&copied.stdout).contains("697 likes") || text(&copied.stdout).contains("698 likes"));
+        assert!(text(&copied.stdout).contains(" 31 likes\n"), "{}", text(&copied.stdout));
         assert!(text(&copied.stdout).ends_with("copied, and counted on both sides\n"), "{}", text(&copied.stdout));
     }
     same(&original, &back);
