@@ -1,6 +1,6 @@
 //! The store's suite: the ledger's promises to whoever writes, whatever the engine. Rules have their tests in `domain`,
 //! the whole service in `front_door`.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 #[path = "support/database.rs"]
 mod database;

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::support::{
     Answer, Client, DEADLINE, Process, TestNode, check_answered, check_history,
-    database::{self, Locked, Stopped},
+    database::{self, Locked, Silent, Stopped},
     eventually,
 };
 
@@ -104,6 +104,54 @@ async fn a_server_that_stops_and_comes_back_costs_no_socket_and_no_restart() {
     assert_eq!(socket.expect("outbid").await["high_price"], 5000, "the socket has stayed");
     let prices: Vec<i64> = admin.history(goods).await.iter().map(|bid| bid["price"].as_i64().unwrap()).collect();
     assert_eq!(prices, [1000, 5000], "nothing that was refused is stored");
+}
+
+/// The server neither answers nor breaks its connections: whoever asks is told in time all the same.
+#[actix_web::test]
+async fn a_server_that_falls_silent_keeps_nobody_waiting() {
+    if !database::on_postgres_only() {
+        return;
+    }
+    let node = TestNode::start();
+    let goods = node.live_goods(1).await;
+    let bidders = [node.user(2), node.user(3), node.user(4)];
+    for (bidder, price) in bidders.iter().zip(1000..) {
+        assert_eq!(bidder.bid(goods, price).await.status, 201);
+    }
+    let mut socket = bidders[2].socket().await;
+    let Some(silent) = Silent::server_of(node.folder()) else {
+        eprintln!("not done: the server's processes are somebody else's");
+        return;
+    };
+    let begun = Instant::now();
+    let unheard = join_all(bidders.iter().zip(2000..).map(|(bidder, price)| bidder.bid(goods, price))).await;
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    let mut refused = Vec::new();
+    for (answer, price) in unheard.iter().zip(2000..) {
+        if is_honest_refusal(answer) {
+            refused.push(price);
+        } else {
+            assert_eq!(answer.body["outcome"], "unknown");
+        }
+    }
+    let visitor = node.visitor();
+    let begun = Instant::now();
+    assert_eq!(visitor.get(&format!("/goods/{goods}/")).await.status, 503);
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+    assert_eq!(visitor.get("/health/live").await.status, 200);
+
+    let back = Instant::now();
+    drop(silent);
+    eventually("bids are taken again", || async { (bidders[0].bid(goods, 5000).await.status == 201).then_some(()) })
+        .await;
+    assert!(back.elapsed() < Duration::from_secs(5), "{:?}", back.elapsed());
+    let history = visitor.history(goods).await;
+    check_history(&history);
+    assert!(history.iter().all(|bid| !refused.contains(&bid["price"].as_i64().unwrap())), "{history:?}");
+    // The socket has stayed: his inbox comes over it without a gap, what was unknown and is stored included.
+    for (_, alarm) in (0..).zip(bidders[2].inbox().await) {
+        assert_eq!(socket.next().await["id"], alarm["id"]);
+    }
 }
 
 /// All connections break again and again while bids are on their way: in the middle of statements and of commits.

@@ -48,7 +48,7 @@ fn seed(database: &Path, dead: &Range<i64>) -> Timestamp {
     let begun = Instant::now();
     let rehearsal = seed.goods(SELLER, "rehearsal", [SystemTime.now().plus_ms(86_400_000)]);
     seed.likes(&rehearsal, everybody.clone());
-    let likes_take = begun.elapsed() * GOODS as u32 * 3 / 2;
+    let likes_take = begun.elapsed() * GOODS as u32 * 5 / 2;
     let connecting_takes = Duration::from_secs(2) + Duration::from_millis(10) * (dead.end - dead.start) as u32;
     let first = SystemTime.now().plus_ms((likes_take + connecting_takes).as_millis() as i64);
     let starts = (0..GOODS as i64).map(|nth| first.plus_ms(nth * EVERY_MS));

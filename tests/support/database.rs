@@ -5,15 +5,23 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{LazyLock, Mutex},
+    sync::{
+        LazyLock, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use diesel::{
-    Connection, PgConnection, RunQueryDsl, SqliteConnection, connection::SimpleConnection, dsl::sql, sql_types::BigInt,
+    Connection, PgConnection, RunQueryDsl, SqliteConnection,
+    connection::SimpleConnection,
+    dsl::sql,
+    sql_types::{BigInt, Text},
 };
 
 /// Databases of this process on the server, by the path that names them.
 static MADE: LazyLock<Mutex<BTreeMap<PathBuf, String>>> = LazyLock::new(Mutex::default);
+/// Each has a number of its own.
+static NUMBERS: AtomicU32 = AtomicU32::new(1);
 
 /// The server that the tests use, if they run on PostgreSQL.
 pub fn server() -> Option<String> {
@@ -66,13 +74,11 @@ fn on_server(database: &Path, how: &str) -> String {
         }
         is_used
     });
-    let name = format!("test_{}_{}", std::process::id(), NUMBERS.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+    let name = format!("test_{}_{}", std::process::id(), NUMBERS.fetch_add(1, Ordering::Relaxed));
     server.batch_execute(&format!("CREATE DATABASE {name} {how}")).expect("a database");
     made.insert(database.to_owned(), name.clone());
     name
 }
-
-static NUMBERS: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(1);
 
 fn administrator() -> PgConnection {
     let server = server().expect("HANDSUP_TEST_POSTGRES");
@@ -89,11 +95,8 @@ fn drop_database(server: &mut PgConnection, name: &str) {
 
 /// What test processes have left that are no more.
 fn drop_those_of_the_dead(server: &mut PgConnection) {
-    let names: Vec<String> = diesel::dsl::sql::<diesel::sql_types::Text>(
-        "SELECT datname::text FROM pg_database WHERE datname LIKE 'test\\_%'",
-    )
-    .load(server)
-    .unwrap();
+    let names: Vec<String> =
+        sql::<Text>("SELECT datname::text FROM pg_database WHERE datname LIKE 'test\\_%'").load(server).unwrap();
     for name in names {
         let process = name.split('_').nth(1).unwrap_or_default();
         if !Path::new("/proc").join(process).exists() {
@@ -192,6 +195,30 @@ impl Drop for Stopped {
     }
 }
 
+/// A server that answers nobody on the connections that a service with this folder's database has, until this is dropped.
+pub struct Silent(Vec<String>);
+
+impl Silent {
+    /// `None` where this process may not stop those of the server.
+    pub fn server_of(folder: &Path) -> Option<Self> {
+        let name = on_server(&usual(folder), "");
+        let query = format!("SELECT pid::text FROM pg_stat_activity WHERE datname = '{name}'");
+        let processes: Vec<String> = sql::<Text>(&query).load(&mut administrator()).unwrap();
+        let silent = Self(processes);
+        silent.signal("-STOP").then_some(silent)
+    }
+
+    fn signal(&self, signal: &str) -> bool {
+        std::process::Command::new("kill").arg(signal).args(&self.0).status().unwrap().success()
+    }
+}
+
+impl Drop for Silent {
+    fn drop(&mut self) {
+        self.signal("-CONT");
+    }
+}
+
 /// Breaks all connections to this folder's database; new ones are taken at once.
 pub fn break_all_connections(folder: &Path) {
     break_connections(&mut administrator(), &on_server(&usual(folder), ""));
@@ -211,9 +238,7 @@ pub fn all_that_is_stored(folder: &Path) -> Vec<u8> {
     }
     if server().is_some() {
         let mut conn = PgConnection::establish(&url(folder)).unwrap();
-        let text = |query: &str, conn: &mut PgConnection| -> Vec<String> {
-            sql::<diesel::sql_types::Text>(query).load(conn).unwrap()
-        };
+        let text = |query: &str, conn: &mut PgConnection| -> Vec<String> { sql::<Text>(query).load(conn).unwrap() };
         let tables = text("SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'", &mut conn);
         for table in tables {
             for row in text(&format!("SELECT row_to_json(t)::text FROM {table} t"), &mut conn) {
