@@ -24,6 +24,18 @@ pub(crate) enum DbConn {
     Pg(PgConnection),
 }
 
+/// Runs the same statement on the connection itself: what every bid does is spared the cost of a statement that fits
+/// either engine, and is prepared once.
+macro_rules! on_each {
+    ($conn:expr, $inner:ident => $run:expr) => {
+        match $conn {
+            $crate::store::conn::DbConn::Sqlite($inner) => $run,
+            $crate::store::conn::DbConn::Pg($inner) => $run,
+        }
+    };
+}
+pub(crate) use on_each;
+
 pub(crate) type Backend = <DbConn as Connection>::Backend;
 pub(crate) type DbPool = Pool<Readers>;
 

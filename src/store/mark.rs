@@ -3,7 +3,11 @@
 
 use diesel::{insert_into, prelude::*, update};
 
-use super::{StoreError, conn::DbConn, schema::writer_marks::dsl};
+use super::{
+    StoreError,
+    conn::{DbConn, on_each},
+    schema::writer_marks::dsl,
+};
 use crate::domain::Timestamp;
 
 /// A writer's row.
@@ -29,7 +33,8 @@ impl Mark {
     }
 
     pub(super) fn write(self, conn: &mut DbConn) -> Result<(), StoreError> {
-        update(dsl::writer_marks.filter(dsl::writer.eq(self.writer))).set(dsl::mark.eq(self.at)).execute(conn)?;
+        let row = update(dsl::writer_marks.filter(dsl::writer.eq(self.writer))).set(dsl::mark.eq(self.at));
+        on_each!(conn, conn => row.execute(conn))?;
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use diesel::{insert_into, prelude::*, update};
 
 use super::{
     RoomNews, StoreError,
-    conn::DbConn,
+    conn::{DbConn, on_each},
     mark::Mark,
     postgres,
     rows::{AlarmRow, BidRow, InboxRow, StateRow, phase_code},
@@ -63,7 +63,7 @@ pub(crate) struct Counters {
 
 impl Counters {
     fn read(conn: &mut DbConn) -> Result<Self, StoreError> {
-        Ok(schema::id_counters::table.select(Self::as_select()).get_result(conn)?)
+        Ok(on_each!(conn, conn => schema::id_counters::table.select(Self::as_select()).get_result(conn))?)
     }
 }
 
@@ -136,11 +136,11 @@ impl<'c> Tx<'c> {
         let held = match self.goods.entry(id) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
-                let row: Option<StateRow> = schema::goods::table
-                    .filter(schema::goods::id.eq(id.get()))
-                    .select(StateRow::as_select())
-                    .get_result(self.conn)
-                    .optional()?;
+                let row: Option<StateRow> = on_each!(self.conn, conn => {
+                    let of_id = schema::goods::table.filter(schema::goods::id.eq(id.get()));
+                    of_id.select(StateRow::as_select()).get_result(conn)
+                })
+                .optional()?;
                 let state = row.map(GoodsState::try_from).transpose()?;
                 entry.insert(state.map(|state| Held { state, lead_changed: false, phase_changed: false }))
             }
@@ -320,7 +320,7 @@ impl<'c> Tx<'c> {
             write_goods(self.conn, held)?;
         }
         if let Some(counters) = self.moved() {
-            update(schema::id_counters::table).set(counters).execute(self.conn)?;
+            on_each!(self.conn, conn => update(schema::id_counters::table).set(counters).execute(conn))?;
         }
         Ok(())
     }
@@ -389,13 +389,12 @@ fn write_goods(conn: &mut DbConn, held: &mut Held) -> Result<(), StoreError> {
     use schema::goods::dsl;
     let state = &held.state;
     if std::mem::take(&mut held.lead_changed) {
-        update(dsl::goods.filter(dsl::id.eq(state.id.get())))
-            .set((
-                dsl::high_price.eq(state.lead.map(|lead| lead.price.won())),
-                dsl::high_bidder_id.eq(state.lead.map(|lead| lead.user.get())),
-                dsl::bid_seq.eq(state.bid_seq),
-            ))
-            .execute(conn)?;
+        let lead = update(dsl::goods.filter(dsl::id.eq(state.id.get()))).set((
+            dsl::high_price.eq(state.lead.map(|lead| lead.price.won())),
+            dsl::high_bidder_id.eq(state.lead.map(|lead| lead.user.get())),
+            dsl::bid_seq.eq(state.bid_seq),
+        ));
+        on_each!(conn, conn => lead.execute(conn))?;
     }
     if std::mem::take(&mut held.phase_changed) {
         update(dsl::goods.filter(dsl::id.eq(state.id.get())))
