@@ -294,7 +294,7 @@ async fn refusals_go_to_the_authors_alarm_sockets_and_nowhere_else() {
 
 /// What is read of user 1's and user 2's messages.
 fn read(node: &TestNode, what: &str) -> i64 {
-    count(&node.database(), &format!("trade_messages WHERE is_read = 1 AND {what}"))
+    count(&node.database(), &format!("trade_messages WHERE is_read AND {what}"))
 }
 
 #[actix_web::test]
