@@ -35,6 +35,8 @@ use crate::{
 
 /// How long bids that are being answered may take when the node ends.
 const DRAIN: Duration = Duration::from_secs(4);
+/// How long the ledger's queue may take to be written at the end.
+const WRITE_OUT: Duration = Duration::from_millis(2500);
 /// How long connections may take to close after that, in seconds.
 const CLOSE_S: u64 = 3;
 /// Sessions come back within this time, each at a moment of its own.
@@ -170,8 +172,15 @@ impl Node {
         if let Ok(Err(error)) = self.stopped.await {
             log::error!("the server ended with an error: {error}");
         }
-        let ledger = self.ledger;
-        let _ = tokio::task::spawn_blocking(move || ledger.stop()).await;
+        let (ledger, (tell, told)) = (self.ledger, tokio::sync::oneshot::channel());
+        // On a thread that nobody waits for at the end: a database that is silent must not keep the process.
+        std::thread::spawn(move || {
+            ledger.stop();
+            let _ = tell.send(());
+        });
+        if tokio::time::timeout(WRITE_OUT, told).await.is_err() {
+            log::error!("the ledger does not come to an end; what it held was not answered as stored");
+        }
     }
 
     /// Resolves if a part that there is only one of ends by itself, which it should not: whoever watches over the

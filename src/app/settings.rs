@@ -211,7 +211,8 @@ impl Settings {
         }
         // Values stay texts until their field says what they are: a key of digits must not become a number.
         let environment = Environment::with_prefix("HANDSUP").prefix_separator("__").separator("__").ignore_empty(true);
-        let config = sources.add_source(environment).build().map_err(|error| wrong("settings", one_line(&error)))?;
+        let config =
+            sources.add_source(environment).build().map_err(|error| wrong("settings", without_lines(&error)))?;
         let settings: Self = serde_path_to_error::deserialize(config)
             .map_err(|error| wrong(&error.path().to_string(), one_line(error.inner())))?;
         settings.check()?;
@@ -419,6 +420,14 @@ impl Settings {
         };
         self.server.trusted_proxies.iter().map(parse).collect()
     }
+}
+
+/// What is wrong with a file, without the lines of it that the parser cites: they may hold a key or a password.
+fn without_lines(error: &impl std::fmt::Display) -> String {
+    let text = error.to_string();
+    let is_cited =
+        |line: &&str| line.trim_start().trim_start_matches(|c: char| c.is_ascii_digit()).trim_start().starts_with('|');
+    one_line(&text.lines().filter(|line| !is_cited(line)).collect::<Vec<_>>().join(" "))
 }
 
 fn one_line(error: &impl std::fmt::Display) -> String {

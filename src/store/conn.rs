@@ -1,7 +1,7 @@
 //! Connections: which engine, and what both have to offer. What only one of them knows stands in `sqlite` and
 //! `postgres`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use diesel::{
     connection::SimpleConnection,
@@ -38,6 +38,9 @@ pub(crate) use on_each;
 
 pub(crate) type Backend = <DbConn as Connection>::Backend;
 pub(crate) type DbPool = Pool<Readers>;
+
+/// How long the first connections may take.
+const POOL_WAIT: Duration = Duration::from_secs(4);
 
 /// Where the data is (`database.url`).
 #[derive(Clone, PartialEq, Eq)]
@@ -110,8 +113,8 @@ impl DatabaseUrl {
             .max_size(size)
             // A server takes long to open one, so all are there before somebody needs them.
             .min_idle(matches!(self.0, Engine::Sqlite(_)).then_some(1))
-            // The default of 30 s is far too long before a 503.
-            .connection_timeout(sqlite::READER_WAIT)
+            // For all of them at the start; a read waits for less.
+            .connection_timeout(POOL_WAIT)
             .build(Readers(self.clone()))
             .map_err(|error| StoreError::Unavailable(error.to_string()))
     }
@@ -160,6 +163,15 @@ pub(crate) fn migrate(conn: &mut DbConn) -> Result<usize, StoreError> {
     match conn {
         DbConn::Sqlite(conn) => sqlite::migrate(conn),
         DbConn::Pg(conn) => postgres::migrate(conn),
+    }
+    .map_err(|error| StoreError::Unavailable(format!("migrations: {error}")))
+}
+
+/// Whether the schema is up to date.
+pub(crate) fn is_migrated(conn: &mut DbConn) -> Result<bool, StoreError> {
+    match conn {
+        DbConn::Sqlite(conn) => sqlite::is_migrated(conn),
+        DbConn::Pg(conn) => postgres::is_migrated(conn),
     }
     .map_err(|error| StoreError::Unavailable(format!("migrations: {error}")))
 }

@@ -1,5 +1,5 @@
 //! Moving to another engine: everything that is stored is copied into an empty database, in one transaction, and counted
-//! on both sides. A table that the service gets must be added here; `tests/store.rs` compares all tables.
+//! on both sides. A table that the service gets must be added here; `tests/front_door/copy.rs` compares all tables.
 
 use diesel::{connection::SimpleConnection, delete, insert_into, prelude::*, r2d2::R2D2Connection};
 
@@ -12,7 +12,7 @@ use super::{
 /// Rows that are held at once.
 const ROWS: usize = 2000;
 
-/// Why a copy was not made. The target is as it was before.
+/// Why a copy was not made. The target has no rows then, as before.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
     /// The database to copy from.
@@ -45,17 +45,20 @@ pub struct Copied {
     pub rows: i64,
 }
 
-/// Copies a whole database into an empty one (which is migrated first). Neither may be in use.
+/// Copies a whole database into an empty one (which gets its tables first). Neither may be in use.
 ///
 /// # Errors
-/// [`CopyError`]; then nothing has been copied.
+/// [`CopyError`]; then no row has been copied, unless it was the final commit that failed: look at the target.
 pub fn copy(from: &DatabaseUrl, to: &DatabaseUrl) -> Result<Vec<Copied>, CopyError> {
     if !from.is_there() {
         return Err(CopyError::From(StoreError::Unavailable("there is no such database".to_owned())));
     }
     let _locks: [OwnLock; 2] = [from.lock().map_err(CopyError::From)?, to.lock().map_err(CopyError::To)?];
     let mut source = from.connect_writer().map_err(CopyError::From)?;
-    conn::migrate(&mut source).map_err(CopyError::From)?;
+    if !conn::is_migrated(&mut source).map_err(CopyError::From)? {
+        let asked = "not a database of this version (an older one: handsup migrate)";
+        return Err(CopyError::From(StoreError::Unavailable(asked.to_owned())));
+    }
     let mut target = to.connect_writer().map_err(CopyError::To)?;
     conn::migrate(&mut target).map_err(CopyError::To)?;
     no_limits(&mut source).map_err(CopyError::From)?;
@@ -64,6 +67,10 @@ pub fn copy(from: &DatabaseUrl, to: &DatabaseUrl) -> Result<Vec<Copied>, CopyErr
     conn::begin_write(&mut target).map_err(CopyError::To)?;
     let copied = copy_all(&mut source, &mut target)?;
     target.batch_execute("COMMIT").map_err(|error| CopyError::To(error.into()))?;
+    // The planner of PostgreSQL knows nothing of the new rows; SQLite does without.
+    if let DbConn::Pg(target) = &mut target {
+        target.batch_execute("ANALYZE").map_err(|error| CopyError::To(error.into()))?;
+    }
     Ok(copied)
 }
 

@@ -34,18 +34,18 @@ impl Mark {
 
     pub(super) fn write(self, conn: &mut DbConn) -> Result<(), StoreError> {
         let row = update(dsl::writer_marks.filter(dsl::writer.eq(self.writer))).set(dsl::mark.eq(self.at));
-        on_each!(conn, conn => row.execute(conn))?;
-        Ok(())
+        // Without its row a writer could not tell what became of a commit.
+        if on_each!(conn, conn => row.execute(conn))? == 1 { Ok(()) } else { Err(StoreError::Row("writer_marks")) }
     }
 
     /// Whether this mark is on disk. Waits for the end of the transaction that wrote it, should that still be under way
     /// on a connection that was lost.
     pub(super) fn is_stored(self, conn: &mut DbConn) -> Result<bool, StoreError> {
         let row = dsl::writer_marks.filter(dsl::writer.eq(self.writer)).select(dsl::mark);
-        let stored: Option<i64> = match conn {
-            DbConn::Sqlite(conn) => row.get_result(conn).optional()?,
-            DbConn::Pg(conn) => row.for_update().get_result(conn).optional()?,
+        let stored: i64 = match conn {
+            DbConn::Sqlite(conn) => row.get_result(conn)?,
+            DbConn::Pg(conn) => row.for_update().get_result(conn)?,
         };
-        Ok(stored.is_some_and(|stored| stored >= self.at))
+        Ok(stored >= self.at)
     }
 }

@@ -118,7 +118,8 @@ impl Store {
         let done = tokio::task::spawn_blocking(move || {
             // Held by the thread, not by the future: a caller that goes away must not free the turn early.
             let _turn = turn;
-            let mut conn = pool.get().map_err(|error| StoreError::Unavailable(error.to_string()))?;
+            let mut conn =
+                pool.get_timeout(READ_PATIENCE).map_err(|error| StoreError::Unavailable(error.to_string()))?;
             read(&mut conn)
         });
         // A disk that hangs keeps its thread and its turn, but not whoever asked.

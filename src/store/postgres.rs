@@ -17,7 +17,7 @@ use super::{
     rows::{AlarmRow, BidRow, InboxRow, StateRow},
     schema,
 };
-use crate::domain::GoodsState;
+use crate::domain::{AlarmId, GoodsState, UserId};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
@@ -30,12 +30,17 @@ const MIGRATION_UNLOCK: &str = "SELECT pg_advisory_unlock(42424242)";
 /// A writer that hangs with the counters' row is let go after two seconds, and nobody waits longer than the 3 s of a
 /// 503 allow. An answered bid is on disk, whatever the server's default.
 const WRITER: &str = "SET lock_timeout = '1000ms'; SET statement_timeout = '2000ms'; \
-     SET idle_in_transaction_session_timeout = '2000ms'; SET synchronous_commit = on; SET client_min_messages = warning";
+     SET idle_in_transaction_session_timeout = '2000ms'; SET synchronous_commit = on; \
+     SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off; \
+     SET client_min_messages = warning";
+/// A node whose machine is gone without a word is let go by the server too, and its lock with it.
+const LET_GO: &str = "SET tcp_keepalives_idle = 2; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 2; \
+     SET client_min_messages = warning";
 /// All parts of a page are of the same moment, and nothing is written past the ledger.
 const READER: &str = "SET default_transaction_read_only = on; SET default_transaction_isolation = 'repeatable read'; \
      SET statement_timeout = '1000ms'; SET client_min_messages = warning";
 /// How long a node that starts waits for the one before it to be gone.
-const LOCK_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
+const LOCK_WAIT: std::time::Duration = std::time::Duration::from_secs(6);
 /// Rows of one statement: a statement has at most 65,535 values.
 const ROWS: usize = 2000;
 
@@ -70,6 +75,10 @@ impl Server {
             return Err("a % in a postgres:// URL needs two hex digits behind it (a % itself is %25)".to_owned());
         }
         let mut url = Url::parse(url).map_err(|error| format!("no postgres:// URL: {error}"))?;
+        // What looks like a path may be the rest of a password with a slash in it.
+        if url.path().contains('@') {
+            return Err("an @ behind the host of a postgres:// URL (a / in a password is %2F)".to_owned());
+        }
         let shown = without_passwords(&url);
         let said: Vec<String> = url.query_pairs().map(|(name, _)| name.into_owned()).collect();
         if !cfg!(feature = "postgres-tls")
@@ -106,19 +115,22 @@ impl Server {
     /// Takes the database for this process.
     pub(super) fn lock(&self) -> Result<NodeLock, StoreError> {
         let mut conn = self.connect()?;
+        // Over a socket in the file system there is nothing to keep alive.
+        let _ = conn.batch_execute(LET_GO);
         let give_up = std::time::Instant::now() + LOCK_WAIT;
         // A node that has just been killed is still on the server's list for a moment.
         while !sql_query(ONE_NODE).get_result::<Taken>(&mut conn)?.taken {
             if std::time::Instant::now() > give_up {
                 return Err(StoreError::Unavailable("the database is in use by another process".to_owned()));
             }
-            std::thread::sleep(LOCK_WAIT / 20);
+            std::thread::sleep(LOCK_WAIT / 60);
         }
         Ok(NodeLock(std::sync::Mutex::new(conn)))
     }
 
     pub(super) fn connect_writer(&self) -> Result<PgConnection, StoreError> {
         let mut conn = self.connect()?;
+        let _ = conn.batch_execute(LET_GO);
         conn.batch_execute(WRITER)?;
         Ok(conn)
     }
@@ -148,17 +160,23 @@ fn without_passwords(url: &Url) -> String {
     if url.password().is_some() && url.set_password(Some(MASK)).is_err() {
         return format!("{}://{MASK}", url.scheme());
     }
-    if url.query_pairs().any(|(name, _)| name.contains("password")) {
+    let is_secret = |name: &str| name.contains("password") || name.contains("secret");
+    if url.query_pairs().any(|(name, _)| is_secret(&name)) {
         let shown: Vec<(String, String)> = url
             .query_pairs()
             .map(|(name, value)| {
-                let value = if name.contains("password") { MASK.into() } else { value };
+                let value = if is_secret(&name) { MASK.into() } else { value };
                 (name.into_owned(), value.into_owned())
             })
             .collect();
         url.query_pairs_mut().clear().extend_pairs(shown);
     }
     url.into()
+}
+
+/// Whether the schema is up to date.
+pub(super) fn is_migrated(conn: &mut PgConnection) -> diesel::migration::Result<bool> {
+    Ok(!conn.has_pending_migration(MIGRATIONS)?)
 }
 
 /// Brings the schema up to date, one node at a time.
@@ -195,6 +213,19 @@ pub(super) fn insert_inbox(conn: &mut PgConnection, rows: &[InboxRow]) -> QueryR
     for rows in rows.chunks(ROWS) {
         insert_into(schema::inbox::table).values(rows).execute(conn)?;
     }
+    Ok(())
+}
+
+/// Raises the received marks of these users; a mark never goes back.
+pub(super) fn raise_received(conn: &mut PgConnection, marks: &[(UserId, AlarmId)]) -> QueryResult<()> {
+    let (users, ids): (Vec<i64>, Vec<i64>) = marks.iter().map(|(user, up_to)| (user.get(), up_to.get())).unzip();
+    sql_query(
+        "UPDATE users SET received_up_to = new.up_to FROM unnest($1, $2) AS new (id, up_to) \
+         WHERE users.id = new.id AND users.received_up_to < new.up_to",
+    )
+    .bind::<Array<BigInt>, _>(users)
+    .bind::<Array<BigInt>, _>(ids)
+    .execute(conn)?;
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Searching texts, the same on both engines, within a bounded time: a search looks at everything there is, and whoever
+//! Searching texts within a bounded time: a search looks at everything there is, and whoever
 //! searches may have written what is searched.
 
 use std::{

@@ -67,6 +67,11 @@ pub(super) fn connect_reader(path: &Path) -> Result<SqliteConnection, diesel::r2
     Ok(conn)
 }
 
+/// Whether the schema is up to date.
+pub(super) fn is_migrated(conn: &mut SqliteConnection) -> diesel::migration::Result<bool> {
+    Ok(!conn.has_pending_migration(MIGRATIONS)?)
+}
+
 /// Brings the schema up to date.
 pub(super) fn migrate(conn: &mut SqliteConnection) -> diesel::migration::Result<usize> {
     let done: Vec<MigrationVersion<'_>> = conn.run_pending_migrations(MIGRATIONS)?;

@@ -372,12 +372,9 @@ fn muted(conn: &mut DbConn, raised: &[(Alarm, Vec<UserId>)]) -> Result<HashSet<(
         DbConn::Pg(conn) if !few.is_empty() => {
             let users: Vec<i64> =
                 few.iter().flat_map(|(_, receivers)| receivers.iter().map(|user| user.get())).collect();
-            muted.extend(dsl::mutes.filter(dsl::user_id.eq_any(users)).select((dsl::kind, dsl::user_id)).load::<(
-                String,
-                i64,
-            )>(
-                conn
-            )?);
+            let kinds: HashSet<&str> = few.iter().map(|(alarm, _)| alarm.kind.name()).collect();
+            let of_them = dsl::kind.eq_any(kinds).and(dsl::user_id.eq_any(users));
+            muted.extend(dsl::mutes.filter(of_them).select((dsl::kind, dsl::user_id)).load::<(String, i64)>(conn)?);
         }
         DbConn::Pg(_) => {}
     }

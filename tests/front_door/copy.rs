@@ -46,6 +46,9 @@ async fn evening(folder: &Path) -> PathBuf {
     assert_eq!(seller.post("/alarms/read", &json!({"up_to": 2})).await.status, 200);
     drop((room, trade));
     node.stop();
+    // An audience that is not all served yet; nobody is left in it.
+    let mut conn = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    conn.batch_execute("INSERT INTO fanouts VALUES (1, 2, 0, 0, 0)").unwrap();
     path
 }
 
@@ -67,8 +70,7 @@ fn same(one: &Path, other: &Path) {
             let differ = format!("count(*) FROM (SELECT * FROM {here}.{table} EXCEPT SELECT * FROM {there}.{table})");
             assert_eq!(number(differ), 0, "{table}");
         }
-        // Whatever is done in a fan-out, it is done.
-        assert!(rows > 0 || table == "fanouts", "{table} has something to compare");
+        assert!(rows > 0, "{table} has something to compare");
         compared += 1;
     }
     assert!(compared >= 14, "{tables:?}");

@@ -452,3 +452,23 @@ async fn use_everywhere(base: &str, address: SocketAddr, token: &str) {
         assert_eq!(socket.closed().await.code, Some(1007));
     }
 }
+
+/// What the parser cites of a broken file may be a secret.
+#[test]
+fn a_broken_file_is_named_without_what_stands_in_it() {
+    let key = "a-key-that-nobody-else-may-know-4711";
+    let broken = [
+        format!("[auth]\njwt_secret = \"{key}\njwt_secret_previous = 1\n"),
+        format!("[auth]\njwt_secret = \"{key}\"\njwt_secret = \"{key}\"\n"),
+        format!("[database]\nurl = postgres://me:{key}@db/x\n"),
+    ];
+    for text in broken {
+        let handsup = good().file("mine.toml", &text);
+        let ran = handsup.run(&["--config", "mine.toml", "config"]);
+        let stderr = String::from_utf8(ran.stderr).unwrap();
+        assert!(!ran.status.success());
+        assert!(!stderr.contains("4711"), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert!(stderr.contains("line"), "where it is: {stderr}");
+    }
+}

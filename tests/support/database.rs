@@ -202,7 +202,11 @@ impl Silent {
     /// `None` where this process may not stop those of the server.
     pub fn server_of(folder: &Path) -> Option<Self> {
         let name = on_server(&usual(folder), "");
-        let query = format!("SELECT pid::text FROM pg_stat_activity WHERE datname = '{name}'");
+        // One that is at work may hold what the whole server needs.
+        let query = format!(
+            "SELECT pid::text FROM pg_stat_activity WHERE datname = '{name}' \
+             AND application_name = 'handsup' AND state = 'idle'"
+        );
         let processes: Vec<String> = sql::<Text>(&query).load(&mut administrator()).unwrap();
         let silent = Self(processes);
         silent.signal("-STOP").then_some(silent)

@@ -115,16 +115,20 @@ fn next_chunk(
     after_user: i64,
 ) -> Result<Vec<UserId>, StoreError> {
     let found: Vec<Receiver> = sql_query(
-        // Two walks over covering indexes, merged: an outer SELECT would gather the whole audience for each chunk.
-        "SELECT user_id FROM likes WHERE goods_id = $1 AND user_id > $2 AND id <= $3 \
-         UNION SELECT user_id FROM bids WHERE goods_id = $1 AND user_id > $2 AND seq <= $4 \
-         ORDER BY user_id LIMIT $5",
+        // Two walks along indexes that stop after a chunk each, merged: a plain union would gather the whole audience
+        // for each chunk. Each user once in each: a chunk that only looks short would end the fan-out.
+        // SQLite counts parameters by where they first stand, whatever their numbers say.
+        "SELECT user_id FROM (SELECT DISTINCT user_id FROM likes \
+             WHERE goods_id = $1 AND user_id > $2 AND id <= $3 ORDER BY user_id LIMIT $4) AS likers \
+         UNION SELECT user_id FROM (SELECT DISTINCT user_id FROM bids \
+             WHERE goods_id = $1 AND user_id > $2 AND seq <= $5 ORDER BY user_id LIMIT $4) AS bidders \
+         ORDER BY user_id LIMIT $4",
     )
     .bind::<BigInt, _>(goods.get())
     .bind::<BigInt, _>(after_user)
     .bind::<BigInt, _>(audience.max_like)
-    .bind::<BigInt, _>(audience.max_bid_seq)
     .bind::<BigInt, _>(CHUNK as i64)
+    .bind::<BigInt, _>(audience.max_bid_seq)
     .load(conn)?;
     Ok(found.into_iter().map(|row| UserId::from_stored(row.user_id)).collect())
 }

@@ -48,11 +48,11 @@ impl Write for MarkRead {
             }
             ReadAlarms::Ids(ids) => {
                 use schema::inbox::dsl;
-                for id in ids {
-                    update(dsl::inbox.filter(dsl::user_id.eq(self.user.get()).and(dsl::alarm_id.eq(id))))
-                        .set(dsl::is_read.eq(true))
-                        .execute(tx.conn)?;
-                }
+                // One statement, however many: the bids of this transaction wait for it.
+                let named = dsl::alarm_id.eq_any(ids.iter().copied());
+                update(dsl::inbox.filter(dsl::user_id.eq(self.user.get()).and(named)))
+                    .set(dsl::is_read.eq(true))
+                    .execute(tx.conn)?;
             }
         }
         Ok(())

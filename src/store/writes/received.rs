@@ -4,7 +4,7 @@ use diesel::{prelude::*, update};
 
 use crate::{
     domain::{AlarmId, UserId},
-    store::{StoreError, Tx, Write, schema},
+    store::{StoreError, Tx, Write, conn::DbConn, postgres, schema},
 };
 
 /// Raises the received marks of many users; a mark never goes back.
@@ -16,10 +16,15 @@ impl Write for MarkReceived {
 
     fn run(&self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         use schema::users::dsl;
-        for (user, up_to) in &self.0 {
-            update(dsl::users.filter(dsl::id.eq(user.get()).and(dsl::received_up_to.lt(up_to.get()))))
-                .set(dsl::received_up_to.eq(up_to.get()))
-                .execute(tx.conn)?;
+        match tx.conn {
+            DbConn::Sqlite(conn) => {
+                for (user, up_to) in &self.0 {
+                    update(dsl::users.filter(dsl::id.eq(user.get()).and(dsl::received_up_to.lt(up_to.get()))))
+                        .set(dsl::received_up_to.eq(up_to.get()))
+                        .execute(conn)?;
+                }
+            }
+            DbConn::Pg(conn) => postgres::raise_received(conn, &self.0)?,
         }
         Ok(())
     }
