@@ -30,7 +30,7 @@ impl Instrumentation for Watch {
             }
             (InstrumentationEvent::StartQuery { query, .. }, Some(database)) => {
                 let statement = query.to_string();
-                self.reads_only |= statement.contains("query_only") || statement.contains("read_only");
+                self.reads_only |= statement.contains("query_only") || statement.contains("read_only = on");
                 // The pool asks a connection whether it still answers: not one of the service's statements.
                 if self.reads_only && statement.contains("FROM") {
                     WATCHED.lock().unwrap().entry(database.clone()).or_default().push(statement);
