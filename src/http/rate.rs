@@ -31,7 +31,7 @@ impl Who {
 }
 
 /// So many times over the rate is no hurry but a flood (PROTOCOL.md 5: 4429).
-const FLOOD: NonZeroU32 = NonZeroU32::new(5).unwrap();
+const FLOOD: NonZeroU32 = NonZeroU32::new(5).unwrap(); // Seen to be no zero when this is compiled.
 
 /// How much of what a user may send in a second.
 #[derive(Debug, Clone, Copy)]
