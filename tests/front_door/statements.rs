@@ -3,15 +3,15 @@
 use crate::support::{Market, statements_of, watch_statements};
 
 /// The lists, and the most statements that each may take. Of goods: themselves, people, first pictures, likers, the
-/// viewer's likes; of a user's also whether there is one, of the recommended two phases.
+/// viewer's likes; of the recommended two phases.
 const LISTS: [(&str, usize); 10] = [
     ("/goods/", 5),
     ("/goods/?search=camera&category=&status=", 5),
     ("/goods/?status=true", 5),
     ("/goods/recommend/", 6),
-    ("/goods/user/1/?status=sell", 6),
-    ("/goods/user/5/?status=buy", 6),
-    ("/goods/user/5/?status=like", 6),
+    ("/goods/user/1/?status=sell", 5),
+    ("/goods/user/5/?status=buy", 5),
+    ("/goods/user/5/?status=like", 5),
     ("/goods/1/chat/", 2),
     ("/chat/", 4),
     ("/chat/goods/2/", 3),
