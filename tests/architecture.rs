@@ -9,23 +9,26 @@ use std::{
 };
 
 /// From the bottom to the top; a room may import the rooms before it.
-const ROOMS: [&str; 8] = ["domain", "time_source", "protocol", "store", "actors", "http", "app", "cli"];
+const ROOMS: [&str; 9] = ["domain", "time_source", "protocol", "store", "bus", "actors", "http", "app", "cli"];
 
 /// Crates that only some rooms may know.
-const CRATES: [(&str, &[&str]); 7] = [
+const CRATES: [(&str, &[&str]); 9] = [
     ("diesel", &["store"]),
     ("diesel_migrations", &["store"]),
     ("actix", &["actors", "http", "app", "cli"]),
     ("actix_web", &["actors", "http", "app", "cli"]),
     ("actix_files", &["http"]),
     ("actix_web_actors", &["actors", "http"]),
-    ("tokio", &["time_source", "store", "actors", "http", "app", "cli"]),
+    ("tokio", &["time_source", "store", "bus", "actors", "http", "app", "cli"]),
+    ("redis", &["bus"]),
+    ("postcard", &["bus"]),
 ];
 
 /// What decides is plain: these files of the actors' room know no framework at all.
-const PLAIN: [&str; 7] = [
+const PLAIN: [&str; 8] = [
     "actors/agenda.rs",
     "actors/bid_line.rs",
+    "actors/course.rs",
     "actors/missed.rs",
     "actors/registry.rs",
     "actors/room.rs",

@@ -49,12 +49,14 @@ impl Fixture {
         let hears = Arc::clone(&heard);
         let observer = Box::new(move |all: Vec<Committed>| {
             let alarms = all.into_iter().filter_map(|one| match one {
-                Committed::Alarm { alarm, receivers } => Some((alarm, receivers)),
+                Committed::Alarm { alarm, receivers } => Some((alarm, receivers.iter().map(|to| to.user).collect())),
                 _ => None,
             });
             hears.lock().unwrap().extend(alarms);
         });
-        let thread = opened.start_ledger(LedgerRules { soft_close_ms: 0 }, Arc::new(SystemTime), observer).unwrap();
+        let thread = opened
+            .start_ledger(LedgerRules { soft_close_ms: 0, several_writers: false }, Arc::new(SystemTime), observer)
+            .unwrap();
         Self { store, ledger: thread.ledger(), thread: Some(thread), heard, folder }
     }
 

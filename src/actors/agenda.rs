@@ -23,18 +23,22 @@ pub(super) struct Due {
 
 #[derive(Default)]
 pub(super) struct Agenda {
+    /// How long after its time an end is due, so that bids that arrived in time at other nodes come before it.
+    pub close_grace_ms: i64,
     ahead: BTreeSet<Due>,
     /// Handed out and not yet reported done: not handed out twice.
     under_way: HashSet<(GoodsId, Task)>,
 }
 
 impl Agenda {
-    /// Takes in what goods have to do up to `until`; what lies beyond comes from the store when its time comes near.
-    /// Knowing goods twice does no harm.
-    pub(super) fn watch(&mut self, goods: &GoodsState, now: Timestamp, until: Timestamp) {
-        let mut add = |at, task| {
+    /// Takes in what goods have to do up to `until`, each so much later than its time; what lies beyond comes from the store
+    /// when its time comes near. Knowing goods twice does no harm.
+    pub(super) fn watch(&mut self, goods: &GoodsState, now: Timestamp, until: Timestamp, later_ms: i64) {
+        let grace_ms = self.close_grace_ms;
+        let mut add = |at: Timestamp, task| {
             if at <= until && !self.under_way.contains(&(goods.id, task)) {
-                self.ahead.insert(Due { at, goods: goods.id, task });
+                let grace_ms = if task == Task::End { grace_ms } else { 0 };
+                self.ahead.insert(Due { at: at.plus_ms(later_ms + grace_ms), goods: goods.id, task });
             }
         };
         match goods.phase {
@@ -76,10 +80,17 @@ impl Agenda {
     }
 
     /// A task is done, and `goods` is what the goods are now.
-    pub(super) fn done(&mut self, due: Due, goods: Option<&GoodsState>, now: Timestamp, until: Timestamp) {
+    pub(super) fn done(
+        &mut self,
+        due: Due,
+        goods: Option<&GoodsState>,
+        now: Timestamp,
+        until: Timestamp,
+        later_ms: i64,
+    ) {
         self.under_way.remove(&(due.goods, due.task));
         if let Some(goods) = goods {
-            self.watch(goods, now, until);
+            self.watch(goods, now, until, later_ms);
         }
     }
 
@@ -143,17 +154,17 @@ mod tests {
         let mut agenda = Agenda::default();
         let now = Timestamp::from_secs(0);
         let a = goods(1, Phase::Scheduled, 10, 500);
-        agenda.watch(&a, now, FAR);
-        agenda.watch(&a, now, FAR);
-        agenda.watch(&goods(2, Phase::Live, 0, 10), now, FAR);
+        agenda.watch(&a, now, FAR, 0);
+        agenda.watch(&a, now, FAR, 0);
+        agenda.watch(&goods(2, Phase::Live, 0, 10), now, FAR, 0);
         assert_eq!(agenda.next_at(), Some(Timestamp::from_secs(10)));
         assert!(agenda.take_due(Timestamp::from_secs(9), 9).is_empty());
         let due = agenda.take_due(Timestamp::from_secs(10), 9);
         assert_eq!(tasks(&due), [(1, Task::Start), (2, Task::End)]);
-        agenda.watch(&a, now, FAR);
+        agenda.watch(&a, now, FAR, 0);
         assert!(agenda.take_due(Timestamp::from_secs(10), 9).is_empty(), "it is under way");
         let live = goods(1, Phase::Live, 10, 500);
-        agenda.done(due[0], Some(&live), Timestamp::from_secs(10), FAR);
+        agenda.done(due[0], Some(&live), Timestamp::from_secs(10), FAR, 0);
         let rest = agenda.take_due(Timestamp::from_secs(500), 9);
         assert_eq!(tasks(&rest), [(1, Task::EndingSoon), (1, Task::End)]);
     }
@@ -161,21 +172,21 @@ mod tests {
     #[test]
     fn fault_3_a_failed_end_is_tried_again_and_holds_up_nobody() {
         let mut agenda = Agenda::default();
-        agenda.watch(&goods(1, Phase::Live, 0, 10), Timestamp::from_secs(0), FAR);
-        agenda.watch(&goods(2, Phase::Live, 0, 10), Timestamp::from_secs(0), FAR);
+        agenda.watch(&goods(1, Phase::Live, 0, 10), Timestamp::from_secs(0), FAR, 0);
+        agenda.watch(&goods(2, Phase::Live, 0, 10), Timestamp::from_secs(0), FAR, 0);
         let due = agenda.take_due(Timestamp::from_secs(10), 9);
         assert_eq!(due.len(), 2);
         agenda.again(due[0], Timestamp::from_secs(11));
-        agenda.done(due[1], None, Timestamp::from_secs(10), FAR);
+        agenda.done(due[1], None, Timestamp::from_secs(10), FAR, 0);
         assert_eq!(tasks(&agenda.take_due(Timestamp::from_secs(11), 9)), [(1, Task::End)]);
     }
 
     #[test]
     fn an_end_that_was_moved_comes_at_its_new_time() {
         let mut agenda = Agenda::default();
-        agenda.watch(&goods(1, Phase::Live, 0, 10), Timestamp::from_secs(0), FAR);
+        agenda.watch(&goods(1, Phase::Live, 0, 10), Timestamp::from_secs(0), FAR, 0);
         let due = agenda.take_due(Timestamp::from_secs(10), 9);
-        agenda.done(due[0], Some(&goods(1, Phase::Live, 0, 40)), Timestamp::from_secs(10), FAR);
+        agenda.done(due[0], Some(&goods(1, Phase::Live, 0, 40)), Timestamp::from_secs(10), FAR, 0);
         assert!(agenda.take_due(Timestamp::from_secs(39), 9).is_empty());
         assert_eq!(agenda.take_due(Timestamp::from_secs(40), 9).len(), 1);
         assert_eq!(agenda.len(), 1);
@@ -185,7 +196,7 @@ mod tests {
     fn what_passed_while_down_ends_without_a_start() {
         let mut agenda = Agenda::default();
         let now = Timestamp::from_secs(100);
-        agenda.watch(&goods(1, Phase::Scheduled, 10, 50), now, FAR);
+        agenda.watch(&goods(1, Phase::Scheduled, 10, 50), now, FAR, 0);
         assert_eq!(tasks(&agenda.take_due(now, 9)), [(1, Task::End)]);
     }
 
@@ -194,10 +205,10 @@ mod tests {
         let mut agenda = Agenda::default();
         let now = Timestamp::from_secs(0);
         for id in 1..=5000 {
-            agenda.watch(&goods(id, Phase::Live, 0, 1_000_000 + id), now, Timestamp::from_secs(120));
+            agenda.watch(&goods(id, Phase::Live, 0, 1_000_000 + id), now, Timestamp::from_secs(120), 0);
         }
         assert_eq!(agenda.len(), 0);
-        agenda.watch(&goods(1, Phase::Scheduled, 100, 1_000_000), now, Timestamp::from_secs(120));
+        agenda.watch(&goods(1, Phase::Scheduled, 100, 1_000_000), now, Timestamp::from_secs(120), 0);
         assert_eq!(tasks(&agenda.take_due(Timestamp::from_secs(100), 9)), [(1, Task::Start)]);
     }
 
@@ -206,7 +217,7 @@ mod tests {
         let mut agenda = Agenda::default();
         let now = Timestamp::from_secs(0);
         for id in 1..=10 {
-            agenda.watch(&goods(id, Phase::Live, 0, 10), now, FAR);
+            agenda.watch(&goods(id, Phase::Live, 0, 10), now, FAR, 0);
         }
         assert!(!agenda.is_busy(Timestamp::from_secs(9), 10));
         assert!(agenda.is_busy(Timestamp::from_secs(10), 10));
@@ -216,5 +227,19 @@ mod tests {
         agenda.forget();
         assert!(!agenda.is_busy(Timestamp::from_secs(10), 5));
         assert!(agenda.is_busy(Timestamp::from_secs(10), 4));
+    }
+
+    #[test]
+    fn an_end_waits_for_its_grace_and_what_others_do_first_is_done_later() {
+        let mut agenda = Agenda { close_grace_ms: 500, ..Agenda::default() };
+        let now = Timestamp::from_secs(0);
+        agenda.watch(&goods(1, Phase::Scheduled, 10, 20), now, FAR, 0);
+        agenda.watch(&goods(2, Phase::Scheduled, 10, 20), now, FAR, 1000);
+        let mut at = |ms| tasks(&agenda.take_due(now.plus_ms(ms), 10));
+        assert_eq!(at(10_000), [(1, Task::Start)]);
+        assert_eq!(at(11_000), [(2, Task::Start)]);
+        assert_eq!(at(20_499), []);
+        assert_eq!(at(20_500), [(1, Task::End)]);
+        assert_eq!(at(21_500), [(2, Task::End)]);
     }
 }

@@ -17,7 +17,8 @@ use super::{
     bid_desk::{BidDesk, EndGoods},
 };
 use crate::{
-    domain::{GoodsState, Timestamp},
+    bus::Bus,
+    domain::{GoodsId, GoodsState, Timestamp},
     store::{
         Ledger, Store, WriteError,
         writes::{Ended, RaiseEndingSoon, StartAuction},
@@ -33,6 +34,13 @@ const BUSY: usize = 1000;
 /// How far ahead deadlines are read, and how early they are read again.
 const HORIZON_MS: i64 = 120_000;
 const MARGIN_MS: i64 = 30_000;
+/// The same where other nodes make goods too: read every two seconds.
+const SHARED_HORIZON_MS: i64 = 12_000;
+const SHARED_MARGIN_MS: i64 = 10_000;
+/// What another node is first to do, this one does so much later, should it still be undone.
+const OTHERS_MS: i64 = 1000;
+/// Goods that start sooner than this may be known to nobody but the node that made them.
+const UNKNOWN_MS: i64 = 5000;
 /// Deadlines within this are taken in directly when goods are new or have changed: farther than any reading of
 /// deadlines that may be under way.
 const WATCH_MS: i64 = 4 * HORIZON_MS;
@@ -61,6 +69,9 @@ pub struct AuctionClock {
     ledger: Ledger,
     desk: Addr<BidDesk>,
     gate: Arc<ArrivalGate>,
+    bus: Bus,
+    horizon_ms: i64,
+    margin_ms: i64,
     time: Arc<dyn TimeSource>,
 }
 
@@ -87,8 +98,29 @@ impl AuctionClock {
             ledger,
             desk,
             gate,
+            bus: Bus::off(),
+            horizon_ms: HORIZON_MS,
+            margin_ms: MARGIN_MS,
             time,
         }
+    }
+
+    /// The same clock beside those of other nodes, should there be any. All of them do everything that is due, which the
+    /// transactions make happen once; one of them does it at its time, the others later. Ends wait for bids that arrived in
+    /// time at other nodes.
+    #[must_use]
+    pub fn beside(mut self, bus: Bus, close_grace_ms: i64) -> Self {
+        if bus.is_on() {
+            self.agenda.close_grace_ms = close_grace_ms;
+            (self.horizon_ms, self.margin_ms) = (SHARED_HORIZON_MS, SHARED_MARGIN_MS);
+        }
+        self.bus = bus;
+        self
+    }
+
+    /// How much later than its time this node does what is due for these goods.
+    fn later_ms(&self, goods: GoodsId) -> i64 {
+        if self.bus.is_first_for(goods) { 0 } else { OTHERS_MS }
     }
 
     /// Hands out what is due and sleeps until the next deadline.
@@ -143,7 +175,7 @@ impl AuctionClock {
         if self.reading || self.pausing || self.agenda.is_busy(now, BUSY) {
             return None;
         }
-        let wanted = self.complete_until.map_or(now, |until| until.plus_ms(-MARGIN_MS));
+        let wanted = self.complete_until.map_or(now, |until| until.plus_ms(-self.margin_ms));
         Some(self.read_not_before.map_or(wanted, |at| at.max(wanted)))
     }
 
@@ -152,8 +184,8 @@ impl AuctionClock {
             return;
         }
         self.reading = true;
-        let store = self.store.clone();
-        let read = async move { store.next_deadlines(now.plus_ms(HORIZON_MS), PAGE).await };
+        let (store, until) = (self.store.clone(), now.plus_ms(self.horizon_ms));
+        let read = async move { store.next_deadlines(until, PAGE).await };
         ctx.spawn(read.into_actor(self).map(|result, clock, ctx| {
             let now = clock.time.now();
             clock.reading = false;
@@ -166,7 +198,8 @@ impl AuctionClock {
                         clock.complete_until = Some(complete_until);
                     }
                     for goods in &goods {
-                        clock.agenda.watch(goods, now, complete_until);
+                        let later_ms = clock.later_ms(goods.id);
+                        clock.agenda.watch(goods, now, complete_until, later_ms);
                     }
                 }
                 Err(error) => {
@@ -225,7 +258,8 @@ impl Handler<Done> for AuctionClock {
             Ok(goods) => {
                 self.last_lag_ms = now.ms_since(due.at);
                 // Also beyond what is known to be complete: a reading under way may have looked before this was done.
-                self.agenda.done(due, goods.as_ref(), now, now.plus_ms(WATCH_MS));
+                let later_ms = self.later_ms(due.goods);
+                self.agenda.done(due, goods.as_ref(), now, now.plus_ms(WATCH_MS), later_ms);
             }
             // Not done, or not known to be: the task looks for itself what is left to do.
             Err(error) => {
@@ -247,7 +281,9 @@ impl Handler<WatchGoods> for AuctionClock {
 
     fn handle(&mut self, WatchGoods(goods): WatchGoods, ctx: &mut Self::Context) {
         let now = self.time.now();
-        self.agenda.watch(&goods, now, now.plus_ms(WATCH_MS));
+        let is_unknown = goods.starts_at.ms_since(now) < UNKNOWN_MS;
+        let later_ms = if is_unknown { 0 } else { self.later_ms(goods.id) };
+        self.agenda.watch(&goods, now, now.plus_ms(WATCH_MS), later_ms);
         self.tick(ctx);
     }
 }

@@ -228,7 +228,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let url = DatabaseUrl::parse(&format!("sqlite://{}", folder.path().join("x.db").display())).unwrap();
         let opened = Store::open(&url, 1).unwrap();
-        let rules = LedgerRules { soft_close_ms: 0 };
+        let rules = LedgerRules { soft_close_ms: 0, several_writers: false };
         let thread = opened.start_ledger(rules, Arc::new(SystemTime), Box::new(|_| {})).unwrap();
         let ledger = thread.ledger();
         let now = SystemTime.now();

@@ -16,11 +16,12 @@ use bytes::Bytes;
 
 use super::{
     registry::{Registry, Seat},
-    shard::{CloseSeats, Delivery, Push, ShardLink, ShardStats},
-    wire::{encode, encode_alarm},
+    shard::{CloseSeats, Delivery, Push, Seated, ShardLink, ShardStats},
+    wire::{encode, encode_alarm, payload},
 };
 use crate::{
-    domain::{Alarm, AlarmId, Locale, UserId},
+    bus::{Bus, Channel, Told},
+    domain::{Alarm, AlarmId, Locale, Receiver, UserId},
     protocol::{Close, ServerFrame},
     store::{Ledger, writes::MarkReceived},
 };
@@ -34,8 +35,11 @@ const MARKS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// One for the whole node.
 pub struct AlarmHub {
-    registry: Registry,
-    shards: Vec<ShardLink>,
+    pub(super) registry: Registry,
+    pub(super) shards: Vec<ShardLink>,
+    pub(super) bus: Bus,
+    /// Ends of inboxes are being looked up.
+    pub(super) looking: bool,
     stats: Arc<ShardStats>,
     locale: Locale,
     max_per_user: usize,
@@ -54,6 +58,8 @@ impl AlarmHub {
             Self {
                 registry: Registry::default(),
                 shards: Vec::new(),
+                bus: Bus::off(),
+                looking: false,
                 stats,
                 locale,
                 max_per_user,
@@ -65,20 +71,21 @@ impl AlarmHub {
         })
     }
 
-    /// These seats, by shard.
-    fn by_shard(&self, all: impl Iterator<Item = Seat>) -> Vec<Vec<(usize, u64)>> {
-        let mut seats: Vec<Vec<(usize, u64)>> = vec![Vec::new(); self.shards.len()];
-        for seat in all {
-            if let Some(seats) = seats.get_mut(seat.shard) {
-                seats.push((seat.slot, seat.connection));
+    /// These seats, by shard, each with the alarm before.
+    pub(super) fn by_shard(&self, all: impl Iterator<Item = (Seat, i64)>) -> Vec<Vec<Seated>> {
+        let mut seats: Vec<Vec<Seated>> = vec![Vec::new(); self.shards.len()];
+        for (Seat { shard, slot, connection }, after) in all {
+            if let Some(seats) = seats.get_mut(shard) {
+                seats.push(Seated { slot, connection, after });
             }
         }
         seats
     }
 
-    /// Tells the user's alarm sessions something that is no alarm.
-    fn tell(&self, user: UserId, frame: &Bytes) {
-        for (shard, seats) in self.shards.iter().zip(self.by_shard(self.registry.hearing(user))) {
+    /// Tells the user's alarm sessions here something that is no alarm.
+    pub(super) fn tell(&self, user: UserId, frame: &Bytes) {
+        let hearing = self.registry.hearing(user).map(|seat| (seat, 0));
+        for (shard, seats) in self.shards.iter().zip(self.by_shard(hearing)) {
             if !seats.is_empty() {
                 shard.tell(Push(vec![Delivery { alarm: None, frame: frame.clone(), seats }]));
             }
@@ -91,6 +98,27 @@ impl AlarmHub {
             if !push.is_empty() {
                 shard.push(Push(push));
             }
+        }
+    }
+
+    /// The user's sessions here end.
+    pub(super) fn refuse(&self, user: UserId) {
+        let all = self.registry.all(user).map(|seat| (seat, 0));
+        for (shard, which) in self.shards.iter().zip(self.by_shard(all)) {
+            if !which.is_empty() {
+                shard.close(CloseSeats::Some(which, Close::TokenRefused));
+            }
+        }
+    }
+
+    /// A session gives its seat back, once.
+    fn leave(&mut self, user: UserId, connection: u64, ctx: &mut Context<Self>) {
+        let Some(heard_alarms) = self.registry.leave(user, connection) else { return };
+        if self.bus.is_on() {
+            if heard_alarms {
+                self.bus.release(Channel::User(user));
+            }
+            ctx.spawn(self.bus.seated(user, self.registry.count(user)).into_actor(self));
         }
     }
 
@@ -185,15 +213,35 @@ pub(super) struct Admitted {
 pub(super) struct TooManySockets;
 
 impl Handler<Register> for AlarmHub {
-    type Result = Result<Admitted, TooManySockets>;
+    type Result = ActorResponse<Self, Result<Admitted, TooManySockets>>;
 
     fn handle(&mut self, register: Register, _: &mut Self::Context) -> Self::Result {
         let Register { user, seat, hears_alarms } = register;
-        if self.registry.enter(user, seat, hears_alarms, self.max_per_user) {
-            Ok(Admitted { received: self.registry.received_mark(user) })
-        } else {
-            Err(TooManySockets)
+        if !self.registry.enter(user, seat, hears_alarms, self.max_per_user) {
+            return ActorResponse::reply(Err(TooManySockets));
         }
+        let admitted = Admitted { received: self.registry.received_mark(user) };
+        if !self.bus.is_on() {
+            return ActorResponse::reply(Ok(admitted));
+        }
+        // From the answer on, everything that any node commits is heard here, or noticed to be missing.
+        let held = hears_alarms.then(|| self.bus.hold(Channel::User(user)));
+        let fits = self.bus.seat(user, self.registry.count(user), self.max_per_user);
+        let both = async move {
+            let held = async {
+                if let Some(held) = held {
+                    held.await;
+                }
+            };
+            futures_util::join!(held, fits).1
+        };
+        ActorResponse::r#async(both.into_actor(self).map(move |fits, hub, ctx| {
+            if fits {
+                return Ok(admitted);
+            }
+            hub.leave(user, seat.connection, ctx);
+            Err(TooManySockets)
+        }))
     }
 }
 
@@ -208,8 +256,8 @@ pub(super) struct Leave {
 impl Handler<Leave> for AlarmHub {
     type Result = ();
 
-    fn handle(&mut self, Leave { user, connection }: Leave, _: &mut Self::Context) {
-        self.registry.leave(user, connection);
+    fn handle(&mut self, Leave { user, connection }: Leave, ctx: &mut Self::Context) {
+        self.leave(user, connection, ctx);
     }
 }
 
@@ -232,7 +280,7 @@ impl Handler<Received> for AlarmHub {
 /// The alarms of one commit, with their receivers.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Deliver(pub Vec<(Alarm, Vec<UserId>)>);
+pub struct Deliver(pub Vec<(Alarm, Vec<Receiver>)>);
 
 impl Handler<Deliver> for AlarmHub {
     type Result = ();
@@ -246,7 +294,11 @@ impl Handler<Deliver> for AlarmHub {
         }
         let mut pushes: Vec<Vec<Delivery>> = self.shards.iter().map(|_| Vec::new()).collect();
         for (alarm, receivers) in &alarms {
-            let seats = self.by_shard(receivers.iter().flat_map(|user| self.registry.hearing(*user)));
+            let hearing = |to: &Receiver| {
+                let after = to.after;
+                self.registry.hearing(to.user).map(move |seat| (seat, after))
+            };
+            let seats = self.by_shard(receivers.iter().flat_map(hearing));
             if seats.iter().all(Vec::is_empty) {
                 continue;
             }
@@ -278,6 +330,7 @@ impl Handler<TellUnread> for AlarmHub {
 
     fn handle(&mut self, TellUnread { user, unread, last_id }: TellUnread, _: &mut Self::Context) {
         self.tell(user, &encode(&ServerFrame::Unread { unread, last_id }));
+        self.bus.tell(Channel::User(user), Told::Unread { user, unread, last_id });
     }
 }
 
@@ -295,6 +348,10 @@ impl Handler<AlertUser> for AlarmHub {
 
     fn handle(&mut self, AlertUser { user, frame }: AlertUser, _: &mut Self::Context) {
         self.tell(user, &frame);
+        if self.bus.is_on() {
+            let json = String::from_utf8_lossy(&payload(&frame)).into_owned();
+            self.bus.tell(Channel::User(user), Told::Alert(user, json));
+        }
     }
 }
 
@@ -307,11 +364,7 @@ impl Handler<RefuseUser> for AlarmHub {
     type Result = ();
 
     fn handle(&mut self, RefuseUser(user): RefuseUser, _: &mut Self::Context) {
-        for (shard, which) in self.shards.iter().zip(self.by_shard(self.registry.all(user))) {
-            if !which.is_empty() {
-                shard.close(CloseSeats::Some(which, Close::TokenRefused));
-            }
-        }
+        self.refuse(user);
     }
 }
 
@@ -358,6 +411,8 @@ pub struct HubFigures {
     pub untold: u64,
     /// Times that sessions had to read the store because a mailbox was full.
     pub resyncs: u64,
+    /// Sessions that had not been told of an alarm of another node, and read it from the store.
+    pub behind: u64,
 }
 
 impl Handler<GetHubFigures> for AlarmHub {
@@ -373,6 +428,7 @@ impl Handler<GetHubFigures> for AlarmHub {
             slow_clients: self.stats.slow.load(Ordering::Relaxed),
             outbox_overflows: self.stats.overflows.load(Ordering::Relaxed),
             untold: self.stats.untold.load(Ordering::Relaxed),
+            behind: self.stats.behind.load(Ordering::Relaxed),
             resyncs: self.resyncs + self.stats.resyncs.load(Ordering::Relaxed),
         }
     }

@@ -17,12 +17,16 @@ mod bid_actor;
 mod bid_desk;
 mod bid_entrance;
 mod bid_line;
+mod course;
+mod hall;
 mod hub;
+mod hub_of_several;
 mod missed;
 mod read_state;
 mod registry;
 mod room;
 mod rooms;
+mod rooms_of_several;
 mod session;
 mod shard;
 mod wire;
@@ -34,11 +38,13 @@ pub use bid_actor::{BidActor, BidAnswer, BidReply, EndReply};
 pub use bid_desk::{BidDesk, DeskFigures, EndGoods, ForgetGoods, GetDeskFigures, PlaceBid};
 pub use bid_entrance::{ArrivingBid, BidEntrance};
 pub use hub::{AlarmHub, CloseAll, Deliver, GetHubFigures, HubFigures, RefuseUser, TellUnread, UseLedger};
+pub use hub_of_several::{CountSeats, HearForUser, JoinHub};
 pub use missed::Missed;
 pub use read_state::{ReadError, mark_read};
 pub use rooms::{
     CountParticipants, GetBusiest, GetParticipants, GetRoomFigures, Participants, RoomFigures, Rooms, TellRooms,
 };
+pub use rooms_of_several::{HearPresence, JoinRooms, SayWhoIsHere};
 pub use session::{
     AlarmOpening, AuctionOpening, Doorkeeper, Judged, Judgement, Pace, SessionLimits, SessionOpening, Signed,
     TradeOpening, alarm_events, alarm_socket, auction_socket, trade_socket,

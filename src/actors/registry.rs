@@ -40,16 +40,26 @@ impl Registry {
         true
     }
 
-    /// A session leaves. A user without sessions leaves nothing behind.
-    pub(super) fn leave(&mut self, user: UserId, connection: u64) {
-        let Some(seats) = self.seats.get_mut(&user) else { return };
-        if let Some(at) = seats.iter().position(|one| one.seat.connection == connection) {
-            seats.swap_remove(at);
-            self.sessions -= 1;
-        }
+    /// A session leaves; whether it heard alarms, if it was there. A user without sessions leaves nothing behind.
+    pub(super) fn leave(&mut self, user: UserId, connection: u64) -> Option<bool> {
+        let seats = self.seats.get_mut(&user)?;
+        let at = seats.iter().position(|one| one.seat.connection == connection)?;
+        let left = seats.swap_remove(at);
+        self.sessions -= 1;
         if seats.is_empty() {
             self.seats.remove(&user);
         }
+        Some(left.hears_alarms)
+    }
+
+    /// How many sessions the user has.
+    pub(super) fn count(&self, user: UserId) -> usize {
+        self.seats.get(&user).map_or(0, Vec::len)
+    }
+
+    /// Everybody who has a session.
+    pub(super) fn users(&self) -> Vec<UserId> {
+        self.seats.keys().copied().collect()
     }
 
     fn registered(&self, user: UserId) -> impl Iterator<Item = &Registered> {
@@ -133,11 +143,9 @@ mod tests {
     fn a_late_leave_evicts_nobody_else() {
         let mut registry = Registry::default();
         assert!(registry.enter(user(1), seat(2), true, 2));
-        registry.leave(user(1), 1);
-        registry.leave(user(2), 2);
+        assert_eq!((registry.leave(user(1), 1), registry.leave(user(2), 2)), (None, None));
         assert_eq!(registry.all(user(1)).collect::<Vec<_>>(), [seat(2)]);
-        registry.leave(user(1), 2);
-        registry.leave(user(1), 2);
+        assert_eq!((registry.leave(user(1), 2), registry.leave(user(1), 2)), (Some(true), None));
         assert_eq!(registry.counts(), (0, 0));
     }
 

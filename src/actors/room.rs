@@ -6,7 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use crate::domain::{GoodsId, User, UserId};
+use crate::{
+    bus::NodeId,
+    domain::{GoodsId, User, UserId},
+    store::RoomNews,
+};
 
 /// Which room: each goods item can have two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,7 +23,43 @@ pub enum RoomId {
 
 struct Present {
     user: Arc<User>,
+    /// Open sockets here.
     sockets: usize,
+    /// Other nodes on which he has some.
+    elsewhere: Vec<NodeId>,
+}
+
+impl Present {
+    fn is_gone(&self) -> bool {
+        self.sockets == 0 && self.elsewhere.is_empty()
+    }
+}
+
+/// What a coming or going means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Change {
+    /// Whose.
+    pub user: UserId,
+    /// It was his first socket here, or his last.
+    pub here: bool,
+    /// … on all nodes together.
+    pub anywhere: bool,
+}
+
+impl RoomId {
+    /// Of which goods.
+    pub(super) fn goods(self) -> GoodsId {
+        let (Self::Auction(goods) | Self::Trade(goods)) = self;
+        goods
+    }
+
+    /// Where this is heard.
+    pub(super) fn of(news: &RoomNews) -> Self {
+        match news {
+            RoomNews::TradeMessage { goods, .. } => Self::Trade(*goods),
+            news => Self::Auction(news.goods()),
+        }
+    }
 }
 
 /// One room.
@@ -31,37 +71,69 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// A socket comes in; true if it is the first one of a user.
-    pub(super) fn enter(&mut self, user: Option<Arc<User>>, connection: u64) -> bool {
-        let id = user.as_ref().map(|user| user.id);
-        if self.sockets.insert(connection, id).is_some() {
-            return false;
+    /// A socket comes in; what that means for its user, if it has one.
+    pub(super) fn enter(&mut self, user: Option<Arc<User>>, connection: u64) -> Option<Change> {
+        if self.sockets.insert(connection, user.as_ref().map(|user| user.id)).is_some() {
+            return None;
         }
-        let Some(user) = user else { return false };
-        match self.users.entry(user.id) {
-            Entry::Occupied(mut entry) => {
-                entry.get_mut().sockets += 1;
-                false
-            }
-            Entry::Vacant(entry) => {
-                entry.insert(Present { user, sockets: 1 });
-                true
-            }
-        }
+        let user = user?;
+        let id = user.id;
+        let known = self.users.contains_key(&id);
+        let present = self.users.entry(id).or_insert_with(|| Present { user, sockets: 0, elsewhere: Vec::new() });
+        present.sockets += 1;
+        Some(Change { user: id, here: present.sockets == 1, anywhere: !known })
     }
 
-    /// A socket leaves; its user if it was his last one. One that never came in changes nothing.
-    pub(super) fn leave(&mut self, connection: u64) -> Option<UserId> {
+    /// A socket leaves; what that means for its user. One that never came in changes nothing.
+    pub(super) fn leave(&mut self, connection: u64) -> Option<Change> {
         let user = self.sockets.remove(&connection)??;
         let Entry::Occupied(mut entry) = self.users.entry(user) else { return None };
         entry.get_mut().sockets -= 1;
-        (entry.get().sockets == 0).then(|| {
+        let (here, anywhere) = (entry.get().sockets == 0, entry.get().is_gone());
+        if anywhere {
             entry.remove();
-            user
-        })
+        }
+        Some(Change { user, here, anywhere })
     }
 
-    /// Users in the room.
+    /// Whose socket that is.
+    pub(super) fn user_of(&self, connection: u64) -> Option<Arc<User>> {
+        let user = (*self.sockets.get(&connection)?)?;
+        self.users.get(&user).map(|present| Arc::clone(&present.user))
+    }
+
+    /// A user has come into the room on another node; true if he was on none.
+    pub(super) fn appear(&mut self, node: NodeId, user: Arc<User>) -> bool {
+        let known = self.users.contains_key(&user.id);
+        let present = self.users.entry(user.id).or_insert_with(|| Present { user, sockets: 0, elsewhere: Vec::new() });
+        if !present.elsewhere.contains(&node) {
+            present.elsewhere.push(node);
+        }
+        !known
+    }
+
+    /// A user has left the room on another node; true if he is on none now.
+    pub(super) fn vanish(&mut self, node: NodeId, user: UserId) -> bool {
+        let Entry::Occupied(mut entry) = self.users.entry(user) else { return false };
+        entry.get_mut().elsewhere.retain(|one| *one != node);
+        let is_gone = entry.get().is_gone();
+        if is_gone {
+            entry.remove();
+        }
+        is_gone
+    }
+
+    /// Who is in the room on that node.
+    pub(super) fn on_node(&self, node: NodeId) -> Vec<UserId> {
+        self.users.iter().filter(|(_, present)| present.elsewhere.contains(&node)).map(|(user, _)| *user).collect()
+    }
+
+    /// Who is in the room on this node.
+    pub(super) fn here(&self) -> impl Iterator<Item = &Arc<User>> {
+        self.users.values().filter(|present| present.sockets > 0).map(|present| &present.user)
+    }
+
+    /// Users in the room, on whichever node.
     pub(super) fn participants(&self) -> usize {
         self.users.len()
     }
@@ -94,16 +166,36 @@ mod tests {
     #[test]
     fn fault_8_two_tabs_count_once_and_a_late_leave_changes_nothing() {
         let mut room = Room::default();
-        assert!(room.enter(user(2), 10));
-        assert!(!room.enter(user(2), 11), "a second tab");
-        assert!(!room.enter(None, 12), "a visitor");
+        let both = |both| Some(Change { user: UserId::from_stored(2), here: both, anywhere: both });
+        assert_eq!(room.enter(user(2), 10), both(true));
+        assert_eq!(room.enter(user(2), 11), both(false), "a second tab");
+        assert_eq!(room.enter(None, 12), None, "a visitor");
         assert_eq!((room.participants(), room.visitors(), room.sockets()), (1, 1, 3));
-        assert_eq!(room.leave(10), None, "the other tab is open");
+        assert_eq!(room.leave(10), both(false), "the other tab is open");
         assert_eq!(room.leave(10), None);
         assert_eq!(room.leave(99), None);
-        assert_eq!(room.leave(11), Some(UserId::from_stored(2)));
+        assert_eq!(room.leave(11), both(true));
         assert_eq!(room.leave(12), None);
         assert_eq!((room.participants(), room.sockets()), (0, 0));
+    }
+
+    #[test]
+    fn a_user_on_two_nodes_is_one_and_goes_with_his_last_socket_anywhere() {
+        let mut room = Room::default();
+        let (left, right) = (NodeId::of_test(1), NodeId::of_test(2));
+        let two = || user(2).unwrap();
+        assert!(room.appear(left, two()));
+        assert!(!room.appear(left, two()), "heard twice");
+        assert_eq!(room.enter(user(2), 10).map(|change| (change.here, change.anywhere)), Some((true, false)));
+        assert!(!room.appear(right, two()));
+        assert_eq!((room.participants(), room.here().count()), (1, 1));
+        assert!(!room.vanish(left, UserId::from_stored(2)));
+        assert_eq!(room.leave(10).map(|change| (change.here, change.anywhere)), Some((true, false)));
+        assert_eq!((room.participants(), room.here().count()), (1, 0));
+        assert_eq!(room.on_node(right), [UserId::from_stored(2)]);
+        assert!(room.vanish(right, UserId::from_stored(2)));
+        assert!(!room.vanish(right, UserId::from_stored(2)));
+        assert_eq!(room.participants(), 0);
     }
 
     proptest! {
@@ -118,12 +210,12 @@ mod tests {
                 if comes {
                     if open.contains_key(&connection) { continue }
                     open.insert(connection, id);
-                    let first = room.enter(if id == 0 { None } else { user(id) }, connection);
-                    prop_assert_eq!(first, id != 0 && present.insert(id));
+                    let change = room.enter(if id == 0 { None } else { user(id) }, connection);
+                    prop_assert_eq!(change.is_some_and(|change| change.here && change.anywhere), id != 0 && present.insert(id));
                 } else {
                     open.remove(&connection);
-                    if let Some(gone) = room.leave(connection) {
-                        prop_assert!(present.remove(&gone.get()));
+                    if let Some(gone) = room.leave(connection).filter(|change| change.here && change.anywhere) {
+                        prop_assert!(present.remove(&gone.user.get()));
                     }
                 }
                 let expected: std::collections::BTreeSet<i64> = open.values().copied().filter(|id| *id != 0).collect();

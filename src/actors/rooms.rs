@@ -7,21 +7,22 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     sync::{Arc, atomic::Ordering},
-    time::Duration,
 };
 
 use actix::prelude::*;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use chrono_tz::Tz;
 
 use super::{
+    hall::Hall,
     missed::Missed,
-    room::{Room, RoomId},
+    room::RoomId,
+    rooms_of_several::Several,
     shard::{RoomOrder, RoomPush, ShardLink, ShardStats},
     wire::encode,
 };
 use crate::{
-    domain::{GoodsId, Timestamp, User},
+    domain::{GoodsId, Timestamp, User, UserId},
     protocol::{Close, RoomFrame},
     store::RoomNews,
     time_source::TimeSource,
@@ -31,51 +32,17 @@ use crate::{
 const MAILBOX: usize = 4096;
 /// In rooms up to so many sockets comings and goings are told at once.
 const SMALL: usize = 64;
-/// In larger ones they are gathered for so long per thousand sockets, at most a second: ten thousand who come in one
-/// after another are fifty million frames, which must not keep anybody's bid waiting.
-const GATHER_MS_PER_THOUSAND: usize = 100;
-const GATHER_AT_MOST: Duration = Duration::from_secs(1);
+/// In larger ones they are gathered for a while (`hall`), so that many who come at once keep nobody's bid waiting.
 /// … or until they are so many bytes, or half of what may wait for a socket.
 const GATHER_BYTES: usize = 64 * 1024;
 /// Rooms that are worth a recommendation.
 const BUSIEST: usize = 200;
 
-/// A room with what is gathered for it.
-struct Hall {
-    room: Room,
-    /// Who is in the room as far as it has been told: what a page shows must go with the frames that follow it.
-    told: Arc<[Arc<User>]>,
-    /// The auction is over: nothing here to recommend.
-    is_over: bool,
-    /// Comings and goings that have not been told.
-    gathered: BytesMut,
-    gathering: bool,
-}
-
-impl Hall {
-    fn gather_for(&self) -> Duration {
-        let ms = self.room.sockets() * GATHER_MS_PER_THOUSAND / 1000;
-        Duration::from_millis(ms as u64).min(GATHER_AT_MOST)
-    }
-
-    fn new(is_over: bool) -> Self {
-        let (room, told) = (Room::default(), Arc::from([]));
-        Self { room, told, is_over, gathered: BytesMut::new(), gathering: false }
-    }
-
-    /// What has been gathered, which is told with this.
-    fn take_gathered(&mut self) -> Option<RoomOrder> {
-        if !self.gathered.is_empty() {
-            self.told = self.room.users().map(Arc::clone).collect();
-        }
-        let bytes = std::mem::take(&mut self.gathered).freeze();
-        (!bytes.is_empty()).then_some(RoomOrder::Frame { bytes, id: 0 })
-    }
-}
-
 /// One for the whole node.
 pub struct Rooms {
-    halls: HashMap<RoomId, Hall>,
+    pub(super) halls: HashMap<RoomId, Hall>,
+    /// What other nodes need to know and are told, and what is needed of them.
+    pub(super) several: Several,
     shards: Vec<ShardLink>,
     time_zone: Tz,
     time: Arc<dyn TimeSource>,
@@ -96,10 +63,10 @@ impl Rooms {
     ) -> Addr<Self> {
         Self::create(|ctx| {
             ctx.set_mailbox_capacity(MAILBOX);
-            let (halls, shards) = (HashMap::new(), Vec::new());
             Self {
-                halls,
-                shards,
+                halls: HashMap::new(),
+                several: Several::default(),
+                shards: Vec::new(),
                 time_zone,
                 time,
                 missed,
@@ -109,7 +76,7 @@ impl Rooms {
         })
     }
 
-    fn push(&self, orders: Vec<(RoomId, RoomOrder)>) {
+    pub(super) fn push(&self, orders: Vec<(RoomId, RoomOrder)>) {
         if let Some((last, others)) = self.shards.split_last().filter(|_| !orders.is_empty()) {
             for shard in others {
                 shard.push_to_rooms(RoomPush(orders.clone()));
@@ -119,9 +86,12 @@ impl Rooms {
     }
 
     /// Tells a room who has come or gone: at once, or in a large room with others.
-    fn tell_presence(&mut self, id: RoomId, frame: &Bytes, ctx: &mut Context<Self>) {
+    pub(super) fn tell_presence(&mut self, id: RoomId, frame: &Bytes, ctx: &mut Context<Self>) {
         let Some(hall) = self.halls.get_mut(&id) else { return };
-        hall.gathered.extend_from_slice(frame);
+        if hall.room.sockets() == 0 {
+            return hall.gather(&[]);
+        }
+        hall.gather(frame);
         if hall.room.sockets() <= SMALL || hall.gathered.len() >= self.gather_bytes {
             let order = hall.take_gathered();
             self.push(order.map(|order| (id, order)).into_iter().collect());
@@ -144,7 +114,7 @@ impl Rooms {
         orders.push((id, order(self)));
     }
 
-    fn tell_news(&mut self, news: &RoomNews, orders: &mut Vec<(RoomId, RoomOrder)>) {
+    pub(super) fn tell_news(&mut self, news: &RoomNews, orders: &mut Vec<(RoomId, RoomOrder)>) {
         if let RoomNews::Ended { goods, .. } = news
             && let Some(hall) = self.halls.get_mut(&RoomId::Auction(*goods))
         {
@@ -172,11 +142,11 @@ impl Rooms {
                 },
                 orders,
             ),
-            RoomNews::Extended { goods, ends_at } => {
+            RoomNews::Extended { goods, ends_at, .. } => {
                 let ends_at = *ends_at;
                 self.tell(RoomId::Auction(*goods), |_| frame(&RoomFrame::Extended { ends_at }), orders);
             }
-            RoomNews::Ended { goods, buyer, high_price } => self.tell(
+            RoomNews::Ended { goods, buyer, high_price, .. } => self.tell(
                 RoomId::Auction(*goods),
                 |_| {
                     frame(&RoomFrame::Ended {
@@ -187,7 +157,7 @@ impl Rooms {
                 },
                 orders,
             ),
-            RoomNews::Line { goods, author, text, at } => self.tell(
+            RoomNews::Line { goods, author, text, at, .. } => self.tell(
                 RoomId::Auction(*goods),
                 |rooms| RoomOrder::Frame { bytes: rooms.message(*goods, author, None, text.as_str(), *at), id: 0 },
                 orders,
@@ -218,11 +188,13 @@ impl Rooms {
     }
 
     /// The sockets of rooms that have missed something end, so that their clients look how things stand: a room that
-    /// is silently wrong would be worse.
-    fn close_missed(&self, orders: &mut Vec<(RoomId, RoomOrder)>) {
+    /// is silently wrong would be worse. With several nodes rooms can read what they have missed.
+    fn make_good_missed(&mut self, orders: &mut Vec<(RoomId, RoomOrder)>, ctx: &mut Context<Self>) {
         for goods in self.missed.take() {
             for id in [RoomId::Auction(goods), RoomId::Trade(goods)] {
-                if let Some(hall) = self.halls.get(&id) {
+                if self.several.is_on() {
+                    self.catch_up(id, ctx);
+                } else if let Some(hall) = self.halls.get(&id) {
                     self.stats.closed_for_missing.fetch_add(hall.room.sockets() as u64, Ordering::Relaxed);
                     orders.push((id, RoomOrder::Close(Close::TryAgainLater)));
                 }
@@ -248,9 +220,9 @@ impl Handler<OpenToShard> for Rooms {
     }
 }
 
-/// A socket comes into a room. Answered when it hears everything that happens there.
+/// A socket comes into a room. Answered when it hears everything that happens there, or (false) can't.
 #[derive(Message)]
-#[rtype(result = "()")]
+#[rtype(result = "bool")]
 pub(super) struct Enter {
     pub room: RoomId,
     /// `None`: a visitor.
@@ -261,21 +233,23 @@ pub(super) struct Enter {
 }
 
 impl Handler<Enter> for Rooms {
-    type Result = ();
+    type Result = ActorResponse<Self, bool>;
 
-    fn handle(&mut self, enter: Enter, ctx: &mut Self::Context) {
+    fn handle(&mut self, enter: Enter, ctx: &mut Self::Context) -> Self::Result {
         let Enter { room: id, user, connection, is_over } = enter;
         let hall = self.halls.entry(id).or_insert_with(|| Hall::new(is_over));
-        let is_first = hall.room.enter(user.clone(), connection);
-        if let (true, Some(user), RoomId::Auction(_)) = (is_first, user, id) {
-            let frame = encode(&RoomFrame::Enter {
-                sender: user.id,
-                sender_name: &user.username,
-                participants_count: hall.room.participants(),
-                user_id: user.id,
-            });
-            self.tell_presence(id, &frame, ctx);
+        hall.is_over |= is_over;
+        let change = hall.room.enter(user.clone(), connection);
+        if let (Some(change), Some(user), RoomId::Auction(goods)) = (change, user, id) {
+            if change.anywhere {
+                let frame = self.enter_frame(id, &user);
+                self.tell_presence(id, &frame, ctx);
+            }
+            if change.here {
+                self.tell_others(goods, &user, true, ctx);
+            }
         }
+        if self.several.is_on() { self.begin_course(id, ctx) } else { ActorResponse::reply(true) }
     }
 }
 
@@ -291,15 +265,55 @@ impl Handler<GoOut> for Rooms {
     type Result = ();
 
     fn handle(&mut self, GoOut { room: id, connection }: GoOut, ctx: &mut Self::Context) {
+        let Some(hall) = self.halls.get_mut(&id) else { return };
+        let user = hall.room.user_of(connection);
+        let change = hall.room.leave(connection);
+        if let (Some(change), RoomId::Auction(goods)) = (change, id) {
+            if change.anywhere {
+                let frame = self.out_frame(id, change.user);
+                self.tell_presence(id, &frame, ctx);
+            }
+            if let (true, Some(user)) = (change.here, user) {
+                self.tell_others(goods, &user, false, ctx);
+            }
+        }
+        self.close_empty(id);
+    }
+}
+
+impl Rooms {
+    /// A user has come: what the room hears.
+    pub(super) fn enter_frame(&self, id: RoomId, user: &User) -> Bytes {
+        encode(&RoomFrame::Enter {
+            sender: user.id,
+            sender_name: &user.username,
+            participants_count: self.participants(id),
+            user_id: user.id,
+        })
+    }
+
+    /// A user has gone: what the room hears.
+    pub(super) fn out_frame(&self, id: RoomId, user_id: UserId) -> Bytes {
+        encode(&RoomFrame::Out { participants_count: self.participants(id), user_id })
+    }
+
+    fn participants(&self, id: RoomId) -> usize {
+        self.halls.get(&id).map_or(0, |hall| hall.room.participants())
+    }
+
+    /// A room without anybody leaves nothing behind, one without sockets here hears nothing.
+    pub(super) fn close_empty(&mut self, id: RoomId) {
         let Entry::Occupied(mut entry) = self.halls.entry(id) else { return };
-        let room = &mut entry.get_mut().room;
-        let gone = room.leave(connection);
-        let participants_count = room.participants();
-        if room.sockets() == 0 {
+        let hall = entry.get_mut();
+        if hall.room.sockets() > 0 {
+            return;
+        }
+        if hall.hearing.is_held {
+            self.several.release(id);
+        }
+        hall.stop_hearing();
+        if hall.room.participants() == 0 {
             entry.remove();
-        } else if let (Some(user_id), RoomId::Auction(_)) = (gone, id) {
-            let frame = encode(&RoomFrame::Out { participants_count, user_id });
-            self.tell_presence(id, &frame, ctx);
         }
     }
 }
@@ -312,11 +326,15 @@ pub struct TellRooms(pub Vec<RoomNews>);
 impl Handler<TellRooms> for Rooms {
     type Result = ();
 
-    fn handle(&mut self, TellRooms(all): TellRooms, _: &mut Self::Context) {
+    fn handle(&mut self, TellRooms(all): TellRooms, ctx: &mut Self::Context) {
         let mut orders = Vec::new();
-        self.close_missed(&mut orders);
-        for news in &all {
-            self.tell_news(news, &mut orders);
+        self.make_good_missed(&mut orders, ctx);
+        for news in all {
+            if self.several.is_on() {
+                self.tell_in_course(news, &mut orders, ctx);
+            } else {
+                self.tell_news(&news, &mut orders);
+            }
         }
         self.push(orders);
     }
@@ -331,7 +349,7 @@ impl Handler<CountParticipants> for Rooms {
     type Result = Vec<usize>;
 
     fn handle(&mut self, CountParticipants(goods): CountParticipants, _: &mut Self::Context) -> Vec<usize> {
-        let count = |goods| self.halls.get(&RoomId::Auction(goods)).map_or(0, |hall| hall.told.len());
+        let count = |goods| self.halls.get_mut(&RoomId::Auction(goods)).map_or(0, |hall| hall.told().len());
         goods.into_iter().map(count).collect()
     }
 }
@@ -349,8 +367,8 @@ impl Handler<GetParticipants> for Rooms {
     type Result = Participants;
 
     fn handle(&mut self, GetParticipants(goods): GetParticipants, _: &mut Self::Context) -> Participants {
-        let hall = self.halls.get(&RoomId::Auction(goods));
-        Participants(hall.map_or_else(|| Arc::from([]), |hall| Arc::clone(&hall.told)))
+        let hall = self.halls.get_mut(&RoomId::Auction(goods));
+        Participants(hall.map_or_else(|| Arc::from([]), |hall| Arc::clone(hall.told())))
     }
 }
 
@@ -365,11 +383,13 @@ impl Handler<GetBusiest> for Rooms {
     fn handle(&mut self, _: GetBusiest, _: &mut Self::Context) -> Vec<(GoodsId, usize)> {
         let mut rooms: Vec<_> = self
             .halls
-            .iter()
+            .iter_mut()
+            .filter(|(_, hall)| !hall.is_over)
             .filter_map(|(id, hall)| match id {
-                RoomId::Auction(goods) if !hall.is_over && !hall.told.is_empty() => Some((*goods, hall.told.len())),
-                _ => None,
+                RoomId::Auction(goods) => Some((*goods, hall.told().len())),
+                RoomId::Trade(_) => None,
             })
+            .filter(|(_, count)| *count > 0)
             .collect();
         let fullest = |(goods, count): &(GoodsId, usize)| std::cmp::Reverse((*count, *goods));
         if rooms.len() > BUSIEST {
@@ -406,7 +426,7 @@ impl Handler<GetRoomFigures> for Rooms {
 
     fn handle(&mut self, _: GetRoomFigures, _: &mut Self::Context) -> RoomFigures {
         RoomFigures {
-            rooms: self.halls.len(),
+            rooms: self.halls.values().filter(|hall| hall.room.sockets() > 0).count(),
             sockets: self.halls.values().map(|hall| hall.room.sockets()).sum(),
             visitors: self.halls.values().map(|hall| hall.room.visitors()).sum(),
             heard: self.stats.heard.load(Ordering::Relaxed),

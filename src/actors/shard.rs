@@ -48,9 +48,11 @@ pub struct ShardStats {
     pub slow: AtomicU64,
     /// Times that a shard's sessions had to read the store because its mailbox was full.
     pub resyncs: AtomicU64,
+    /// Sessions that had not been told of an alarm of another node, and read it from the store.
+    pub behind: AtomicU64,
 }
 
-struct Seated {
+struct Occupied {
     connection: u64,
     outbox: Rc<RefCell<Outbox>>,
     /// Its room, and its place there.
@@ -64,7 +66,7 @@ type Bench = Slab<Rc<RefCell<Outbox>>>;
 #[derive(Clone)]
 pub struct ShardHandle {
     index: usize,
-    seats: Rc<RefCell<Slab<Seated>>>,
+    seats: Rc<RefCell<Slab<Occupied>>>,
     rooms: Rc<RefCell<HashMap<RoomId, Bench>>>,
     stats: Arc<ShardStats>,
 }
@@ -87,14 +89,14 @@ impl ShardHandle {
             let place = self.rooms.borrow_mut().entry(room).or_default().insert(Rc::clone(&outbox));
             (room, place)
         });
-        self.seats.borrow_mut().insert(Seated { connection, outbox, room })
+        self.seats.borrow_mut().insert(Occupied { connection, outbox, room })
     }
 
     /// Gives the slot back.
     pub(super) fn unseat(&self, slot: usize, connection: u64) {
         let mut seats = self.seats.borrow_mut();
         if seats.get(slot).is_some_and(|seated| seated.connection == connection) {
-            let Seated { room, .. } = seats.remove(slot);
+            let Occupied { room, .. } = seats.remove(slot);
             self.stats.seats.fetch_sub(1, Ordering::Relaxed);
             if let Some((room, place)) = room
                 && let Entry::Occupied(mut bench) = self.rooms.borrow_mut().entry(room)
@@ -175,6 +177,11 @@ impl ShardLink {
         }
     }
 
+    /// Hands on where inboxes end. If the shard's mailbox is full, that is looked up again soon.
+    pub(super) fn inboxes_end(&self, ends: InboxesEnd) {
+        let _ = self.shard.try_send(ends);
+    }
+
     pub(super) fn close(&self, close: CloseSeats) {
         self.shard.do_send(close);
     }
@@ -219,8 +226,17 @@ pub(super) struct Delivery {
     pub alarm: Option<AlarmId>,
     /// Encoded once for all receivers.
     pub frame: Bytes,
-    /// Slots and the connections that are meant.
-    pub seats: Vec<(usize, u64)>,
+    /// Who is meant.
+    pub seats: Vec<Seated>,
+}
+
+/// A session of this shard, and what goes before what it gets.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seated {
+    pub slot: usize,
+    pub connection: u64,
+    /// The alarm before in its user's inbox, 0 if nothing can have been missed.
+    pub after: i64,
 }
 
 /// The alarms of one commit.
@@ -240,14 +256,14 @@ impl Handler<Push> for Shard {
         for delivery in deliveries {
             // One for all sessions of this worker: what waits for a slow one is a pointer a frame.
             let frame = Rc::new(Frame { id: delivery.alarm.map_or(0, AlarmId::get), bytes: delivery.frame });
-            for (slot, connection) in &delivery.seats {
-                let Some(seated) = seats.get(*slot).filter(|seated| seated.connection == *connection) else { continue };
+            for Seated { slot, connection, after } in delivery.seats {
+                let Some(seated) = seats.get(slot).filter(|seated| seated.connection == connection) else { continue };
                 let mut outbox = seated.outbox.borrow_mut();
                 if delivery.alarm.is_none() {
                     outbox.control(frame.bytes.clone());
                     continue;
                 }
-                match outbox.offer(&frame) {
+                match outbox.offer(&frame, after) {
                     Offered::Queued => queued += 1,
                     Offered::Overflow => overflows += 1,
                     Offered::Noted | Offered::Stale | Offered::Closed => {}
@@ -256,6 +272,26 @@ impl Handler<Push> for Shard {
         }
         self.seats.stats.queued.fetch_add(queued, Ordering::Relaxed);
         self.seats.stats.overflows.fetch_add(overflows, Ordering::Relaxed);
+    }
+}
+
+/// The inboxes of sessions end with these alarms (in `after`): who has not had them reads the store.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct InboxesEnd(pub Vec<Seated>);
+
+impl Handler<InboxesEnd> for Shard {
+    type Result = ();
+
+    fn handle(&mut self, InboxesEnd(ends): InboxesEnd, _: &mut Self::Context) {
+        let seats = self.seats.seats.borrow();
+        let mut behind = 0;
+        for Seated { slot, connection, after } in ends {
+            if let Some(seated) = seats.get(slot).filter(|seated| seated.connection == connection) {
+                behind += u64::from(seated.outbox.borrow_mut().inbox_ends_with(after));
+            }
+        }
+        self.seats.stats.behind.fetch_add(behind, Ordering::Relaxed);
     }
 }
 
@@ -309,7 +345,7 @@ impl Handler<RoomPush> for Shard {
 #[rtype(result = "()")]
 pub(super) enum CloseSeats {
     /// These, for this reason.
-    Some(Vec<(usize, u64)>, Close),
+    Some(Vec<Seated>, Close),
     /// All of them, told to come back after a time of their own, spread over so many ms.
     Restarting {
         /// The longest wait.
@@ -323,7 +359,7 @@ impl Handler<CloseSeats> for Shard {
     fn handle(&mut self, close: CloseSeats, _: &mut Self::Context) {
         match close {
             CloseSeats::Some(which, close) => {
-                for (slot, connection) in which {
+                for Seated { slot, connection, .. } in which {
                     let seats = self.seats.seats.borrow();
                     if let Some(seated) = seats.get(slot).filter(|seated| seated.connection == connection) {
                         seated.outbox.borrow_mut().close(close);

@@ -1,8 +1,10 @@
 //! Builds and wires everything once: settings, store, ledger, actors, server, and its orderly end.
 
+mod adoption;
 mod housekeeping;
 mod node;
 mod settings;
+mod watch;
 
 pub use self::{
     node::{Node, StartError},

@@ -21,15 +21,15 @@ use actix_web::{
     web,
 };
 
-use super::{Settings, SettingsError, housekeeping::Housekeeping};
+use super::{Settings, SettingsError, adoption, housekeeping::Housekeeping, watch::Watch};
 use crate::{
     actors::{
-        AlarmHub, ArrivalGate, AuctionClock, BidDesk, BidEntrance, CloseAll, Deliver, ForgetGoods, Missed, RefuseUser,
-        Rooms, ShardStats, TellRooms, UseLedger, WatchGoods, attach_worker,
+        AlarmHub, ArrivalGate, AuctionClock, BidDesk, BidEntrance, CloseAll, JoinHub, JoinRooms, Missed, Rooms,
+        ShardStats, UseLedger, attach_worker,
     },
-    domain::GoodsId,
+    bus::{Bus, BusError},
     http::{self, Keys, LocalShard, RateLimits, Readiness, Services, UserDirectory},
-    store::{Committed, LedgerThread, Observer, RoomNews, Store, StoreError},
+    store::{LedgerThread, Nodes, Observer, Store, StoreError},
     time_source::TimeSource,
 };
 
@@ -59,6 +59,9 @@ pub enum StartError {
     /// The database can't be opened.
     #[error("database.url: {0}")]
     Store(#[from] StoreError),
+    /// The bus can't be used.
+    #[error("bus.url: {0}")]
+    Bus(#[from] BusError),
     /// The address can't be bound.
     #[error("server.bind: {0}")]
     Bind(#[from] io::Error),
@@ -86,7 +89,9 @@ impl Node {
         let config = settings.http()?;
         let previous = settings.auth.jwt_secret_previous.as_ref().map(|secret| secret.reveal());
         let keys = Keys::new(settings.jwt_secret()?, previous);
-        let opened = Store::open(&settings.database()?, settings.database.pool)?;
+        let bus_url = settings.bus()?;
+        let nodes = if bus_url.is_some() { Nodes::Several } else { Nodes::One };
+        let opened = Store::open_for(nodes, &settings.database()?, settings.database.pool)?;
         let store = opened.store.clone();
         // Before any actor is started: one that is dropped again with the runtime that should have run it panics.
         let listeners = bind(&settings.bind()?)?;
@@ -107,7 +112,7 @@ impl Node {
         );
         let clock_address = Arc::new(OnceLock::new());
         let desk_address = Arc::new(OnceLock::new());
-        let observer = Watch {
+        let watch = Watch {
             hub: hub.clone(),
             missed,
             rooms: rooms.clone(),
@@ -116,14 +121,28 @@ impl Node {
             desk: Arc::clone(&desk_address),
             users: Arc::clone(&users),
         };
-        let observer: Observer = Box::new(move |all| observer.tell(all));
+        let bus = match bus_url {
+            Some(url) => {
+                let ears = watch.clone();
+                let bus = Bus::open(&url, store.service_id()?, Box::new(move |heard| ears.heard(heard)))?;
+                hub.do_send(JoinHub { bus: bus.clone(), store: store.clone() });
+                rooms.do_send(JoinRooms { bus: bus.clone(), store: store.clone() });
+                bus
+            }
+            None => Bus::off(),
+        };
+        let observer: Observer = {
+            let bus = bus.clone();
+            Box::new(move |all| watch.committed(all, &bus))
+        };
         let ledger_thread = opened.start_ledger(settings.ledger_rules(), Arc::clone(&time), observer)?;
         let ledger = ledger_thread.ledger();
         hub.do_send(UseLedger(ledger.clone()));
         let desk = BidDesk::open(ledger.clone());
         let _ = desk_address.set(desk.clone());
         let entrance = BidEntrance::new(desk.clone(), Arc::clone(&gate), Arc::clone(&time));
-        let clock = AuctionClock::new(store.clone(), ledger.clone(), desk.clone(), gate, Arc::clone(&time)).start();
+        let clock = AuctionClock::new(store.clone(), ledger.clone(), desk.clone(), gate, Arc::clone(&time));
+        let clock = clock.beside(bus.clone(), settings.auction.close_grace_ms).start();
         // Nothing is committed before the server listens but what the clock itself begins.
         let _ = clock_address.set(clock.clone());
 
@@ -141,6 +160,7 @@ impl Node {
             entrance,
             rooms: rooms.clone(),
             sessions: Arc::clone(&sessions),
+            bus: bus.clone(),
             time,
             config,
         });
@@ -155,6 +175,9 @@ impl Node {
             keep_days: settings.alarms.keep_days,
         };
         actix_web::rt::spawn(housekeeping.keep_house());
+        if bus.is_on() {
+            actix_web::rt::spawn(adoption::adopt(services.store.clone(), services.ledger.clone()));
+        }
         Ok(Self { addresses, services, server: handle, ledger: ledger_thread, stopped })
     }
 
@@ -181,6 +204,8 @@ impl Node {
         if tokio::time::timeout(WRITE_OUT, told).await.is_err() {
             log::error!("the ledger does not come to an end; what it held was not answered as stored");
         }
+        // Behind everything that was committed.
+        self.services.bus.stop().await;
     }
 
     /// Resolves if a part that there is only one of ends by itself, which it should not: whoever watches over the
@@ -209,63 +234,6 @@ impl Node {
                 Ok(Ok(())) | Err(_) => log::error!("the server has ended"),
                 Ok(Err(error)) => log::error!("the server has ended: {error}"),
             },
-        }
-    }
-}
-
-/// Tells the house what has been committed: alarms to the hub, news to the rooms, new goods to the clock, changed users
-/// to who knows them.
-struct Watch {
-    hub: Addr<AlarmHub>,
-    missed: Arc<AtomicBool>,
-    rooms: Addr<Rooms>,
-    missed_rooms: Arc<Missed<GoodsId>>,
-    clock: Arc<OnceLock<Addr<AuctionClock>>>,
-    desk: Arc<OnceLock<Addr<BidDesk>>>,
-    users: Arc<UserDirectory>,
-}
-
-impl Watch {
-    /// Called on the ledger's thread, in commit order.
-    fn tell(&self, all: Vec<Committed>) {
-        let (mut alarms, mut news) = (Vec::new(), Vec::new());
-        for committed in all {
-            match committed {
-                Committed::Alarm { alarm, receivers } => alarms.push((alarm, receivers)),
-                Committed::Room(one) => {
-                    if let (RoomNews::Deleted(goods), Some(desk)) = (&one, self.desk.get()) {
-                        desk.do_send(ForgetGoods(*goods));
-                    }
-                    news.push(one);
-                }
-                Committed::GoodsMade(goods) => {
-                    if let Some(clock) = self.clock.get() {
-                        clock.do_send(WatchGoods(goods));
-                    }
-                }
-                Committed::UserChanged(user) => {
-                    // Known first: a socket that registers after its user's others were closed must not find him active.
-                    let (id, is_active) = (user.id, user.is_active);
-                    self.users.changed(user);
-                    if !is_active {
-                        self.hub.do_send(RefuseUser(id));
-                    }
-                }
-            }
-        }
-        if !alarms.is_empty()
-            && self.hub.try_send(Deliver(alarms)).is_err()
-            && !self.missed.swap(true, Ordering::AcqRel)
-        {
-            // Each commit that waits looks at this; one more, empty, comes behind it in case those were quicker.
-            self.hub.do_send(Deliver(Vec::new()));
-        }
-        if !news.is_empty()
-            && let Err(SendError::Full(TellRooms(news)) | SendError::Closed(TellRooms(news))) =
-                self.rooms.try_send(TellRooms(news))
-            && self.missed_rooms.note(news.iter().map(RoomNews::goods))
-        {
-            self.rooms.do_send(TellRooms(Vec::new()));
         }
     }
 }

@@ -15,6 +15,7 @@ use url::Url;
 
 use crate::{
     actors::SessionLimits,
+    bus::BusUrl,
     domain::{DraftRules, Locale, MAX_ID, Price},
     http::{HttpConfig, Rates},
     store::{DatabaseUrl, LedgerRules},
@@ -75,10 +76,11 @@ pub struct Database {
     pub pool: u32,
 }
 
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[derive(Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct Bus {
+    #[serde(serialize_with = "bus_without_password", skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
 }
 
@@ -173,6 +175,20 @@ fn without_password<S: serde::Serializer>(url: &str, serializer: S) -> Result<S:
     serializer.serialize_str(&shown_url(url))
 }
 
+fn shown_bus(url: &str) -> String {
+    BusUrl::parse(url).map_or_else(|_| MASK.to_owned(), |url| url.to_string())
+}
+
+fn bus_without_password<S: serde::Serializer>(url: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
+    url.as_deref().map(shown_bus).serialize(serializer)
+}
+
+impl std::fmt::Debug for Bus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bus").field("url", &self.url.as_deref().map(shown_bus)).finish()
+    }
+}
+
 impl std::fmt::Debug for Database {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Database").field("url", &shown_url(&self.url)).field("pool", &self.pool).finish()
@@ -239,6 +255,7 @@ impl Settings {
         self.trusted_proxies()?;
         self.origins()?;
         self.database()?;
+        self.bus()?;
         self.time_zone()?;
         self.locale()?;
         let range = |key: &str, value: i128, least: i128, most: i128| {
@@ -270,7 +287,6 @@ impl Settings {
         let absent = |key: &str, is_set: bool| {
             if is_set { Err(wrong(key, "not available in this version; leave it out")) } else { Ok(()) }
         };
-        absent("bus.url", self.bus.url.is_some())?;
         absent("auth.metrics_token", self.auth.metrics_token.is_some())?;
         Ok(())
     }
@@ -336,9 +352,22 @@ impl Settings {
         DatabaseUrl::parse(&self.database.url).map_err(|problem| wrong("database.url", problem))
     }
 
+    /// Where the other nodes are told and heard, if there are any.
+    ///
+    /// # Errors
+    /// `bus.url` can't be taken, or the database is a file, which nodes can't share.
+    pub fn bus(&self) -> Result<Option<BusUrl>, SettingsError> {
+        let Some(url) = &self.bus.url else { return Ok(None) };
+        let url = BusUrl::parse(url).map_err(|error| wrong("bus.url", error.to_string()))?;
+        if self.database()?.engine() == "sqlite" {
+            return Err(wrong("bus.url", "needs a database that nodes can share: database.url = postgres://…"));
+        }
+        Ok(Some(url))
+    }
+
     /// What the ledger needs.
     pub fn ledger_rules(&self) -> LedgerRules {
-        LedgerRules { soft_close_ms: self.auction.soft_close_s * 1000 }
+        LedgerRules { soft_close_ms: self.auction.soft_close_s * 1000, several_writers: self.bus.url.is_some() }
     }
 
     /// Rates of bids, lines and requests.

@@ -1,9 +1,11 @@
 //! Alarms: their kinds, texts, and who hears of an end. How they are stored and sent is not known here.
 
+use serde::{Deserialize, Serialize};
+
 use super::{AlarmId, EventId, GoodsId, GoodsState, Price, Timestamp, TradeRoomId, UserId};
 
 /// Why somebody is alarmed (PROTOCOL.md 5).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum AlarmKind {
     /// Another user's bid took the lead.
     Outbid,
@@ -87,7 +89,7 @@ pub enum Locale {
 }
 
 /// One alarm as stored: one payload for all its receivers. Fields that its kind doesn't have are `None`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alarm {
     /// Rises in commit order.
     pub id: AlarmId,
@@ -118,12 +120,22 @@ pub struct Alarm {
 }
 
 /// Who wrote a message, as he was called then.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sender {
     /// Who.
     pub id: UserId,
     /// His name.
     pub name: String,
+}
+
+/// Whose inbox has an alarm, and what that inbox ended with before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receiver {
+    /// Whose.
+    pub user: UserId,
+    /// The newest alarm before it, where several nodes write: a session that has not had that one reads the store. 0: there
+    /// is none, or nobody else writes.
+    pub after: i64,
 }
 
 impl Alarm {

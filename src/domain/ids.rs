@@ -1,7 +1,7 @@
 //! Ids as types, so that a user can't be passed where goods are meant.
 //! Where they come from (tokens, paths, rows) is not known here.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Largest id that a JSON number carries without loss in a browser: 2^53 − 1 (PROTOCOL.md 4).
 pub const MAX_ID: i64 = (1 << 53) - 1;
@@ -9,7 +9,7 @@ pub const MAX_ID: i64 = (1 << 53) - 1;
 macro_rules! id_type {
     ($(#[$doc:meta])* $name:ident, $max:expr) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(transparent)]
         pub struct $name(i64);
 

@@ -1,10 +1,12 @@
 //! The bid rule: one pure function, the only place where it stands. It runs inside the transaction that
 //! records its verdict, so with one node or many there is one story of why no lower bid wins.
 
+use serde::{Deserialize, Serialize};
+
 use super::{GoodsId, GoodsState, Lead, Phase, Price, Timestamp, UserId};
 
 /// A bid as it came in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bid {
     /// For which goods.
     pub goods: GoodsId,

@@ -14,7 +14,7 @@ mod talk;
 mod time;
 mod user;
 
-pub use alarm::{Alarm, AlarmKind, Locale, Sender, end_alarms};
+pub use alarm::{Alarm, AlarmKind, Locale, Receiver, Sender, end_alarms};
 pub use draft::{DraftError, DraftRules, GoodsDraft, NewGoods, StartInput};
 pub use goods::{ENDING_SOON_LEAD_MS, GoodsState, Lead, MIN_LENGTH_FOR_ENDING_SOON_MS, Phase};
 pub use idempotency::IdempotencyKey;

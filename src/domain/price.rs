@@ -1,9 +1,9 @@
 //! Money: whole units of the currency (won). No fractions, no negative amounts.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// An amount in won, at least 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Price(i64);
 

@@ -1,11 +1,28 @@
 //! What people write to each other: lines in an auction room, messages between seller and buyer. Counted in characters,
 //! kept as they are: whoever shows a text shows it as text.
 
+use serde::{Deserialize, Serialize};
+
 macro_rules! text_type {
     ($(#[$doc:meta])* $name:ident, $most:expr) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq)]
+        #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
         pub struct $name(String);
+
+        impl TryFrom<String> for $name {
+            type Error = &'static str;
+
+            fn try_from(text: String) -> Result<Self, Self::Error> {
+                Self::parse(&text).ok_or("no text of a fitting length")
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(text: $name) -> Self {
+                text.0
+            }
+        }
 
         impl $name {
             /// Most characters.

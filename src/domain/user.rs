@@ -1,9 +1,11 @@
 //! What this service knows of a user. Accounts stay with the marketplace; users are made from their tokens.
 
+use serde::{Deserialize, Serialize};
+
 use super::UserId;
 
 /// A user as other people see him (the origin's `U`).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// The token's `user_id`.
     pub id: UserId,

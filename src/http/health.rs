@@ -150,6 +150,22 @@ struct BidActors {
 struct Bus {
     status: Status,
     kind: &'static str,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    figures: Option<BusCheck>,
+}
+
+#[derive(Serialize)]
+struct BusCheck {
+    /// Other nodes that live.
+    others: usize,
+    channels: usize,
+    told: u64,
+    heard: u64,
+    untold: u64,
+    garbled: u64,
+    connections_lost: u64,
+    /// Sessions that found out by themselves what they had not been told.
+    behind: u64,
 }
 
 #[derive(Serialize)]
@@ -243,7 +259,7 @@ async fn examine(services: &Services) -> Health {
             replaced: desk.map_or(0, |desk| desk.replaced),
             turned_away: desk.map_or(0, |desk| desk.turned_away),
         },
-        bus: Bus { status: Status::Pass, kind: "none" },
+        bus: bus_check(services, hub.map_or(0, |hub| hub.behind)),
         sessions: Sessions {
             status: or_fail(rooms.is_some()).max(if sessions >= services.config.max_sessions {
                 Status::Warn
@@ -265,17 +281,40 @@ async fn examine(services: &Services) -> Health {
         checks.alarm_hub.status,
         checks.auction_clock.status,
         checks.bid_actors.status,
+        checks.bus.status,
         checks.sessions.status,
         if services.entrance.is_draining() { Status::Fail } else { Status::Pass },
     ];
     Health {
         status: parts.into_iter().max().unwrap_or(Status::Fail),
         version: env!("CARGO_PKG_VERSION"),
-        node: format!("pid-{}", std::process::id()),
+        node: match services.bus.me() {
+            Some(node) => format!("{node}-pid-{}", std::process::id()),
+            None => format!("pid-{}", std::process::id()),
+        },
         uptime_s: now.ms_since(services.started_at) / 1000,
         time: now,
         checks,
     }
+}
+
+/// Without its bus a node goes on; others hear later.
+fn bus_check(services: &Services, behind: u64) -> Bus {
+    let Some(figures) = services.bus.figures() else {
+        return Bus { status: Status::Pass, kind: "none", figures: None };
+    };
+    let status = if figures.is_up { Status::Pass } else { Status::Warn };
+    let figures = BusCheck {
+        others: figures.others,
+        channels: figures.channels,
+        told: figures.told,
+        heard: figures.heard,
+        untold: figures.untold,
+        garbled: figures.garbled,
+        connections_lost: figures.lost,
+        behind,
+    };
+    Bus { status, kind: "redis", figures: Some(figures) }
 }
 
 #[allow(clippy::cast_precision_loss)] // Microseconds of one commit are far below 2^52.

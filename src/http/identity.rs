@@ -61,6 +61,12 @@ impl UserDirectory {
         self.users.insert(user.id, Arc::new(user));
     }
 
+    /// Changes may have been missed: nobody is known any more.
+    pub fn forget(&self) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.users.clear();
+    }
+
     /// The user as he is known now, if he is remembered.
     pub(super) fn known(&self, id: UserId) -> Option<Arc<User>> {
         self.users.get(&id)

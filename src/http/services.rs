@@ -7,6 +7,7 @@ use actix::Addr;
 use super::{Keys, RateLimits, Readiness, UserDirectory};
 use crate::{
     actors::{AlarmHub, AuctionClock, BidDesk, BidEntrance, Rooms, SessionLimits, ShardStats},
+    bus::Bus,
     domain::{DraftRules, Locale, Price, Timestamp},
     store::{Ledger, Store},
     time_source::TimeSource,
@@ -65,6 +66,8 @@ pub struct Services {
     pub rooms: Addr<Rooms>,
     /// Figures of the sessions.
     pub sessions: Arc<ShardStats>,
+    /// The way to other nodes.
+    pub bus: Bus,
     /// Whether the node is ready, as last seen.
     pub readiness: Readiness,
     /// When the node began.

@@ -119,13 +119,22 @@ impl DatabaseUrl {
             .map_err(|error| StoreError::Unavailable(error.to_string()))
     }
 
-    /// Takes the database for this process: without a bus there is one node.
-    pub(crate) fn lock(&self) -> Result<OwnLock, StoreError> {
+    /// Takes the database for this process, or for all nodes with a bus. A file can't be shared.
+    pub(crate) fn lock(&self, nodes: Nodes) -> Result<OwnLock, StoreError> {
         match &self.0 {
             Engine::Sqlite(path) => FileLock::take(path).map(OwnLock::File),
-            Engine::Postgres(server) => server.lock().map(OwnLock::Node),
+            Engine::Postgres(server) => server.lock(nodes).map(OwnLock::Node),
         }
     }
+}
+
+/// Whose the database is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Nodes {
+    /// One node's own.
+    One,
+    /// Shared by all nodes that have a bus.
+    Several,
 }
 
 /// Held by the process whose database it is.

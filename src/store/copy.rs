@@ -5,7 +5,7 @@ use diesel::{connection::SimpleConnection, delete, insert_into, prelude::*, r2d2
 
 use super::{
     DatabaseUrl, StoreError,
-    conn::{self, DbConn, OwnLock},
+    conn::{self, DbConn, Nodes, OwnLock},
     schema,
 };
 
@@ -53,7 +53,8 @@ pub fn copy(from: &DatabaseUrl, to: &DatabaseUrl) -> Result<Vec<Copied>, CopyErr
     if !from.is_there() {
         return Err(CopyError::From(StoreError::Unavailable("there is no such database".to_owned())));
     }
-    let _locks: [OwnLock; 2] = [from.lock().map_err(CopyError::From)?, to.lock().map_err(CopyError::To)?];
+    let _locks: [OwnLock; 2] =
+        [from.lock(Nodes::One).map_err(CopyError::From)?, to.lock(Nodes::One).map_err(CopyError::To)?];
     let mut source = from.connect_writer().map_err(CopyError::From)?;
     if !conn::is_migrated(&mut source).map_err(CopyError::From)? {
         let asked = "not a database of this version (an older one: handsup migrate)";

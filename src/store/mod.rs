@@ -24,14 +24,14 @@ use tokio::sync::Semaphore;
 
 use self::conn::{DbConn, DbPool, OwnLock};
 pub use self::{
-    conn::DatabaseUrl,
+    conn::{DatabaseUrl, Nodes},
     copy::{Copied, CopyError, copy},
     error::{StoreError, WriteError},
     ledger::{Ledger, LedgerFigures, Observer, Write},
     news::RoomNews,
     reads::{
-        AlarmPage, AlarmQuery, BidListing, GoodsCard, GoodsDetail, GoodsFacts, GoodsFilter, InboxAlarm, Page, RoomLine,
-        SessionStart, TradeAccess, TradeInfo, TradeListing, TradeMessage, TradeTalk, UserGoods,
+        AlarmPage, AlarmQuery, BidListing, GoodsCard, GoodsDetail, GoodsFacts, GoodsFilter, InboxAlarm, InboxEnd, Page,
+        RoomLine, RoomMark, SessionStart, TradeAccess, TradeInfo, TradeListing, TradeMessage, TradeTalk, UserGoods,
     },
     tx::{Committed, LedgerRules, Tx},
     writer::LedgerThread,
@@ -64,12 +64,20 @@ pub struct OpenedStore {
 }
 
 impl Store {
-    /// Opens the database, brings its schema up to date and takes it for this process.
+    /// Opens the database, brings its schema up to date and takes it for this process alone.
     ///
     /// # Errors
     /// It can't be opened, is in use by another process, or a migration fails.
     pub fn open(url: &DatabaseUrl, pool_size: u32) -> Result<OpenedStore, StoreError> {
-        let lock = url.lock()?;
+        Self::open_for(Nodes::One, url, pool_size)
+    }
+
+    /// The same, for this process alone or for all nodes with a bus.
+    ///
+    /// # Errors
+    /// Like [`open`](Self::open).
+    pub fn open_for(nodes: Nodes, url: &DatabaseUrl, pool_size: u32) -> Result<OpenedStore, StoreError> {
+        let lock = url.lock(nodes)?;
         let done = conn::migrate(&mut url.connect_writer()?)?;
         if done > 0 {
             log::info!("{done} migrations done");

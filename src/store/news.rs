@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::writes::StoredBid;
-use crate::domain::{GoodsId, LineText, Price, Sender, Timestamp, TradeMessageId, TradeText, User};
+use crate::domain::{GoodsId, LineId, LineText, Price, Sender, Timestamp, TradeMessageId, TradeText, User};
 
 /// One fact about one goods item, told in commit order.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RoomNews {
     /// The auction is live.
     Started(GoodsId),
@@ -21,6 +23,8 @@ pub enum RoomNews {
     Extended {
         /// Of which goods.
         goods: GoodsId,
+        /// The number of that bid.
+        seq: i64,
         /// The end now.
         ends_at: Timestamp,
     },
@@ -28,6 +32,8 @@ pub enum RoomNews {
     Ended {
         /// Which.
         goods: GoodsId,
+        /// The number of its last bid, 0 without one.
+        seq: i64,
         /// Who bought; `None` if nobody.
         buyer: Option<Sender>,
         /// The price reached; `None` without a bid.
@@ -37,6 +43,8 @@ pub enum RoomNews {
     Line {
         /// In whose room.
         goods: GoodsId,
+        /// Its id.
+        id: LineId,
         /// Who said it.
         author: Arc<User>,
         /// What.

@@ -1,8 +1,11 @@
 //! What only PostgreSQL knows: how it is reached, how several writers stay in order, and statements for many rows at
 //! once (a round trip costs as much as a hundred rows).
 
+use std::collections::HashMap;
+
 use diesel::{
     connection::SimpleConnection,
+    dsl::sql,
     insert_into,
     migration::MigrationVersion,
     prelude::*,
@@ -14,6 +17,7 @@ use url::Url;
 
 use super::{
     StoreError,
+    conn::Nodes,
     rows::{AlarmRow, BidRow, InboxRow, StateRow},
     schema,
 };
@@ -44,8 +48,10 @@ const LOCK_WAIT: std::time::Duration = std::time::Duration::from_secs(6);
 /// Rows of one statement: a statement has at most 65,535 values.
 const ROWS: usize = 2000;
 
-/// Held by the one node of a database without a bus; two would not hear of each other's alarms.
+/// Held by the one node of a database without a bus; two would not hear of each other's alarms. Nodes with a bus share it
+/// among themselves, and with nobody else.
 const ONE_NODE: &str = "SELECT pg_try_advisory_lock(42424243) AS taken";
+const ONE_OF_SEVERAL: &str = "SELECT pg_try_advisory_lock_shared(42424243) AS taken";
 
 #[derive(QueryableByName)]
 struct Taken {
@@ -53,7 +59,7 @@ struct Taken {
     taken: bool,
 }
 
-/// The database is this process's own until this is dropped (also by `kill -9`, or when the server restarts: it guards
+/// The database is this process's own, or its and other nodes' with a bus, until this is dropped (also by `kill -9`, or when the server restarts: it guards
 /// against a mistake, not against a race; the verdicts themselves don't rest on it).
 pub(crate) struct NodeLock(#[allow(dead_code)] std::sync::Mutex<PgConnection>); // Held, not used.
 
@@ -112,16 +118,24 @@ impl Server {
         PgConnection::establish(&self.url).map_err(|error| StoreError::Unavailable(one_line(&error.to_string())))
     }
 
-    /// Takes the database for this process.
-    pub(super) fn lock(&self) -> Result<NodeLock, StoreError> {
+    /// Takes the database for this process, or for all nodes with a bus.
+    pub(super) fn lock(&self, nodes: Nodes) -> Result<NodeLock, StoreError> {
         let mut conn = self.connect()?;
         // Over a socket in the file system there is nothing to keep alive.
         let _ = conn.batch_execute(LET_GO);
         let give_up = std::time::Instant::now() + LOCK_WAIT;
         // A node that has just been killed is still on the server's list for a moment.
-        while !sql_query(ONE_NODE).get_result::<Taken>(&mut conn)?.taken {
+        let lock = match nodes {
+            Nodes::One => ONE_NODE,
+            Nodes::Several => ONE_OF_SEVERAL,
+        };
+        while !sql_query(lock).get_result::<Taken>(&mut conn)?.taken {
             if std::time::Instant::now() > give_up {
-                return Err(StoreError::Unavailable("the database is in use by another process".to_owned()));
+                let by = match nodes {
+                    Nodes::One => "the database is in use by another process",
+                    Nodes::Several => "the database is in use by a process without bus.url",
+                };
+                return Err(StoreError::Unavailable(by.to_owned()));
             }
             std::thread::sleep(LOCK_WAIT / 60);
         }
@@ -214,6 +228,23 @@ pub(super) fn insert_inbox(conn: &mut PgConnection, rows: &[InboxRow]) -> QueryR
         insert_into(schema::inbox::table).values(rows).execute(conn)?;
     }
     Ok(())
+}
+
+/// The same, and for each row (by user and alarm) the newest alarm that was there before; 0 if none.
+pub(super) fn insert_inbox_after(conn: &mut PgConnection, rows: &[InboxRow]) -> QueryResult<HashMap<(i64, i64), i64>> {
+    use schema::inbox::dsl;
+    let mut before = HashMap::with_capacity(rows.len());
+    for rows in rows.chunks(ROWS) {
+        // One walk to the end of each inbox, in the statement that goes there anyway.
+        let newest = sql::<BigInt>(
+            "COALESCE((SELECT max(old.alarm_id) FROM inbox AS old WHERE old.user_id = inbox.user_id \
+             AND old.alarm_id < inbox.alarm_id), 0)",
+        );
+        let inserted: Vec<(i64, i64, i64)> =
+            insert_into(dsl::inbox).values(rows).returning((dsl::user_id, dsl::alarm_id, newest)).load(conn)?;
+        before.extend(inserted.into_iter().map(|(user, alarm, newest)| ((user, alarm), newest)));
+    }
+    Ok(before)
 }
 
 /// Raises the received marks of these users; a mark never goes back.

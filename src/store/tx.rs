@@ -16,8 +16,8 @@ use super::{
     schema,
 };
 use crate::domain::{
-    Alarm, AlarmId, AlarmKind, BidId, EventId, GoodsId, GoodsState, LineId, Timestamp, TradeMessageId, TradeRoomId,
-    User, UserId,
+    Alarm, AlarmId, AlarmKind, BidId, EventId, GoodsId, GoodsState, LineId, Receiver, Timestamp, TradeMessageId,
+    TradeRoomId, User, UserId,
 };
 
 /// Receivers of an alarm that are looked up one by one.
@@ -28,6 +28,8 @@ const FEW: usize = 8;
 pub struct LedgerRules {
     /// `auction.soft_close_s` in ms.
     pub soft_close_ms: i64,
+    /// Other nodes write too (`bus.url`).
+    pub several_writers: bool,
 }
 
 /// What a committed transaction changed, told to the rest of the house in commit order.
@@ -38,7 +40,7 @@ pub enum Committed {
         /// The payload.
         alarm: Alarm,
         /// Each of them once.
-        receivers: Vec<UserId>,
+        receivers: Vec<Receiver>,
     },
     /// New goods: the clock must know their times.
     GoodsMade(GoodsState),
@@ -90,6 +92,8 @@ pub struct Tx<'c> {
     raised: Vec<(Alarm, Vec<UserId>)>,
     alarms: Vec<AlarmRow>,
     inbox: Vec<InboxRow>,
+    /// Newest alarm of each receiver in this transaction, where several nodes write.
+    newest: HashMap<UserId, i64>,
     committed: Vec<Committed>,
     fanouts: Vec<EventId>,
 }
@@ -117,6 +121,7 @@ impl<'c> Tx<'c> {
             raised: Vec::new(),
             alarms: Vec::new(),
             inbox: Vec::new(),
+            newest: HashMap::new(),
             committed: Vec::new(),
             fanouts: Vec::new(),
         }
@@ -205,6 +210,7 @@ impl<'c> Tx<'c> {
             if !none {
                 receivers.retain(|user| !is_muted(user));
             }
+            let receivers = receivers.into_iter().map(|user| Receiver { user, after: 0 }).collect();
             self.tell(Committed::Alarm { alarm, receivers });
         }
         Ok(())
@@ -310,7 +316,12 @@ impl<'c> Tx<'c> {
             DbConn::Pg(conn) => {
                 postgres::insert_bids(conn, &bids)?;
                 postgres::insert_alarms(conn, &alarms)?;
-                postgres::insert_inbox(conn, &inbox)?;
+                if self.rules.several_writers {
+                    let before = postgres::insert_inbox_after(conn, &inbox)?;
+                    link(&mut self.committed, &mut self.newest, &before);
+                } else {
+                    postgres::insert_inbox(conn, &inbox)?;
+                }
                 let held = || self.goods.values().flatten().filter(|held| held.lead_changed);
                 postgres::update_leads(conn, &held().map(|held| &held.state).collect::<Vec<_>>())?;
                 self.goods.values_mut().flatten().for_each(|held| held.lead_changed = false);
@@ -339,6 +350,21 @@ impl<'c> Tx<'c> {
     /// The counters' row, if this transaction has moved it.
     fn moved(&self) -> Option<Counters> {
         self.counters.filter(|now| self.found.as_ref() != Some(now))
+    }
+}
+
+/// Gives each receiver of the alarms just written what his inbox ended with before: in `before`, by user and alarm, or, if
+/// this transaction has written one since, that one.
+fn link(committed: &mut [Committed], newest: &mut HashMap<UserId, i64>, before: &HashMap<(i64, i64), i64>) {
+    for one in committed {
+        let Committed::Alarm { alarm, receivers } = one else { continue };
+        for receiver in receivers {
+            // Those of an earlier flush are not among them.
+            let Some(stored) = before.get(&(receiver.user.get(), alarm.id.get())) else { continue };
+            let newest = newest.entry(receiver.user).or_insert(*stored);
+            receiver.after = (*newest).max(*stored);
+            *newest = alarm.id.get();
+        }
     }
 }
 

@@ -242,7 +242,11 @@ impl Writer {
 
     /// Tells the house what is on disk.
     fn publish(&mut self, effects: Effects) {
-        self.fanouts.extend(effects.fanouts);
+        for event in effects.fanouts {
+            if !self.fanouts.contains(&event) {
+                self.fanouts.push(event);
+            }
+        }
         self.stats.open_fanouts.store(self.fanouts.len(), Ordering::Relaxed);
         if !effects.committed.is_empty() {
             (self.observer)(effects.committed);
@@ -375,12 +379,12 @@ mod tests {
         let (_, _, stats) = Ledger::channel();
         let mark = Mark::begin(&mut url.connect_writer().unwrap(), SystemTime.now()).unwrap();
         Writer {
-            _lock: url.lock().unwrap(),
+            _lock: url.lock(crate::store::Nodes::One).unwrap(),
             url,
             conn: None,
             mark,
             doubt: None,
-            rules: LedgerRules { soft_close_ms: 0 },
+            rules: LedgerRules { soft_close_ms: 0, several_writers: false },
             time: Arc::new(SystemTime),
             observer: Box::new(|_| {}),
             stats,
@@ -436,7 +440,7 @@ mod tests {
         assert!(matches!(another, Err(Failure::Statement(_))), "it is not");
         assert!(matches!(writer.learn_fate(None, failed()), Err(Failure::Commit(_))), "nothing can tell");
         writer.conn = None;
-        drop(writer.url.lock());
+        drop(writer.url.lock(crate::store::Nodes::One));
         std::fs::remove_dir_all(folder.path()).unwrap();
         std::fs::write(folder.path(), "in the way").unwrap();
         assert!(matches!(writer.learn_fate(Some(written), failed()), Err(Failure::Commit(_))), "nobody can be asked");

@@ -78,14 +78,18 @@ impl House {
         let observer = Box::new(move |all: Vec<Committed>| {
             for committed in all {
                 match committed {
-                    Committed::Alarm { alarm, receivers } => heard.lock().unwrap().push((alarm, receivers)),
+                    Committed::Alarm { alarm, receivers } => {
+                        heard.lock().unwrap().push((alarm, receivers.iter().map(|to| to.user).collect()))
+                    }
                     Committed::GoodsMade(goods) => clock_of.get().expect("a clock").do_send(WatchGoods(goods)),
                     Committed::UserChanged(_) | Committed::Room(_) => {}
                 }
             }
         });
         let node_time: Arc<dyn TimeSource> = time.clone();
-        let thread = opened.start_ledger(LedgerRules { soft_close_ms }, Arc::clone(&node_time), observer).unwrap();
+        let thread = opened
+            .start_ledger(LedgerRules { soft_close_ms, several_writers: false }, Arc::clone(&node_time), observer)
+            .unwrap();
         let ledger = thread.ledger();
         let desk = BidDesk::open(ledger.clone());
         let gate = Arc::new(ArrivalGate::default());

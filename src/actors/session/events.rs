@@ -21,7 +21,7 @@ use super::{
     opening::{Place, SessionOpening, Signed},
     outbox::Outbox,
 };
-use crate::{domain::Timestamp, protocol::Close, time_source::TimeSource};
+use crate::{actors::wire::payload, domain::Timestamp, protocol::Close, time_source::TimeSource};
 
 /// Most bytes handed to the connection at once.
 const CHUNK_BYTES: usize = 16 * 1024;
@@ -64,16 +64,6 @@ struct EventBody {
 struct Goodbye {
     code: u16,
     reason: String,
-}
-
-/// The payload of one of our own text frames, which are never masked.
-fn payload(frame: &Bytes) -> Bytes {
-    let header = match frame.get(1) {
-        Some(126) => 4,
-        Some(127) => 10,
-        _ => 2,
-    };
-    frame.slice(header.min(frame.len())..)
 }
 
 impl EventBody {
@@ -144,21 +134,5 @@ impl Stream for EventBody {
             return Poll::Ready(Some(Ok(Bytes::from_static(b": \n\n"))));
         }
         Poll::Pending
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{actors::wire::encode, protocol::ServerFrame};
-
-    #[test]
-    fn the_payload_of_short_and_long_frames_is_found() {
-        let short = encode(&ServerFrame::Auth { exp: 1 });
-        assert_eq!(payload(&short), r#"{"response_type":"auth","exp":1}"#);
-        let text = "x".repeat(300);
-        assert_eq!(payload(&encode(&text)), format!("\"{text}\""));
-        let text = "x".repeat(70_000);
-        assert_eq!(payload(&encode(&text)), format!("\"{text}\""));
     }
 }

@@ -160,7 +160,7 @@ impl Place {
         if is_open {
             let (user, connection) = (opening.doorkeeper.user(), place.seat.connection);
             let enter = Enter { room, user, connection, is_over };
-            if !matches!(timeout(PATIENCE, rooms.send(enter)).await, Ok(Ok(()))) {
+            if !matches!(timeout(PATIENCE, rooms.send(enter)).await, Ok(Ok(true))) {
                 place.outbox.borrow_mut().close(Close::TryAgainLater);
             }
         }

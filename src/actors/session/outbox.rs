@@ -74,6 +74,10 @@ pub(in crate::actors) struct Outbox {
     live: bool,
     /// The newest alarm noted while not live.
     noted: i64,
+    /// What was noted when the reading of the store began that is under way.
+    reading: i64,
+    /// Everything up to here is put in or not to be sent, whatever the cursor says (muted, superseded).
+    covered: i64,
     close: Option<Close>,
     /// The socket has taken the last of it, or is gone.
     finished: bool,
@@ -110,6 +114,8 @@ impl Outbox {
             cursor: 0,
             live: false,
             noted: 0,
+            reading: 0,
+            covered: 0,
             close: None,
             finished: false,
             begun_after: 0,
@@ -127,8 +133,9 @@ impl Outbox {
         self.begun_after = cursor;
     }
 
-    /// A live alarm for this session's user.
-    pub(in crate::actors) fn offer(&mut self, frame: &Rc<Frame>) -> Offered {
+    /// A live alarm for this session's user, and the one before it in his inbox (0: nothing can have been missed). With
+    /// several nodes that one may still be on its way, or lost: then both are read from the store, in order.
+    pub(in crate::actors) fn offer(&mut self, frame: &Rc<Frame>, after: i64) -> Offered {
         let id = frame.id;
         if self.close.is_some() || self.finished {
             return Offered::Closed;
@@ -140,6 +147,10 @@ impl Outbox {
         }
         if id <= self.cursor {
             return Offered::Stale;
+        }
+        if after > self.cursor.max(self.covered) {
+            self.read_from_store(id);
+            return Offered::Noted;
         }
         if self.is_over(frame.bytes.len()) {
             return Offered::Overflow;
@@ -164,10 +175,23 @@ impl Outbox {
     /// Alarms may have been missed: the store is read from the cursor on.
     pub(in crate::actors) fn resync(&mut self) {
         if self.hears == Hears::Alarms {
-            self.live = false;
-            self.noted = i64::MAX;
-            self.wake_catch_up();
+            self.read_from_store(i64::MAX);
         }
+    }
+
+    /// The inbox ends with this alarm: if the session has not had it, the store is read. True if so.
+    pub(in crate::actors) fn inbox_ends_with(&mut self, newest: i64) -> bool {
+        let is_behind = self.hears == Hears::Alarms && self.live && newest > self.cursor.max(self.covered);
+        if is_behind && !self.is_closed() {
+            self.read_from_store(newest);
+        }
+        is_behind
+    }
+
+    fn read_from_store(&mut self, noted: i64) {
+        self.live = false;
+        self.noted = self.noted.max(noted);
+        self.wake_catch_up();
     }
 
     /// Alarms read from the store, ascending. Bounded by the page that was asked for, so the limits don't apply:
@@ -186,13 +210,18 @@ impl Outbox {
 
     /// A reading of the store begins: where, and what was noted so far will be in it.
     pub(super) fn begin_reading(&mut self) -> i64 {
-        self.noted = 0;
+        self.reading = self.reading.max(std::mem::take(&mut self.noted));
         self.cursor
     }
 
     /// A reading came to the end of the list: live from here on, unless something newer was noted since it began.
     pub(super) fn end_of_list(&mut self) {
         self.live = self.noted <= self.cursor;
+        // What was noted before the reading began was on disk then.
+        match std::mem::take(&mut self.reading) {
+            i64::MAX => {}
+            noted => self.covered = self.covered.max(noted),
+        }
     }
 
     /// Whether the store has to be read.
@@ -395,7 +424,7 @@ mod tests {
         let mut outbox = outbox(10);
         outbox.end_of_list();
         for id in 1..=3 {
-            assert_eq!(outbox.offer(&frame(id)), Offered::Queued);
+            assert_eq!(outbox.offer(&frame(id), 0), Offered::Queued);
         }
         assert_eq!(outbox.take(), Some(Bytes::from("1,2,3,")));
         assert_eq!((outbox.taken(), outbox.bytes), (3, 0));
@@ -405,14 +434,14 @@ mod tests {
     fn what_overflows_ends_the_session_and_frees_the_memory() {
         let mut outbox = outbox(2);
         outbox.end_of_list();
-        assert_eq!(outbox.offer(&frame(1)), Offered::Queued);
-        assert_eq!(outbox.offer(&frame(2)), Offered::Queued);
-        assert_eq!(outbox.offer(&frame(3)), Offered::Overflow);
+        assert_eq!(outbox.offer(&frame(1), 0), Offered::Queued);
+        assert_eq!(outbox.offer(&frame(2), 0), Offered::Queued);
+        assert_eq!(outbox.offer(&frame(3), 0), Offered::Overflow);
         assert_eq!((outbox.bytes, outbox.due_close()), (0, Some(Close::TooSlow)));
-        assert_eq!(outbox.offer(&frame(4)), Offered::Closed);
+        assert_eq!(outbox.offer(&frame(4), 0), Offered::Closed);
         let mut heavy = Outbox::of_alarms(OutboxLimits { frames: 100, bytes: 10 }, Arc::default());
         heavy.end_of_list();
-        assert_eq!(heavy.offer(&Rc::new(Frame { id: 1, bytes: Bytes::from_static(&[0; 11]) })), Offered::Overflow);
+        assert_eq!(heavy.offer(&Rc::new(Frame { id: 1, bytes: Bytes::from_static(&[0; 11]) }), 0), Offered::Overflow);
     }
 
     #[test]
@@ -433,10 +462,10 @@ mod tests {
     fn a_client_that_takes_nothing_is_let_go_and_one_that_takes_something_is_not() {
         let mut outbox = outbox(10);
         outbox.end_of_list();
-        outbox.offer(&frame(1));
+        outbox.offer(&frame(1), 0);
         assert!(!outbox.sweep(2) && !outbox.sweep(2));
         assert!(outbox.take().is_some());
-        outbox.offer(&frame(2));
+        outbox.offer(&frame(2), 0);
         assert!(!outbox.sweep(2) && !outbox.sweep(2));
         assert!(outbox.sweep(2));
         assert_eq!((outbox.bytes, outbox.due_close()), (0, Some(Close::TooSlow)));
@@ -448,7 +477,7 @@ mod tests {
         let mut outbox = outbox(10);
         outbox.begin_after(10);
         assert_eq!(outbox.begin_reading(), 10);
-        assert_eq!(outbox.offer(&frame(12)), Offered::Noted);
+        assert_eq!(outbox.offer(&frame(12), 0), Offered::Noted);
         outbox.put_page(page([11]));
         outbox.end_of_list();
         assert!(outbox.wants_catch_up(), "12 was noted after the reading began");
@@ -456,15 +485,15 @@ mod tests {
         outbox.put_page(page([12]));
         outbox.end_of_list();
         assert!(!outbox.wants_catch_up());
-        assert_eq!(outbox.offer(&frame(12)), Offered::Stale);
-        assert_eq!(outbox.offer(&frame(13)), Offered::Queued);
+        assert_eq!(outbox.offer(&frame(12), 0), Offered::Stale);
+        assert_eq!(outbox.offer(&frame(13), 0), Offered::Queued);
         assert_eq!(taken(&mut outbox), "11,12,13,");
     }
 
     #[test]
     fn a_note_whose_alarm_is_gone_does_not_keep_the_session_reading() {
         let mut outbox = outbox(10);
-        outbox.offer(&frame(5));
+        outbox.offer(&frame(5), 0);
         outbox.begin_reading();
         outbox.end_of_list();
         assert!(!outbox.wants_catch_up());
@@ -484,7 +513,7 @@ mod tests {
                     0 | 1 => stored += 1,
                     2 if told < stored => {
                         told += 1;
-                        outbox.offer(&frame(told));
+                        outbox.offer(&frame(told), 0);
                     }
                     3 if told < stored => {
                         told += 1;
@@ -510,7 +539,7 @@ mod tests {
             }
             while told < stored {
                 told += 1;
-                outbox.offer(&frame(told));
+                outbox.offer(&frame(told), 0);
             }
             while outbox.wants_catch_up() {
                 let from = outbox.begin_reading();
@@ -521,5 +550,80 @@ mod tests {
             let all: String = (1..=stored).map(|id| format!("{id},")).collect();
             prop_assert_eq!(sent, all);
         }
+
+        /// Two nodes write, and what each of them tells comes by a way of its own, later or never. An end of the inbox that
+        /// is looked up now and then brings what was lost. The client gets every alarm once, in order.
+        #[test]
+        fn alarms_of_two_nodes_come_in_order_whichever_is_heard_first(steps in prop::collection::vec((0u8..9, any::<bool>()), 1..300)) {
+            let mut outbox = outbox(10_000);
+            let mut stored = 0i64;
+            let mut ways: [VecDeque<i64>; 2] = Default::default();
+            let mut reading: Option<(i64, i64)> = None;
+            let mut sent = String::new();
+            for (step, side) in steps {
+                let way = &mut ways[usize::from(side)];
+                match step {
+                    0 | 1 => {
+                        stored += 1;
+                        way.push_back(stored);
+                    }
+                    2 | 3 => if let Some(id) = way.pop_front() {
+                        outbox.offer(&frame(id), id - 1);
+                    },
+                    4 => {
+                        way.pop_front();
+                    }
+                    5 => {
+                        outbox.inbox_ends_with(stored);
+                    }
+                    6 if reading.is_none() && outbox.wants_catch_up() => {
+                        reading = Some((outbox.begin_reading(), stored));
+                    }
+                    7 => if let Some((from, snapshot)) = reading.take() {
+                        let upto = snapshot.min(from + 3);
+                        outbox.put_page(page(from + 1..=upto));
+                        if upto == snapshot {
+                            outbox.end_of_list();
+                        }
+                    },
+                    _ => sent += &taken(&mut outbox),
+                }
+            }
+            if let Some((from, snapshot)) = reading.take() {
+                outbox.put_page(page(from + 1..=snapshot));
+                outbox.end_of_list();
+            }
+            for rest in [true, false] {
+                if rest {
+                    outbox.inbox_ends_with(stored);
+                }
+                while outbox.wants_catch_up() {
+                    let from = outbox.begin_reading();
+                    outbox.put_page(page(from + 1..=stored));
+                    outbox.end_of_list();
+                    outbox.inbox_ends_with(stored);
+                }
+            }
+            sent += &taken(&mut outbox);
+            let all: String = (1..=stored).map(|id| format!("{id},")).collect();
+            prop_assert_eq!(sent, all);
+            prop_assert!(!outbox.inbox_ends_with(stored), "nothing is read twice");
+        }
+    }
+
+    #[test]
+    fn what_is_not_to_be_sent_is_looked_for_once() {
+        let mut outbox = outbox(10);
+        outbox.end_of_list();
+        assert_eq!(outbox.offer(&frame(5), 4), Offered::Noted, "4 has not been heard of");
+        outbox.begin_reading();
+        outbox.put_page(page([5]));
+        outbox.end_of_list();
+        assert!(outbox.inbox_ends_with(7), "7 is muted, which nobody here knows");
+        outbox.begin_reading();
+        outbox.end_of_list();
+        assert!(!outbox.inbox_ends_with(7));
+        assert_eq!(outbox.offer(&frame(8), 7), Offered::Queued);
+        assert_eq!(taken(&mut outbox), "5,8,");
     }
 }

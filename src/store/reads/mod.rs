@@ -2,6 +2,7 @@
 
 mod alarms;
 mod bids;
+mod catch_up;
 mod clock;
 mod goods;
 mod goods_lists;
@@ -14,6 +15,7 @@ mod users;
 
 pub use alarms::{AlarmPage, AlarmQuery, InboxAlarm, SessionStart};
 pub use bids::BidListing;
+pub use catch_up::{InboxEnd, RoomMark};
 pub use goods::{GoodsDetail, GoodsFacts};
 pub use goods_lists::{GoodsCard, GoodsFilter, UserGoods};
 pub use lines::RoomLine;

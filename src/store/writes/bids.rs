@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::{keys, phases};
 use crate::{
     domain::{AlarmKind, Bid, BidId, GoodsId, GoodsState, IdempotencyKey, Price, Refusal, Timestamp, User, judge},
@@ -53,7 +55,7 @@ pub enum BidVerdict {
 }
 
 /// An accepted bid, on disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredBid {
     /// Its id.
     pub id: BidId,
@@ -124,7 +126,7 @@ fn place(tx: &mut Tx<'_>, KeyedBid { bid, bidder, .. }: &KeyedBid) -> Result<Bid
     let stored = StoredBid { id, bid: *bid, seq: accepted.seq, high_price: bid.price, ends_at: goods.ends_at };
     tx.tell(Committed::Room(RoomNews::Bid { bid: stored.clone(), bidder: Arc::clone(bidder) }));
     if extended {
-        tx.tell(Committed::Room(RoomNews::Extended { goods: goods.id, ends_at: goods.ends_at }));
+        tx.tell(Committed::Room(RoomNews::Extended { goods: goods.id, seq: goods.bid_seq, ends_at: goods.ends_at }));
     }
     tx.put_goods(goods);
     Ok(BidVerdict::Accepted(stored))

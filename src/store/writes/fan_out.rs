@@ -9,7 +9,7 @@ use diesel::{delete, insert_into, prelude::*, sql_query, sql_types::BigInt, upda
 
 use crate::{
     domain::{Alarm, AlarmKind, EventId, GoodsId, GoodsState, UserId},
-    store::{StoreError, Tx, conn::DbConn, rows::AlarmRow, schema},
+    store::{StoreError, Tx, Write, conn::DbConn, rows::AlarmRow, schema},
 };
 
 /// Users of one chunk: about a millisecond of the ledger's time.
@@ -57,6 +57,24 @@ pub(crate) fn open_ones(conn: &mut DbConn) -> Result<Vec<EventId>, StoreError> {
     use schema::fanouts::dsl;
     let events: Vec<i64> = dsl::fanouts.select(dsl::event_id).order(dsl::event_id).load(conn)?;
     Ok(events.into_iter().map(EventId::from_stored).collect())
+}
+
+/// Goes on with a fan-out whose node is gone. Two nodes that both do take turns, chunk by chunk.
+#[derive(Debug, Clone, Copy)]
+pub struct AdoptFanout(pub EventId);
+
+impl Write for AdoptFanout {
+    /// Whether there was anything left to do.
+    type Out = bool;
+
+    fn run(&self, tx: &mut Tx<'_>) -> Result<bool, StoreError> {
+        use schema::fanouts::dsl;
+        let open: i64 = dsl::fanouts.filter(dsl::event_id.eq(self.0.get())).count().get_result(tx.conn)?;
+        if open > 0 {
+            tx.began_fanout(self.0);
+        }
+        Ok(open > 0)
+    }
 }
 
 /// Whether goods have a fan-out under way.

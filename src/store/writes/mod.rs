@@ -15,6 +15,7 @@ mod talk;
 mod users;
 
 pub use bids::{BidVerdict, KeyedBid, PlaceBids, PlacedBids, StoredBid};
+pub use fan_out::AdoptFanout;
 pub use forget::{ForgetAlarms, ForgetInbox, ForgetKeys};
 pub use goods::{DeleteGoods, Deleted, MakeGoods};
 pub use likes::{Like, SetLike};

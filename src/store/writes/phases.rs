@@ -102,7 +102,7 @@ impl Write for EndAuction {
             None => None,
         };
         let high_price = goods.lead.map(|lead| lead.price);
-        tx.tell(Committed::Room(RoomNews::Ended { goods: goods.id, buyer, high_price }));
+        tx.tell(Committed::Room(RoomNews::Ended { goods: goods.id, seq: goods.bid_seq, buyer, high_price }));
         Ok(Ended::Yes(goods))
     }
 }

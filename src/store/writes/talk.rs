@@ -44,6 +44,7 @@ impl Write for SayLine {
         }
         tx.tell(Committed::Room(RoomNews::Line {
             goods: self.goods,
+            id,
             author: Arc::clone(&self.author),
             text: self.text.clone(),
             at,

@@ -30,7 +30,7 @@ impl Seed {
     pub fn at(url: &str, time: Arc<dyn TimeSource>) -> Self {
         let url = DatabaseUrl::parse(url).unwrap();
         let opened = Store::open(&url, 1).unwrap();
-        let rules = LedgerRules { soft_close_ms: 0 };
+        let rules = LedgerRules { soft_close_ms: 0, several_writers: false };
         Self(opened.start_ledger(rules, time, Box::new(|_| {})).unwrap())
     }
 

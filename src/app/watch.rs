@@ -1,0 +1,139 @@
+//! Who in the house is told of what: of what this node has committed (the other nodes too), and of what those tell.
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
+
+use actix::{Addr, dev::SendError};
+
+use crate::{
+    actors::{
+        AlarmHub, AuctionClock, BidDesk, CountSeats, Deliver, ForgetGoods, HearForUser, HearPresence, Missed,
+        RefuseUser, Rooms, SayWhoIsHere, TellRooms, WatchGoods,
+    },
+    bus::{Bus, Channel, Heard, Told},
+    domain::{Alarm, GoodsId, Receiver, User},
+    http::UserDirectory,
+    store::{Committed, RoomNews},
+};
+
+/// Ways to the parts of the house; cheap to clone.
+#[derive(Clone)]
+pub(super) struct Watch {
+    pub hub: Addr<AlarmHub>,
+    pub missed: Arc<AtomicBool>,
+    pub rooms: Addr<Rooms>,
+    pub missed_rooms: Arc<Missed<GoodsId>>,
+    pub clock: Arc<OnceLock<Addr<AuctionClock>>>,
+    pub desk: Arc<OnceLock<Addr<BidDesk>>>,
+    pub users: Arc<UserDirectory>,
+}
+
+impl Watch {
+    /// This node has committed something. Called on the ledger's thread, in commit order.
+    pub(super) fn committed(&self, all: Vec<Committed>, bus: &Bus) {
+        let (mut alarms, mut news) = (Vec::new(), Vec::new());
+        for committed in all {
+            match committed {
+                Committed::Alarm { alarm, receivers } => {
+                    if bus.is_on() {
+                        bus.tell_alarm(alarm.clone(), receivers.clone());
+                    }
+                    alarms.push((alarm, receivers));
+                }
+                Committed::Room(one) => {
+                    if bus.is_on() {
+                        tell_others(bus, one.clone());
+                    }
+                    news.push(one);
+                }
+                Committed::GoodsMade(goods) => {
+                    if let Some(clock) = self.clock.get() {
+                        clock.do_send(WatchGoods(goods));
+                    }
+                }
+                Committed::UserChanged(user) => {
+                    bus.tell_all(Told::User(user.clone()));
+                    self.user_changed(user);
+                }
+            }
+        }
+        self.deliver(alarms);
+        self.tell_rooms(news);
+    }
+
+    /// Another node has said something, or can't be heard. Called on the bus's thread.
+    pub(super) fn heard(&self, heard: Heard) {
+        match heard {
+            Heard::Told(_, Told::Alarm(alarm, receiver)) => self.deliver(vec![(alarm, vec![receiver])]),
+            Heard::Told(_, Told::News(news)) => self.tell_rooms(vec![news]),
+            Heard::Told(_, Told::User(user)) => self.user_changed(user),
+            // What of these finds a full mailbox is dropped: a count that comes too late is none.
+            Heard::Told(_, Told::Unread { user, unread, last_id }) => {
+                let _ = self.hub.try_send(HearForUser::Unread(user, unread, last_id));
+            }
+            Heard::Told(_, Told::Alert(user, json)) => {
+                let _ = self.hub.try_send(HearForUser::Alert(user, json));
+            }
+            // Few, and nobody says them again: past the bound.
+            Heard::Told(node, Told::Present(changes)) => self.rooms.do_send(HearPresence::Changes(node, changes)),
+            Heard::Told(node, Told::AllPresent { part, is_first, is_last }) => {
+                self.rooms.do_send(HearPresence::All { node, part, is_first, is_last });
+            }
+            Heard::Told(_, Told::Beat { asks: true }) => self.rooms.do_send(SayWhoIsHere),
+            Heard::Told(_, Told::Beat { asks: false } | Told::Leaving) => {}
+            Heard::Gone(node) => self.rooms.do_send(HearPresence::Gone(node)),
+            Heard::Up => {
+                self.users.forget();
+                self.hub.do_send(CountSeats);
+                self.rooms.do_send(SayWhoIsHere);
+            }
+            // Others may change users, which nobody hears now.
+            Heard::Down => self.users.forget(),
+        }
+    }
+
+    fn user_changed(&self, user: User) {
+        // Known first: a socket that registers after its user's others were closed must not find him active.
+        let (id, is_active) = (user.id, user.is_active);
+        self.users.changed(user);
+        if !is_active {
+            self.hub.do_send(RefuseUser(id));
+        }
+    }
+
+    fn deliver(&self, alarms: Vec<(Alarm, Vec<Receiver>)>) {
+        if !alarms.is_empty()
+            && self.hub.try_send(Deliver(alarms)).is_err()
+            && !self.missed.swap(true, Ordering::AcqRel)
+        {
+            // Each commit that waits looks at this; one more, empty, comes behind it in case those were quicker.
+            self.hub.do_send(Deliver(Vec::new()));
+        }
+    }
+
+    fn tell_rooms(&self, news: Vec<RoomNews>) {
+        for one in &news {
+            if let (RoomNews::Deleted(goods), Some(desk)) = (one, self.desk.get()) {
+                desk.do_send(ForgetGoods(*goods));
+            }
+        }
+        if !news.is_empty()
+            && let Err(SendError::Full(TellRooms(news)) | SendError::Closed(TellRooms(news))) =
+                self.rooms.try_send(TellRooms(news))
+            && self.missed_rooms.note(news.iter().map(RoomNews::goods))
+        {
+            self.rooms.do_send(TellRooms(Vec::new()));
+        }
+    }
+}
+
+/// News of a room go to the nodes that have sockets in it; what every node may remember, to all.
+fn tell_others(bus: &Bus, news: RoomNews) {
+    match news {
+        RoomNews::Deleted(_) => bus.tell_all(Told::News(news)),
+        RoomNews::TradeMessage { goods, .. } => bus.tell(Channel::Trade(goods), Told::News(news)),
+        _ => bus.tell(Channel::Auction(news.goods()), Told::News(news)),
+    }
+}

@@ -1,0 +1,87 @@
+//! How many sockets a user has on all nodes together: the one count that nodes can't each keep for themselves. It stands
+//! in Redis, which adds up and decides at once; while it is away each node counts its own.
+
+use std::sync::{LazyLock, atomic::Ordering};
+
+use redis::Script;
+
+use super::{Bus, PATIENCE, locked};
+use crate::domain::UserId;
+
+/// A count that nobody has changed for so long is of no socket: tokens don't live that long.
+const KEPT_S: u64 = 14 * 24 * 3600;
+
+/// The counts of one user stand in one hash, by node, each with the version of its writer: an older count that comes
+/// late changes nothing. Counts of nodes that are gone don't count. With the most that are allowed it answers whether
+/// the new count fits; without, it only writes it down.
+static COUNT: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        local me, version, mine, most, nodes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+        local others, all = 0, redis.call('HGETALL', KEYS[1])
+        for i = 1, #all, 2 do
+            local at, count = string.match(all[i + 1], '^(%d+) (%d+)$')
+            if all[i] == me then
+                if tonumber(at) > version then return 1 end
+            elseif redis.call('EXISTS', nodes .. all[i]) == 1 then
+                others = others + tonumber(count)
+            else
+                redis.call('HDEL', KEYS[1], all[i])
+            end
+        end
+        if most > 0 and others + mine > most then return 0 end
+        if mine == 0 then
+            redis.call('HDEL', KEYS[1], me)
+        else
+            redis.call('HSET', KEYS[1], me, ARGV[2] .. ' ' .. ARGV[3])
+            redis.call('EXPIRE', KEYS[1], ARGV[6])
+        end
+        return 1
+        ",
+    )
+});
+
+impl Bus {
+    /// Whether a user who has `mine` sockets on this node, the new one among them, has no more than `most` on all nodes.
+    /// What can't be asked is not refused.
+    pub fn seat(&self, user: UserId, mine: usize, most: usize) -> impl Future<Output = bool> + Send + use<> {
+        let asked = self.count(user, mine, most);
+        async move { asked.await != Some(0) }
+    }
+
+    /// The user has so many sockets on this node now.
+    pub fn seated(&self, user: UserId, mine: usize) -> impl Future<Output = ()> + Send + use<> {
+        let told = self.count(user, mine, 0);
+        async move {
+            told.await;
+        }
+    }
+
+    fn count(&self, user: UserId, mine: usize, most: usize) -> impl Future<Output = Option<u8>> + Send + use<> {
+        let ready = self.0.as_ref().and_then(|shared| {
+            let conn = locked(&shared.commands).clone()?;
+            // Taken here, in the order in which the counts were true.
+            let version = shared.seats_version.fetch_add(1, Ordering::Relaxed);
+            let mut count = COUNT.key(format!("{}seats:{user}", shared.prefix));
+            count
+                .arg(shared.me.to_string())
+                .arg(version)
+                .arg(mine)
+                .arg(most)
+                .arg(format!("{}node:", shared.prefix))
+                .arg(KEPT_S);
+            Some((conn, count))
+        });
+        async move {
+            let (mut conn, count) = ready?;
+            match tokio::time::timeout(PATIENCE, count.invoke_async(&mut conn)).await {
+                Ok(Ok(fits)) => Some(fits),
+                Ok(Err(error)) => {
+                    log::debug!("sockets can't be counted: {error}");
+                    None
+                }
+                Err(_) => None,
+            }
+        }
+    }
+}
