@@ -19,7 +19,7 @@ pub(super) const READER_WAIT: Duration = Duration::from_millis(400);
 /// The database is this process's own until this is dropped (also by `kill -9`): two writers over one file would each
 /// believe to be the only one.
 #[derive(Debug)]
-pub(crate) struct FileLock(#[allow(dead_code)] File); // Held, not read.
+pub(crate) struct FileLock(File);
 
 impl FileLock {
     pub(super) fn take(path: &Path) -> Result<Self, StoreError> {
@@ -32,6 +32,14 @@ impl FileLock {
         file.try_lock()
             .map_err(|_| StoreError::Unavailable(format!("{} is in use by another process", path.display())))?;
         Ok(Self(file))
+    }
+}
+
+impl Drop for FileLock {
+    /// Closing the file would leave it locked for as long as a child that is just being made still has a copy of the
+    /// descriptor.
+    fn drop(&mut self) {
+        let _ = self.0.unlock();
     }
 }
 
@@ -76,4 +84,21 @@ pub(super) fn is_migrated(conn: &mut SqliteConnection) -> diesel::migration::Res
 pub(super) fn migrate(conn: &mut SqliteConnection) -> diesel::migration::Result<usize> {
     let done: Vec<MigrationVersion<'_>> = conn.run_pending_migrations(MIGRATIONS)?;
     Ok(done.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_that_is_given_back_is_free_whoever_still_has_a_copy_of_its_descriptor() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.db");
+        let lock = FileLock::take(&path).unwrap();
+        let copy = lock.0.try_clone().unwrap();
+        assert!(FileLock::take(&path).is_err(), "it is held");
+        drop(lock);
+        assert!(FileLock::take(&path).is_ok(), "it is free");
+        drop(copy);
+    }
 }

@@ -109,8 +109,6 @@ type Batch = Vec<Box<dyn Entry>>;
 
 struct Writer {
     url: DatabaseUrl,
-    /// The database is this process's own for as long as the writer lives.
-    _lock: OwnLock,
     /// None after a failure that leaves the connection in doubt; the next transaction opens a new one.
     conn: Option<DbConn>,
     /// How far this writer has come.
@@ -124,6 +122,9 @@ struct Writer {
     /// Large audiences that are not all served: one chunk goes with each transaction, behind the bids.
     fanouts: Vec<EventId>,
     fanouts_resume: Instant,
+    /// The database is this process's own for as long as the writer lives. The last field: given back only when the
+    /// connection is closed, which brings everything into the one file.
+    _lock: OwnLock,
 }
 
 /// How far a failed transaction came.

@@ -134,6 +134,7 @@ pub fn count(database: &Path, rows: &str) -> i64 {
 pub fn copy(from: &Path, to: &Path) {
     if on_sqlite_only() {
         // An end in order leaves everything in this one file.
+        assert!(!from.with_extension("db-wal").exists(), "{} is still open", from.display());
         std::fs::copy(from, to).unwrap();
     } else {
         let from = on_server(from, "");

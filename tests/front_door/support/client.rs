@@ -1,15 +1,21 @@
 //! A user over HTTP.
 
+use std::time::Duration;
+
 use awc::http::{Method, header::HeaderMap};
 use serde_json::{Value, json};
 
-use super::{DEADLINE, Socket};
+use super::{DEADLINE, PATIENT_DEADLINE, Socket};
+
+/// How long a patient user waits before he asks again.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// One user (or a visitor) with a connection pool of his own.
 pub struct Client {
     base: String,
     token: Option<String>,
     http: awc::Client,
+    is_patient: bool,
 }
 
 /// What came back.
@@ -32,11 +38,24 @@ impl Answer {
         }
         self.body["code"].as_str().expect("a code")
     }
+
+    /// Whether it came to nothing only for the moment, and asking again does nothing twice.
+    fn can_be_asked_again(&self, method: &Method) -> bool {
+        self.status == 503
+            && self.code() == "unavailable"
+            && (*method != Method::POST || !self.text.contains("may have been stored"))
+    }
 }
 
 impl Client {
     pub fn new(base: String, token: Option<String>) -> Self {
-        Self { base, token, http: awc::Client::builder().timeout(DEADLINE).finish() }
+        Self { base, token, http: awc::Client::builder().timeout(DEADLINE).finish(), is_patient: false }
+    }
+
+    /// The same, who does what the contract says about a 503 that has stored nothing: he asks again. For tests of what
+    /// is stored, not of how soon it can be read or written: the disk of the tests may stall for seconds.
+    pub fn patient(self) -> Self {
+        Self { is_patient: true, ..self }
     }
 
     pub fn token(&self) -> &str {
@@ -72,7 +91,15 @@ impl Client {
         body: Option<Vec<u8>>,
         headers: &[(&str, &str)],
     ) -> Answer {
-        self.try_send_with(method, path, body, headers).await.unwrap_or_else(|error| panic!("{path}: {error}"))
+        let give_up = tokio::time::Instant::now() + PATIENT_DEADLINE;
+        loop {
+            let answer = self.try_send_with(method.clone(), path, body.clone(), headers).await;
+            let answer = answer.unwrap_or_else(|error| panic!("{path}: {error}"));
+            if !(self.is_patient && answer.can_be_asked_again(&method)) || tokio::time::Instant::now() > give_up {
+                return answer;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
     }
 
     /// Sends to a server that may be gone, or go while it answers.

@@ -11,7 +11,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{Client, DEADLINE};
+use super::{Client, DEADLINE, PATIENT_DEADLINE};
 
 /// A folder to run the program in.
 pub struct Handsup {
@@ -119,7 +119,7 @@ impl Served {
 
     /// `http://…`, once it listens.
     pub fn base(&self) -> String {
-        let line = self.line_with("listening on ", DEADLINE);
+        let line = self.line_with("listening on ", PATIENT_DEADLINE);
         line.split_once("listening on ").unwrap().1.trim().to_owned()
     }
 
@@ -162,5 +162,10 @@ impl Drop for Served {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking()
+            && let Some(Ok(said)) = self.stderr.take().map(JoinHandle::join)
+        {
+            eprintln!("the program's stderr:\n{said}");
+        }
     }
 }

@@ -51,6 +51,9 @@ pub use self::{
 
 /// The longest that anything may take in a test before it counts as not happening.
 pub const DEADLINE: Duration = Duration::from_secs(10);
+/// The same for what nobody claims to be quick, a start above all: each of its migrations waits for the disk, which the
+/// other tests use as well.
+pub const PATIENT_DEADLINE: Duration = Duration::from_secs(60);
 /// The key of all test nodes.
 pub const SECRET: &str = "a-test-key-that-is-long-enough-to-be-one";
 
@@ -117,7 +120,7 @@ impl TestNode {
                 node.stop().await;
             });
         });
-        let address = told_address.recv_timeout(DEADLINE).expect("the node listens");
+        let address = told_address.recv_timeout(PATIENT_DEADLINE).expect("the node listens");
         Self { address, time, folder, running: Some((tell_stop, thread)) }
     }
 
@@ -217,8 +220,17 @@ pub fn goods_body(own: &Value) -> Value {
 }
 
 /// Tries until `what` gives something, with a deadline; for states that no event announces.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
-    let give_up = tokio::time::Instant::now() + DEADLINE;
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, look: impl FnMut() -> F) -> T {
+    eventually_within(DEADLINE, what, look).await
+}
+
+/// The same with a deadline of the test's own.
+pub async fn eventually_within<T, F: Future<Output = Option<T>>>(
+    deadline: Duration,
+    what: &str,
+    mut look: impl FnMut() -> F,
+) -> T {
+    let give_up = tokio::time::Instant::now() + deadline;
     loop {
         if let Some(found) = look().await {
             return found;

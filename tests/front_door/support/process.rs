@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{BufRead, BufReader, Read, Seek},
     net::SocketAddr,
+    os::unix::process::ExitStatusExt,
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{Receiver, channel},
@@ -15,7 +16,7 @@ use handsup::{
     time_source::{SystemTime, TimeSource},
 };
 
-use super::{Client, DEADLINE, SECRET, database, eventually, token};
+use super::{Client, PATIENT_DEADLINE, SECRET, database, eventually, token};
 
 /// `handsup serve`. Dropping it kills it.
 pub struct Process {
@@ -56,7 +57,7 @@ impl Process {
 
     fn listening(self) -> Self {
         let mut process = self;
-        match process.address.recv_timeout(DEADLINE) {
+        match process.address.recv_timeout(PATIENT_DEADLINE) {
             Ok(base) => process.base = base,
             Err(_) => panic!("it does not listen: {}", process.stderr()),
         }
@@ -132,10 +133,11 @@ impl Process {
         value.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
-    /// `kill -9`: it is gone when this returns.
+    /// `kill -9`: it is gone when this returns, and was there until then.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
-        self.child.wait().unwrap();
+        let exit = self.child.wait().unwrap();
+        assert_eq!(exit.signal(), Some(9), "{exit}: it had ended by itself");
     }
 
     /// SIGTERM. Only a shell's `kill` can send it without a crate for it.
