@@ -13,9 +13,12 @@ use super::{
     shapes::UserShape,
 };
 use crate::{
-    domain::{GoodsId, TradeMessageId, UserId},
+    domain::{GoodsId, UserId},
     protocol::{Code, Problem},
-    store::{TradeListing, TradeMessage, TradeTalk, writes::ReadTrade},
+    store::{
+        TradeListing, TradeMessage, TradeTalk,
+        writes::{ReadMessages, ReadTrade},
+    },
 };
 
 /// With the reads before it, and what the ledger gets on top, within the 3 s of a 503.
@@ -116,7 +119,7 @@ async fn mark_read(
 ) -> Vec<TradeMessage> {
     let is_unread = |message: &&TradeMessage| message.author.id != reader && !message.is_read;
     let Some(newest) = messages.iter().rev().find(is_unread) else { return messages };
-    let read = ReadTrade { goods, reader, from: TradeMessageId::from_stored(0), up_to: newest.id };
+    let read = ReadTrade { goods, reader, which: ReadMessages::UpTo(newest.id) };
     match services.ledger.write(read, PATIENCE).await {
         Ok(()) => messages.iter_mut().filter(|message| message.author.id != reader).for_each(|m| m.is_read = true),
         // What was read is still worth an answer; the next look marks it.

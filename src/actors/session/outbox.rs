@@ -41,6 +41,8 @@ pub(in crate::actors) enum Offered {
     Closed,
 }
 
+/// Messages taken that are remembered until they are marked as read; of more, the page of the trade marks the rest.
+const MAX_MESSAGES: usize = 10_000;
 /// Most bytes handed to the socket at once: what a client that stops reading holds outside this outbox.
 const CHUNK_BYTES: usize = 16 * 1024;
 
@@ -83,8 +85,8 @@ pub(in crate::actors) struct Outbox {
     finished: bool,
     /// Where the session began.
     begun_after: i64,
-    /// The first alarm or message that was put in, 0 before it.
-    first_put: i64,
+    /// Messages of a room that the socket has taken and nobody has asked for yet, as they came: with several nodes not by id.
+    taken_messages: Vec<i64>,
     /// The last alarm or message that the socket has taken, 0 before the first.
     taken: i64,
     /// Sweeps in a row that found something waiting and nothing taken since the one before.
@@ -119,7 +121,7 @@ impl Outbox {
             close: None,
             finished: false,
             begun_after: 0,
-            first_put: 0,
+            taken_messages: Vec::new(),
             taken: 0,
             stuck: 0,
             reader: None,
@@ -261,13 +263,14 @@ impl Outbox {
             |length: usize, next: Option<&Rc<Frame>>| next.is_some_and(|next| length + next.bytes.len() <= CHUNK_BYTES);
         let mut count = 1;
         let first = self.queue.pop_front()?;
-        let (mut last, mut length) = (first.id, first.bytes.len());
+        let mut length = first.bytes.len();
+        self.took(first.id);
         let chunk = if fits(length, self.queue.front()) {
             let mut joined = BytesMut::with_capacity(CHUNK_BYTES.min(self.bytes));
             joined.extend_from_slice(&first.bytes);
             while fits(length, self.queue.front()) {
                 let Some(frame) = self.queue.pop_front() else { break };
-                last = last.max(frame.id);
+                self.took(frame.id);
                 count += 1;
                 length += frame.bytes.len();
                 joined.extend_from_slice(&frame.bytes);
@@ -279,7 +282,6 @@ impl Outbox {
         self.stuck = 0;
         self.bytes -= length;
         self.waiting.fetch_sub(count, Ordering::Relaxed);
-        self.taken = self.taken.max(last);
         if self.queue.is_empty() {
             self.wake_catch_up();
         }
@@ -292,7 +294,7 @@ impl Outbox {
         self.bytes -= frame.bytes.len();
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         self.stuck = 0;
-        self.taken = self.taken.max(frame.id);
+        self.took(frame.id);
         if self.queue.is_empty() {
             self.wake_catch_up();
         }
@@ -325,9 +327,23 @@ impl Outbox {
         self.hears == Hears::Alarms
     }
 
-    /// The first and the last message that the socket has taken; the last is 0 before the first.
-    pub(super) fn taken_range(&self) -> (i64, i64) {
-        (self.first_put, self.taken)
+    /// Messages that the socket has taken since the last time that this was asked.
+    pub(super) fn take_messages(&mut self) -> Vec<i64> {
+        std::mem::take(&mut self.taken_messages)
+    }
+
+    /// These are still to be asked for.
+    pub(super) fn not_after_all(&mut self, messages: Vec<i64>) {
+        let newer = std::mem::replace(&mut self.taken_messages, messages);
+        self.taken_messages.extend(newer);
+        self.taken_messages.truncate(MAX_MESSAGES);
+    }
+
+    fn took(&mut self, id: i64) {
+        self.taken = self.taken.max(id);
+        if self.hears == Hears::Room && id > 0 && self.taken_messages.len() < MAX_MESSAGES {
+            self.taken_messages.push(id);
+        }
     }
 
     /// The last alarm that the client can acknowledge: one that was sent, or that it said it had when it came.
@@ -357,9 +373,6 @@ impl Outbox {
 
     fn put(&mut self, frame: Rc<Frame>) {
         self.bytes += frame.bytes.len();
-        if self.first_put == 0 {
-            self.first_put = frame.id;
-        }
         self.queue.push_back(frame);
         self.waiting.fetch_add(1, Ordering::Relaxed);
         self.wake_reader();
@@ -449,13 +462,14 @@ mod tests {
         let mut outbox = Outbox::of_room(OutboxLimits { frames: 2, bytes: 1 << 20 }, Arc::default());
         outbox.control(Bytes::from("info,"));
         assert_eq!(outbox.hear(&frame(7)), Offered::Queued);
-        assert_eq!(outbox.taken_range(), (7, 0));
+        assert!(outbox.take_messages().is_empty());
         assert_eq!(taken(&mut outbox), "info,7,");
-        assert_eq!(outbox.taken_range(), (7, 7));
+        assert_eq!(outbox.take_messages(), [7]);
+        outbox.not_after_all(vec![7]);
         outbox.resync();
         assert!([8, 9].into_iter().all(|id| outbox.hear(&frame(id)) == Offered::Queued), "there is nothing to read");
         assert_eq!(outbox.hear(&frame(10)), Offered::Overflow);
-        assert_eq!((outbox.due_close(), outbox.taken_range()), (Some(Close::TooSlow), (7, 7)));
+        assert_eq!((outbox.due_close(), outbox.take_messages()), (Some(Close::TooSlow), vec![7]));
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::{
     protocol::{Code, Problem, RoomFrame},
     store::{
         Ledger, TradeInfo,
-        writes::{ReadTrade, SendTradeMessage},
+        writes::{ReadMessages, ReadTrade, SendTradeMessage},
     },
 };
 
@@ -78,7 +78,7 @@ impl Role for TradeRole {
         if let Some(Signed { user, .. }) = session.opening.signed {
             let TradeRole { goods, ledger, .. } = &session.role;
             let (outbox, ledger) = (Rc::clone(&session.outbox), ledger.clone());
-            let taken = Taken { outbox, ledger, goods: *goods, reader: user, written: 0 };
+            let taken = Taken { outbox, ledger, goods: *goods, reader: user };
             ctx.spawn(taken.write_on().into_actor(session));
         }
     }
@@ -111,36 +111,33 @@ struct Taken {
     ledger: Ledger,
     goods: GoodsId,
     reader: UserId,
-    /// Marked up to here.
-    written: i64,
 }
 
 impl Taken {
     /// What is to be marked, if anything is.
-    fn unwritten(&self) -> Option<ReadTrade> {
-        let (first, last) = self.outbox.borrow().taken_range();
-        (last > self.written).then(|| ReadTrade {
-            goods: self.goods,
-            reader: self.reader,
-            from: TradeMessageId::from_stored(first.max(self.written + 1)),
-            up_to: TradeMessageId::from_stored(last),
-        })
+    fn unmarked(&self) -> Option<Vec<i64>> {
+        Some(self.outbox.borrow_mut().take_messages()).filter(|messages| !messages.is_empty())
+    }
+
+    fn read(&self, messages: &[i64]) -> ReadTrade {
+        let messages = messages.iter().copied().map(TradeMessageId::from_stored).collect();
+        ReadTrade { goods: self.goods, reader: self.reader, which: ReadMessages::These(messages) }
     }
 
     /// Marks it, a few times a second, for as long as the session lives.
-    async fn write_on(mut self) {
+    async fn write_on(self) {
         loop {
-            let read = poll_fn(|cx| match self.unwritten() {
-                Some(read) => Poll::Ready(read),
+            let messages = poll_fn(|cx| match self.unmarked() {
+                Some(messages) => Poll::Ready(messages),
                 None => {
                     self.outbox.borrow_mut().set_catch_up(cx.waker());
                     Poll::Pending
                 }
             })
             .await;
-            match self.ledger.write(read, PATIENCE).await {
-                Ok(()) => self.written = read.up_to.get(),
-                Err(error) => log::warn!("messages could not be marked as read: {error}"),
+            if let Err(error) = self.ledger.write(self.read(&messages), PATIENCE).await {
+                log::warn!("messages could not be marked as read: {error}");
+                self.outbox.borrow_mut().not_after_all(messages);
             }
             tokio::time::sleep(READ_PAUSE).await;
         }
@@ -150,8 +147,8 @@ impl Taken {
 impl Drop for Taken {
     /// What was taken last is marked although the session is over.
     fn drop(&mut self) {
-        if let Some(read) = self.unwritten() {
-            self.ledger.submit(read, Instant::now() + PATIENCE, |_| {});
+        if let Some(messages) = self.unmarked() {
+            self.ledger.submit(self.read(&messages), Instant::now() + PATIENCE, |_| {});
         }
     }
 }

@@ -23,5 +23,5 @@ pub use phases::{EndAuction, Ended, RaiseEndingSoon, StartAuction};
 pub use probe::Probe;
 pub use read_state::{MarkRead, ReadAlarms, SetMuted};
 pub use received::MarkReceived;
-pub use talk::{ReadTrade, SayLine, SendTradeMessage};
+pub use talk::{ReadMessages, ReadTrade, SayLine, SendTradeMessage};
 pub use users::{ChangeUser, SeeUser};

@@ -119,17 +119,24 @@ impl Write for SendTradeMessage {
     }
 }
 
-/// One side of a trade has read the other's messages from one to another; what is read stays read.
-#[derive(Debug, Clone, Copy)]
+/// Which messages somebody has read.
+#[derive(Debug, Clone)]
+pub enum ReadMessages {
+    /// All up to this one.
+    UpTo(TradeMessageId),
+    /// These.
+    These(Vec<TradeMessageId>),
+}
+
+/// One side of a trade has read messages of the other; what is read stays read.
+#[derive(Debug, Clone)]
 pub struct ReadTrade {
     /// About which goods.
     pub goods: GoodsId,
     /// Who has read.
     pub reader: UserId,
-    /// The oldest message that he has seen.
-    pub from: TradeMessageId,
-    /// The newest one.
-    pub up_to: TradeMessageId,
+    /// Which of them.
+    pub which: ReadMessages,
 }
 
 impl Write for ReadTrade {
@@ -137,9 +144,20 @@ impl Write for ReadTrade {
 
     fn run(&self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         use schema::trade_messages::dsl;
-        let seen = dsl::goods_id.eq(self.goods.get()).and(dsl::id.between(self.from.get(), self.up_to.get()));
-        let of_other = dsl::author_id.ne(self.reader.get()).and(not(dsl::is_read));
-        update(dsl::trade_messages.filter(seen.and(of_other))).set(dsl::is_read.eq(true)).execute(tx.conn)?;
+        let of_other = dsl::goods_id.eq(self.goods.get()).and(dsl::author_id.ne(self.reader.get()));
+        let unread = of_other.and(not(dsl::is_read));
+        match &self.which {
+            ReadMessages::UpTo(last) => {
+                let seen = dsl::trade_messages.filter(unread.and(dsl::id.le(last.get())));
+                update(seen).set(dsl::is_read.eq(true)).execute(tx.conn)?;
+            }
+            ReadMessages::These(messages) => {
+                for some in messages.chunks(500) {
+                    let seen = unread.and(dsl::id.eq_any(some.iter().map(|id| id.get())));
+                    update(dsl::trade_messages.filter(seen)).set(dsl::is_read.eq(true)).execute(tx.conn)?;
+                }
+            }
+        }
         Ok(())
     }
 }
