@@ -1,0 +1,143 @@
+//! One event to 5,000 alarm sockets, and four events at once: the server's CPU for each frame, all of it (the inbox rows,
+//! the frame, the ping behind it, the pong that proves receipt, the mark that is written then). The reference is a bare
+//! loop that writes the same frame to as many sockets.
+//!
+//! Two kinds of events have large audiences: a start (everybody who likes the goods) and an end (everybody who has bid).
+
+use std::time::{Duration, Instant};
+
+use handsup::time_source::{SystemTime, TimeSource};
+
+use crate::{
+    row::{Reach, Report, Row, ratio, value},
+    support::{
+        bare_loop, bulk,
+        house::{FIRST_BIDDER, FIRST_LISTENER, House, listeners_of},
+        listeners::{Listeners, Opening},
+        server::Wishes,
+        sizes::Sizes,
+        window::Window,
+    },
+};
+
+/// What happens.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    Start,
+    End,
+}
+
+/// Events of the second kind of run.
+const AT_ONCE: usize = 4;
+/// Looked at from this long before the event.
+const BEFORE: Duration = Duration::from_millis(50);
+
+/// What one run came to.
+pub struct FanOut {
+    /// CPU of the server for each frame, in µs.
+    pub cpu_us: f64,
+    pub last_ms: f64,
+    pub threads: String,
+}
+
+/// What several runs on one server came to: one event, and four at once, by turns.
+pub struct FanOuts {
+    pub one: Vec<FanOut>,
+    pub four: Vec<FanOut>,
+    /// CPU of a frame in the bare loop, in µs, once for each run.
+    pub bare_us: Vec<f64>,
+    pub rss_mib: f64,
+}
+
+pub fn fan_outs(event: Event, sockets: usize, runs: usize, wishes: &Wishes) -> FanOuts {
+    let house = House::new();
+    let goods = house.with_auctions(0, runs * (1 + AT_ONCE));
+    bulk::users(&house, FIRST_BIDDER, 1);
+    bulk::users(&house, FIRST_LISTENER, sockets);
+    match event {
+        Event::Start => bulk::likes(&house, &goods, sockets),
+        Event::End => bulk::bids(&house, &goods, sockets),
+    }
+    // Time for the frames, the pongs, and the marks, of which there are 2,000 a second.
+    let gap = Duration::from_millis(1500) + Duration::from_micros(600) * sockets as u32;
+    let connecting = Duration::from_secs(3) + Duration::from_micros(600) * sockets as u32;
+    let first = bulk::from_now(connecting);
+    let mut moments = Vec::new();
+    let mut left = goods.as_slice();
+    while !left.is_empty() {
+        for many in [1, AT_ONCE] {
+            let (these, rest) = left.split_at(many);
+            left = rest;
+            let at = first.plus_ms((gap.as_millis() * moments.len() as u128) as i64);
+            match event {
+                Event::Start => bulk::start_at(&house, these, at),
+                Event::End => bulk::end_at(&house, these, at),
+            }
+            moments.push((at, many));
+        }
+    }
+    if event == Event::Start {
+        house.sql("UPDATE goods SET phase = 0");
+    }
+
+    let server = house.serve(&Wishes { no_heartbeat: true, ..wishes.clone() });
+    let needle = if event == Event::Start { "\"auction_started\"" } else { "\"auction_lost\"" };
+    let openings = listeners_of(sockets).map(Opening::of_alarms).collect();
+    let listeners = Listeners::connect(server.address, openings, needle);
+    let (mut one, mut four, mut bare_us) = (Vec::new(), Vec::new(), Vec::new());
+    for (at, many) in moments {
+        let at = Instant::now() + Duration::from_millis(at.ms_since(SystemTime.now()).max(0).unsigned_abs());
+        assert!(at > Instant::now() + BEFORE, "this machine is too slow to connect {sockets} in time");
+        std::thread::sleep((at - BEFORE).saturating_duration_since(Instant::now()));
+        let mut frames = Vec::new();
+        let window = Window::until(&server, || {
+            frames = listeners.wait_for(many * sockets, gap * 10);
+            std::thread::sleep((at + gap - BEFORE * 6).saturating_duration_since(Instant::now()));
+        });
+        let found = FanOut {
+            cpu_us: window.micros_each(frames.len()),
+            last_ms: frames.last().map_or(f64::NAN, |last| (*last - at).as_secs_f64() * 1e3),
+            threads: window.server.by_thread(window.lasted),
+        };
+        if many == 1 { one.push(found) } else { four.push(found) }
+    }
+    let (frame, rss_mib) = (listeners.frame(), server.rss_mib());
+    assert!(listeners.closed().is_empty(), "nobody is let go");
+    listeners.stop();
+    drop(server);
+    for _ in 0..runs {
+        bare_us.push(bare_loop::cpu_a_frame(sockets, &frame, 4).as_secs_f64() * 1e6);
+    }
+    FanOuts { one, four, bare_us, rss_mib }
+}
+
+pub fn run(sizes: &Sizes) -> Report {
+    let (sockets, runs) = (sizes.of("SOCKETS", 5000), sizes.runs(4));
+    let wishes = Wishes { workers: sizes.workers(), ..Wishes::default() };
+    let mut rows = Vec::new();
+    for (event, names) in [
+        (Event::Start, ["fan-out, a start", "fan-out, 4 starts at once"]),
+        (Event::End, ["fan-out, an end", "fan-out, 4 ends at once"]),
+    ] {
+        let found = fan_outs(event, sockets, runs, &wishes);
+        for (name, these, reach) in [(names[0], &found.one, 1.25), (names[1], &found.four, 0.5)] {
+            rows.push(row(name, these, &found, reach));
+        }
+    }
+    Report::of_rows(rows)
+}
+
+fn row(name: &'static str, these: &[FanOut], found: &FanOuts, reach: f64) -> Row {
+    let cpu: Vec<f64> = these.iter().map(|one| one.cpu_us).collect();
+    Row {
+        name,
+        figure: value("server's CPU a frame", " µs", cpu.clone()),
+        reference: value("bare loop", " µs", found.bare_us.clone()),
+        judged: vec![ratio("ratio", &cpu, &found.bare_us).reaching(Reach::AtMost(reach))],
+        also: vec![
+            value("last frame after", " ms", these.iter().map(|one| one.last_ms)),
+            value("RSS", " MiB", [found.rss_mib]),
+        ],
+        note: these.last().map_or_else(String::new, |one| one.threads.clone()),
+    }
+}

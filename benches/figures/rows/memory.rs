@@ -1,0 +1,60 @@
+//! Memory of an idle alarm socket: how much the process grows with 5,000 of them and with 10,000. The reference is the
+//! same process with none.
+
+use std::time::Duration;
+
+use crate::{
+    row::{Reach, Report, Row, count, ratio, value},
+    support::{
+        bulk,
+        house::{FIRST_LISTENER, House, listeners_of},
+        listeners::{Listeners, Opening},
+        server::Wishes,
+        sizes::Sizes,
+    },
+};
+
+/// RSS with no socket, and of each with so many of them, in KiB.
+pub fn kib_a_socket(counts: &[usize], wishes: &Wishes) -> (f64, Vec<f64>) {
+    let house = House::new();
+    house.with_auctions(0, 1);
+    let most = counts.iter().copied().max().unwrap_or(0);
+    bulk::users(&house, FIRST_LISTENER, most);
+    let server = house.serve(wishes);
+    std::thread::sleep(Duration::from_millis(500));
+    let alone = server.rss_kib();
+    let mut openings: Vec<Opening> = listeners_of(most).map(Opening::of_alarms).collect();
+    let (mut crowds, mut connected) = (Vec::new(), 0);
+    let each = counts.iter().map(|&count| {
+        let more = openings.drain(..count - connected).collect();
+        crowds.push(Listeners::connect(server.address, more, "no frame"));
+        connected = count;
+        crowds.iter().for_each(|crowd| crowd.wait_for_quiet(Duration::from_millis(300)));
+        (server.rss_kib() - alone) / count as f64
+    });
+    let each = each.collect();
+    crowds.into_iter().for_each(Listeners::stop);
+    (alone, each)
+}
+
+pub fn run(sizes: &Sizes) -> Report {
+    let most = sizes.of("SOCKETS", 10_000);
+    let wishes = Wishes { workers: sizes.workers(), ..Wishes::default() };
+    let runs: Vec<_> = (0..sizes.runs(3)).map(|_| kib_a_socket(&[most / 2, most], &wishes)).collect();
+    let of = |nth: usize| runs.iter().map(|(_, each)| each[nth]).collect::<Vec<f64>>();
+    let (half, all) = (of(0), of(1));
+    let growth =
+        ratio(format!("of {} by of {}", count(most), count(most / 2)), &all, &half).reaching(Reach::AtMost(1.0));
+    Report::of_rows([Row {
+        name: "memory",
+        figure: value(format!("a socket of {}", count(most)), " KiB", all.clone()),
+        reference: value("process without any", " MiB", runs.iter().map(|(alone, _)| alone / 1024.0)),
+        judged: vec![
+            value(format!("a socket of {}", count(most / 2)), " KiB", half).reaching(Reach::AtMost(11.0)),
+            value(format!("a socket of {}", count(most)), " KiB", all).reaching(Reach::AtMost(11.0)),
+            growth,
+        ],
+        also: Vec::new(),
+        note: String::new(),
+    }])
+}

@@ -1,0 +1,200 @@
+//! The same with more of everything: sockets, live goods, workers, rows in the inboxes, goods that have ended. The cost
+//! of one should stay what it is.
+
+use std::time::Duration;
+
+use super::{
+    bid::{self, Course},
+    fan_out, memory, outbid, refused,
+};
+use crate::{
+    row::{Report, Table, count, number},
+    support::{
+        bidders::Same,
+        bulk,
+        callers::{Callers, Pace},
+        house::{FIRST_LISTENER, House, listeners_of},
+        listeners::{Listeners, Opening},
+        server::{Server, Wishes},
+        sizes::Sizes,
+        window::Window,
+    },
+};
+
+const CONNECTIONS: usize = 64;
+
+pub fn run(sizes: &Sizes) -> Report {
+    Report::of_tables([by_sockets(sizes), by_goods(sizes), by_workers(sizes), by_inbox(sizes), by_old_goods(sizes)])
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn by_sockets(sizes: &Sizes) -> Table {
+    let mut table = Table::new(
+        "Alarm sockets",
+        &[
+            "sockets",
+            "KiB each",
+            "a start: µs a frame",
+            "4 starts: µs a frame",
+            "last of a start, ms",
+            "bids/s beside them",
+            "p99 ms",
+            "µs a bid",
+        ],
+    );
+    for sockets in [1000, 5000, 10_000] {
+        let (_, each) = memory::kib_a_socket(&[sockets], &Wishes::default());
+        let found = fan_out::fan_outs(fan_out::Event::Start, sockets, 2, &Wishes::default());
+        let cpu = |these: &[fan_out::FanOut]| median(these.iter().map(|one| one.cpu_us).collect());
+        let house = House::new();
+        let goods = house.with_auctions(CONNECTIONS, 10);
+        bulk::users(&house, FIRST_LISTENER, sockets);
+        let server = house.serve(&Wishes::default());
+        let listeners = listeners_of(sockets).map(Opening::of_alarms).collect();
+        let listeners = Listeners::connect(server.address, listeners, "no frame");
+        let bids = bid::bids(&server, &Course::on(&goods, CONNECTIONS, sizes.lasts()));
+        listeners.stop();
+        table.line([
+            count(sockets),
+            number(each[0]),
+            number(cpu(&found.one)),
+            number(cpu(&found.four)),
+            number(median(found.one.iter().map(|one| one.last_ms).collect())),
+            number(bids.accepted_a_second),
+            number(bids.p99_ms),
+            number(bids.cpu_us),
+        ]);
+    }
+    table
+}
+
+/// Bids, refusals and latency of a server, as cells.
+fn of_bids(server: &Server, goods: &[i64], sizes: &Sizes) -> Vec<String> {
+    let bids = bid::bids(server, &Course::on(goods, CONNECTIONS, sizes.lasts()));
+    let (health, refused) = refused::health_and_refused(server, CONNECTIONS, goods, sizes.lasts());
+    vec![
+        number(bids.accepted_a_second),
+        number(bids.p99_ms),
+        number(bids.cpu_us),
+        number(refused.a_second),
+        number(refused.cpu_us),
+        number(health.a_second),
+    ]
+}
+
+const OF_BIDS: [&str; 6] = ["bids/s", "p99 ms", "µs a bid", "refused/s", "µs a refusal", "`/health/live`/s"];
+
+fn by_goods(sizes: &Sizes) -> Table {
+    let mut table = Table::new("Live goods", &[&["goods"], &OF_BIDS[..]].concat());
+    for live in [1, 10, 1000] {
+        let house = House::new();
+        let goods = house.with_auctions(CONNECTIONS, live);
+        let server = house.serve(&Wishes::default());
+        table.line([count(live)].into_iter().chain(of_bids(&server, &goods, sizes)));
+    }
+    table
+}
+
+fn by_workers(sizes: &Sizes) -> Table {
+    let mut table =
+        Table::new("Workers", &[&["workers"], &OF_BIDS[..], &["a start to 5,000: µs a frame", "last, ms"]].concat());
+    for workers in [1, 2] {
+        let wishes = Wishes { workers: Some(workers), ..Wishes::default() };
+        let house = House::new();
+        let goods = house.with_auctions(CONNECTIONS, 10);
+        let server = house.serve(&wishes);
+        let cells = of_bids(&server, &goods, sizes);
+        drop(server);
+        let found = fan_out::fan_outs(fan_out::Event::Start, 5000, 2, &wishes);
+        let cpu = median(found.one.iter().map(|one| one.cpu_us).collect());
+        let last = median(found.one.iter().map(|one| one.last_ms).collect());
+        table.line([count(workers)].into_iter().chain(cells).chain([number(cpu), number(last)]));
+    }
+    table
+}
+
+fn by_inbox(sizes: &Sizes) -> Table {
+    const USERS: usize = 100_000;
+    let mut table = Table::new(
+        "Rows in the inboxes of 100,000 users",
+        &[
+            "rows",
+            "bids/s",
+            "p99 ms",
+            "µs a bid",
+            "outbid p50 ms",
+            "p99 ms",
+            "µs to open a socket",
+            "`GET /alarms` p50 ms",
+        ],
+    );
+    for each in [0, 100] {
+        let house = House::new();
+        let goods = house.with_auctions(CONNECTIONS, 11);
+        bulk::users(&house, FIRST_LISTENER, USERS);
+        if each > 0 {
+            bulk::inboxes(&house, USERS, each);
+        }
+        let server = house.serve(&Wishes::default());
+        let bids = bid::bids(&server, &Course::on(&goods[..10], CONNECTIONS, sizes.lasts()));
+        let outbid = outbid::latencies(&server, goods[10], 1000);
+        let mut crowd = None;
+        let opening = Window::until(&server, || {
+            let all = listeners_of(2000).map(Opening::of_alarms).collect();
+            crowd = Some(Listeners::connect(server.address, all, "no frame"));
+        });
+        let inbox = pages(&server, Same::get_as(FIRST_LISTENER + 7, "/alarms"), sizes);
+        if let Some(crowd) = crowd {
+            crowd.stop();
+        }
+        table.line([
+            count(USERS * each),
+            number(bids.accepted_a_second),
+            number(bids.p99_ms),
+            number(bids.cpu_us),
+            number(outbid.ms(0.5)),
+            number(outbid.ms(0.99)),
+            number(opening.micros_each(2000)),
+            number(inbox),
+        ]);
+    }
+    table
+}
+
+/// How long a page takes, p50 in ms, asked by one caller.
+fn pages(server: &Server, page: Same, sizes: &Sizes) -> f64 {
+    let callers = Callers::start(server.address, 1, Pace::Answered, page);
+    std::thread::sleep(Duration::from_millis(300));
+    let window = Window::look(server, sizes.lasts() / 3);
+    let answers = callers.stop().answers;
+    assert!(answers.iter().all(|answer| answer.status == 200));
+    window.took(&answers, |_| true).ms(0.5)
+}
+
+fn by_old_goods(sizes: &Sizes) -> Table {
+    let mut table = Table::new(
+        "Goods that there are beside 10 live ones",
+        &[&["goods"], &OF_BIDS[..], &["`GET /goods/` p50 ms", "`GET /goods/{id}/` p50 ms", "idle CPU %", "RSS MiB"]]
+            .concat(),
+    );
+    for old in [0, 100_000] {
+        let house = House::new();
+        let goods = house.with_auctions(CONNECTIONS, 10);
+        if old > 0 {
+            bulk::ended_goods(&house, 1000, old);
+        }
+        let server = house.serve(&Wishes::default());
+        std::thread::sleep(Duration::from_secs(1));
+        let idle = Window::look(&server, Duration::from_secs(2)).server_percent();
+        let cells = of_bids(&server, &goods, sizes);
+        let list = pages(&server, Same::get("/goods/"), sizes);
+        let one = pages(&server, Same::get(&format!("/goods/{}/", goods[0])), sizes);
+        let rest = [number(list), number(one), number(idle), number(server.rss_mib())];
+        table.line([count(old)].into_iter().chain(cells).chain(rest));
+    }
+    table
+}

@@ -1,0 +1,68 @@
+//! CPU time as the kernel's scheduler counts it.
+
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+/// CPU time by the threads' names, of those that live.
+pub struct Cpu(BTreeMap<String, Duration>);
+
+/// What was used between two looks.
+pub struct Spent {
+    /// By the threads' names.
+    pub threads: Vec<(String, Duration)>,
+    pub all: Duration,
+}
+
+impl Cpu {
+    pub fn since(&self, earlier: &Cpu) -> Spent {
+        let before = |name: &String| earlier.0.get(name).copied().unwrap_or_default();
+        let spent = self.0.iter().map(|(name, now)| (name.clone(), now.saturating_sub(before(name))));
+        let threads: Vec<_> = spent.filter(|(_, spent)| *spent > Duration::from_micros(100)).collect();
+        let all = threads.iter().map(|(_, spent)| *spent).sum();
+        Spent { threads, all }
+    }
+
+    /// Of this process.
+    pub fn own() -> Self {
+        Self::of("/proc/self")
+    }
+
+    /// From `schedstat`, whose first number is in ns: `stat` counts ticks, which miss threads that run for µs at a
+    /// time.
+    pub fn of(process: &str) -> Self {
+        let mut threads = BTreeMap::new();
+        for task in std::fs::read_dir(format!("{process}/task")).unwrap() {
+            let folder = task.unwrap().path();
+            // A thread may end while it is looked at.
+            let Ok(name) = std::fs::read_to_string(folder.join("comm")) else { continue };
+            let Some(spent) = schedstat(&folder.join("schedstat")) else { continue };
+            // All workers, all blocking threads are one each.
+            let name = name.trim_end().trim_end_matches(|c: char| c.is_ascii_digit() || c == '-').to_owned();
+            *threads.entry(name).or_default() += spent;
+        }
+        Self(threads)
+    }
+}
+
+/// Of the thread that asks.
+pub fn of_this_thread() -> Duration {
+    schedstat(Path::new("/proc/thread-self/schedstat")).expect("the kernel counts")
+}
+
+fn schedstat(file: &Path) -> Option<Duration> {
+    let text = std::fs::read_to_string(file).ok()?;
+    Some(Duration::from_nanos(text.split(' ').next()?.parse().ok()?))
+}
+
+impl Spent {
+    /// Which threads used how much of it, in % of one core over this time.
+    pub fn by_thread(&self, lasted: Duration) -> String {
+        let percent = |spent: &Duration| 100.0 * spent.as_secs_f64() / lasted.as_secs_f64();
+        let of_thread = |(name, spent): &(String, Duration)| format!("{name} {:.0} %", percent(spent));
+        self.threads.iter().filter(|(_, spent)| percent(spent) >= 0.5).map(of_thread).collect::<Vec<_>>().join(", ")
+    }
+
+    /// In % of one core.
+    pub fn percent(&self, lasted: Duration) -> f64 {
+        100.0 * self.all.as_secs_f64() / lasted.as_secs_f64()
+    }
+}

@@ -1,0 +1,36 @@
+//! WebSocket frames out of bytes as they come from the server, and what a client sends by hand.
+
+/// Of the first byte of a frame.
+pub const TEXT: u8 = 0x81;
+pub const CLOSE: u8 = 0x88;
+pub const PING: u8 = 0x89;
+
+/// The frame at the beginning: its first byte, its payload, and its whole length. `None` if not all of it is there.
+pub fn first(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
+    let (head, length) = match *bytes.get(1)? {
+        126 => (4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),
+        127 => panic!("a frame that long"),
+        short => (2, usize::from(short)),
+    };
+    let payload = bytes.get(head..head + length)?;
+    Some((bytes[0], payload, head + length))
+}
+
+/// A pong, masked with zeros.
+pub fn pong(ping: &[u8]) -> Vec<u8> {
+    [&[0x8a, 0x80 | ping.len() as u8, 0, 0, 0, 0], ping].concat()
+}
+
+/// The request that opens a socket.
+pub fn handshake(path: &str, token: Option<&str>) -> String {
+    let bearer = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n{bearer}\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+}
+
+/// Where the head of an answer ends, if all of it is there.
+pub fn head_ends(bytes: &[u8]) -> Option<usize> {
+    bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4)
+}

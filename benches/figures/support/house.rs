@@ -1,0 +1,76 @@
+//! A database as a server finds it: on the disk that is measured, seeded through the library's own ledger, and by SQL
+//! where that would take minutes.
+
+use std::path::PathBuf;
+
+use diesel::{Connection, PgConnection, SqliteConnection, connection::SimpleConnection};
+use handsup::time_source::{SystemTime, TimeSource};
+use tempfile::TempDir;
+
+use super::{
+    disk, postgres,
+    server::{Server, Wishes},
+};
+use crate::seed::Seed;
+
+pub const SELLER: i64 = 1;
+/// Bidders have ids from here on, and listeners from there.
+pub const FIRST_BIDDER: i64 = 100;
+pub const FIRST_LISTENER: i64 = 1_000_000;
+
+pub struct House {
+    pub url: String,
+    folder: TempDir,
+}
+
+impl House {
+    /// An SQLite database of its own.
+    pub fn new() -> Self {
+        let folder = disk::folder();
+        Self { url: format!("sqlite://{}", folder.path().join("figures.db").display()), folder }
+    }
+
+    /// A fresh database on this server.
+    pub fn on(server: &postgres::Server) -> Self {
+        Self { url: server.make_database(), folder: disk::folder() }
+    }
+
+    pub fn folder(&self) -> PathBuf {
+        self.folder.path().to_owned()
+    }
+
+    pub fn seed(&self) -> Seed {
+        Seed::open(&self.url)
+    }
+
+    /// A seller, so many bidders, and so many goods that are live for a day; returns the goods.
+    pub fn with_auctions(&self, bidders: usize, goods: usize) -> Vec<i64> {
+        let seed = self.seed();
+        seed.users([SELLER].into_iter().chain(bidders_of(bidders)));
+        let now = SystemTime.now();
+        let goods = seed.goods(SELLER, "camera", (0..goods).map(|_| now));
+        seed.finish();
+        goods
+    }
+
+    /// Runs statements while nobody has the database.
+    pub fn sql(&self, statements: &str) {
+        let done = match self.url.strip_prefix("sqlite://") {
+            Some(path) => SqliteConnection::establish(path).unwrap().batch_execute(statements),
+            None => PgConnection::establish(&self.url).unwrap().batch_execute(statements),
+        };
+        done.expect("the statements fit the schema");
+    }
+
+    pub fn serve(&self, wishes: &Wishes) -> Server {
+        Server::start(&self.url, self.folder.path(), wishes)
+    }
+}
+
+pub fn bidders_of(many: usize) -> impl Iterator<Item = i64> + Clone {
+    (0..many as i64).map(|nth| FIRST_BIDDER + nth)
+}
+
+pub fn listeners_of(many: usize) -> impl Iterator<Item = i64> + Clone {
+    (0..many as i64).map(|nth| FIRST_LISTENER + nth)
+}

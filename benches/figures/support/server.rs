@@ -1,0 +1,81 @@
+//! The real program as a process of its own, and what the kernel counts of it.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+
+use super::cpu::Cpu;
+
+pub const SECRET: &str = "a-bench-key-that-is-long-enough-to-be-one";
+
+/// What differs from the settings that the service has by itself.
+#[derive(Default, Clone)]
+pub struct Wishes {
+    pub workers: Option<usize>,
+    /// No heartbeats and nobody let go for silence: what a frame costs is to be seen alone.
+    pub no_heartbeat: bool,
+}
+
+/// `handsup serve`. Dropping it kills it.
+pub struct Server {
+    child: Child,
+    pub address: SocketAddr,
+}
+
+impl Server {
+    pub fn start(database: &str, folder: &Path, wishes: &Wishes) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_handsup"));
+        command
+            .arg("serve")
+            .env_clear()
+            .current_dir(folder)
+            .env("HANDSUP__SERVER__BIND", "127.0.0.1:0")
+            .env("HANDSUP__DATABASE__URL", database)
+            .env("HANDSUP__AUTH__JWT_SECRET", SECRET)
+            // What is looked for is how much there can be, not how much one user may.
+            .env("HANDSUP__LIMITS__BIDS_PER_SECOND", "1000000")
+            .env("HANDSUP__LIMITS__REQUESTS_PER_SECOND", "1000000")
+            // Overload is told by its figures.
+            .env("RUST_LOG", "off")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        if let Some(workers) = wishes.workers {
+            command.env("HANDSUP__SERVER__WORKERS", workers.to_string());
+        }
+        if wishes.no_heartbeat {
+            command.env("HANDSUP__SESSION__HEARTBEAT_S", "3600").env("HANDSUP__SESSION__TIMEOUT_S", "7200");
+        }
+        let mut child = command.spawn().expect("the program starts");
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let address = lines.find_map(|line| line.strip_prefix("listening on http://")?.parse().ok());
+        Self { child, address: address.expect("it listens") }
+    }
+
+    fn proc(&self) -> String {
+        format!("/proc/{}", self.child.id())
+    }
+
+    pub fn rss_kib(&self) -> f64 {
+        let status = std::fs::read_to_string(self.proc() + "/status").unwrap();
+        let value = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        value.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
+    pub fn rss_mib(&self) -> f64 {
+        self.rss_kib() / 1024.0
+    }
+
+    pub fn cpu(&self) -> Cpu {
+        Cpu::of(&self.proc())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
