@@ -6,6 +6,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs)]
 
 mod document;
+#[path = "../../tests/support/redis.rs"]
+mod redis;
 mod row;
 mod rows;
 #[allow(dead_code)] // Likes are written in bulk here.

@@ -81,6 +81,10 @@ pub fn ratio(what: impl Into<String>, figure: &[f64], reference: &[f64]) -> Valu
 }
 
 impl Value {
+    pub fn median(&self) -> f64 {
+        self.runs.median()
+    }
+
     pub fn reaching(mut self, reach: Reach) -> Self {
         self.reach = Some(reach);
         self

@@ -36,7 +36,7 @@ const QUEUE: usize = 16_384;
 /// How long somebody waits for the bus before he goes on without it.
 const PATIENCE: Duration = Duration::from_millis(700);
 /// How long the last words may take.
-const STOP: Duration = Duration::from_secs(1);
+const STOP: Duration = Duration::from_millis(400);
 
 /// A room or a user, as somebody here listens for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -55,6 +55,11 @@ impl RedisServer {
         panic!("no redis-server starts: {}", server.said());
     }
 
+    /// Its process.
+    pub fn process(&self) -> u32 {
+        self.child.as_ref().expect("it runs").id()
+    }
+
     /// `redis://…`
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}/", self.port)

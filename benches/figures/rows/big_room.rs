@@ -27,7 +27,7 @@ pub fn run(sizes: &Sizes) -> Report {
     let house = House::new();
     let goods = house.with_auctions(1, 1);
     bulk::users(&house, FIRST_LISTENER, users);
-    let server = house.serve(&Wishes { workers: sizes.workers(), no_heartbeat: true });
+    let server = house.serve(&Wishes { workers: sizes.workers(), no_heartbeat: true, ..Wishes::default() });
     let alone = server.rss_kib();
     let opening = |nth: usize| Opening {
         path: format!("/ws/auction/{}/", goods[0]),

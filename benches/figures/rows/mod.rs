@@ -5,6 +5,7 @@ mod big_room;
 mod big_start;
 mod fan_out;
 mod memory;
+mod nodes;
 mod outbid;
 mod overload;
 mod postgres_bid;
@@ -19,7 +20,7 @@ pub struct Program {
     pub run: fn(&Sizes) -> Report,
 }
 
-pub const PROGRAMS: [Program; 10] = [
+pub const PROGRAMS: [Program; 11] = [
     Program { name: "bid", about: "accepted bids a second, against one bid a transaction", run: bid::run },
     Program { name: "refused", about: "bids refused from memory, against /health/live", run: refused::run },
     Program {
@@ -32,6 +33,7 @@ pub const PROGRAMS: [Program; 10] = [
     Program { name: "memory", about: "memory of an idle alarm socket", run: memory::run },
     Program { name: "big-start", about: "a start that 100,000 like while others bid", run: big_start::run },
     Program { name: "big-room", about: "bids before 10,000 watchers, against a bare loop", run: big_room::run },
+    Program { name: "nodes", about: "a bid and a frame with one, two and three nodes", run: nodes::run },
     Program { name: "scaling", about: "the same with more sockets, goods, workers, rows", run: scaling::run },
     Program { name: "overload", about: "twice as many bids as it can take", run: overload::run },
 ];

@@ -21,6 +21,28 @@ impl Cpu {
         Spent { threads, all }
     }
 
+    /// All of it.
+    pub fn all(&self) -> Duration {
+        self.0.values().sum()
+    }
+
+    /// Of this process and those that it has started.
+    pub fn of_family(process: u32) -> Self {
+        let mut all = Self::of(&format!("/proc/{process}"));
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let folder = entry.path();
+            let Ok(stat) = std::fs::read_to_string(folder.join("stat")) else { continue };
+            // Behind the name, which may hold anything: the state, the parent.
+            let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse().ok());
+            if parent == Some(process) && folder.join("task").is_dir() {
+                for (name, spent) in Self::of(&folder.display().to_string()).0 {
+                    *all.0.entry(name).or_default() += spent;
+                }
+            }
+        }
+        all
+    }
+
     /// Of this process.
     pub fn own() -> Self {
         Self::of("/proc/self")

@@ -34,7 +34,7 @@ pub fn bids_per_second(lasts: Duration, goods: usize) -> f64 {
     let house = House::new();
     let goods = house.with_auctions(2, goods);
     let opened = Store::open(&DatabaseUrl::parse(&house.url).unwrap(), 1).unwrap();
-    let rules = LedgerRules { soft_close_ms: 0 };
+    let rules = LedgerRules { soft_close_ms: 0, several_writers: false };
     let thread = opened.start_ledger(rules, Arc::new(SystemTime), Box::new(|_| {})).unwrap();
     let (over, told) = channel();
     let begun = Instant::now();

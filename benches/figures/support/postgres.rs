@@ -13,7 +13,7 @@ use std::{
 use diesel::{Connection, PgConnection, connection::SimpleConnection};
 use tempfile::TempDir;
 
-use super::disk;
+use super::{cpu::Cpu, disk};
 
 pub struct Server {
     child: Child,
@@ -99,6 +99,11 @@ impl Server {
         let said = String::from_utf8_lossy(&done.stdout);
         let tps = said.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next()?.parse().ok());
         tps.unwrap_or_else(|| panic!("{said}{}", String::from_utf8_lossy(&done.stderr)))
+    }
+
+    /// What the server and its connections have used.
+    pub fn cpu(&self) -> Cpu {
+        Cpu::of_family(self.child.id())
     }
 
     /// Where scripts can be put.

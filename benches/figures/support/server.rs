@@ -17,6 +17,8 @@ pub struct Wishes {
     pub workers: Option<usize>,
     /// No heartbeats and nobody let go for silence: what a frame costs is to be seen alone.
     pub no_heartbeat: bool,
+    /// `bus.url`
+    pub bus: Option<String>,
 }
 
 /// `handsup serve`. Dropping it kills it.
@@ -44,6 +46,9 @@ impl Server {
             .stdout(Stdio::piped());
         if let Some(workers) = wishes.workers {
             command.env("HANDSUP__SERVER__WORKERS", workers.to_string());
+        }
+        if let Some(bus) = &wishes.bus {
+            command.env("HANDSUP__BUS__URL", bus);
         }
         if wishes.no_heartbeat {
             command.env("HANDSUP__SESSION__HEARTBEAT_S", "3600").env("HANDSUP__SESSION__TIMEOUT_S", "7200");

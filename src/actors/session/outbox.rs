@@ -181,13 +181,14 @@ impl Outbox {
         }
     }
 
-    /// The inbox ends with this alarm: if the session has not had it, the store is read. True if so.
+    /// The inbox ends with this alarm: if the session has not had it, the store is read. True if that was news to it.
     pub(in crate::actors) fn inbox_ends_with(&mut self, newest: i64) -> bool {
-        let is_behind = self.hears == Hears::Alarms && self.live && newest > self.cursor.max(self.covered);
-        if is_behind && !self.is_closed() {
+        let is_behind = self.hears == Hears::Alarms && newest > self.cursor.max(self.covered) && !self.is_closed();
+        let was_live = self.live;
+        if is_behind {
             self.read_from_store(newest);
         }
-        is_behind
+        is_behind && was_live
     }
 
     fn read_from_store(&mut self, noted: i64) {

@@ -1,0 +1,203 @@
+//! One, two and three nodes over one PostgreSQL and one Redis: what an accepted bid and a frame to a watcher cost all nodes
+//! together, at the same load, shared out evenly; and what the whole can take. The reference is one node, with its bus.
+
+use std::time::Duration;
+
+use crate::{
+    redis::{RedisServer, redis_is_here},
+    row::{Reach, Report, Row, Table, number, ratio, value},
+    support::{
+        bidders::{Bidders, FIRST_PRICE},
+        callers::{Callers, Pace},
+        cpu::Cpu,
+        house::{FIRST_BIDDER, House, bidders_of},
+        listeners::{Listeners, Opening},
+        postgres,
+        server::{Server, Wishes},
+        sizes::Sizes,
+        window::Times,
+    },
+};
+
+/// Bids a second for all nodes together, well below what they can take.
+const OFFERED: f64 = 1000.0;
+/// Bids that all watchers hear, and how many of them a second.
+const HEARD: usize = 40;
+const HEARD_A_SECOND: f64 = 10.0;
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What so many nodes came to, in one run.
+struct Found {
+    bid_us: f64,
+    postgres_us: f64,
+    redis_us: f64,
+    p99_ms: f64,
+    most: f64,
+    most_threads: String,
+    frame_us: f64,
+}
+
+pub fn run(sizes: &Sizes) -> Report {
+    if !redis_is_here() {
+        println!("no Redis here (Debian: apt-get install redis-server): the rows of several nodes are left out");
+        return Report::default();
+    }
+    let Some(postgres) = postgres::Server::start() else { return Report::default() };
+    let redis = RedisServer::start();
+    let watchers = sizes.of("SOCKETS", 1800);
+    // The last one has no bus: what that costs a single node.
+    let kinds = [(1, true), (2, true), (3, true), (1, false)];
+    let mut found = [const { Vec::new() }; 4];
+    for _ in 0..sizes.runs(3) {
+        for (kind, found) in kinds.into_iter().zip(&mut found) {
+            found.push(on(&postgres, &redis, kind, watchers, sizes));
+        }
+    }
+    let of = |kind: usize, take: fn(&Found) -> f64| found[kind].iter().map(take).collect::<Vec<f64>>();
+    let row = |name, of_kind: usize, what: &'static str, take: fn(&Found) -> f64| {
+        let (figure, reference) = (of(of_kind, take), of(0, take));
+        Row {
+            name,
+            figure: value(what, " µs", figure.clone()),
+            reference: value("one node", " µs", reference.clone()),
+            judged: vec![ratio("ratio", &figure, &reference).reaching(Reach::AtMost(1.2))],
+            also: Vec::new(),
+            note: String::new(),
+        }
+    };
+    let mut table = Table::new(
+        "Several nodes over one PostgreSQL",
+        &[
+            "nodes",
+            "µs a bid, at 1,000/s",
+            "PostgreSQL, µs a bid",
+            "Redis, µs a bid",
+            "p99 ms",
+            "µs a frame to a watcher",
+            "bids/s at most",
+            "then busy",
+        ],
+    );
+    for (at, (nodes, bus)) in kinds.into_iter().enumerate() {
+        let median = |take: fn(&Found) -> f64| number(value("", "", of(at, take)).median());
+        table.line([
+            format!("{nodes}{}", if bus { "" } else { ", no bus" }),
+            median(|found| found.bid_us),
+            median(|found| found.postgres_us),
+            median(|found| found.redis_us),
+            median(|found| found.p99_ms),
+            median(|found| found.frame_us),
+            median(|found| found.most),
+            found[at].last().map_or_else(String::new, |found| found.most_threads.clone()),
+        ]);
+    }
+    Report {
+        rows: vec![
+            row("two nodes, a bid", 1, "CPU of all nodes a bid", |found| found.bid_us),
+            row("three nodes, a bid", 2, "CPU of all nodes a bid", |found| found.bid_us),
+            row("two nodes, a frame", 1, "CPU of all nodes a frame", |found| found.frame_us),
+            row("three nodes, a frame", 2, "CPU of all nodes a frame", |found| found.frame_us),
+        ],
+        tables: vec![table],
+    }
+}
+
+fn on(
+    postgres: &postgres::Server,
+    redis: &RedisServer,
+    (nodes, bus): (usize, bool),
+    watchers: usize,
+    sizes: &Sizes,
+) -> Found {
+    let connections = sizes.of("CONNECTIONS", 60);
+    let house = House::on(postgres);
+    let goods = house.with_auctions(connections, 12 + 1);
+    let (last, goods) = goods.split_last().expect("some");
+    let bus = bus.then(|| redis.url());
+    let wishes = Wishes { workers: Some(sizes.workers().unwrap_or(1)), no_heartbeat: true, bus };
+    let servers: Vec<Server> = (0..nodes).map(|_| house.serve(&wishes)).collect();
+    std::thread::sleep(Duration::from_millis(1500));
+    // Each node has bidders and goods of its own: prices that cross each other would be refused, and those aren't counted.
+    let callers = |pace: Pace, price: i64| {
+        let share = goods.len() / nodes;
+        let call = |(nth, server): (usize, &Server)| {
+            let own = &goods[nth * share..(nth + 1) * share];
+            let bidders = bidders_of(connections).skip(nth * connections / nodes);
+            Callers::start(server.address, connections / nodes, pace, Bidders::raising_from(bidders, own, price))
+        };
+        servers.iter().enumerate().map(call).collect::<Vec<Callers>>()
+    };
+    let cpu = || (of_all(&servers), postgres.cpu(), Cpu::of(&format!("/proc/{}", redis.process())));
+
+    let at_rate = callers(Pace::PerSecond(OFFERED / nodes as f64), FIRST_PRICE);
+    std::thread::sleep(Duration::from_secs(1));
+    let before = cpu();
+    let from = std::time::Instant::now();
+    std::thread::sleep(sizes.lasts());
+    let (after, lasted) = (cpu(), from.elapsed());
+    let answers: Vec<_> = at_rate.into_iter().flat_map(|callers| callers.stop().answers).collect();
+    let times = Times::of(
+        answers
+            .iter()
+            .filter(|answer| answer.status == 201 && answer.asked_at >= from && answer.asked_at < from + lasted)
+            .map(|answer| answer.took),
+    );
+    let each = |spent: Duration| spent.as_secs_f64() * 1e6 / times.len().max(1) as f64;
+    let bid_us = each(after.0.saturating_sub(before.0));
+    let (postgres_us, redis_us) = (each(after.1.since(&before.1).all), each(after.2.since(&before.2).all));
+
+    let fast = callers(Pace::Answered, FIRST_PRICE * 3);
+    std::thread::sleep(Duration::from_secs(1));
+    let (before, own, from) = (cpu(), Cpu::own(), std::time::Instant::now());
+    std::thread::sleep(sizes.lasts());
+    let (after, callers_own, lasted) = (cpu(), Cpu::own().since(&own), from.elapsed());
+    let answers: Vec<_> = fast.into_iter().flat_map(|callers| callers.stop().answers).collect();
+    let accepted = answers
+        .iter()
+        .filter(|answer| answer.status == 201 && answer.asked_at >= from && answer.asked_at < from + lasted)
+        .count();
+    let percent = |spent: Duration| 100.0 * spent.as_secs_f64() / lasted.as_secs_f64();
+    let most_threads = format!(
+        "nodes {:.0} %, PostgreSQL {:.0} %, Redis {:.0} %, callers {:.0} %",
+        percent(after.0.saturating_sub(before.0)),
+        after.1.since(&before.1).percent(lasted),
+        after.2.since(&before.2).percent(lasted),
+        callers_own.percent(lasted)
+    );
+
+    let frame_us = frames(&servers, *last, watchers);
+    Found {
+        bid_us,
+        postgres_us,
+        redis_us,
+        p99_ms: times.ms(0.99),
+        most: accepted as f64 / lasted.as_secs_f64(),
+        most_threads,
+        frame_us,
+    }
+}
+
+/// CPU of all nodes for each frame to a watcher of a room, in µs. The bids come in at the first node.
+fn frames(servers: &[Server], goods: i64, watchers: usize) -> f64 {
+    let opening = Opening { path: format!("/ws/auction/{goods}/"), token: None, greeting: None };
+    let share = watchers / servers.len();
+    let crowds: Vec<Listeners> = servers
+        .iter()
+        .map(|server| Listeners::connect(server.address, vec![opening.clone(); share], "\"bid\""))
+        .collect();
+    crowds.iter().for_each(|crowd| crowd.wait_for_quiet(Duration::from_millis(500)));
+    let before = of_all(servers);
+    let bidder = Bidders::raising_from([FIRST_BIDDER].into_iter(), &[goods], FIRST_PRICE);
+    let callers = Callers::start(servers[0].address, 1, Pace::PerSecond(HEARD_A_SECOND), bidder);
+    std::thread::sleep(Duration::from_secs_f64((HEARD as f64 - 0.5) / HEARD_A_SECOND));
+    let accepted = callers.stop().answers.iter().filter(|answer| answer.status == 201).count();
+    crowds.iter().for_each(|crowd| drop(crowd.wait_for(accepted * share, PATIENCE)));
+    let spent = of_all(servers).saturating_sub(before);
+    assert!(crowds.iter().all(|crowd| crowd.closed().is_empty()), "nobody is let go");
+    crowds.into_iter().for_each(Listeners::stop);
+    spent.as_secs_f64() * 1e6 / (accepted * share * servers.len()) as f64
+}
+
+fn of_all(servers: &[Server]) -> Duration {
+    servers.iter().map(|server| server.cpu().all()).sum()
+}
