@@ -264,7 +264,9 @@ impl Handler<Done> for AuctionClock {
             // Not done, or not known to be: the task looks for itself what is left to do.
             Err(error) => {
                 log::warn!("{:?} of goods {} failed, trying again: {error}", due.task, due.goods);
-                self.agenda.again(due, now.plus_ms(RETRY_MS));
+                // An end waits for bids of other nodes each time: what held it up may have held them up.
+                let grace_ms = if due.task == Task::End { self.agenda.close_grace_ms } else { 0 };
+                self.agenda.again(due, now.plus_ms(RETRY_MS.max(grace_ms)));
             }
         }
         self.tick(ctx);

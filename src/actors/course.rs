@@ -56,9 +56,9 @@ impl Course {
         let mut mark = mark;
         for news in waiting {
             match news {
-                RoomNews::Bid { bid, .. } => mark.bid_seq = mark.bid_seq.min(bid.seq - 1),
-                RoomNews::Line { id, .. } => mark.line = mark.line.min(id.get() - 1),
-                RoomNews::TradeMessage { id, .. } => mark.message = mark.message.min(id.get() - 1),
+                RoomNews::Bid { bid, .. } => mark.bid_seq = mark.bid_seq.min(bid.seq.saturating_sub(1)),
+                RoomNews::Line { id, .. } => mark.line = mark.line.min(id.get().saturating_sub(1)),
+                RoomNews::TradeMessage { id, .. } => mark.message = mark.message.min(id.get().saturating_sub(1)),
                 RoomNews::Started(_) => mark.phase = Phase::Scheduled,
                 RoomNews::Ended { .. } if mark.phase == Phase::Ended => mark.phase = Phase::Live,
                 RoomNews::Ended { .. } | RoomNews::Extended { .. } | RoomNews::Deleted(_) => {}
@@ -84,21 +84,35 @@ impl Course {
             RoomNews::Extended { seq, .. } => return self.in_order((*seq, 1), news),
             RoomNews::Ended { seq, .. } => return self.in_order((*seq, 2), news),
         };
-        if let (true, RoomNews::Started(_)) = (is_told, &news) {
+        let has_started = is_told && matches!(news, RoomNews::Started(_));
+        let mut told: Vec<RoomNews> = is_told.then_some(news).into_iter().collect();
+        if has_started {
             self.mark.phase = Phase::Live;
+            told.extend(self.next());
         }
-        is_told.then_some(news).into_iter().collect()
+        told
     }
 
     fn in_order(&mut self, place: (i64, u8), news: RoomNews) -> Vec<RoomNews> {
-        if self.held.len() < MAX_HELD {
-            self.held.insert(place, news);
+        self.held.insert(place, news);
+        if self.held.len() > MAX_HELD {
+            // The farthest: the next one must always find room.
+            self.held.pop_last();
         }
+        self.next()
+    }
+
+    /// What waits and may be told now.
+    fn next(&mut self) -> Vec<RoomNews> {
         let mut told = Vec::new();
         while let Some(entry) = self.held.first_entry() {
             let (seq, _) = *entry.key();
             let (is_new, is_next) = match entry.get() {
-                RoomNews::Bid { .. } => (seq > self.mark.bid_seq, seq == self.mark.bid_seq + 1),
+                // Another node may have told the start, which has yet to come.
+                RoomNews::Bid { .. } => {
+                    let is_open = self.mark.phase != Phase::Scheduled;
+                    (seq > self.mark.bid_seq, is_open && seq == self.mark.bid_seq + 1)
+                }
                 RoomNews::Extended { ends_at, .. } => (*ends_at > self.mark.ends_at, seq <= self.mark.bid_seq),
                 _ => (self.mark.phase != Phase::Ended, seq <= self.mark.bid_seq),
             };
@@ -239,6 +253,21 @@ mod tests {
             course.take(line(seq));
         }
         assert_eq!((course.held.len(), course.lines.told.len()), (MAX_HELD, MAX_REMEMBERED));
+        assert_eq!(
+            course.take(bid(1)).len(),
+            MAX_HELD,
+            "and it goes on: the first, and all that was held but the farthest"
+        );
+        assert!(course.is_behind(&mark(4999, 0)), "the rest is read");
+    }
+
+    #[test]
+    fn a_bid_waits_for_the_start_that_another_node_tells() {
+        let scheduled = RoomMark { phase: Phase::Scheduled, ..mark(0, 0) };
+        let mut course = Course::begin(ROOM, scheduled, &[]);
+        assert_eq!(course.take(bid(1)), []);
+        assert!(course.is_waiting());
+        assert_eq!(course.take(RoomNews::Started(GOODS)), [RoomNews::Started(GOODS), bid(1)]);
     }
 
     proptest! {

@@ -15,11 +15,13 @@ use crate::{
     bus::Bus,
     domain::UserId,
     protocol::ServerFrame,
-    store::{InboxEnd, Store, StoreError},
+    store::{InboxEnd, Store},
 };
 
 /// How often it looks: with the reading after it well within the 5 s in which gaps are to be filled.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
+/// … if something could not be looked up.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// Inboxes of one reading.
 const INBOXES: usize = 500;
 /// Counts of sockets that are told at once.
@@ -44,27 +46,32 @@ impl Handler<JoinHub> for AlarmHub {
     }
 }
 
-async fn ends(store: Store, users: Vec<UserId>) -> Result<Vec<InboxEnd>, StoreError> {
-    let mut ends = Vec::with_capacity(users.len());
-    for some in users.chunks(INBOXES) {
-        ends.extend(store.inbox_ends(some.to_vec()).await?);
-    }
-    Ok(ends)
-}
-
 impl AlarmHub {
     fn look(&mut self, store: &Store, ctx: &mut Context<Self>) {
-        if self.looking {
+        if !std::mem::replace(&mut self.looking, true) {
+            self.look_on(store.clone(), self.registry.users(), false, ctx);
+        }
+    }
+
+    /// Looks up the inboxes of some of these, then of the rest; if any could not be looked up, soon again.
+    fn look_on(&mut self, store: Store, mut users: Vec<UserId>, failed: bool, ctx: &mut Context<Self>) {
+        let some = users.split_off(users.len().saturating_sub(INBOXES));
+        if some.is_empty() {
+            self.looking = false;
+            if failed {
+                ctx.run_later(LOOK_AGAIN, move |hub, ctx| hub.look(&store, ctx));
+            }
             return;
         }
-        self.looking = true;
-        let ends = ends(store.clone(), self.registry.users());
-        ctx.spawn(ends.into_actor(self).map(|ends, hub, _| {
-            hub.looking = false;
+        let of_store = store.clone();
+        let ends = async move { of_store.inbox_ends(some).await };
+        ctx.spawn(ends.into_actor(self).map(move |ends, hub, ctx| {
+            let has_failed = ends.is_err();
             match ends {
                 Ok(ends) => hub.learn(&ends),
                 Err(error) => log::warn!("where inboxes end can't be looked up: {error}"),
             }
+            hub.look_on(store, users, failed || has_failed, ctx);
         }));
     }
 

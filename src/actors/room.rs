@@ -139,6 +139,7 @@ impl Room {
     }
 
     /// Who they are, by id, as they were called when they came in.
+    #[cfg(test)]
     pub(super) fn users(&self) -> impl Iterator<Item = &Arc<User>> {
         self.users.values().map(|present| &present.user)
     }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use chrono_tz::Tz;
 
 use super::{
-    hall::Hall,
+    hall::{Hall, Moved},
     missed::Missed,
     room::RoomId,
     rooms_of_several::Several,
@@ -30,10 +30,10 @@ use crate::{
 
 /// Commits with news, comings and goings that may wait; beyond, the rooms that miss something are closed.
 const MAILBOX: usize = 4096;
-/// In rooms up to so many sockets comings and goings are told at once.
-const SMALL: usize = 64;
-/// In larger ones they are gathered for a while (`hall`), so that many who come at once keep nobody's bid waiting.
-/// … or until they are so many bytes, or half of what may wait for a socket.
+/// In rooms of up to so many comings and goings are told at once; in larger ones they are gathered for a while (`hall`), so
+/// that many who come at once keep nobody's bid waiting.
+pub(super) const SMALL: usize = 64;
+/// Of what was gathered so many bytes are told at a time, or half of what may wait for a socket.
 const GATHER_BYTES: usize = 64 * 1024;
 /// Rooms that are worth a recommendation.
 const BUSIEST: usize = 200;
@@ -48,7 +48,9 @@ pub struct Rooms {
     time: Arc<dyn TimeSource>,
     missed: Arc<Missed<GoodsId>>,
     stats: Arc<ShardStats>,
-    gather_bytes: usize,
+    pub(super) gather_bytes: usize,
+    /// Half of what may wait for a socket.
+    max_bytes: usize,
 }
 
 impl Rooms {
@@ -72,6 +74,7 @@ impl Rooms {
                 missed,
                 stats,
                 gather_bytes: GATHER_BYTES.min(max_pending_bytes / 2),
+                max_bytes: max_pending_bytes / 2,
             }
         })
     }
@@ -86,30 +89,39 @@ impl Rooms {
     }
 
     /// Tells a room who has come or gone: at once, or in a large room with others.
-    pub(super) fn tell_presence(&mut self, id: RoomId, frame: &Bytes, ctx: &mut Context<Self>) {
+    fn tell_presence(&mut self, id: RoomId, frame: Bytes, moved: Moved, ctx: &mut Context<Self>) {
         let Some(hall) = self.halls.get_mut(&id) else { return };
-        if hall.room.sockets() == 0 {
-            return hall.gather(&[]);
-        }
-        hall.gather(frame);
-        if hall.room.sockets() <= SMALL || hall.gathered.len() >= self.gather_bytes {
-            let order = hall.take_gathered();
+        hall.gather(frame, moved);
+        if hall.size() <= SMALL {
+            let order = hall.take_gathered(self.gather_bytes);
             self.push(order.map(|order| (id, order)).into_iter().collect());
-        } else if !hall.gathering {
-            hall.gathering = true;
-            ctx.run_later(hall.gather_for(), move |rooms, _| {
-                let Some(hall) = rooms.halls.get_mut(&id) else { return };
-                hall.gathering = false;
-                let order = hall.take_gathered();
-                rooms.push(order.map(|order| (id, order)).into_iter().collect());
-            });
+        } else {
+            self.gather_on(id, ctx);
         }
+    }
+
+    /// Has what is gathered told soon, a bounded part at a time: however many come or go at once, nobody who reads is too
+    /// slow for it.
+    pub(super) fn gather_on(&mut self, id: RoomId, ctx: &mut Context<Self>) {
+        let Some(hall) = self.halls.get_mut(&id).filter(|hall| hall.gathered_bytes() > 0) else { return };
+        if hall.gathering {
+            return;
+        }
+        hall.gathering = true;
+        ctx.run_later(hall.gather_for(), move |rooms, ctx| {
+            let Some(hall) = rooms.halls.get_mut(&id) else { return };
+            hall.gathering = false;
+            let order = hall.take_gathered(rooms.gather_bytes);
+            rooms.push(order.map(|order| (id, order)).into_iter().collect());
+            rooms.gather_on(id, ctx);
+        });
     }
 
     /// Puts what a room hears behind what has been gathered for it.
     fn tell(&mut self, id: RoomId, order: impl FnOnce(&Self) -> RoomOrder, orders: &mut Vec<(RoomId, RoomOrder)>) {
         let Some(hall) = self.halls.get_mut(&id) else { return };
-        let gathered = hall.take_gathered();
+        // Nobody bids before he has come in, so all of it, but no more than may wait for a socket at once.
+        let gathered = hall.take_gathered(self.max_bytes);
         orders.extend(gathered.map(|gathered| (id, gathered)));
         orders.push((id, order(self)));
     }
@@ -243,10 +255,10 @@ impl Handler<Enter> for Rooms {
         if let (Some(change), Some(user), RoomId::Auction(goods)) = (change, user, id) {
             if change.anywhere {
                 let frame = self.enter_frame(id, &user);
-                self.tell_presence(id, &frame, ctx);
+                self.tell_presence(id, frame, Moved::Came(Arc::clone(&user)), ctx);
             }
             if change.here {
-                self.tell_others(goods, &user, true, ctx);
+                self.tell_others(goods, &user, true);
             }
         }
         if self.several.is_on() { self.begin_course(id, ctx) } else { ActorResponse::reply(true) }
@@ -271,10 +283,10 @@ impl Handler<GoOut> for Rooms {
         if let (Some(change), RoomId::Auction(goods)) = (change, id) {
             if change.anywhere {
                 let frame = self.out_frame(id, change.user);
-                self.tell_presence(id, &frame, ctx);
+                self.tell_presence(id, frame, Moved::Went(change.user), ctx);
             }
             if let (true, Some(user)) = (change.here, user) {
-                self.tell_others(goods, &user, false, ctx);
+                self.tell_others(goods, &user, false);
             }
         }
         self.close_empty(id);
@@ -349,7 +361,7 @@ impl Handler<CountParticipants> for Rooms {
     type Result = Vec<usize>;
 
     fn handle(&mut self, CountParticipants(goods): CountParticipants, _: &mut Self::Context) -> Vec<usize> {
-        let count = |goods| self.halls.get_mut(&RoomId::Auction(goods)).map_or(0, |hall| hall.told().len());
+        let count = |goods| self.halls.get(&RoomId::Auction(goods)).map_or(0, Hall::count);
         goods.into_iter().map(count).collect()
     }
 }
@@ -368,7 +380,7 @@ impl Handler<GetParticipants> for Rooms {
 
     fn handle(&mut self, GetParticipants(goods): GetParticipants, _: &mut Self::Context) -> Participants {
         let hall = self.halls.get_mut(&RoomId::Auction(goods));
-        Participants(hall.map_or_else(|| Arc::from([]), |hall| Arc::clone(hall.told())))
+        Participants(hall.map_or_else(|| Arc::from([]), Hall::list))
     }
 }
 
@@ -383,10 +395,10 @@ impl Handler<GetBusiest> for Rooms {
     fn handle(&mut self, _: GetBusiest, _: &mut Self::Context) -> Vec<(GoodsId, usize)> {
         let mut rooms: Vec<_> = self
             .halls
-            .iter_mut()
+            .iter()
             .filter(|(_, hall)| !hall.is_over)
             .filter_map(|(id, hall)| match id {
-                RoomId::Auction(goods) => Some((*goods, hall.told().len())),
+                RoomId::Auction(goods) => Some((*goods, hall.count())),
                 RoomId::Trade(_) => None,
             })
             .filter(|(_, count)| *count > 0)

@@ -8,21 +8,28 @@ use std::{
 };
 
 use actix::prelude::*;
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::{course::Course, hall::Hall, room::RoomId, rooms::Rooms, shard::RoomOrder};
+use super::{
+    course::Course,
+    hall::{Hall, Moved},
+    room::RoomId,
+    rooms::{Rooms, SMALL},
+    shard::RoomOrder,
+};
 use crate::{
     bus::{Bus, Channel, NodeId, Presence, Told},
     domain::{GoodsId, Phase, User, UserId},
-    store::{RoomMark, RoomNews, Store, StoreError},
+    store::{MOST_NEWS, RoomMark, RoomNews, Store, StoreError},
 };
 
 /// How often rooms look whether they have missed something.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
+/// … if something could not be looked up.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// How long a bid may wait for the one before it until that is read from the store.
 const BID_PATIENCE: Duration = Duration::from_millis(250);
-/// Comings and goings are told to other nodes after so long, those of the meantime together.
-const TELL_AFTER: Duration = Duration::from_millis(20);
 /// Rooms of one reading, and users of one message.
 const MARKS: usize = 500;
 const USERS: usize = 500;
@@ -35,10 +42,10 @@ const MAX_EARLY: usize = 1000;
 #[derive(Default)]
 pub(super) struct Several {
     link: Option<(Bus, Store)>,
-    /// Comings and goings that other nodes have not been told.
-    untold: Vec<Presence>,
-    /// What a node is telling of all who are in rooms there.
-    telling: HashMap<NodeId, HashSet<(GoodsId, UserId)>>,
+    /// Rooms in which somebody has just come or gone elsewhere.
+    touched: HashSet<RoomId>,
+    /// What a node is telling of all who are in rooms there: how many parts of it are here.
+    telling: HashMap<NodeId, (u32, HashSet<(GoodsId, UserId)>)>,
     generations: u64,
     looking: bool,
     to_read: VecDeque<RoomId>,
@@ -199,10 +206,14 @@ impl Rooms {
     /// The room reads what it has missed, as soon as it is its turn.
     pub(super) fn catch_up(&mut self, id: RoomId, ctx: &mut Context<Self>) {
         if let Some(hall) = self.halls.get_mut(&id)
-            && hall.hearing.course.is_some()
+            && let Some(course) = &hall.hearing.course
             && !std::mem::replace(&mut hall.hearing.is_catching_up, true)
         {
-            self.several.to_read.push_back(id);
+            if course.is_waiting() {
+                self.several.to_read.push_front(id);
+            } else {
+                self.several.to_read.push_back(id);
+            }
             self.read_on(ctx);
         }
     }
@@ -217,23 +228,27 @@ impl Rooms {
             let read = async move { store.news_since(mark).await };
             ctx.spawn(read.into_actor(self).map(move |news, rooms, ctx| {
                 rooms.several.readings -= 1;
-                rooms.read(id, generation, news);
+                rooms.read(id, generation, news, ctx);
                 rooms.read_on(ctx);
             }));
         }
     }
 
-    fn read(&mut self, id: RoomId, generation: u64, news: Result<Vec<RoomNews>, StoreError>) {
+    fn read(&mut self, id: RoomId, generation: u64, news: Result<Vec<RoomNews>, StoreError>, ctx: &mut Context<Self>) {
         let Some(hall) = self.halls.get_mut(&id).filter(|hall| hall.hearing.generation == generation) else { return };
         hall.hearing.is_catching_up = false;
         match (news, &mut hall.hearing.course) {
             (Ok(news), Some(course)) => {
+                let is_more = news.len() >= MOST_NEWS;
                 let told = course.catch_up(news);
                 let mut orders = Vec::new();
                 for news in &told {
                     self.tell_news(news, &mut orders);
                 }
                 self.push(orders);
+                if is_more {
+                    self.catch_up(id, ctx);
+                }
             }
             // Tried again at the next look.
             (Err(error), _) => log::warn!("a room can't read what it has missed: {error}"),
@@ -243,23 +258,39 @@ impl Rooms {
 
     /// Has every room that is behind read what it has missed.
     fn look(&mut self, ctx: &mut Context<Self>) {
-        let Some((_, store)) = self.several.link.clone().filter(|_| !self.several.looking) else { return };
-        self.several.looking = true;
-        let goods: HashSet<GoodsId> = self.halls.keys().map(|id| id.goods()).collect();
-        let goods: Vec<GoodsId> = goods.into_iter().collect();
-        let marks = async move {
-            let mut marks = Vec::with_capacity(goods.len());
-            for some in goods.chunks(MARKS) {
-                marks.extend(store.room_marks(some.to_vec()).await?);
+        if !std::mem::replace(&mut self.several.looking, true) {
+            let goods: HashSet<GoodsId> = self.halls.keys().map(|id| id.goods()).collect();
+            self.look_on(goods.into_iter().collect(), false, ctx);
+        }
+    }
+
+    /// Looks at some of these, then at the rest; if any could not be looked at, soon again.
+    fn look_on(&mut self, mut goods: Vec<GoodsId>, failed: bool, ctx: &mut Context<Self>) {
+        let some = goods.split_off(goods.len().saturating_sub(MARKS));
+        let Some((_, store)) = self.several.link.clone().filter(|_| !some.is_empty()) else {
+            self.several.looking = false;
+            if failed {
+                ctx.run_later(LOOK_AGAIN, Self::look);
             }
-            Ok::<_, StoreError>(marks)
+            return;
         };
-        ctx.spawn(marks.into_actor(self).map(|marks, rooms, ctx| {
-            rooms.several.looking = false;
+        let asked = some.clone();
+        let marks = async move { store.room_marks(asked).await };
+        ctx.spawn(marks.into_actor(self).map(move |marks, rooms, ctx| {
+            let has_failed = marks.is_err();
             match marks {
-                Ok(marks) => marks.iter().for_each(|mark| rooms.compare(mark, ctx)),
+                Ok(marks) => {
+                    marks.iter().for_each(|mark| rooms.compare(mark, ctx));
+                    let there: HashSet<GoodsId> = marks.iter().map(|mark| mark.goods).collect();
+                    let mut orders = Vec::new();
+                    for deleted in some.into_iter().filter(|goods| !there.contains(goods)) {
+                        rooms.tell_in_course(RoomNews::Deleted(deleted), &mut orders, ctx);
+                    }
+                    rooms.push(orders);
+                }
                 Err(error) => log::warn!("where rooms stand can't be looked up: {error}"),
             }
+            rooms.look_on(goods, failed || has_failed, ctx);
         }));
     }
 
@@ -278,46 +309,55 @@ impl Rooms {
 // Who is present.
 
 impl Rooms {
-    /// Other nodes hear that a user has come with his first socket here, or gone with his last.
-    pub(super) fn tell_others(&mut self, goods: GoodsId, user: &Arc<User>, is_here: bool, ctx: &mut Context<Self>) {
-        if !self.several.is_on() {
-            return;
-        }
-        if self.several.untold.is_empty() {
-            ctx.run_later(TELL_AFTER, |rooms, _| rooms.tell_untold());
-        }
-        self.several.untold.push(Presence { goods, user: User::clone(user), is_here });
-    }
-
-    fn tell_untold(&mut self) {
-        let untold = std::mem::take(&mut self.several.untold);
+    /// Other nodes hear that a user has come with his first socket here, or gone with his last: at once, so that they hear
+    /// it before whatever he does.
+    pub(super) fn tell_others(&self, goods: GoodsId, user: &Arc<User>, is_here: bool) {
         if let Some((bus, _)) = &self.several.link {
-            for some in untold.chunks(USERS) {
-                bus.tell_all(Told::Present(some.to_vec()));
-            }
+            bus.tell_all(Told::Present(vec![Presence { goods, user: User::clone(user), is_here }]));
         }
     }
 
-    fn appear(&mut self, node: NodeId, goods: GoodsId, user: User, ctx: &mut Context<Self>) {
+    fn appear(&mut self, node: NodeId, goods: GoodsId, user: User) {
         let (id, user) = (RoomId::Auction(goods), Arc::new(user));
         let hall = self.halls.entry(id).or_insert_with(|| Hall::new(false));
         if hall.room.appear(node, Arc::clone(&user)) {
             let frame = self.enter_frame(id, &user);
-            self.tell_presence(id, &frame, ctx);
+            self.gather(id, frame, Moved::Came(user));
         }
     }
 
-    fn vanish(&mut self, node: NodeId, goods: GoodsId, user: UserId, ctx: &mut Context<Self>) {
+    fn vanish(&mut self, node: NodeId, goods: GoodsId, user: UserId) {
         let id = RoomId::Auction(goods);
         if self.halls.get_mut(&id).is_some_and(|hall| hall.room.vanish(node, user)) {
             let frame = self.out_frame(id, user);
-            self.tell_presence(id, &frame, ctx);
+            self.gather(id, frame, Moved::Went(user));
         }
-        self.close_empty(id);
+    }
+
+    fn gather(&mut self, id: RoomId, frame: Bytes, moved: Moved) {
+        if let Some(hall) = self.halls.get_mut(&id) {
+            hall.gather(frame, moved);
+            self.several.touched.insert(id);
+        }
+    }
+
+    /// Tells what was gathered in all rooms that have been touched: one message for each worker, however many they are.
+    fn tell_touched(&mut self, ctx: &mut Context<Self>) {
+        let mut orders = Vec::new();
+        for id in std::mem::take(&mut self.several.touched) {
+            let Some(hall) = self.halls.get_mut(&id) else { continue };
+            if hall.size() <= SMALL && hall.gathered_bytes() <= self.gather_bytes {
+                orders.extend(hall.take_gathered(self.gather_bytes).map(|order| (id, order)));
+            } else {
+                self.gather_on(id, ctx);
+            }
+            self.close_empty(id);
+        }
+        self.push(orders);
     }
 
     /// Everybody on that node who is not among these has gone.
-    fn vanish_all_but(&mut self, node: NodeId, stay: &HashSet<(GoodsId, UserId)>, ctx: &mut Context<Self>) {
+    fn vanish_all_but(&mut self, node: NodeId, stay: &HashSet<(GoodsId, UserId)>) {
         let mut gone = Vec::new();
         for (id, hall) in &self.halls {
             let goods = id.goods();
@@ -326,7 +366,7 @@ impl Rooms {
             );
         }
         for (goods, user) in gone {
-            self.vanish(node, goods, user, ctx);
+            self.vanish(node, goods, user);
         }
     }
 }
@@ -343,10 +383,10 @@ pub enum HearPresence {
         node: NodeId,
         /// In whose room, and who.
         part: Vec<(GoodsId, User)>,
-        /// The first part.
-        is_first: bool,
-        /// The last part.
-        is_last: bool,
+        /// Which part, counted from 0.
+        at: u32,
+        /// How many there are.
+        of: u32,
     },
     /// The node is no more.
     Gone(NodeId),
@@ -360,29 +400,31 @@ impl Handler<HearPresence> for Rooms {
             HearPresence::Changes(node, changes) => {
                 for Presence { goods, user, is_here } in changes {
                     if is_here {
-                        self.appear(node, goods, user, ctx);
+                        self.appear(node, goods, user);
                     } else {
-                        self.vanish(node, goods, user.id, ctx);
+                        self.vanish(node, goods, user.id);
                     }
                 }
             }
-            HearPresence::All { node, part, is_first, is_last } => {
-                let mut telling = self.several.telling.remove(&node).filter(|_| !is_first).unwrap_or_default();
-                telling.extend(part.iter().map(|(goods, user)| (*goods, user.id)));
+            HearPresence::All { node, part, at, of } => {
+                let (mut parts, mut there) = self.several.telling.remove(&node).filter(|_| at > 0).unwrap_or_default();
+                parts += 1;
+                there.extend(part.iter().map(|(goods, user)| (*goods, user.id)));
                 for (goods, user) in part {
-                    self.appear(node, goods, user, ctx);
+                    self.appear(node, goods, user);
                 }
-                if is_last {
-                    self.vanish_all_but(node, &telling, ctx);
-                } else {
-                    self.several.telling.insert(node, telling);
+                if at + 1 < of {
+                    self.several.telling.insert(node, (parts, there));
+                } else if parts == of {
+                    self.vanish_all_but(node, &there);
                 }
             }
             HearPresence::Gone(node) => {
                 self.several.telling.remove(&node);
-                self.vanish_all_but(node, &HashSet::new(), ctx);
+                self.vanish_all_but(node, &HashSet::new());
             }
         }
+        self.tell_touched(ctx);
     }
 }
 
@@ -405,9 +447,9 @@ impl Handler<SayWhoIsHere> for Rooms {
         if parts.is_empty() {
             parts.push(Vec::new());
         }
-        let last = parts.len() - 1;
-        for (at, part) in parts.into_iter().enumerate() {
-            bus.tell_all(Told::AllPresent { part, is_first: at == 0, is_last: at == last });
+        let of = u32::try_from(parts.len()).unwrap_or(u32::MAX);
+        for (at, part) in (0..).zip(parts) {
+            bus.tell_all(Told::AllPresent { part, at, of });
         }
     }
 }

@@ -27,7 +27,7 @@ use crate::{
         AlarmHub, ArrivalGate, AuctionClock, BidDesk, BidEntrance, CloseAll, JoinHub, JoinRooms, Missed, Rooms,
         ShardStats, UseLedger, attach_worker,
     },
-    bus::{Bus, BusError},
+    bus::{Bus, BusError, BusThread},
     http::{self, Keys, LocalShard, RateLimits, Readiness, Services, UserDirectory},
     store::{LedgerThread, Nodes, Observer, Store, StoreError},
     time_source::TimeSource,
@@ -45,6 +45,8 @@ const RETRY_SPREAD_MS: u64 = 5000;
 const BACKLOG: i32 = 2048;
 /// How often rates of who has been quiet are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
+/// For how long users are remembered where other nodes can change them.
+const KNOWN_FOR: Duration = Duration::from_secs(3);
 /// What the kernel may hold for one client that doesn't read: the default would be megabytes.
 const SEND_BUFFER: usize = 64 * 1024;
 /// What waits for one connection between a body and the kernel.
@@ -74,6 +76,7 @@ pub struct Node {
     services: web::Data<Services>,
     server: ServerHandle,
     ledger: LedgerThread,
+    bus: Option<BusThread>,
     stopped: actix_web::rt::task::JoinHandle<io::Result<()>>,
 }
 
@@ -121,15 +124,15 @@ impl Node {
             desk: Arc::clone(&desk_address),
             users: Arc::clone(&users),
         };
-        let bus = match bus_url {
+        let (bus, bus_thread) = match bus_url {
             Some(url) => {
                 let ears = watch.clone();
-                let bus = Bus::open(&url, store.service_id()?, Box::new(move |heard| ears.heard(heard)))?;
+                let (bus, thread) = Bus::open(&url, store.service_id()?, Box::new(move |heard| ears.heard(heard)))?;
                 hub.do_send(JoinHub { bus: bus.clone(), store: store.clone() });
                 rooms.do_send(JoinRooms { bus: bus.clone(), store: store.clone() });
-                bus
+                (bus, Some(thread))
             }
-            None => Bus::off(),
+            None => (Bus::off(), None),
         };
         let observer: Observer = {
             let bus = bus.clone();
@@ -177,8 +180,9 @@ impl Node {
         actix_web::rt::spawn(housekeeping.keep_house());
         if bus.is_on() {
             actix_web::rt::spawn(adoption::adopt(services.store.clone(), services.ledger.clone()));
+            actix_web::rt::spawn(forget_users(Arc::clone(&services.users)));
         }
-        Ok(Self { addresses, services, server: handle, ledger: ledger_thread, stopped })
+        Ok(Self { addresses, services, server: handle, ledger: ledger_thread, bus: bus_thread, stopped })
     }
 
     /// Ends in order, within 10 s: no new bids, answered ones finished, sockets told when to come back, the queue of
@@ -212,7 +216,7 @@ impl Node {
     /// process starts it anew, which is safe at any moment, and better than a node that takes no bids.
     pub async fn failed(&mut self) {
         let services = self.services.clone();
-        let ledger = &self.ledger;
+        let (ledger, bus) = (&self.ledger, &self.bus);
         let missing = async {
             loop {
                 tokio::time::sleep(Duration::from_secs(1)).await;
@@ -222,6 +226,7 @@ impl Node {
                     ("rooms", services.rooms.connected()),
                     ("auction clock", services.clock.connected()),
                     ("ledger", ledger.is_running()),
+                    ("bus", bus.as_ref().is_none_or(BusThread::is_running)),
                 ];
                 if let Some((part, _)) = parts.iter().find(|(_, lives)| !lives) {
                     break *part;
@@ -329,5 +334,13 @@ async fn forget_quiet(services: web::Data<Services>) {
     loop {
         tokio::time::sleep(FORGET_EVERY).await;
         services.rates.forget_quiet();
+    }
+}
+
+/// With several nodes: what another has changed of a user holds here after so long at the latest, also if it was not heard.
+async fn forget_users(users: Arc<UserDirectory>) {
+    loop {
+        tokio::time::sleep(KNOWN_FOR).await;
+        users.forget();
     }
 }

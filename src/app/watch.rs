@@ -66,9 +66,15 @@ impl Watch {
     /// Another node has said something, or can't be heard. Called on the bus's thread.
     pub(super) fn heard(&self, heard: Heard) {
         match heard {
+            Heard::Alarms(alarms) => self.deliver(alarms),
             Heard::Told(_, Told::Alarm(alarm, receiver)) => self.deliver(vec![(alarm, vec![receiver])]),
             Heard::Told(_, Told::News(news)) => self.tell_rooms(vec![news]),
-            Heard::Told(_, Told::User(user)) => self.user_changed(user),
+            Heard::Told(_, Told::User(user)) => {
+                self.users.changed_elsewhere(user.id);
+                if !user.is_active {
+                    self.hub.do_send(RefuseUser(user.id));
+                }
+            }
             // What of these finds a full mailbox is dropped: a count that comes too late is none.
             Heard::Told(_, Told::Unread { user, unread, last_id }) => {
                 let _ = self.hub.try_send(HearForUser::Unread(user, unread, last_id));
@@ -78,19 +84,16 @@ impl Watch {
             }
             // Few, and nobody says them again: past the bound.
             Heard::Told(node, Told::Present(changes)) => self.rooms.do_send(HearPresence::Changes(node, changes)),
-            Heard::Told(node, Told::AllPresent { part, is_first, is_last }) => {
-                self.rooms.do_send(HearPresence::All { node, part, is_first, is_last });
+            Heard::Told(node, Told::AllPresent { part, at, of }) => {
+                self.rooms.do_send(HearPresence::All { node, part, at, of });
             }
             Heard::Told(_, Told::Beat { asks: true }) => self.rooms.do_send(SayWhoIsHere),
             Heard::Told(_, Told::Beat { asks: false } | Told::Leaving) => {}
             Heard::Gone(node) => self.rooms.do_send(HearPresence::Gone(node)),
-            Heard::Up => {
-                self.users.forget();
-                self.hub.do_send(CountSeats);
-                self.rooms.do_send(SayWhoIsHere);
-            }
-            // Others may change users, which nobody hears now.
-            Heard::Down => self.users.forget(),
+            Heard::MustTell => self.rooms.do_send(SayWhoIsHere),
+            Heard::MustCount => self.hub.do_send(CountSeats),
+            // Others may have changed users, which nobody has heard.
+            Heard::Up | Heard::Down => self.users.forget(),
         }
     }
 

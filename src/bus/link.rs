@@ -3,18 +3,19 @@
 use std::{
     cell::Cell,
     sync::{Arc, atomic::Ordering},
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use futures_util::StreamExt;
 use redis::{
-    AsyncConnectionConfig, Msg, RedisResult,
+    AsyncConnectionConfig, Msg, RedisError, RedisResult,
     aio::{MultiplexedConnection, PubSub, PubSubSink},
 };
 use tokio::{sync::mpsc, time::timeout};
 
 use super::{
-    Channel, Ears, Heard, NodeId, Shared, locked,
+    Channel, Counting, Ears, Heard, NodeId, Shared, locked,
     told::{self, AnyChannel, Outgoing, Told},
     wanted::Steps,
 };
@@ -31,8 +32,8 @@ const REMIND: Duration = Duration::from_secs(2);
 const BEAT: Duration = Duration::from_secs(1);
 /// Its own word comes back to it sooner than this, or nothing does.
 const DEAF_AFTER: Duration = Duration::from_secs(4);
-/// For how long a node's word holds where counts of sockets are added up.
-const LIVES_MS: u64 = 6000;
+/// For how long a beat keeps a node's counts of sockets.
+const COUNTS_LIVE_MS: u64 = 3500;
 /// Messages of one round trip.
 const BATCH: usize = 512;
 /// Channels of one subscription.
@@ -46,9 +47,17 @@ pub(super) fn start(
     shared: Arc<Shared>,
     outgoing: mpsc::Receiver<Outgoing>,
     ears: Ears,
-) -> std::io::Result<()> {
+) -> std::io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let link = Link { client, shared, ears, own_word_at: Cell::new(Instant::now()) };
+    let link = Link {
+        client,
+        shared,
+        ears,
+        own_word_at: Cell::new(Instant::now()),
+        complained: Cell::new(false),
+        refused: Cell::new(false),
+        counts_as: Cell::new(0),
+    };
     std::thread::Builder::new().name("bus".to_owned()).spawn(move || {
         runtime.block_on(async {
             tokio::select! {
@@ -56,11 +65,10 @@ pub(super) fn start(
                 () = link.hear_on() => {}
                 () = link.beat_on() => {}
             }
-            link.no_commands();
+            link.mute();
             link.deaf();
         });
-    })?;
-    Ok(())
+    })
 }
 
 struct Link {
@@ -68,9 +76,27 @@ struct Link {
     shared: Arc<Shared>,
     ears: Ears,
     own_word_at: Cell<Instant>,
+    /// Why there is no connection has been said.
+    complained: Cell<bool>,
+    /// That something is refused has been said.
+    refused: Cell<bool>,
+    /// The name under which sockets are counted now.
+    counts_as: Cell<u64>,
+}
+
+/// Whether the connection is gone, or as good as gone.
+fn is_lost(error: &RedisError) -> bool {
+    error.is_io_error() || error.is_timeout() || error.is_connection_dropped() || error.is_unrecoverable_error()
 }
 
 impl Link {
+    /// Once for each time that it is away.
+    fn complain(&self, why: &dyn std::fmt::Display) {
+        if !self.complained.replace(true) {
+            log::warn!("no connection to the bus, trying again: {why}");
+        }
+    }
+
     // Hearing.
 
     async fn hear_on(&self) {
@@ -84,8 +110,8 @@ impl Link {
                     }
                     self.deaf();
                 }
-                Ok(Err(error)) => log::debug!("no connection to the bus: {error}"),
-                Err(_) => log::debug!("no connection to the bus in time"),
+                Ok(Err(error)) => self.complain(&error),
+                Err(_) => self.complain(&"it does not answer in time"),
             }
             if reminded.elapsed() >= REMIND {
                 reminded = Instant::now();
@@ -102,10 +128,18 @@ impl Link {
 
     /// Hears until the connection is lost; false if it never could.
     async fn hear(&self, connection: PubSub) -> bool {
-        let (mut sink, mut stream) = connection.split();
+        let (mut sink, stream) = connection.split();
         let nodes = AnyChannel::Nodes.name(&self.shared.prefix);
-        if !matches!(timeout(ANSWER, sink.subscribe(nodes)).await, Ok(Ok(()))) {
-            return false;
+        match timeout(ANSWER, sink.subscribe(nodes)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                self.complain(&error);
+                return false;
+            }
+            Err(_) => {
+                self.complain(&"it does not answer in time");
+                return false;
+            }
         }
         locked(&self.shared.wanted).connected();
         if !self.subscribe(&mut sink).await {
@@ -115,17 +149,25 @@ impl Link {
         locked(&self.shared.members).could_not_hear(Instant::now());
         self.shared.hears.store(true, Ordering::Relaxed);
         log::info!("the bus is heard");
+        self.complained.set(false);
         (self.ears)(Heard::Up);
-        // Past the bound it would be lost, and the others would ask again only when this node does.
-        let _ = self.shared.queue.try_send(Outgoing::One(AnyChannel::Nodes, Told::Beat { asks: true }));
+        self.beat(true);
         let subscribing = async {
             while self.subscribe(&mut sink).await {
                 self.shared.changed.notified().await;
             }
         };
         let hearing = async {
-            while let Some(message) = stream.next().await {
-                self.take(&message);
+            // Together what has come together: a large audience is heard as one.
+            let mut stream = stream.ready_chunks(BATCH);
+            while let Some(messages) = stream.next().await {
+                let mut alarms = Vec::new();
+                for message in &messages {
+                    self.take(message, &mut alarms);
+                }
+                if !alarms.is_empty() {
+                    (self.ears)(Heard::Alarms(alarms));
+                }
             }
         };
         let watching = async {
@@ -168,7 +210,7 @@ impl Link {
         channels.iter().map(|channel| AnyChannel::Held(*channel).name(&self.shared.prefix)).collect()
     }
 
-    fn take(&self, message: &Msg) {
+    fn take(&self, message: &Msg, alarms: &mut Vec<(Alarm, Vec<Receiver>)>) {
         let garbled = || self.shared.stats.garbled.fetch_add(1, Ordering::Relaxed);
         let Some((node, rest)) = told::read_sender(message.get_payload_bytes()) else {
             garbled();
@@ -190,8 +232,31 @@ impl Link {
             }
             return;
         }
-        locked(&self.shared.members).heard(node, Instant::now());
-        (self.ears)(Heard::Told(node, told));
+        if locked(&self.shared.members).heard(node, Instant::now()) {
+            log::info!("node {node} is there");
+            // What it said before was not heard, or not kept.
+            self.beat(true);
+        }
+        match told {
+            Told::Alarm(alarm, receiver) => match alarms.last_mut() {
+                Some((last, receivers)) if last.id == alarm.id => receivers.push(receiver),
+                _ => alarms.push((alarm, vec![receiver])),
+            },
+            told => {
+                // In the order in which it was said.
+                if !alarms.is_empty() {
+                    (self.ears)(Heard::Alarms(std::mem::take(alarms)));
+                }
+                (self.ears)(Heard::Told(node, told));
+            }
+        }
+    }
+
+    /// Says that this node lives; with `asks` also that it wants to know who is present.
+    fn beat(&self, asks: bool) {
+        if self.shared.queue.try_send(Outgoing::One(AnyChannel::Nodes, Told::Beat { asks })).is_err() {
+            self.shared.owes.store(true, Ordering::Relaxed);
+        }
     }
 
     // Telling.
@@ -212,10 +277,13 @@ impl Link {
             };
             let stats = &self.shared.stats;
             if told { &stats.told } else { &stats.untold }.fetch_add(count, Ordering::Relaxed);
+            if !told {
+                self.shared.owes.store(true, Ordering::Relaxed);
+            }
             if !told && connection.take().is_some() {
                 stats.lost.fetch_add(1, Ordering::Relaxed);
                 log::warn!("the bus can't be told anything any more; connecting again");
-                self.no_commands();
+                self.mute();
             }
             let last = waiting.drain(..).find_map(|one| if let Outgoing::Stop(tell) = one { Some(tell) } else { None });
             if let Some(tell) = last {
@@ -229,15 +297,35 @@ impl Link {
         let config =
             AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(ANSWER));
         let connected = self.client.get_multiplexed_async_connection_with_config(&config).await;
-        let connection = connected.inspect_err(|error| log::debug!("no connection to the bus: {error}")).ok()?;
-        *locked(&self.shared.commands) = Some(connection.clone());
+        let mut connection = connected.inspect_err(|error| self.complain(error)).ok()?;
+        let before = self.counts_as.get();
+        let name = rand::random();
+        self.counts_as.set(name);
+        let mut pipe = redis::pipe();
+        pipe.cmd("DEL").arg(self.counts(before)).ignore();
+        self.keep_counts(&mut pipe);
+        // A server that refuses to write refuses to count: that is all.
+        let _ = pipe.exec_async(&mut connection).await;
+        *locked(&self.shared.counting) = Some(Counting { connection: connection.clone(), name });
         self.shared.tells.store(true, Ordering::Relaxed);
+        // Whatever was not told before is told again, behind what waits.
+        self.shared.owes.store(true, Ordering::Relaxed);
+        (self.ears)(Heard::MustCount);
         Some(connection)
     }
 
-    fn no_commands(&self) {
+    /// The key that says that the counts of this name are kept.
+    fn counts(&self, name: u64) -> String {
+        format!("{}counts:{name}", self.shared.prefix)
+    }
+
+    fn keep_counts(&self, pipe: &mut redis::Pipeline) {
+        pipe.cmd("SET").arg(self.counts(self.counts_as.get())).arg(1).arg("PX").arg(COUNTS_LIVE_MS).ignore();
+    }
+
+    fn mute(&self) {
         self.shared.tells.store(false, Ordering::Relaxed);
-        *locked(&self.shared.commands) = None;
+        *locked(&self.shared.counting) = None;
     }
 
     /// Tells all of it in one round trip, in order; false if that failed. Then some of it may have been told, which does
@@ -248,8 +336,7 @@ impl Link {
             match one {
                 Outgoing::One(channel, told) => {
                     if let Told::Beat { .. } = told {
-                        let lives = format!("{}node:{}", self.shared.prefix, self.shared.me);
-                        pipe.cmd("SET").arg(lives).arg(1).arg("PX").arg(LIVES_MS).ignore();
+                        self.keep_counts(&mut pipe);
                     }
                     self.publish(&mut pipe, *channel, told);
                 }
@@ -257,15 +344,30 @@ impl Link {
                     if receivers.len() > FEW {
                         match self.anywhere(connection, receivers).await {
                             Ok(found) => *receivers = found,
-                            Err(_) => return false,
+                            Err(error) if is_lost(&error) => return false,
+                            // All of them, then.
+                            Err(_) => {}
                         }
                     }
                     self.publish_alarm(&mut pipe, alarm, receivers);
                 }
-                Outgoing::Stop(_) => self.publish(&mut pipe, AnyChannel::Nodes, &Told::Leaving),
+                Outgoing::Stop(_) => {
+                    pipe.cmd("DEL").arg(self.counts(self.counts_as.get())).ignore();
+                    self.publish(&mut pipe, AnyChannel::Nodes, &Told::Leaving);
+                }
             }
         }
-        pipe.is_empty() || pipe.exec_async(connection).await.is_ok()
+        match pipe.exec_async(connection).await {
+            Ok(()) => true,
+            Err(error) if is_lost(&error) => false,
+            Err(error) => {
+                // One command is refused (a server that may not write, say); the others are done.
+                if !self.refused.replace(true) {
+                    log::warn!("the bus refuses something: {error}");
+                }
+                true
+            }
+        }
     }
 
     fn publish(&self, pipe: &mut redis::Pipeline, channel: AnyChannel, told: &Told) {
@@ -297,7 +399,11 @@ impl Link {
     async fn beat_on(&self) {
         loop {
             tokio::time::sleep(BEAT).await;
-            let _ = self.shared.queue.try_send(Outgoing::One(AnyChannel::Nodes, Told::Beat { asks: false }));
+            let owes = self.shared.tells.load(Ordering::Relaxed) && self.shared.owes.swap(false, Ordering::Relaxed);
+            if owes {
+                (self.ears)(Heard::MustTell);
+            }
+            self.beat(owes);
             if self.shared.hears.load(Ordering::Relaxed) {
                 let gone: Vec<NodeId> = locked(&self.shared.members).gone(Instant::now());
                 for node in gone {

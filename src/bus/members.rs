@@ -3,10 +3,10 @@
 use std::{
     collections::HashMap,
     hash::{DefaultHasher, Hash, Hasher},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use super::{At, NodeId};
+use super::NodeId;
 use crate::domain::GoodsId;
 
 /// A node that has not been heard of for so long is gone. It says something every second.
@@ -14,7 +14,7 @@ const GONE_AFTER: Duration = Duration::from_secs(5);
 
 pub(super) struct Members {
     me: NodeId,
-    heard_at: HashMap<NodeId, At>,
+    heard_at: HashMap<NodeId, Instant>,
 }
 
 impl Members {
@@ -22,9 +22,9 @@ impl Members {
         Self { me, heard_at: HashMap::new() }
     }
 
-    /// A node has said something.
-    pub(super) fn heard(&mut self, node: NodeId, now: At) {
-        self.heard_at.insert(node, now);
+    /// A node has said something; true if it was not known to live.
+    pub(super) fn heard(&mut self, node: NodeId, now: Instant) -> bool {
+        self.heard_at.insert(node, now).is_none()
     }
 
     /// A node has said that it ends; true if it was there.
@@ -33,12 +33,12 @@ impl Members {
     }
 
     /// Nobody could be heard until now: each has its time again to say something.
-    pub(super) fn could_not_hear(&mut self, now: At) {
+    pub(super) fn could_not_hear(&mut self, now: Instant) {
         self.heard_at.values_mut().for_each(|at| *at = now);
     }
 
     /// Those that are gone; each is named once.
-    pub(super) fn gone(&mut self, now: At) -> Vec<NodeId> {
+    pub(super) fn gone(&mut self, now: Instant) -> Vec<NodeId> {
         self.heard_at
             .extract_if(|_, at| now.saturating_duration_since(*at) > GONE_AFTER)
             .map(|(node, _)| node)
@@ -50,7 +50,8 @@ impl Members {
         self.heard_at.len()
     }
 
-    /// Whether no other node comes before this one for these goods. All nodes that know the same nodes agree.
+    /// Whether no other node comes before this one for these goods. Nodes of one build that know the same nodes agree; where
+    /// they don't, two do the same or all wait a little, and neither does harm.
     pub(super) fn is_first_for(&self, goods: GoodsId) -> bool {
         let rank = |node: NodeId| {
             let mut hasher = DefaultHasher::new();
@@ -65,7 +66,6 @@ impl Members {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Instant;
 
     fn node(bits: u64) -> NodeId {
         NodeId::of_test(bits)
@@ -76,7 +76,7 @@ mod tests {
         let begin = Instant::now();
         let after = |s| begin + Duration::from_secs(s);
         let mut members = Members::new(node(1));
-        members.heard(node(2), begin);
+        assert!(members.heard(node(2), begin) && !members.heard(node(2), begin));
         members.heard(node(3), after(3));
         assert_eq!(members.gone(after(5)), []);
         assert_eq!(members.gone(after(6)), [node(2)]);
@@ -102,7 +102,9 @@ mod tests {
         let now = Instant::now();
         let views = all.map(|me| {
             let mut members = Members::new(me);
-            all.iter().filter(|other| **other != me).for_each(|other| members.heard(*other, now));
+            all.iter().filter(|other| **other != me).for_each(|other| {
+                members.heard(*other, now);
+            });
             members
         });
         let mut firsts = [0; 3];

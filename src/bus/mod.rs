@@ -16,7 +16,8 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    thread::JoinHandle,
+    time::Duration,
 };
 
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -55,10 +56,16 @@ pub enum Channel {
 pub enum Heard {
     /// Another node said so.
     Told(NodeId, Told),
+    /// Other nodes have committed these alarms, one after the other.
+    Alarms(Vec<(Alarm, Vec<Receiver>)>),
     /// A node is gone, in order or not: its sockets are no more.
     Gone(NodeId),
-    /// The connection is (again) there: others may have said something meanwhile, and this node must say who is here.
+    /// Others can be heard (again): they may have said something meanwhile.
     Up,
+    /// Others can be told (again), or something could not be told: this node must say again who is here.
+    MustTell,
+    /// Others can be told (again), over a connection that has counted no sockets yet.
+    MustCount,
     /// There is no connection: every two seconds for as long as that is so.
     Down,
 }
@@ -149,6 +156,14 @@ struct Stats {
     lost: AtomicU64,
 }
 
+/// A connection over which sockets are counted, and the name under which its counts stand. A new connection has a new
+/// name: what was counted before, and may have changed unsaid, dies with the old one.
+#[derive(Clone)]
+struct Counting {
+    connection: redis::aio::MultiplexedConnection,
+    name: u64,
+}
+
 /// What the connections and the house share.
 struct Shared {
     me: NodeId,
@@ -159,8 +174,10 @@ struct Shared {
     /// Something about what is wanted has changed.
     changed: Notify,
     members: Mutex<Members>,
-    /// For the seats; none while there is no connection.
-    commands: Mutex<Option<redis::aio::MultiplexedConnection>>,
+    /// Where sockets are counted; none while there is no connection.
+    counting: Mutex<Option<Counting>>,
+    /// Something could not be told that nobody finds in the store.
+    owes: AtomicBool,
     seats_version: AtomicU64,
     hears: AtomicBool,
     tells: AtomicBool,
@@ -176,6 +193,16 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[derive(Clone)]
 pub struct Bus(Option<Arc<Shared>>);
 
+/// The thread of the connections.
+pub struct BusThread(JoinHandle<()>);
+
+impl BusThread {
+    /// Whether it is there.
+    pub fn is_running(&self) -> bool {
+        !self.0.is_finished()
+    }
+}
+
 impl Bus {
     /// One node, nobody to tell.
     pub fn off() -> Self {
@@ -187,7 +214,7 @@ impl Bus {
     ///
     /// # Errors
     /// No thread could be started. A Redis that is not there is none.
-    pub fn open(url: &BusUrl, service: i64, ears: Ears) -> Result<Self, BusError> {
+    pub fn open(url: &BusUrl, service: i64, ears: Ears) -> Result<(Self, BusThread), BusError> {
         let me = NodeId::random();
         let (queue, outgoing) = mpsc::channel(QUEUE);
         let shared = Arc::new(Shared {
@@ -197,23 +224,28 @@ impl Bus {
             wanted: Mutex::default(),
             changed: Notify::new(),
             members: Mutex::new(Members::new(me)),
-            commands: Mutex::new(None),
+            counting: Mutex::new(None),
+            owes: AtomicBool::new(false),
             seats_version: AtomicU64::new(0),
             hears: AtomicBool::new(false),
             tells: AtomicBool::new(false),
             stats: Stats::default(),
         });
-        link::start(url.client.clone(), Arc::clone(&shared), outgoing, ears)?;
-        Ok(Self(Some(shared)))
+        let thread = link::start(url.client.clone(), Arc::clone(&shared), outgoing, ears)?;
+        Ok((Self(Some(shared)), BusThread(thread)))
     }
 
     /// Tells what waits, and the others that this node is no more. The connections end.
     pub async fn stop(&self) {
         if let Some(shared) = &self.0 {
             let (tell, told) = oneshot::channel();
-            if shared.queue.send(Outgoing::Stop(tell)).await.is_ok() {
-                let _ = tokio::time::timeout(STOP, told).await;
-            }
+            let last_words = async {
+                if shared.queue.send(Outgoing::Stop(tell)).await.is_ok() {
+                    let _ = told.await;
+                }
+            };
+            // Others notice by themselves if it doesn't come to this.
+            let _ = tokio::time::timeout(STOP, last_words).await;
         }
     }
 
@@ -237,6 +269,7 @@ impl Bus {
             && shared.queue.try_send(outgoing).is_err()
         {
             shared.stats.untold.fetch_add(1, Ordering::Relaxed);
+            shared.owes.store(true, Ordering::Relaxed);
         }
     }
 
@@ -303,6 +336,3 @@ impl Bus {
         })
     }
 }
-
-/// When something was last heard.
-type At = Instant;

@@ -5,25 +5,25 @@ use std::sync::{LazyLock, atomic::Ordering};
 
 use redis::Script;
 
-use super::{Bus, PATIENCE, locked};
+use super::{Bus, Counting, PATIENCE, locked};
 use crate::domain::UserId;
 
 /// A count that nobody has changed for so long is of no socket: tokens don't live that long.
 const KEPT_S: u64 = 14 * 24 * 3600;
 
-/// The counts of one user stand in one hash, by node, each with the version of its writer: an older count that comes
-/// late changes nothing. Counts of nodes that are gone don't count. With the most that are allowed it answers whether
+/// The counts of one user stand in one hash, by the connection that counts, each with the version of its writer: an older
+/// count that comes late changes nothing. Those of connections that are gone don't count. With the most that are allowed it answers whether
 /// the new count fits; without, it only writes it down.
 static COUNT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
-        local me, version, mine, most, nodes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+        local me, version, mine, most, living = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
         local others, all = 0, redis.call('HGETALL', KEYS[1])
         for i = 1, #all, 2 do
             local at, count = string.match(all[i + 1], '^(%d+) (%d+)$')
             if all[i] == me then
                 if tonumber(at) > version then return 1 end
-            elseif redis.call('EXISTS', nodes .. all[i]) == 1 then
+            elseif redis.call('EXISTS', living .. all[i]) == 1 then
                 others = others + tonumber(count)
             else
                 redis.call('HDEL', KEYS[1], all[i])
@@ -59,18 +59,12 @@ impl Bus {
 
     fn count(&self, user: UserId, mine: usize, most: usize) -> impl Future<Output = Option<u8>> + Send + use<> {
         let ready = self.0.as_ref().and_then(|shared| {
-            let conn = locked(&shared.commands).clone()?;
+            let Counting { connection, name } = locked(&shared.counting).clone()?;
             // Taken here, in the order in which the counts were true.
             let version = shared.seats_version.fetch_add(1, Ordering::Relaxed);
             let mut count = COUNT.key(format!("{}seats:{user}", shared.prefix));
-            count
-                .arg(shared.me.to_string())
-                .arg(version)
-                .arg(mine)
-                .arg(most)
-                .arg(format!("{}node:", shared.prefix))
-                .arg(KEPT_S);
-            Some((conn, count))
+            count.arg(name).arg(version).arg(mine).arg(most).arg(format!("{}counts:", shared.prefix)).arg(KEPT_S);
+            Some((connection, count))
         });
         async move {
             let (mut conn, count) = ready?;

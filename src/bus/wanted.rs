@@ -89,10 +89,14 @@ impl Wanted {
         let looked: Vec<Channel> = self.changed.iter().copied().take(at_most).collect();
         for channel in looked {
             self.changed.remove(&channel);
-            let Entry::Occupied(entry) = self.channels.entry(channel) else { continue };
+            let Entry::Occupied(mut entry) = self.channels.entry(channel) else { continue };
             match (entry.get().holders > 0, entry.get().is_subscribed) {
                 (true, false) => steps.subscribe.push(channel),
-                (false, true) => steps.unsubscribe.push(channel),
+                (false, true) => {
+                    // Who comes from here on waits until it is subscribed again.
+                    entry.get_mut().is_subscribed = false;
+                    steps.unsubscribe.push(channel);
+                }
                 (true, true) => {}
                 (false, false) => {
                     entry.remove();
@@ -115,8 +119,7 @@ impl Wanted {
             }
         }
         for channel in &steps.unsubscribe {
-            let Entry::Occupied(mut entry) = self.channels.entry(*channel) else { continue };
-            entry.get_mut().is_subscribed = false;
+            let Entry::Occupied(entry) = self.channels.entry(*channel) else { continue };
             if entry.get().holders == 0 {
                 entry.remove();
             } else {
@@ -186,9 +189,13 @@ mod tests {
         wanted.release(channel(1));
         let giving_up = wanted.steps(10);
         assert_eq!(giving_up.unsubscribe, [channel(1)]);
-        assert!(hold(&mut wanted, 1).is_none(), "as far as is known it is subscribed");
+        let mut waits = hold(&mut wanted, 1).expect("it is not subscribed any more");
         wanted.done(&giving_up);
-        assert_eq!(wanted.steps(10).subscribe, [channel(1)], "but it is not");
+        assert!(waits.try_recv().is_err());
+        let again = wanted.steps(10);
+        assert_eq!(again.subscribe, [channel(1)]);
+        wanted.done(&again);
+        assert!(waits.try_recv().is_ok());
     }
 
     proptest! {

@@ -61,6 +61,12 @@ impl UserDirectory {
         self.users.insert(user.id, Arc::new(user));
     }
 
+    /// Another node has committed a change; which of several is the newest only the store knows.
+    pub fn changed_elsewhere(&self, id: UserId) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.users.remove(&id);
+    }
+
     /// Changes may have been missed: nobody is known any more.
     pub fn forget(&self) {
         self.changes.fetch_add(1, Ordering::AcqRel);

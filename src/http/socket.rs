@@ -1,7 +1,11 @@
 //! How sessions open: the handshakes of `/ws/alarms/` and `/ws/alram/` (one endpoint), of auction rooms and trade chats,
 //! and `/alarms/stream`. Refusals here are HTTP; what comes after is the session's.
 
-use std::{rc::Rc, sync::Arc, sync::atomic::Ordering};
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+};
 
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
@@ -159,7 +163,7 @@ fn opening(
         limits: services.config.session,
         doorkeeper: Rc::new(Door {
             services: services.clone().into_inner(),
-            user: identity.map(|identity| Arc::clone(&identity.user)),
+            user: RefCell::new(identity.map(|identity| Arc::clone(&identity.user))),
             admin: identity.is_some_and(|identity| identity.admin),
             who: services.who(request, identity),
         }),
@@ -172,8 +176,8 @@ pub struct LocalShard(pub ShardHandle);
 /// One socket's way to what requests know: tokens, users, rates.
 struct Door {
     services: Arc<Services>,
-    /// Who opened it.
-    user: Option<Arc<User>>,
+    /// Who opened it, as he was last known.
+    user: RefCell<Option<Arc<User>>>,
     admin: bool,
     who: Who,
 }
@@ -192,8 +196,12 @@ impl Doorkeeper for Door {
     }
 
     fn user(&self) -> Option<Arc<User>> {
-        let user = self.user.as_ref()?;
-        Some(self.services.users.known(user.id).unwrap_or_else(|| Arc::clone(user)))
+        let mut user = self.user.borrow_mut();
+        let user = user.as_mut()?;
+        if let Some(known) = self.services.users.known(user.id) {
+            *user = known;
+        }
+        Some(Arc::clone(user))
     }
 
     fn bid_pace(&self) -> Pace {

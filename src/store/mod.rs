@@ -30,8 +30,9 @@ pub use self::{
     ledger::{Ledger, LedgerFigures, Observer, Write},
     news::RoomNews,
     reads::{
-        AlarmPage, AlarmQuery, BidListing, GoodsCard, GoodsDetail, GoodsFacts, GoodsFilter, InboxAlarm, InboxEnd, Page,
-        RoomLine, RoomMark, SessionStart, TradeAccess, TradeInfo, TradeListing, TradeMessage, TradeTalk, UserGoods,
+        AlarmPage, AlarmQuery, BidListing, GoodsCard, GoodsDetail, GoodsFacts, GoodsFilter, InboxAlarm, InboxEnd,
+        MOST_NEWS, Page, RoomLine, RoomMark, SessionStart, TradeAccess, TradeInfo, TradeListing, TradeMessage,
+        TradeTalk, UserGoods,
     },
     tx::{Committed, LedgerRules, Tx},
     writer::LedgerThread,
@@ -53,6 +54,9 @@ pub struct Store {
     waiting: Arc<Semaphore>,
     /// Searches look at everything there is: they get a part of the connections and no more.
     searches: Arc<Semaphore>,
+    /// Sessions that read their backlog wait here for each other, so that ten thousand of them that do it at once leave
+    /// connections to others.
+    backlogs: Arc<Semaphore>,
 }
 
 /// A database that is opened, migrated, and this process's own.
@@ -88,6 +92,7 @@ impl Store {
             turns: Arc::new(Semaphore::new(pool_size as usize)),
             waiting: Arc::new(Semaphore::new(MAX_WAITING_READS)),
             searches: Arc::new(Semaphore::new((pool_size as usize / 4).max(1))),
+            backlogs: Arc::new(Semaphore::new((pool_size as usize / 2).max(1))),
         };
         Ok(OpenedStore { store, url: url.clone(), lock })
     }

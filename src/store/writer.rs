@@ -352,6 +352,9 @@ impl Writer {
                 self.stats.last_commit_us.store(micros, Ordering::Relaxed);
                 if fanout_done {
                     self.fanouts.retain(|open| Some(*open) != fanout);
+                } else if fanout.is_some() {
+                    // In turns: none stands still.
+                    self.fanouts.rotate_left(1);
                 }
                 Ok(effects)
             }

@@ -20,7 +20,7 @@ pub struct Program {
     pub run: fn(&Sizes) -> Report,
 }
 
-pub const PROGRAMS: [Program; 11] = [
+pub const PROGRAMS: [Program; 15] = [
     Program { name: "bid", about: "accepted bids a second, against one bid a transaction", run: bid::run },
     Program { name: "refused", about: "bids refused from memory, against /health/live", run: refused::run },
     Program {
@@ -34,6 +34,10 @@ pub const PROGRAMS: [Program; 11] = [
     Program { name: "big-start", about: "a start that 100,000 like while others bid", run: big_start::run },
     Program { name: "big-room", about: "bids before 10,000 watchers, against a bare loop", run: big_room::run },
     Program { name: "nodes", about: "a bid and a frame with one, two and three nodes", run: nodes::run },
-    Program { name: "scaling", about: "the same with more sockets, goods, workers, rows", run: scaling::run },
+    Program { name: "by-sockets", about: "the same with 1,000, 5,000, 10,000 sockets", run: scaling::by_sockets },
+    Program { name: "by-goods", about: "the same with 1, 10, 1,000 live goods", run: scaling::by_goods },
+    Program { name: "by-workers", about: "the same with 1 and 2 workers", run: scaling::by_workers },
+    Program { name: "by-inbox", about: "the same with ten million rows in the inboxes", run: scaling::by_inbox },
+    Program { name: "by-old-goods", about: "the same with 100,000 goods", run: scaling::by_old_goods },
     Program { name: "overload", about: "twice as many bids as it can take", run: overload::run },
 ];

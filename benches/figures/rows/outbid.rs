@@ -117,12 +117,15 @@ pub fn run(sizes: &Sizes) -> Report {
     let (mut sync, mut p50, mut p99, mut most, mut cpu, mut rss) = (vec![], vec![], vec![], vec![], vec![], vec![]);
     for _ in 0..sizes.runs(5) {
         let house = House::new();
-        sync.push(Times::of(disk::syncs(&house.folder(), 1000)).ms(0.5));
+        let probe = || Times::of(disk::syncs(&house.folder(), 1000)).ms(0.5);
+        let sync_before = probe();
         let goods = house.with_auctions(2, 1)[0];
         let server = house.serve(&Wishes { workers: sizes.workers(), ..Wishes::default() });
         let mut found = None;
         let window = Window::until(&server, || found = Some(latencies(&server, goods, bids)));
         let found = found.unwrap();
+        // The quicker of two: a disk that was busy for a moment must not make the latency look better than it is.
+        sync.push(sync_before.min(probe()));
         p50.push(found.ms(0.5));
         p99.push(found.ms(0.99));
         most.push(found.ms(1.0));

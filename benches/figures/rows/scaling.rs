@@ -23,16 +23,12 @@ use crate::{
 
 const CONNECTIONS: usize = 64;
 
-pub fn run(sizes: &Sizes) -> Report {
-    Report::of_tables([by_sockets(sizes), by_goods(sizes), by_workers(sizes), by_inbox(sizes), by_old_goods(sizes)])
-}
-
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-fn by_sockets(sizes: &Sizes) -> Table {
+pub fn by_sockets(sizes: &Sizes) -> Report {
     let mut table = Table::new(
         "Alarm sockets",
         &[
@@ -69,7 +65,7 @@ fn by_sockets(sizes: &Sizes) -> Table {
             number(bids.cpu_us),
         ]);
     }
-    table
+    Report::of_tables([table])
 }
 
 /// Bids, refusals and latency of a server, as cells.
@@ -88,7 +84,7 @@ fn of_bids(server: &Server, goods: &[i64], sizes: &Sizes) -> Vec<String> {
 
 const OF_BIDS: [&str; 6] = ["bids/s", "p99 ms", "µs a bid", "refused/s", "µs a refusal", "`/health/live`/s"];
 
-fn by_goods(sizes: &Sizes) -> Table {
+pub fn by_goods(sizes: &Sizes) -> Report {
     let mut table = Table::new("Live goods", &[&["goods"], &OF_BIDS[..]].concat());
     for live in [1, 10, 1000] {
         let house = House::new();
@@ -96,10 +92,10 @@ fn by_goods(sizes: &Sizes) -> Table {
         let server = house.serve(&Wishes::default());
         table.line([count(live)].into_iter().chain(of_bids(&server, &goods, sizes)));
     }
-    table
+    Report::of_tables([table])
 }
 
-fn by_workers(sizes: &Sizes) -> Table {
+pub fn by_workers(sizes: &Sizes) -> Report {
     let mut table =
         Table::new("Workers", &[&["workers"], &OF_BIDS[..], &["a start to 5,000: µs a frame", "last, ms"]].concat());
     for workers in [1, 2] {
@@ -114,10 +110,10 @@ fn by_workers(sizes: &Sizes) -> Table {
         let last = median(found.one.iter().map(|one| one.last_ms).collect());
         table.line([count(workers)].into_iter().chain(cells).chain([number(cpu), number(last)]));
     }
-    table
+    Report::of_tables([table])
 }
 
-fn by_inbox(sizes: &Sizes) -> Table {
+pub fn by_inbox(sizes: &Sizes) -> Report {
     const USERS: usize = 100_000;
     let mut table = Table::new(
         "Rows in the inboxes of 100,000 users",
@@ -162,7 +158,7 @@ fn by_inbox(sizes: &Sizes) -> Table {
             number(inbox),
         ]);
     }
-    table
+    Report::of_tables([table])
 }
 
 /// How long a page takes, p50 in ms, asked by one caller.
@@ -175,7 +171,7 @@ fn pages(server: &Server, page: Same, sizes: &Sizes) -> f64 {
     window.took(&answers, |_| true).ms(0.5)
 }
 
-fn by_old_goods(sizes: &Sizes) -> Table {
+pub fn by_old_goods(sizes: &Sizes) -> Report {
     let mut table = Table::new(
         "Goods that there are beside 10 live ones",
         &[&["goods"], &OF_BIDS[..], &["`GET /goods/` p50 ms", "`GET /goods/{id}/` p50 ms", "idle CPU %", "RSS MiB"]]
@@ -196,5 +192,5 @@ fn by_old_goods(sizes: &Sizes) -> Table {
         let rest = [number(list), number(one), number(idle), number(server.rss_mib())];
         table.line([count(old)].into_iter().chain(cells).chain(rest));
     }
-    table
+    Report::of_tables([table])
 }

@@ -73,9 +73,11 @@ pub fn bids(house: &House, goods: &[i64], many: usize) {
 pub fn inboxes(house: &House, users: usize, alarms_each: usize) {
     const CHUNK: usize = 500;
     let alarms = users * alarms_each / CHUNK;
+    // Of yesterday: what is older than `alarms.keep_days` the server would begin to remove.
+    let created_at = SystemTime.now().plus_ms(-86_400_000).micros();
     let rows = counted(
         alarms,
-        "1 + n, 1 + n, 'auction_started', 1, 'old camera', 1700000000000000 + n, NULL, 1800000000000000, 1000",
+        &format!("1 + n, 1 + n, 'auction_started', 1, 'old camera', {created_at} + n, NULL, 1800000000000000, 1000"),
     );
     house.sql(&format!(
         "INSERT INTO alarms (id, event_id, kind, goods_id, goods_title, created_at, high_price, ends_at, start_price) \

@@ -130,6 +130,7 @@ impl Store {
         superseded_after: i64,
         limit: i64,
     ) -> Result<Vec<(Alarm, bool)>, StoreError> {
+        let _turn = self.backlogs.acquire().await;
         self.read(move |conn| {
             use schema::{alarms, inbox};
             let rows: Vec<(AlarmRow, bool)> = inbox::table

@@ -17,8 +17,9 @@ use crate::{
     },
 };
 
-/// Most of each kind of news at once.
-const MOST: i64 = 200;
+/// Most bids, lines or messages of one reading of news: as many may mean that there is more.
+pub const MOST_NEWS: usize = 200;
+const MOST: i64 = MOST_NEWS as i64;
 
 /// How things stand with one user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,7 +15,7 @@ mod users;
 
 pub use alarms::{AlarmPage, AlarmQuery, InboxAlarm, SessionStart};
 pub use bids::BidListing;
-pub use catch_up::{InboxEnd, RoomMark};
+pub use catch_up::{InboxEnd, MOST_NEWS, RoomMark};
 pub use goods::{GoodsDetail, GoodsFacts};
 pub use goods_lists::{GoodsCard, GoodsFilter, UserGoods};
 pub use lines::RoomLine;
