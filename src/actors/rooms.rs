@@ -240,16 +240,17 @@ impl Handler<Enter> for Rooms {
         let hall = self.halls.entry(id).or_insert_with(|| Hall::new(is_over));
         hall.is_over |= is_over;
         let change = hall.room.enter(user.clone(), connection);
+        let mut entered = None;
         if let (Some(change), Some(user), RoomId::Auction(goods)) = (change, user, id) {
             if change.anywhere {
                 let frame = self.enter_frame(id, &user);
                 self.tell_presence(id, &frame, ctx);
             }
             if change.here {
-                self.tell_others(goods, &user, true, ctx);
+                entered = self.tell_entered(goods, &user, ctx);
             }
         }
-        if self.several.is_on() { self.begin_course(id, ctx) } else { ActorResponse::reply(true) }
+        if self.several.is_on() { self.begin_course(id, entered, ctx) } else { ActorResponse::reply(true) }
     }
 }
 
@@ -274,7 +275,7 @@ impl Handler<GoOut> for Rooms {
                 self.tell_presence(id, &frame, ctx);
             }
             if let (true, Some(user)) = (change.here, user) {
-                self.tell_others(goods, &user, false, ctx);
+                self.tell_left(goods, &user, ctx);
             }
         }
         self.close_empty(id);

@@ -37,6 +37,8 @@ pub(super) struct Several {
     link: Option<(Bus, Store)>,
     /// Comings and goings that other nodes have not been told.
     untold: Vec<Presence>,
+    /// Who waits until they have.
+    entering: Vec<oneshot::Sender<()>>,
     /// What a node is telling of all who are in rooms there.
     telling: HashMap<NodeId, HashSet<(GoodsId, UserId)>>,
     generations: u64,
@@ -86,14 +88,25 @@ impl Handler<JoinRooms> for Rooms {
 // The course of each room.
 
 impl Rooms {
-    /// A socket has come in: answered when the room hears everything.
-    pub(super) fn begin_course(&mut self, id: RoomId, ctx: &mut Context<Self>) -> ActorResponse<Self, bool> {
+    /// A socket has come in: answered when the room hears everything, and other nodes have been told, should they have to
+    /// be: what the socket says is told them later.
+    pub(super) fn begin_course(
+        &mut self,
+        id: RoomId,
+        entered: Option<oneshot::Receiver<()>>,
+        ctx: &mut Context<Self>,
+    ) -> ActorResponse<Self, bool> {
         let (Some(hall), Some((bus, store))) = (self.halls.get_mut(&id), self.several.link.clone()) else {
             return ActorResponse::reply(false);
         };
+        let entered = async move {
+            if let Some(entered) = entered {
+                let _ = entered.await;
+            }
+        };
         let hearing = &mut hall.hearing;
         if hearing.course.is_some() {
-            return ActorResponse::reply(true);
+            return ActorResponse::r#async(entered.into_actor(self).map(|(), _, _| true));
         }
         let (tell, told) = oneshot::channel();
         hearing.waiting.push(tell);
@@ -112,7 +125,11 @@ impl Rooms {
             };
             ctx.spawn(read.into_actor(self).map(move |marks, rooms, ctx| rooms.begun(id, generation, marks, ctx)));
         }
-        ActorResponse::r#async(async move { told.await.unwrap_or(false) }.into_actor(self))
+        let both = async move {
+            entered.await;
+            told.await.unwrap_or(false)
+        };
+        ActorResponse::r#async(both.into_actor(self))
     }
 
     fn begun(
@@ -278,11 +295,29 @@ impl Rooms {
 // Who is present.
 
 impl Rooms {
-    /// Other nodes hear that a user has come with his first socket here, or gone with his last.
-    pub(super) fn tell_others(&mut self, goods: GoodsId, user: &Arc<User>, is_here: bool, ctx: &mut Context<Self>) {
-        if !self.several.is_on() {
-            return;
+    /// Other nodes hear that a user has come with his first socket here.
+    pub(super) fn tell_entered(
+        &mut self,
+        goods: GoodsId,
+        user: &Arc<User>,
+        ctx: &mut Context<Self>,
+    ) -> Option<oneshot::Receiver<()>> {
+        self.several.is_on().then(|| {
+            self.tell_others(goods, user, true, ctx);
+            let (tell, told) = oneshot::channel();
+            self.several.entering.push(tell);
+            told
+        })
+    }
+
+    /// Other nodes hear that a user has gone with his last socket here.
+    pub(super) fn tell_left(&mut self, goods: GoodsId, user: &Arc<User>, ctx: &mut Context<Self>) {
+        if self.several.is_on() {
+            self.tell_others(goods, user, false, ctx);
         }
+    }
+
+    fn tell_others(&mut self, goods: GoodsId, user: &Arc<User>, is_here: bool, ctx: &mut Context<Self>) {
         if self.several.untold.is_empty() {
             ctx.run_later(TELL_AFTER, |rooms, _| rooms.tell_untold());
         }
@@ -296,6 +331,8 @@ impl Rooms {
                 bus.tell_all(Told::Present(some.to_vec()));
             }
         }
+        // Dropped, which tells them.
+        self.several.entering.clear();
     }
 
     fn appear(&mut self, node: NodeId, goods: GoodsId, user: User, ctx: &mut Context<Self>) {
