@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use crate::{
     domain::{GoodsState, Phase, Refusal},
-    store::writes::KeyedBid,
+    store::{Nodes, writes::KeyedBid},
 };
 
 /// Bids that may wait in one line; beyond, a bid is answered "unavailable, not stored".
@@ -44,6 +44,9 @@ enum InLine<R, E> {
 pub(super) struct BidLine<R, E> {
     /// The newest committed state that is known; raised only after commits.
     known: Option<GoodsState>,
+    /// Who else judges bids: where several do, what one of them remembers is soon of another time. It would still refuse
+    /// rightly, but name a price that has passed, so that only an end, which stays, is remembered.
+    nodes: Nodes,
     waiting: VecDeque<InLine<R, E>>,
     in_flight: bool,
     /// The goods are deleted: nothing of them is remembered any more.
@@ -51,8 +54,8 @@ pub(super) struct BidLine<R, E> {
 }
 
 impl<R, E> BidLine<R, E> {
-    pub(super) fn new() -> Self {
-        Self { known: None, waiting: VecDeque::new(), in_flight: false, forgotten: false }
+    pub(super) fn new(nodes: Nodes) -> Self {
+        Self { known: None, nodes, waiting: VecDeque::new(), in_flight: false, forgotten: false }
     }
 
     /// A bid comes. One with a key always goes to the ledger: its first answer may be kept there.
@@ -100,7 +103,8 @@ impl<R, E> BidLine<R, E> {
     /// What was in flight is done; `goods` is the committed state after it, if it is known.
     pub(super) fn done(&mut self, goods: Option<GoodsState>) {
         self.in_flight = false;
-        if let Some(goods) = goods.filter(|_| !self.forgotten) {
+        let stays = |goods: &GoodsState| self.nodes == Nodes::One || goods.phase == Phase::Ended;
+        if let Some(goods) = goods.filter(|goods| !self.forgotten && stays(goods)) {
             // Commits are told in order, but never let memory go back.
             let newer =
                 self.known.as_ref().is_none_or(|known| known.bid_seq <= goods.bid_seq && known.phase != Phase::Ended);
@@ -156,7 +160,7 @@ mod tests {
 
     #[test]
     fn one_batch_is_in_flight_and_the_rest_gathers() {
-        let mut line: BidLine<u8, ()> = BidLine::new();
+        let mut line: BidLine<u8, ()> = BidLine::new(Nodes::One);
         assert_eq!(line.offer(bid(5), 1), Offered::Waits);
         assert_eq!(line.next(), Some(Next::Bids(vec![(bid(5), 1)])));
         assert_eq!(line.offer(bid(6), 2), Offered::Waits);
@@ -168,7 +172,7 @@ mod tests {
 
     #[test]
     fn the_end_waits_behind_every_bid_that_came_before_it() {
-        let mut line: BidLine<u8, &str> = BidLine::new();
+        let mut line: BidLine<u8, &str> = BidLine::new(Nodes::One);
         assert_eq!(line.offer(bid(5), 1), Offered::Waits);
         assert!(line.next().is_some());
         assert_eq!(line.offer(bid(6), 2), Offered::Waits);
@@ -187,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_no_comes_from_committed_facts_only_and_memory_never_goes_back() {
-        let mut line: BidLine<u8, ()> = BidLine::new();
+        let mut line: BidLine<u8, ()> = BidLine::new(Nodes::One);
         assert_eq!(line.offer(bid(1), 1), Offered::Waits, "nothing is known yet");
         assert!(line.next().is_some());
         line.done(Some(goods(50)));
@@ -199,8 +203,17 @@ mod tests {
     }
 
     #[test]
+    fn beside_other_nodes_only_an_end_is_a_committed_fact_for_long() {
+        let mut line: BidLine<u8, ()> = BidLine::new(Nodes::Several);
+        line.done(Some(goods(50)));
+        assert_eq!(line.offer(bid(45), 1), Offered::Waits, "which price it is below only the ledger knows");
+        line.done(Some(GoodsState { phase: Phase::Ended, ..goods(50) }));
+        assert_eq!(line.offer(bid(45), 2), Offered::Refused(Refusal::Ended, 2));
+    }
+
+    #[test]
     fn a_full_line_turns_bids_away_and_never_the_end() {
-        let mut line: BidLine<usize, ()> = BidLine::new();
+        let mut line: BidLine<usize, ()> = BidLine::new(Nodes::One);
         for i in 0..MAX_WAITING {
             assert_eq!(line.offer(bid(5), i), Offered::Waits);
         }

@@ -27,7 +27,11 @@ const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
 /// All writers over one database take the counters' row first and hold it to their commit. So ids rise in commit order,
 /// whoever takes them, and no two verdicts about the same goods are made at once. Group commit makes that cheap.
-pub(super) const BEGIN: &str = "BEGIN; SELECT one FROM id_counters FOR UPDATE";
+///
+/// Behind other writers it is waited for twice, first in line for the row and then for its holder, each within
+/// `lock_timeout`: together no longer than one of these, or nobody would be left to tell the bids that nothing is stored.
+pub(super) const BEGIN: &str = "BEGIN; SET LOCAL statement_timeout = '1000ms'; SELECT one FROM id_counters FOR UPDATE; \
+     SET LOCAL statement_timeout = '2000ms'";
 /// Nodes that start together migrate one after another.
 const MIGRATION_LOCK: &str = "SELECT pg_advisory_lock(42424242)";
 const MIGRATION_UNLOCK: &str = "SELECT pg_advisory_unlock(42424242)";
