@@ -252,15 +252,28 @@ impl Rooms {
             for some in goods.chunks(MARKS) {
                 marks.extend(store.room_marks(some.to_vec()).await?);
             }
-            Ok::<_, StoreError>(marks)
+            Ok::<_, StoreError>((goods, marks))
         };
-        ctx.spawn(marks.into_actor(self).map(|marks, rooms, ctx| {
+        ctx.spawn(marks.into_actor(self).map(|found, rooms, ctx| {
             rooms.several.looking = false;
-            match marks {
-                Ok(marks) => marks.iter().for_each(|mark| rooms.compare(mark, ctx)),
+            match found {
+                Ok((goods, marks)) => {
+                    marks.iter().for_each(|mark| rooms.compare(mark, ctx));
+                    rooms.close_deleted(&goods, &marks);
+                }
                 Err(error) => log::warn!("where rooms stand can't be looked up: {error}"),
             }
         }));
+    }
+
+    /// The rooms of goods without a mark end: the goods were deleted, and an id is never given again.
+    fn close_deleted(&mut self, goods: &[GoodsId], marks: &[RoomMark]) {
+        let exist: HashSet<GoodsId> = marks.iter().map(|mark| mark.goods).collect();
+        let mut orders = Vec::new();
+        for goods in goods.iter().filter(|goods| !exist.contains(*goods)) {
+            self.tell_news(&RoomNews::Deleted(*goods), &mut orders);
+        }
+        self.push(orders);
     }
 
     fn compare(&mut self, now: &RoomMark, ctx: &mut Context<Self>) {
