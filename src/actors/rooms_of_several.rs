@@ -309,6 +309,16 @@ impl Rooms {
         }));
     }
 
+    /// The rooms of goods without a mark end: the goods were deleted, and an id is never given again.
+    fn close_deleted(&mut self, goods: &[GoodsId], marks: &[RoomMark]) {
+        let exist: HashSet<GoodsId> = marks.iter().map(|mark| mark.goods).collect();
+        let mut orders = Vec::new();
+        for goods in goods.iter().filter(|goods| !exist.contains(*goods)) {
+            self.tell_news(&RoomNews::Deleted(*goods), &mut orders);
+        }
+        self.push(orders);
+    }
+
     fn compare(&mut self, now: &RoomMark, ctx: &mut Context<Self>) {
         for id in [RoomId::Auction(now.goods), RoomId::Trade(now.goods)] {
             let Some(hall) = self.halls.get_mut(&id) else { continue };

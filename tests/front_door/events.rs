@@ -12,10 +12,10 @@ use crate::support::{DEADLINE, ManualTime, TestNode, eventually};
 type Event = Vec<(String, String)>;
 
 /// An event stream by hand, read on the test's own thread.
-struct Stream(BufReader<TcpStream>);
+pub struct Stream(BufReader<TcpStream>);
 
 impl Stream {
-    fn open(node: &TestNode, token: &str, path: &str, headers: &str) -> Self {
+    pub fn open(node: &TestNode, token: &str, path: &str, headers: &str) -> Self {
         let mut tcp = TcpStream::connect(node.address()).unwrap();
         tcp.set_read_timeout(Some(DEADLINE)).unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n{headers}\r\n");
@@ -46,14 +46,14 @@ impl Stream {
         }
     }
 
-    fn data(&mut self) -> Value {
+    pub fn data(&mut self) -> Value {
         let event = self.next().expect("an event");
         let (_, data) = event.iter().find(|(field, _)| field == "data").expect("data");
         serde_json::from_str(data).unwrap()
     }
 
     /// The next alarm, whose event has its id.
-    fn alarm(&mut self) -> i64 {
+    pub fn alarm(&mut self) -> i64 {
         let event = self.next().expect("an event");
         assert_eq!(event[0].0, "id", "{event:?}");
         let alarm: Value = serde_json::from_str(&event[1].1).unwrap();

@@ -4,18 +4,13 @@ use std::collections::BTreeSet;
 
 use awc::ws::Message;
 use futures_util::future::join_all;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use crate::support::{Socket, TestNode, bid_frame, eventually, session_figures};
+use crate::support::{List, Socket, TestNode, bid_frame, eventually, participants, session_figures};
 
 /// More watchers than a room in which comings and goings are told one by one.
 const LARGE: usize = 80;
-
-async fn participants(node: &TestNode, goods: i64) -> (Value, Value) {
-    let page = node.visitor().get(&format!("/goods/{goods}/")).await.body;
-    (page["participants_count"].clone(), page["participants"].clone())
-}
 
 /// Nobody is in any room, and nothing is left of those who were.
 async fn nothing_is_left(node: &TestNode) {
@@ -26,23 +21,6 @@ async fn nothing_is_left(node: &TestNode) {
         fields.iter().all(|field| figures[*field] == 0).then_some(())
     })
     .await;
-}
-
-/// Comings and goings of a witness's frames, checked as the existing client needs them: an `out` only of who is there,
-/// an `enter` only of who is not, and the count is that of the list.
-#[derive(Default)]
-struct List(BTreeSet<i64>);
-
-impl List {
-    fn hear(&mut self, frame: &Value) {
-        let user = frame["user_id"].as_i64().unwrap();
-        match frame["response_type"].as_str().unwrap() {
-            "enter" => assert!(self.0.insert(user), "he is there already: {frame}"),
-            "out" => assert!(self.0.remove(&user), "he is not there: {frame}"),
-            _ => panic!("{frame}"),
-        }
-        assert_eq!(frame["participants_count"].as_u64(), Some(self.0.len() as u64), "{frame}");
-    }
 }
 
 #[actix_web::test]
@@ -127,7 +105,7 @@ async fn fault_8_a_hundred_sockets_that_come_and_go_quickly_are_one_user() {
         list.hear(&witness.next().await);
     }
     eventually("he is gone", || async {
-        (participants(&node, goods).await == (json!(1), json!([{"id": 4, "user": "name4"}]))).then_some(())
+        (participants(&node.visitor(), goods).await == (json!(1), json!([{"id": 4, "user": "name4"}]))).then_some(())
     })
     .await;
     drop((last, witness));
@@ -160,7 +138,7 @@ async fn many_users_who_come_and_go_are_heard_in_turn_in_small_and_large_rooms()
         }
         // Whoever has no frames left but his own last entry is there; late goings of his other tabs change nothing.
         assert!(list.0.is_superset(&everybody));
-        assert_eq!(participants(&node, goods).await.0, 41);
+        assert_eq!(participants(&node.visitor(), goods).await.0, 41);
         for socket in stay.drain(..) {
             drop(socket);
         }
@@ -210,7 +188,7 @@ async fn a_socket_that_goes_amid_its_handshake_leaves_no_trace() {
     // However often he came and went: in turn, and in the end he is not there.
     eventually("he is gone", || async {
         let there = json!([{"id": 3, "user": "name3"}, {"id": 4, "user": "name4"}]);
-        (participants(&node, goods).await.1 == there).then_some(())
+        (participants(&node.visitor(), goods).await.1 == there).then_some(())
     })
     .await;
     let end = node.user(5).room(goods).await;

@@ -9,9 +9,13 @@ pub mod database;
 mod dead_reader;
 pub mod linear;
 mod market;
+mod nodes;
+mod presence;
 mod process;
 mod random;
 mod raw;
+#[path = "../../support/redis.rs"]
+mod redis;
 mod room;
 mod scene;
 mod seed;
@@ -38,9 +42,12 @@ pub use self::{
     database::count,
     dead_reader::{room_that_does_not_read, socket_that_does_not_read},
     market::Market,
+    nodes::{Fleet, Nodes, several_nodes_can_be, told_apart},
+    presence::{List, participants, people},
     process::Process,
     random::{dice, kills},
     raw::{BINARY, CLOSE, CONTINUES, CONTINUES_LAST, Raw, TEXT, TEXT_BEGINS, masked},
+    redis::RedisServer,
     room::{bid_frame, ended, keys, line_frame, session_figures, sold_goods, trade_frame},
     scene::Scene,
     seed::Seed,

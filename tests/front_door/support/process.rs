@@ -34,9 +34,7 @@ impl Process {
 
     /// The same, with further settings (`section.key`).
     pub fn start_with(database: &Path, settings: &[(&str, &str)]) -> Self {
-        let mut program = Command::new(env!("CARGO_BIN_EXE_handsup"));
-        program.arg("serve");
-        Self::run(program, database, settings).listening()
+        Self::spawn_with(database, settings).listening()
     }
 
     /// The same, but no file of it may grow over so many KiB until [`lift_limit`](Self::lift_limit): a full disk, as
@@ -55,7 +53,8 @@ impl Process {
         assert!(lifted.unwrap().success());
     }
 
-    fn listening(self) -> Self {
+    /// Waits until it listens.
+    pub fn listening(self) -> Self {
         let mut process = self;
         match process.address.recv_timeout(PATIENT_DEADLINE) {
             Ok(base) => process.base = base,
@@ -66,9 +65,14 @@ impl Process {
 
     /// Starts the program, whether it can serve or not.
     pub fn spawn(database: &Path) -> Self {
+        Self::spawn_with(database, &[])
+    }
+
+    /// The same, with further settings (`section.key`).
+    pub fn spawn_with(database: &Path, settings: &[(&str, &str)]) -> Self {
         let mut program = Command::new(env!("CARGO_BIN_EXE_handsup"));
         program.arg("serve");
-        Self::run(program, database, &[])
+        Self::run(program, database, settings)
     }
 
     fn run(mut program: Command, database: &Path, settings: &[(&str, &str)]) -> Self {
@@ -119,6 +123,11 @@ impl Process {
     pub fn admin(&self) -> Client {
         let new = NewToken { user: UserId::new(999).unwrap(), username: None, ttl_s: 3600, admin: true };
         Client::new(self.base.clone(), Some(Keys::new(SECRET, None).mint(&new, SystemTime.now()).unwrap()))
+    }
+
+    /// `http://…`
+    pub fn base(&self) -> &str {
+        &self.base
     }
 
     /// Where it listens.

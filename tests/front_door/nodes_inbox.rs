@@ -1,0 +1,174 @@
+//! Inboxes over several nodes: what one of them is told of receipt, reading and muting holds on all.
+
+use serde_json::{Value, json};
+
+use crate::{
+    clock::{SELLER, accepted, noon},
+    nodes_alarms::{socket_since, sockets_since},
+    support::{
+        Client, ManualTime, Nodes, TestNode, bid_frame, claims, database, eventually, several_nodes_can_be, signed,
+    },
+};
+
+/// User 2 is outbid at this node.
+async fn outbid(node: &TestNode) -> i64 {
+    let goods = node.live_goods(SELLER).await;
+    accepted(&node.user(2), goods, 1000).await;
+    accepted(&node.user(3), goods, 1001).await;
+    goods
+}
+
+#[actix_web::test]
+async fn what_was_received_at_one_node_is_not_replayed_at_another() {
+    if !several_nodes_can_be() {
+        return;
+    }
+    let nodes = Nodes::start(2).await;
+    for at in [0, 1, 0] {
+        outbid(&nodes[at]).await;
+    }
+    let mut first = nodes[1].user(2).socket().await;
+    let mut last = 0;
+    for _ in 0..3 {
+        last = first.expect("outbid").await["id"].as_i64().unwrap();
+    }
+    // Its pongs prove it.
+    first.next_ping().await;
+    first.send_json(&json!({"type": "ack", "up_to": last})).await;
+    let database = nodes.database();
+    let received = format!("count(*) FROM users WHERE id = 2 AND received_up_to = {last}");
+    eventually("the mark", || async { (database::number(&database, &received) == 1).then_some(()) }).await;
+    let mut second = nodes[0].user(2).socket().await;
+    outbid(&nodes[1]).await;
+    assert!(second.expect("outbid").await["id"].as_i64().unwrap() > last, "only what is new");
+}
+
+#[actix_web::test]
+async fn an_outbid_that_no_longer_holds_because_of_another_node_is_not_replayed() {
+    if !several_nodes_can_be() {
+        return;
+    }
+    let nodes = Nodes::start(2).await;
+    let [a, b] = [&nodes[0], &nodes[1]];
+    let goods = outbid(a).await;
+    accepted(&b.user(2), goods, 2000).await;
+    let still = outbid(b).await;
+    for node in nodes.iter() {
+        let inbox = node.user(2).inbox().await;
+        assert_eq!((&inbox[0]["superseded"], &inbox[0]["read"]), (&json!(true), &json!(true)));
+        assert_eq!((inbox[1].get("superseded"), &inbox[1]["read"]), (None, &json!(false)));
+        assert_eq!(node.user(2).socket().await.expect("outbid").await["goods_id"], still);
+        let mut all = socket_since(&node.user(2), 0).await;
+        assert_eq!(all.expect("outbid").await["superseded"], true);
+        assert_eq!(all.expect("outbid").await["goods_id"], still);
+    }
+}
+
+#[actix_web::test]
+async fn what_is_muted_at_one_node_is_sent_by_none() {
+    if !several_nodes_can_be() {
+        return;
+    }
+    let time = ManualTime::at(noon());
+    let nodes = Nodes::with_time(2, time.clone(), |_| {}).await;
+    let mut sockets = sockets_since(&nodes, 2, 0).await;
+    let muted = nodes[0].user(2).put("/alarms/preferences", &json!({"muted": ["outbid"]})).await;
+    assert_eq!(muted.status, 200);
+    for at in [0, 1] {
+        outbid(&nodes[at]).await;
+        let goods = nodes[at].goods(2, 0, 60).await;
+        accepted(&nodes[1 - at].user(3), goods, 1000).await;
+        time.advance_ms(60_000);
+        time.advance_ms(1500);
+        for socket in &mut sockets {
+            assert_eq!(socket.expect("auction_sold").await["goods_id"], goods);
+        }
+    }
+    let unread = nodes[1].user(2).get("/alarms/unread").await.body;
+    assert_eq!(unread["unread"], 2, "the muted ones count as read");
+    assert_eq!(nodes[1].user(2).inbox().await.len(), 4);
+}
+
+#[actix_web::test]
+async fn what_is_read_at_one_node_sessions_at_all_nodes_are_told() {
+    if !several_nodes_can_be() {
+        return;
+    }
+    let nodes = Nodes::start(3).await;
+    let mut sockets = sockets_since(&nodes, 2, 0).await;
+    for at in 0..3 {
+        outbid(&nodes[at]).await;
+    }
+    let mut ids = Vec::new();
+    for socket in &mut sockets {
+        ids.clear();
+        for _ in 0..3 {
+            ids.push(socket.expect("outbid").await["id"].as_i64().unwrap());
+        }
+    }
+    sockets[2].send_json(&json!({"type": "read", "up_to": ids[0]})).await;
+    let told = |unread: i64| json!({"response_type": "unread", "unread": unread, "last_id": ids[2]});
+    for socket in &mut sockets {
+        assert_eq!(socket.next().await, told(2));
+    }
+    let answer = nodes[1].user(2).post("/alarms/read", &json!({"ids": [ids[1]]})).await;
+    assert_eq!(answer.body, json!({"unread": 1}));
+    for socket in &mut sockets {
+        assert_eq!(socket.next().await, told(1));
+    }
+}
+
+#[actix_web::test]
+async fn a_refusal_reaches_its_authors_alarm_sockets_on_all_nodes_and_nobody_else() {
+    if !several_nodes_can_be() {
+        return;
+    }
+    let nodes = Nodes::start(2).await;
+    let goods = nodes[0].live_goods(SELLER).await;
+    accepted(&nodes[1].user(3), goods, 5000).await;
+    let mut of_author = sockets_since(&nodes, 2, 0).await;
+    let mut of_other = sockets_since(&nodes, 3, 0).await;
+    let mut room = nodes[0].user(2).room(goods).await;
+    room.hear("enter").await;
+    room.send_json(&bid_frame(goods, 2, 5000)).await;
+    let alert = room.hear("alert").await;
+    assert_eq!((&alert["code"], &alert["high_price"]), (&json!("bid_too_low"), &json!(5000)));
+    for socket in &mut of_author {
+        assert_eq!(socket.next().await, alert);
+    }
+    accepted(&nodes[0].user(2), goods, 6000).await;
+    for socket in &mut of_other {
+        assert_eq!(socket.next().await["kind"], "outbid", "the first that the other hears");
+    }
+    assert_eq!(room.hear("bid").await["high_price"], 6000);
+}
+
+#[actix_web::test]
+async fn a_name_that_changes_at_one_node_is_the_name_at_all() {
+    if !several_nodes_can_be() {
+        return;
+    }
+    let nodes = Nodes::start(2).await;
+    let goods = nodes[0].live_goods(SELLER).await;
+    let mut room = nodes[1].visitor().room(goods).await;
+    // A token of earlier: one of this second would say his old name again.
+    let now = nodes[1].now();
+    let earlier = json!({"iat": now.secs() - 60, "username": "name2"});
+    let bidder = Client::new(nodes[1].base(), Some(signed(&claims(&json!(2), now, &earlier))));
+    accepted(&bidder, goods, 1000).await;
+    assert_eq!(room.hear("bid").await["sender_name"], "name2");
+    let renamed = nodes[0].admin().put("/admin/users/2", &json!({"username": "새이름"})).await;
+    assert_eq!(renamed.status, 200);
+    let prices = std::cell::Cell::new(2000);
+    let heard: Value = {
+        let room = std::cell::RefCell::new(&mut room);
+        eventually("the new name", || async {
+            let price = prices.replace(prices.get() + 1);
+            accepted(&bidder, goods, price).await;
+            let frame = room.borrow_mut().hear("bid").await;
+            (frame["sender_name"] == "새이름").then_some(frame)
+        })
+        .await
+    };
+    assert_eq!(heard["sender"], 2);
+}
