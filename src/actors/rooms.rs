@@ -252,7 +252,6 @@ impl Handler<Enter> for Rooms {
         let hall = self.halls.entry(id).or_insert_with(|| Hall::new(is_over));
         hall.is_over |= is_over;
         let change = hall.room.enter(user.clone(), connection);
-        let mut entered = None;
         if let (Some(change), Some(user), RoomId::Auction(goods)) = (change, user, id) {
             if change.anywhere {
                 let frame = self.enter_frame(id, &user);
@@ -262,7 +261,7 @@ impl Handler<Enter> for Rooms {
                 self.tell_others(goods, &user, true);
             }
         }
-        if self.several.is_on() { self.begin_course(id, entered, ctx) } else { ActorResponse::reply(true) }
+        if self.several.is_on() { self.begin_course(id, ctx) } else { ActorResponse::reply(true) }
     }
 }
 

@@ -93,25 +93,14 @@ impl Handler<JoinRooms> for Rooms {
 // The course of each room.
 
 impl Rooms {
-    /// A socket has come in: answered when the room hears everything, and other nodes have been told, should they have to
-    /// be: what the socket says is told them later.
-    pub(super) fn begin_course(
-        &mut self,
-        id: RoomId,
-        entered: Option<oneshot::Receiver<()>>,
-        ctx: &mut Context<Self>,
-    ) -> ActorResponse<Self, bool> {
+    /// A socket has come in: answered when the room hears everything.
+    pub(super) fn begin_course(&mut self, id: RoomId, ctx: &mut Context<Self>) -> ActorResponse<Self, bool> {
         let (Some(hall), Some((bus, store))) = (self.halls.get_mut(&id), self.several.link.clone()) else {
             return ActorResponse::reply(false);
         };
-        let entered = async move {
-            if let Some(entered) = entered {
-                let _ = entered.await;
-            }
-        };
         let hearing = &mut hall.hearing;
         if hearing.course.is_some() {
-            return ActorResponse::r#async(entered.into_actor(self).map(|(), _, _| true));
+            return ActorResponse::reply(true);
         }
         let (tell, told) = oneshot::channel();
         hearing.waiting.push(tell);
@@ -130,11 +119,7 @@ impl Rooms {
             };
             ctx.spawn(read.into_actor(self).map(move |marks, rooms, ctx| rooms.begun(id, generation, marks, ctx)));
         }
-        let both = async move {
-            entered.await;
-            told.await.unwrap_or(false)
-        };
-        ActorResponse::r#async(both.into_actor(self))
+        ActorResponse::r#async(async move { told.await.unwrap_or(false) }.into_actor(self))
     }
 
     fn begun(
@@ -309,16 +294,6 @@ impl Rooms {
         }));
     }
 
-    /// The rooms of goods without a mark end: the goods were deleted, and an id is never given again.
-    fn close_deleted(&mut self, goods: &[GoodsId], marks: &[RoomMark]) {
-        let exist: HashSet<GoodsId> = marks.iter().map(|mark| mark.goods).collect();
-        let mut orders = Vec::new();
-        for goods in goods.iter().filter(|goods| !exist.contains(*goods)) {
-            self.tell_news(&RoomNews::Deleted(*goods), &mut orders);
-        }
-        self.push(orders);
-    }
-
     fn compare(&mut self, now: &RoomMark, ctx: &mut Context<Self>) {
         for id in [RoomId::Auction(now.goods), RoomId::Trade(now.goods)] {
             let Some(hall) = self.halls.get_mut(&id) else { continue };
@@ -340,8 +315,6 @@ impl Rooms {
         if let Some((bus, _)) = &self.several.link {
             bus.tell_all(Told::Present(vec![Presence { goods, user: User::clone(user), is_here }]));
         }
-        // Dropped, which tells them.
-        self.several.entering.clear();
     }
 
     fn appear(&mut self, node: NodeId, goods: GoodsId, user: User) {
