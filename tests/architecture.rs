@@ -25,10 +25,12 @@ const CRATES: [(&str, &[&str]); 9] = [
 ];
 
 /// What decides is plain: these files of the actors' room know no framework at all.
-const PLAIN: [&str; 8] = [
+const PLAIN: [&str; 10] = [
     "actors/agenda.rs",
     "actors/bid_line.rs",
     "actors/course.rs",
+    "actors/known.rs",
+    "actors/pressure.rs",
     "actors/missed.rs",
     "actors/registry.rs",
     "actors/room.rs",

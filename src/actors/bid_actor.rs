@@ -3,7 +3,10 @@
 //! The ledger's thread answers the callers itself, right after the commit; the actor only learns the new state. So a
 //! panic here costs nobody an answer that is on disk, and bids that had not been handed over are answered "not stored".
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix::prelude::*;
 use tokio::sync::oneshot;
@@ -11,11 +14,12 @@ use tokio::sync::oneshot;
 use super::{
     bid_desk::{BidDesk, Retire},
     bid_line::{BidLine, Next, Offered},
+    known::Known,
 };
 use crate::{
-    domain::{GoodsId, GoodsState},
+    domain::GoodsId,
     store::{
-        Ledger, Nodes, WriteError,
+        Ledger, WriteError,
         writes::{BidVerdict, EndAuction, Ended, KeyedBid, PlaceBids},
     },
 };
@@ -100,6 +104,7 @@ struct Waiting {
 pub struct BidActor {
     goods: GoodsId,
     line: BidLine<Waiting, EndReply>,
+    known: Arc<Known>,
     ledger: Ledger,
     desk: Addr<BidDesk>,
     /// Which of the actors of these goods this is.
@@ -118,19 +123,20 @@ impl BidActor {
         goods: GoodsId,
         generation: u64,
         ledger: Ledger,
-        nodes: Nodes,
+        known: Arc<Known>,
         desk: Addr<BidDesk>,
     ) -> Addr<Self> {
         Self::create(|ctx| {
             ctx.set_mailbox_capacity(MAILBOX);
-            Self::new(goods, generation, ledger, nodes, desk)
+            Self::new(goods, generation, ledger, known, desk)
         })
     }
 
-    fn new(goods: GoodsId, generation: u64, ledger: Ledger, nodes: Nodes, desk: Addr<BidDesk>) -> Self {
+    fn new(goods: GoodsId, generation: u64, ledger: Ledger, known: Arc<Known>, desk: Addr<BidDesk>) -> Self {
         Self {
             goods,
-            line: BidLine::new(nodes),
+            line: BidLine::new(Arc::clone(&known)),
+            known,
             ledger,
             desk,
             generation,
@@ -142,7 +148,7 @@ impl BidActor {
 
     /// Hands the next batch or the end to the ledger, if it is their turn.
     fn go_on(&mut self, ctx: &mut Context<Self>) {
-        let me = ctx.address();
+        let (me, known) = (ctx.address(), Arc::clone(&self.known));
         match self.line.next() {
             Some(Next::Bids(bids)) => {
                 let deadline = bids.iter().map(|(_, waiting)| waiting.deadline).min().unwrap_or_else(Instant::now);
@@ -150,13 +156,17 @@ impl BidActor {
                     bids.into_iter().map(|(bid, waiting)| (bid, waiting.reply)).unzip();
                 self.ledger.submit(PlaceBids { goods: self.goods, bids }, deadline, move |result| match result {
                     Ok(placed) => {
-                        me.do_send(Done { unknown: placed.goods.is_none(), goods: placed.goods });
+                        // Before anybody hears of it.
+                        if let Some(goods) = &placed.goods {
+                            known.learn(goods);
+                        }
+                        me.do_send(Done { unknown: placed.goods.is_none() });
                         for (reply, verdict) in replies.into_iter().zip(placed.verdicts) {
                             reply.answer(BidAnswer::Verdict(verdict));
                         }
                     }
                     Err(error) => {
-                        me.do_send(Done { unknown: false, goods: None });
+                        me.do_send(Done { unknown: false });
                         for reply in replies {
                             reply.answer(BidAnswer::Failed(error));
                         }
@@ -166,11 +176,10 @@ impl BidActor {
             Some(Next::End(reply)) => {
                 let deadline = Instant::now() + END_PATIENCE;
                 self.ledger.submit(EndAuction(self.goods), deadline, move |result| {
-                    let goods = match &result {
-                        Ok(Ended::Yes(goods) | Ended::NotYet(goods)) => Some(goods.clone()),
-                        Ok(Ended::UnknownGoods) | Err(_) => None,
-                    };
-                    me.do_send(Done { unknown: matches!(result, Ok(Ended::UnknownGoods)), goods });
+                    if let Ok(Ended::Yes(goods) | Ended::NotYet(goods)) = &result {
+                        known.learn(goods);
+                    }
+                    me.do_send(Done { unknown: matches!(result, Ok(Ended::UnknownGoods)) });
                     reply.answer(result);
                 });
             }
@@ -241,15 +250,15 @@ impl Handler<OfferEnd> for BidActor {
 #[derive(Message)]
 #[rtype(result = "()")]
 struct Done {
-    goods: Option<GoodsState>,
+    /// There are no such goods.
     unknown: bool,
 }
 
 impl Handler<Done> for BidActor {
     type Result = ();
 
-    fn handle(&mut self, Done { goods, unknown }: Done, ctx: &mut Self::Context) {
-        self.line.done(goods);
+    fn handle(&mut self, Done { unknown }: Done, ctx: &mut Self::Context) {
+        self.line.done();
         self.go_on(ctx);
         if self.line.is_idle() && (unknown || !self.had_bids) {
             // Anybody can ask for goods that don't exist, and most ends need no line: such actors must not stay.
@@ -267,7 +276,7 @@ impl Handler<Forget> for BidActor {
     type Result = ();
 
     fn handle(&mut self, _: Forget, _: &mut Self::Context) {
-        self.line.forget();
+        self.known.forget();
     }
 }
 

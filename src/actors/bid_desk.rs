@@ -2,12 +2,16 @@
 
 use std::{
     collections::{HashMap, hash_map::Entry},
+    sync::Arc,
     time::Instant,
 };
 
 use actix::prelude::*;
 
-use super::bid_actor::{BidActor, BidAnswer, BidReply, EndReply, Forget, Leave, MAILBOX, Offer, OfferEnd};
+use super::{
+    bid_actor::{BidActor, BidAnswer, BidReply, EndReply, Forget, Leave, MAILBOX, Offer, OfferEnd},
+    known::{Known, KnownGoods},
+};
 use crate::{
     domain::GoodsId,
     store::{Ledger, Nodes, WriteError, writes::KeyedBid},
@@ -27,6 +31,7 @@ struct Desked {
 pub struct BidDesk {
     ledger: Ledger,
     nodes: Nodes,
+    known: Arc<KnownGoods>,
     actors: HashMap<GoodsId, Desked>,
     made: u64,
     replaced: u64,
@@ -34,26 +39,28 @@ pub struct BidDesk {
 }
 
 impl BidDesk {
-    /// Starts a desk in front of this ledger, the only one or beside those of other nodes.
-    pub fn open(ledger: Ledger, nodes: Nodes) -> Addr<Self> {
+    /// Starts a desk in front of this ledger, the only one or beside those of other nodes. What its actors know is `known`.
+    pub fn open(ledger: Ledger, nodes: Nodes, known: Arc<KnownGoods>) -> Addr<Self> {
         Self::create(|ctx| {
             ctx.set_mailbox_capacity(MAILBOX);
-            Self::new(ledger, nodes)
+            Self::new(ledger, nodes, known)
         })
     }
 
-    fn new(ledger: Ledger, nodes: Nodes) -> Self {
-        Self { ledger, nodes, actors: HashMap::new(), made: 0, replaced: 0, turned_away: 0 }
+    fn new(ledger: Ledger, nodes: Nodes, known: Arc<KnownGoods>) -> Self {
+        Self { ledger, nodes, known, actors: HashMap::new(), made: 0, replaced: 0, turned_away: 0 }
     }
 
     /// The actor of these goods, to which something is about to be handed; `None` if it would be one too many.
     fn actor(&mut self, goods: GoodsId, at_most: usize, desk: Addr<Self>) -> Option<&Addr<BidActor>> {
         let full = self.actors.len() >= at_most;
         let generation = self.made;
-        let (ledger, nodes) = (&self.ledger, self.nodes);
+        let (ledger, nodes, all_known) = (&self.ledger, self.nodes, &self.known);
         let mut make = || {
             self.made += 1;
-            let actor = BidActor::open(goods, generation, ledger.clone(), nodes, desk.clone());
+            let known = Known::new(nodes);
+            all_known.insert(goods, Arc::clone(&known));
+            let actor = BidActor::open(goods, generation, ledger.clone(), known, desk.clone());
             Desked { actor, generation, handed: 0 }
         };
         let desked = match self.actors.entry(goods) {
@@ -170,6 +177,7 @@ impl Handler<Retire> for BidDesk {
         if let Entry::Occupied(entry) = self.actors.entry(goods)
             && (entry.get().generation, entry.get().handed) == (generation, handled)
         {
+            self.known.remove(goods);
             entry.remove().actor.do_send(Leave);
         }
     }
@@ -211,7 +219,7 @@ mod tests {
         },
         time_source::{SystemTime, TimeSource},
     };
-    use std::{sync::Arc, time::Duration};
+    use std::time::Duration;
 
     /// Makes the desk hand the panic on to the actor of these goods.
     #[derive(Message)]
@@ -251,7 +259,7 @@ mod tests {
             let make = MakeGoods { seller: UserId::from_stored(1), goods: goods.clone() };
             *one = ledger.write(make, Duration::from_secs(5)).await.unwrap().0;
         }
-        (folder, thread, BidDesk::open(ledger, Nodes::One), made)
+        (folder, thread, BidDesk::open(ledger, Nodes::One, Arc::default()), made)
     }
 
     async fn place(desk: &Addr<BidDesk>, goods: GoodsId, price: i64) -> BidAnswer {

@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -15,10 +15,15 @@ use super::{
     arrival_gate::ArrivalGate,
     bid_actor::{BidAnswer, BidReply},
     bid_desk::{BidDesk, PlaceBid},
+    known::KnownGoods,
+    pressure::is_too_much,
 };
 use crate::{
-    domain::{Bid, GoodsId, IdempotencyKey, Price, User},
-    store::{WriteError, writes::KeyedBid},
+    domain::{Bid, GoodsId, IdempotencyKey, Price, Refusal, User},
+    store::{
+        Ledger, WriteError,
+        writes::{BidVerdict, KeyedBid},
+    },
     time_source::TimeSource,
 };
 
@@ -49,8 +54,11 @@ pub struct BidEntrance {
     desk: Addr<BidDesk>,
     gate: Arc<ArrivalGate>,
     time: Arc<dyn TimeSource>,
+    known: Arc<KnownGoods>,
+    ledger: Ledger,
     draining: AtomicBool,
     in_flight: AtomicUsize,
+    shed: AtomicU64,
 }
 
 /// Counts a bid as being answered for as long as it lives.
@@ -63,31 +71,75 @@ impl Drop for InFlight {
 }
 
 impl BidEntrance {
-    /// The entrance to this desk.
-    pub fn new(desk: Addr<BidDesk>, gate: Arc<ArrivalGate>, time: Arc<dyn TimeSource>) -> Arc<Self> {
-        let (draining, in_flight) = (AtomicBool::new(false), AtomicUsize::new(0));
-        Arc::new(Self { desk, gate, time, draining, in_flight })
+    /// The entrance to this desk, whose actors know `known`, before this ledger.
+    pub fn new(
+        desk: Addr<BidDesk>,
+        known: Arc<KnownGoods>,
+        ledger: Ledger,
+        gate: Arc<ArrivalGate>,
+        time: Arc<dyn TimeSource>,
+    ) -> Arc<Self> {
+        let (draining, in_flight, shed) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicU64::new(0));
+        Arc::new(Self { desk, gate, time, known, ledger, draining, in_flight, shed })
+    }
+
+    /// A refusal that needs no ledger. One with a key always goes there: its first answer may be kept.
+    fn certain_refusal(&self, bid: &ArrivingBid) -> Option<Refusal> {
+        let ArrivingBid { goods, price, .. } = *bid;
+        let bid = Bid { goods, user: bid.bidder.id, price, received_at: self.time.now() };
+        self.known.certain_refusal(&bid)
+    }
+
+    /// What can be said of a bid without handing it on.
+    fn answer_at_once(&self, bid: &ArrivingBid) -> Option<BidAnswer> {
+        if self.is_draining() {
+            return Some(BidAnswer::Failed(WriteError::NotStored));
+        }
+        if bid.key.is_none()
+            && let Some(refusal) = self.certain_refusal(bid)
+        {
+            return Some(BidAnswer::Verdict(BidVerdict::Refused(refusal)));
+        }
+        is_too_much(self.in_flight(), self.ledger.time_each()).then(|| {
+            self.shed.fetch_add(1, Ordering::Relaxed);
+            BidAnswer::Failed(WriteError::NotStored)
+        })
+    }
+
+    /// Bids refused because too many waited already.
+    pub fn shed(&self) -> u64 {
+        self.shed.load(Ordering::Relaxed)
     }
 
     /// The bid arrives now: it is stamped and handed on before this returns. What becomes of it is awaited.
     pub fn arrive(self: &Arc<Self>, bid: ArrivingBid) -> impl Future<Output = BidAnswer> + use<> {
+        // Counted before it is looked whether the node is about to end: who waits for those on their way sees this one.
         self.in_flight.fetch_add(1, Ordering::AcqRel);
         let in_flight = InFlight(Arc::clone(self));
-        let (reply, answer) = BidReply::new();
-        let ArrivingBid { goods, bidder, price, key, spent } = bid;
-        if self.is_draining() {
-            reply.answer(BidAnswer::Failed(WriteError::NotStored));
-        } else {
-            // Nothing waits between the stamp and the desk's mailbox. A full one drops the reply, which says so.
-            self.gate.arrive(self.time.as_ref(), |received_at| {
-                let bid = Bid { goods, user: bidder.id, price, received_at };
-                let bid = KeyedBid { bid, bidder, key };
-                let deadline = Instant::now() + DEADLINE.saturating_sub(spent);
-                let _ = self.desk.try_send(PlaceBid { bid, deadline, reply });
-            });
-        }
+        let at_once = self.answer_at_once(&bid);
+        let handed_on = at_once.is_none().then(|| self.hand_on(bid));
         async move {
             let _in_flight = in_flight;
+            match (at_once, handed_on) {
+                (Some(answer), _) => answer,
+                (None, Some(handed_on)) => handed_on.await,
+                // One of them is there.
+                (None, None) => BidAnswer::Failed(WriteError::NotStored),
+            }
+        }
+    }
+
+    fn hand_on(&self, bid: ArrivingBid) -> impl Future<Output = BidAnswer> + use<> {
+        let (reply, answer) = BidReply::new();
+        let ArrivingBid { goods, bidder, price, key, spent } = bid;
+        // Nothing waits between the stamp and the desk's mailbox. A full one drops the reply, which says so.
+        self.gate.arrive(self.time.as_ref(), |received_at| {
+            let bid = Bid { goods, user: bidder.id, price, received_at };
+            let bid = KeyedBid { bid, bidder, key };
+            let deadline = Instant::now() + DEADLINE.saturating_sub(spent);
+            let _ = self.desk.try_send(PlaceBid { bid, deadline, reply });
+        });
+        async move {
             match tokio::time::timeout(ANSWER_BY.saturating_sub(spent).max(LEAST), answer).await {
                 Ok(Ok(answer)) => answer,
                 Ok(Err(_)) | Err(_) => BidAnswer::Failed(WriteError::Unknown),

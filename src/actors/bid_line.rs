@@ -4,12 +4,10 @@
 //! One batch of the goods is in flight at a time; what comes meanwhile gathers and goes as the next batch. The end of
 //! the auction stands in the same line, behind everything that came before it.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
-use crate::{
-    domain::{GoodsState, Phase, Refusal},
-    store::{Nodes, writes::KeyedBid},
-};
+use super::known::Known;
+use crate::{domain::Refusal, store::writes::KeyedBid};
 
 /// Bids that may wait in one line; beyond, a bid is answered "unavailable, not stored".
 pub(super) const MAX_WAITING: usize = 2048;
@@ -42,26 +40,22 @@ enum InLine<R, E> {
 }
 
 pub(super) struct BidLine<R, E> {
-    /// The newest committed state that is known; raised only after commits.
-    known: Option<GoodsState>,
-    /// Who else judges bids: where several do, what one of them remembers is soon of another time. It would still refuse
-    /// rightly, but name a price that has passed, so that only an end, which stays, is remembered.
-    nodes: Nodes,
+    /// What may be refused at once.
+    known: Arc<Known>,
     waiting: VecDeque<InLine<R, E>>,
     in_flight: bool,
-    /// The goods are deleted: nothing of them is remembered any more.
-    forgotten: bool,
 }
 
 impl<R, E> BidLine<R, E> {
-    pub(super) fn new(nodes: Nodes) -> Self {
-        Self { known: None, nodes, waiting: VecDeque::new(), in_flight: false, forgotten: false }
+    pub(super) fn new(known: Arc<Known>) -> Self {
+        Self { known, waiting: VecDeque::new(), in_flight: false }
     }
 
     /// A bid comes. One with a key always goes to the ledger: its first answer may be kept there.
     pub(super) fn offer(&mut self, bid: KeyedBid, reply: R) -> Offered<R> {
-        let known = self.known.as_ref().filter(|_| bid.key.is_none());
-        if let Some(refusal) = known.and_then(|known| known.certain_refusal(&bid.bid)) {
+        if bid.key.is_none()
+            && let Some(refusal) = self.known.certain_refusal(&bid.bid)
+        {
             return Offered::Refused(refusal, reply);
         }
         if self.waiting.len() >= MAX_WAITING {
@@ -100,24 +94,9 @@ impl<R, E> BidLine<R, E> {
         self.in_flight.then_some(Next::Bids(bids))
     }
 
-    /// What was in flight is done; `goods` is the committed state after it, if it is known.
-    pub(super) fn done(&mut self, goods: Option<GoodsState>) {
+    /// What was in flight is done.
+    pub(super) fn done(&mut self) {
         self.in_flight = false;
-        let stays = |goods: &GoodsState| self.nodes == Nodes::One || goods.phase == Phase::Ended;
-        if let Some(goods) = goods.filter(|goods| !self.forgotten && stays(goods)) {
-            // Commits are told in order, but never let memory go back.
-            let newer =
-                self.known.as_ref().is_none_or(|known| known.bid_seq <= goods.bid_seq && known.phase != Phase::Ended);
-            if newer {
-                self.known = Some(goods);
-            }
-        }
-    }
-
-    /// The goods are deleted: what is known of them no longer holds.
-    pub(super) fn forget(&mut self) {
-        self.known = None;
-        self.forgotten = true;
     }
 
     /// Nothing waits, nothing is in flight.
@@ -129,8 +108,10 @@ impl<R, E> BidLine<R, E> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Bid, GoodsId, IdempotencyKey, Lead, Price, Timestamp, User, UserId};
-    use std::sync::Arc;
+    use crate::{
+        domain::{Bid, GoodsId, GoodsState, IdempotencyKey, Lead, Phase, Price, Timestamp, User, UserId},
+        store::Nodes,
+    };
 
     fn bid(price: i64) -> KeyedBid {
         let bid = Bid {
@@ -160,42 +141,40 @@ mod tests {
 
     #[test]
     fn one_batch_is_in_flight_and_the_rest_gathers() {
-        let mut line: BidLine<u8, ()> = BidLine::new(Nodes::One);
+        let mut line: BidLine<u8, ()> = BidLine::new(Known::new(Nodes::One));
         assert_eq!(line.offer(bid(5), 1), Offered::Waits);
         assert_eq!(line.next(), Some(Next::Bids(vec![(bid(5), 1)])));
         assert_eq!(line.offer(bid(6), 2), Offered::Waits);
         assert_eq!(line.offer(bid(7), 3), Offered::Waits);
         assert_eq!(line.next(), None, "the first batch is still in flight");
-        line.done(Some(goods(5)));
+        line.done();
         assert_eq!(line.next(), Some(Next::Bids(vec![(bid(6), 2), (bid(7), 3)])));
     }
 
     #[test]
     fn the_end_waits_behind_every_bid_that_came_before_it() {
-        let mut line: BidLine<u8, &str> = BidLine::new(Nodes::One);
+        let mut line: BidLine<u8, &str> = BidLine::new(Known::new(Nodes::One));
         assert_eq!(line.offer(bid(5), 1), Offered::Waits);
         assert!(line.next().is_some());
         assert_eq!(line.offer(bid(6), 2), Offered::Waits);
         line.offer_end("end");
         assert_eq!(line.offer(bid(7), 3), Offered::Waits);
         assert_eq!(line.next(), None);
-        line.done(None);
+        line.done();
         assert_eq!(line.next(), Some(Next::Bids(vec![(bid(6), 2)])));
-        line.done(None);
+        line.done();
         assert_eq!(line.next(), Some(Next::End("end")));
         assert_eq!(line.next(), None, "the bid after the end waits for it");
         let ended = GoodsState { phase: Phase::Ended, ..goods(6) };
-        line.done(Some(ended));
+        line.known.learn(&ended);
+        line.done();
         assert_eq!(line.offer(bid(9), 4), Offered::Refused(Refusal::Ended, 4));
     }
 
     #[test]
-    fn a_no_comes_from_committed_facts_only_and_memory_never_goes_back() {
-        let mut line: BidLine<u8, ()> = BidLine::new(Nodes::One);
-        assert_eq!(line.offer(bid(1), 1), Offered::Waits, "nothing is known yet");
-        assert!(line.next().is_some());
-        line.done(Some(goods(50)));
-        line.done(Some(goods(40)));
+    fn a_bid_with_a_key_goes_to_the_ledger_whatever_is_known() {
+        let mut line: BidLine<u8, ()> = BidLine::new(Known::new(Nodes::One));
+        line.known.learn(&goods(50));
         assert!(matches!(line.offer(bid(45), 2), Offered::Refused(Refusal::TooLow { .. }, 2)));
         assert_eq!(line.offer(bid(51), 3), Offered::Waits);
         let keyed = KeyedBid { key: IdempotencyKey::parse("k"), ..bid(1) };
@@ -203,17 +182,8 @@ mod tests {
     }
 
     #[test]
-    fn beside_other_nodes_only_an_end_is_a_committed_fact_for_long() {
-        let mut line: BidLine<u8, ()> = BidLine::new(Nodes::Several);
-        line.done(Some(goods(50)));
-        assert_eq!(line.offer(bid(45), 1), Offered::Waits, "which price it is below only the ledger knows");
-        line.done(Some(GoodsState { phase: Phase::Ended, ..goods(50) }));
-        assert_eq!(line.offer(bid(45), 2), Offered::Refused(Refusal::Ended, 2));
-    }
-
-    #[test]
     fn a_full_line_turns_bids_away_and_never_the_end() {
-        let mut line: BidLine<usize, ()> = BidLine::new(Nodes::One);
+        let mut line: BidLine<usize, ()> = BidLine::new(Known::new(Nodes::One));
         for i in 0..MAX_WAITING {
             assert_eq!(line.offer(bid(5), i), Offered::Waits);
         }

@@ -21,7 +21,9 @@ mod course;
 mod hall;
 mod hub;
 mod hub_of_several;
+mod known;
 mod missed;
+mod pressure;
 mod read_state;
 mod registry;
 mod room;
@@ -39,6 +41,7 @@ pub use bid_desk::{BidDesk, DeskFigures, EndGoods, ForgetGoods, GetDeskFigures, 
 pub use bid_entrance::{ArrivingBid, BidEntrance};
 pub use hub::{AlarmHub, CloseAll, Deliver, GetHubFigures, HubFigures, RefuseUser, TellUnread, UseLedger};
 pub use hub_of_several::{CountSeats, HearForUser, JoinHub};
+pub use known::KnownGoods;
 pub use missed::Missed;
 pub use read_state::{ReadError, mark_read};
 pub use rooms::{

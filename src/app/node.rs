@@ -24,11 +24,11 @@ use actix_web::{
 use super::{Settings, SettingsError, adoption, housekeeping::Housekeeping, watch::Watch};
 use crate::{
     actors::{
-        AlarmHub, ArrivalGate, AuctionClock, BidDesk, BidEntrance, CloseAll, JoinHub, JoinRooms, Missed, Rooms,
-        ShardStats, UseLedger, attach_worker,
+        AlarmHub, ArrivalGate, AuctionClock, BidDesk, BidEntrance, CloseAll, JoinHub, JoinRooms, KnownGoods, Missed,
+        Rooms, ShardStats, UseLedger, attach_worker,
     },
     bus::{Bus, BusError, BusThread},
-    http::{self, Keys, LocalShard, RateLimits, Readiness, Services, UserDirectory},
+    http::{self, Keys, KnownTokens, LocalShard, RateLimits, Readiness, Services, UserDirectory},
     store::{LedgerThread, Nodes, Observer, Store, StoreError},
     time_source::TimeSource,
 };
@@ -141,9 +141,10 @@ impl Node {
         let ledger_thread = opened.start_ledger(settings.ledger_rules(), Arc::clone(&time), observer)?;
         let ledger = ledger_thread.ledger();
         hub.do_send(UseLedger(ledger.clone()));
-        let desk = BidDesk::open(ledger.clone(), nodes);
+        let known = Arc::new(KnownGoods::default());
+        let desk = BidDesk::open(ledger.clone(), nodes, Arc::clone(&known));
         let _ = desk_address.set(desk.clone());
-        let entrance = BidEntrance::new(desk.clone(), Arc::clone(&gate), Arc::clone(&time));
+        let entrance = BidEntrance::new(desk.clone(), known, ledger.clone(), Arc::clone(&gate), Arc::clone(&time));
         let clock = AuctionClock::new(store.clone(), ledger.clone(), desk.clone(), gate, Arc::clone(&time));
         let clock = clock.beside(bus.clone(), settings.auction.close_grace_ms).start();
         // Nothing is committed before the server listens but what the clock itself begins.
@@ -153,6 +154,7 @@ impl Node {
             started_at: time.now(),
             readiness: Readiness::default(),
             keys,
+            tokens: KnownTokens::default(),
             users,
             rates: RateLimits::new(&settings.rates()),
             store,

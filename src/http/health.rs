@@ -145,6 +145,8 @@ struct BidActors {
     live: usize,
     replaced: u64,
     turned_away: u64,
+    /// Bids refused at once because too many waited.
+    shed: u64,
 }
 
 #[derive(Serialize)]
@@ -254,6 +256,7 @@ async fn examine(services: &Services) -> Health {
             live: desk.map_or(0, |desk| desk.live),
             replaced: desk.map_or(0, |desk| desk.replaced),
             turned_away: desk.map_or(0, |desk| desk.turned_away),
+            shed: services.entrance.shed(),
         },
         bus: bus_check(services, hub.map_or(0, |hub| hub.behind)),
         sessions: Sessions {

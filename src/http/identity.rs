@@ -16,7 +16,7 @@ use actix_web::{
 };
 use quick_cache::sync::Cache;
 
-use super::{ApiError, Services, query, rate::Who};
+use super::{ApiError, Keys, Services, query, rate::Who, token::Claims};
 use crate::{
     domain::{Timestamp, User, UserId},
     protocol::{Code, Problem},
@@ -25,6 +25,8 @@ use crate::{
 
 /// Users that are remembered.
 const REMEMBERED: usize = 100_000;
+/// Tokens that are remembered: some hundred bytes each.
+const KNOWN_TOKENS: usize = 10_000;
 /// How long a user may take to be made. With the reading before it well within the 3 s of a 503.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// The subprotocol of modern clients, and the one that carries their token.
@@ -40,6 +42,28 @@ pub struct Identity {
     pub admin: bool,
     /// When the token expires.
     pub expires_at: Timestamp,
+}
+
+/// Tokens that were good lately, so that who bids again and again has his looked at once. When they expire is looked at
+/// each time. Not those of sockets, which show theirs once.
+pub struct KnownTokens(Cache<Box<str>, Arc<Claims>>);
+
+impl Default for KnownTokens {
+    fn default() -> Self {
+        Self(Cache::new(KNOWN_TOKENS))
+    }
+}
+
+impl KnownTokens {
+    /// What a token says, if it is good.
+    fn verify(&self, token: &str, keys: &Keys, now: Timestamp) -> Option<Claims> {
+        if let Some(known) = self.0.get(token) {
+            return (known.expires_at > now).then(|| Claims::clone(&known));
+        }
+        let claims = keys.verify(token, now)?;
+        self.0.insert(token.into(), Arc::new(claims.clone()));
+        Some(claims)
+    }
 }
 
 /// Users seen lately, so that a bid doesn't read its bidder. Told of every committed change.
@@ -96,7 +120,7 @@ impl Services {
     /// # Errors
     /// 401 for a bad token, 429 over the rate of requests, 503 when the user can't be looked up.
     pub(super) async fn visitor(&self, request: &HttpRequest) -> Result<Option<Identity>, ApiError> {
-        let identity = self.identify(header_token(request)?).await?;
+        let identity = self.identify_again(header_token(request)?).await?;
         self.admit(request, identity.as_ref())?;
         Ok(identity)
     }
@@ -106,7 +130,7 @@ impl Services {
     /// # Errors
     /// 401 without a good token, 429 over the rate of requests, 503 when the user can't be looked up.
     pub(super) async fn user(&self, request: &HttpRequest) -> Result<Identity, ApiError> {
-        let identity = self.identify(header_token(request)?).await?;
+        let identity = self.identify_again(header_token(request)?).await?;
         let identity = identity.ok_or_else(|| ApiError::unauthorized("a token is needed"))?;
         self.admit(request, Some(&identity))?;
         Ok(identity)
@@ -129,7 +153,7 @@ impl Services {
     /// # Errors
     /// 401 without a good token, 429 over the rate of bids, 503 when the user can't be looked up.
     pub(super) async fn bidder(&self, request: &HttpRequest) -> Result<Identity, ApiError> {
-        let identity = self.identify(header_token(request)?).await?;
+        let identity = self.identify_again(header_token(request)?).await?;
         let identity = identity.ok_or_else(|| ApiError::unauthorized("a token is needed"))?;
         if !identity.admin {
             self.rates.bid(Who::User(identity.user.id))?;
@@ -172,13 +196,23 @@ impl Services {
     /// 401 for a bad token or an inactive user, 503 when the user can't be looked up.
     pub(super) async fn identify(&self, token: Option<String>) -> Result<Option<Identity>, ApiError> {
         let Some(token) = token else { return Ok(None) };
+        self.identity(self.keys.verify(&token, self.time.now())).await.map(Some)
+    }
+
+    /// The same, of somebody who will show this token again.
+    async fn identify_again(&self, token: Option<String>) -> Result<Option<Identity>, ApiError> {
+        let Some(token) = token else { return Ok(None) };
+        self.identity(self.tokens.verify(&token, &self.keys, self.time.now())).await.map(Some)
+    }
+
+    async fn identity(&self, claims: Option<Claims>) -> Result<Identity, ApiError> {
         let refused = || ApiError::unauthorized("the token is not good");
-        let claims = self.keys.verify(&token, self.time.now()).ok_or_else(refused)?;
+        let claims = claims.ok_or_else(refused)?;
         let user = self.see_user(claims.user, claims.username, claims.issued_at).await?;
         if !user.is_active {
             return Err(refused());
         }
-        Ok(Some(Identity { user, admin: claims.admin, expires_at: claims.expires_at }))
+        Ok(Identity { user, admin: claims.admin, expires_at: claims.expires_at })
     }
 
     /// The user of a token: made if he is new, renamed if the token is newer than his name.

@@ -28,7 +28,7 @@ use actix_web::web;
 pub use self::{
     error::ApiError,
     health::Readiness,
-    identity::{Identity, UserDirectory},
+    identity::{Identity, KnownTokens, UserDirectory},
     rate::{RateLimits, Rates},
     services::{HttpConfig, Services},
     socket::LocalShard,

@@ -4,7 +4,7 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use actix::Addr;
 
-use super::{Keys, RateLimits, Readiness, UserDirectory};
+use super::{Keys, KnownTokens, RateLimits, Readiness, UserDirectory};
 use crate::{
     actors::{AlarmHub, AuctionClock, BidDesk, BidEntrance, Rooms, SessionLimits, ShardStats},
     bus::Bus,
@@ -46,6 +46,8 @@ pub struct Services {
     pub time: Arc<dyn TimeSource>,
     /// Token keys.
     pub keys: Keys,
+    /// Tokens seen lately.
+    pub tokens: KnownTokens,
     /// Users seen lately.
     pub users: Arc<UserDirectory>,
     /// Rates.

@@ -30,6 +30,11 @@ pub trait Write: Send + 'static {
         None
     }
 
+    /// How many things it writes, where many are handed in as one.
+    fn weight(&self) -> usize {
+        1
+    }
+
     /// Does it inside the ledger's transaction.
     ///
     /// # Errors
@@ -50,6 +55,7 @@ pub struct LedgerStats {
     pub(super) largest_batch: AtomicUsize,
     pub(super) failing: AtomicBool,
     pub(super) open_fanouts: AtomicUsize,
+    pub(super) ns_each: AtomicU64,
 }
 
 /// A reading of the ledger's figures.
@@ -151,6 +157,11 @@ impl Ledger {
         }
     }
 
+    /// What one write takes of a transaction that has many of them, on average of the last ones; zero before the first.
+    pub fn time_each(&self) -> Duration {
+        Duration::from_nanos(self.stats.ns_each.load(Ordering::Relaxed))
+    }
+
     /// The figures now.
     pub fn figures(&self) -> LedgerFigures {
         let stats = &self.stats;
@@ -173,6 +184,7 @@ impl Ledger {
 pub(super) trait Entry: Send {
     fn deadline(&self) -> Instant;
     fn goods(&self) -> Option<GoodsId>;
+    fn weight(&self) -> usize;
     fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError>;
     fn answer(self: Box<Self>, fate: Result<(), WriteError>);
 }
@@ -193,6 +205,10 @@ impl<W: Write> Entry for Job<W> {
 
     fn goods(&self) -> Option<GoodsId> {
         self.write.goods()
+    }
+
+    fn weight(&self) -> usize {
+        self.write.weight()
     }
 
     fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError> {

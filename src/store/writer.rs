@@ -36,6 +36,8 @@ const BATCH: usize = 256;
 /// come faster than the workers can write frames and hear their pongs, and every bid would queue behind the thousands of
 /// sessions that have been woken before it.
 const CHUNK_EVERY: Duration = Duration::from_millis(4);
+/// Writes of a transaction from which its pace can be told.
+const MANY: usize = 32;
 /// How long a fan-out waits after a failed transaction.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -317,6 +319,16 @@ impl Writer {
         Ok(conn)
     }
 
+    /// Remembers what a write takes where many are written together: an eighth of each transaction that has many.
+    fn learn_pace(&self, took: Duration, writes: usize) {
+        if writes >= MANY {
+            let ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX) / writes as u64;
+            let before = self.stats.ns_each.load(Ordering::Relaxed);
+            let now = if before == 0 { ns } else { before - before / 8 + ns / 8 };
+            self.stats.ns_each.store(now, Ordering::Relaxed);
+        }
+    }
+
     fn transact(&mut self, batch: &mut Batch, fanout: Option<EventId>) -> Result<Effects, Failure> {
         let begun = Instant::now();
         let mut conn = self.begin().map_err(Failure::Begin)?;
@@ -350,6 +362,7 @@ impl Writer {
                 }
                 let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
                 self.stats.last_commit_us.store(micros, Ordering::Relaxed);
+                self.learn_pace(begun.elapsed(), batch.iter().map(|entry| entry.weight()).sum());
                 if fanout_done {
                     self.fanouts.retain(|open| Some(*open) != fanout);
                 } else if fanout.is_some() {

@@ -91,7 +91,7 @@ impl House {
             .start_ledger(LedgerRules { soft_close_ms, several_writers: false }, Arc::clone(&node_time), observer)
             .unwrap();
         let ledger = thread.ledger();
-        let desk = BidDesk::open(ledger.clone(), Nodes::One);
+        let desk = BidDesk::open(ledger.clone(), Nodes::One, Arc::default());
         let gate = Arc::new(ArrivalGate::default());
         let clock =
             AuctionClock::new(store.clone(), ledger.clone(), desk.clone(), Arc::clone(&gate), node_time).start();

@@ -76,6 +76,10 @@ impl Write for PlaceBids {
         Some(self.goods)
     }
 
+    fn weight(&self) -> usize {
+        self.bids.len()
+    }
+
     fn run(&self, tx: &mut Tx<'_>) -> Result<PlacedBids, StoreError> {
         let mut verdicts = Vec::with_capacity(self.bids.len());
         for bid in &self.bids {
