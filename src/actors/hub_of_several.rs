@@ -106,7 +106,7 @@ impl Handler<HearForUser> for AlarmHub {
     }
 }
 
-/// The bus is back, and may have forgotten how many sockets there are.
+/// The bus is back on one of its two ways, and may have forgotten how many sockets there are.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct CountSeats;

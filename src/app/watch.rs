@@ -89,6 +89,7 @@ impl Watch {
                 self.hub.do_send(CountSeats);
                 self.rooms.do_send(SayWhoIsHere);
             }
+            Heard::CanTell => self.hub.do_send(CountSeats),
             // Others may change users, which nobody hears now.
             Heard::Down => self.users.forget(),
         }

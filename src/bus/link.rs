@@ -15,6 +15,7 @@ use tokio::{sync::mpsc, time::timeout};
 
 use super::{
     Channel, Ears, Heard, NodeId, Shared, locked,
+    seats::{LIVES_MS, lives},
     told::{self, AnyChannel, Outgoing, Told},
     wanted::Steps,
 };
@@ -31,8 +32,6 @@ const REMIND: Duration = Duration::from_secs(2);
 const BEAT: Duration = Duration::from_secs(1);
 /// Its own word comes back to it sooner than this, or nothing does.
 const DEAF_AFTER: Duration = Duration::from_secs(4);
-/// For how long a node's word holds where counts of sockets are added up.
-const LIVES_MS: u64 = 6000;
 /// Messages of one round trip.
 const BATCH: usize = 512;
 /// Channels of one subscription.
@@ -232,6 +231,7 @@ impl Link {
         let connection = connected.inspect_err(|error| log::debug!("no connection to the bus: {error}")).ok()?;
         *locked(&self.shared.commands) = Some(connection.clone());
         self.shared.tells.store(true, Ordering::Relaxed);
+        (self.ears)(Heard::CanTell);
         Some(connection)
     }
 
@@ -248,8 +248,7 @@ impl Link {
             match one {
                 Outgoing::One(channel, told) => {
                     if let Told::Beat { .. } = told {
-                        let lives = format!("{}node:{}", self.shared.prefix, self.shared.me);
-                        pipe.cmd("SET").arg(lives).arg(1).arg("PX").arg(LIVES_MS).ignore();
+                        pipe.cmd("SET").arg(lives(&self.shared)).arg(1).arg("PX").arg(LIVES_MS).ignore();
                     }
                     self.publish(&mut pipe, *channel, told);
                 }

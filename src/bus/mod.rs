@@ -59,6 +59,8 @@ pub enum Heard {
     Gone(NodeId),
     /// The connection is (again) there: others may have said something meanwhile, and this node must say who is here.
     Up,
+    /// It can (again) be told: what this node has written down there may be lost.
+    CanTell,
     /// There is no connection: every two seconds for as long as that is so.
     Down,
 }

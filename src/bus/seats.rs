@@ -5,19 +5,32 @@ use std::sync::{LazyLock, atomic::Ordering};
 
 use redis::Script;
 
-use super::{Bus, PATIENCE, locked};
+use super::{Bus, PATIENCE, Shared, locked};
 use crate::domain::UserId;
+
+/// For how long a node's word that it lives holds: without it its counts don't.
+pub(super) const LIVES_MS: u64 = 6000;
 
 /// A count that nobody has changed for so long is of no socket: tokens don't live that long.
 const KEPT_S: u64 = 14 * 24 * 3600;
 
+/// Where a node's word that it lives stands.
+pub(super) fn lives(shared: &Shared) -> String {
+    format!("{}{}", nodes(shared), shared.me)
+}
+
+fn nodes(shared: &Shared) -> String {
+    format!("{}node:", shared.prefix)
+}
+
 /// The counts of one user stand in one hash, by node, each with the version of its writer: an older count that comes
-/// late changes nothing. Counts of nodes that are gone don't count. With the most that are allowed it answers whether
-/// the new count fits; without, it only writes it down.
+/// late changes nothing. Counts of nodes that are gone don't count; who counts lives. With the most that are allowed it
+/// answers whether the new count fits; without, it only writes it down.
 static COUNT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local me, version, mine, most, nodes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+        redis.call('SET', nodes .. me, 1, 'PX', ARGV[7])
         local others, all = 0, redis.call('HGETALL', KEYS[1])
         for i = 1, #all, 2 do
             local at, count = string.match(all[i + 1], '^(%d+) (%d+)$')
@@ -68,8 +81,9 @@ impl Bus {
                 .arg(version)
                 .arg(mine)
                 .arg(most)
-                .arg(format!("{}node:", shared.prefix))
-                .arg(KEPT_S);
+                .arg(nodes(shared))
+                .arg(KEPT_S)
+                .arg(LIVES_MS);
             Some((conn, count))
         });
         async move {
