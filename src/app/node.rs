@@ -20,6 +20,7 @@ use actix_web::{
     middleware::{Condition, DefaultHeaders, NormalizePath},
     web,
 };
+use tokio::runtime::Handle;
 
 use super::{Settings, SettingsError, adoption, housekeeping::Housekeeping, watch::Watch};
 use crate::{
@@ -120,6 +121,7 @@ impl Node {
             clock: Arc::clone(&clock_address),
             desk: Arc::clone(&desk_address),
             users: Arc::clone(&users),
+            several: bus_url.is_some().then(|| (store.clone(), Handle::current())),
         };
         let bus = match bus_url {
             Some(url) => {

@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use actix::{Addr, dev::SendError};
+use tokio::runtime::Handle;
 
 use crate::{
     actors::{
@@ -15,7 +16,7 @@ use crate::{
     bus::{Bus, Channel, Heard, Told},
     domain::{Alarm, GoodsId, Receiver, User},
     http::UserDirectory,
-    store::{Committed, RoomNews},
+    store::{Committed, RoomNews, Store},
 };
 
 /// Ways to the parts of the house; cheap to clone.
@@ -28,6 +29,8 @@ pub(super) struct Watch {
     pub clock: Arc<OnceLock<Addr<AuctionClock>>>,
     pub desk: Arc<OnceLock<Addr<BidDesk>>>,
     pub users: Arc<UserDirectory>,
+    /// Where users are read anew, and on which runtime, if other nodes change them too.
+    pub several: Option<(Store, Handle)>,
 }
 
 impl Watch {
@@ -98,7 +101,25 @@ impl Watch {
     fn user_changed(&self, user: User) {
         // Known first: a socket that registers after its user's others were closed must not find him active.
         let (id, is_active) = (user.id, user.is_active);
-        self.users.changed(user);
+        match &self.several {
+            None => self.users.changed(user),
+            // What is told of a node's commit may come behind what this or a third one has committed since: how he is
+            // now, only the store knows.
+            Some((store, runtime)) => {
+                if self.users.forget_one(id) || !is_active {
+                    let (users, store, hub) = (Arc::clone(&self.users), store.clone(), self.hub.clone());
+                    // For his sockets in rooms, and for one that is just opening and did not find him refused; a request
+                    // would read him by itself.
+                    runtime.spawn(async move {
+                        match users.learn(&store, id).await {
+                            Ok(Some(user)) if !user.is_active => hub.do_send(RefuseUser(id)),
+                            Ok(_) => {}
+                            Err(error) => log::debug!("user {id} can't be read anew: {error}"),
+                        }
+                    });
+                }
+            }
+        }
         if !is_active {
             self.hub.do_send(RefuseUser(id));
         }

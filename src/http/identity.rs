@@ -20,7 +20,7 @@ use super::{ApiError, Services, query, rate::Who};
 use crate::{
     domain::{Timestamp, User, UserId},
     protocol::{Code, Problem},
-    store::writes::SeeUser,
+    store::{Store, StoreError, writes::SeeUser},
 };
 
 /// Users that are remembered.
@@ -59,6 +59,26 @@ impl UserDirectory {
     pub fn changed(&self, user: User) {
         self.changes.fetch_add(1, Ordering::AcqRel);
         self.users.insert(user.id, Arc::new(user));
+    }
+
+    /// A change is committed, by this node or another, and there may be a later one of which is not known here: until the
+    /// user is read anew he is not known. True if he was.
+    pub fn forget_one(&self, id: UserId) -> bool {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.users.remove(&id).is_some()
+    }
+
+    /// Reads a user, and remembers him unless somebody changes meanwhile.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the database can't be read in time.
+    pub async fn learn(&self, store: &Store, id: UserId) -> Result<Option<Arc<User>>, StoreError> {
+        let changes = self.changes.load(Ordering::Acquire);
+        let user = store.user(id).await?.map(Arc::new);
+        if let Some(user) = &user {
+            self.remember(user, changes);
+        }
+        Ok(user)
     }
 
     /// Changes may have been missed: nobody is known any more.
@@ -179,14 +199,7 @@ impl Services {
     async fn see_user(&self, id: UserId, name: Option<String>, iat: Option<i64>) -> Result<Arc<User>, ApiError> {
         let known = match self.users.users.get(&id) {
             Some(user) => Some(user),
-            None => {
-                let changes = self.users.changes.load(Ordering::Acquire);
-                let user = self.store.user(id).await?.map(Arc::new);
-                if let Some(user) = &user {
-                    self.users.remember(user, changes);
-                }
-                user
-            }
+            None => self.users.learn(&self.store, id).await?,
         };
         let Some(user) = known else {
             return Ok(Arc::new(self.ledger.write(SeeUser { id, name, iat }, PATIENCE).await?));

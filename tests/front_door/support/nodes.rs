@@ -209,11 +209,14 @@ impl Fleet {
         self.nodes.borrow_mut()[at].take().expect("it runs").kill();
     }
 
-    /// SIGTERM; when it has ended by itself.
+    /// SIGTERM; when it has ended by itself. Until then it is still where its clients look for it.
     pub async fn end(&self, at: usize) {
-        let mut process = self.nodes.borrow_mut()[at].take().expect("it runs");
-        process.terminate();
-        let exit = process.exit().await;
+        self.nodes.borrow()[at].as_ref().expect("it runs").terminate();
+        let exit = eventually_within(PATIENT_DEADLINE, "its end", || async {
+            self.nodes.borrow_mut()[at].as_mut().expect("it runs").has_ended()
+        });
+        let exit = exit.await;
+        let process = self.nodes.borrow_mut()[at].take().expect("it ran");
         assert_eq!(exit.code(), Some(0), "{}", process.stderr());
     }
 

@@ -158,8 +158,13 @@ impl Process {
 
     /// The same, with a deadline of the test's own.
     pub async fn exit_within(&mut self, deadline: Duration) -> ExitStatus {
-        let child = std::cell::RefCell::new(&mut self.child);
-        eventually_within(deadline, "its end", || async { child.borrow_mut().try_wait().unwrap() }).await
+        let process = std::cell::RefCell::new(self);
+        eventually_within(deadline, "its end", || async { process.borrow_mut().has_ended() }).await
+    }
+
+    /// How it has ended, if it has.
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     /// What it has said on stderr until now.
