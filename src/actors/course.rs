@@ -91,8 +91,10 @@ impl Course {
     }
 
     fn in_order(&mut self, place: (i64, u8), news: RoomNews) -> Vec<RoomNews> {
-        if self.held.len() < MAX_HELD {
-            self.held.insert(place, news);
+        self.held.insert(place, news);
+        if self.held.len() > MAX_HELD {
+            // The farthest: what everything else waits for must find a place.
+            self.held.pop_last();
         }
         let mut told = Vec::new();
         while let Some(entry) = self.held.first_entry() {
@@ -239,6 +241,11 @@ mod tests {
             course.take(line(seq));
         }
         assert_eq!((course.held.len(), course.lines.told.len()), (MAX_HELD, MAX_REMEMBERED));
+        // What it waits for comes, and what had no place is read.
+        assert_eq!(course.take(bid(1)).len(), MAX_HELD + 1);
+        assert!(course.is_behind(&mark(4999, 4999)) && !course.is_waiting());
+        let rest = (course.mark().bid_seq + 1..5000).map(bid).collect::<Vec<_>>();
+        assert_eq!(course.catch_up(rest.clone()), rest);
     }
 
     proptest! {

@@ -217,23 +217,29 @@ impl Rooms {
             let read = async move { store.news_since(mark).await };
             ctx.spawn(read.into_actor(self).map(move |news, rooms, ctx| {
                 rooms.several.readings -= 1;
-                rooms.read(id, generation, news);
+                rooms.read(id, generation, news, ctx);
                 rooms.read_on(ctx);
             }));
         }
     }
 
-    fn read(&mut self, id: RoomId, generation: u64, news: Result<Vec<RoomNews>, StoreError>) {
+    fn read(&mut self, id: RoomId, generation: u64, news: Result<Vec<RoomNews>, StoreError>, ctx: &mut Context<Self>) {
         let Some(hall) = self.halls.get_mut(&id).filter(|hall| hall.hearing.generation == generation) else { return };
         hall.hearing.is_catching_up = false;
         match (news, &mut hall.hearing.course) {
             (Ok(news), Some(course)) => {
+                let (is_all, from) = (news.len() < RoomNews::MOST_AT_ONCE, course.mark());
                 let told = course.catch_up(news);
+                let is_farther = course.mark() != from;
                 let mut orders = Vec::new();
                 for news in &told {
                     self.tell_news(news, &mut orders);
                 }
                 self.push(orders);
+                // There may be more, and at the next look there would be more still.
+                if !is_all && is_farther {
+                    self.catch_up(id, ctx);
+                }
             }
             // Tried again at the next look.
             (Err(error), _) => log::warn!("a room can't read what it has missed: {error}"),

@@ -70,6 +70,9 @@ pub enum RoomNews {
 }
 
 impl RoomNews {
+    /// Most bids, lines and messages of one reading of what a room has missed.
+    pub const MOST_AT_ONCE: usize = 200;
+
     /// In whose rooms it is heard.
     pub fn goods(&self) -> GoodsId {
         match self {

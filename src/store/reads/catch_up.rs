@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Most of each kind of news at once.
-const MOST: i64 = 200;
+const MOST: i64 = RoomNews::MOST_AT_ONCE as i64;
 
 /// How things stand with one user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,8 +99,8 @@ impl Store {
         self.read(move |conn| marks(conn, &goods)).await
     }
 
-    /// What happened in the rooms of goods since `from`, at most 200 bids, lines and messages, in an order in which it can
-    /// be told. Nothing if there are no such goods.
+    /// What happened in the rooms of goods since `from`, at most [`RoomNews::MOST_AT_ONCE`] bids, lines and messages, in an
+    /// order in which it can be told. Nothing if there are no such goods.
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be read in time.
