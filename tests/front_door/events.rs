@@ -46,6 +46,12 @@ impl Stream {
         }
     }
 
+    /// Whether the next event is the close with this code, and the last.
+    pub fn is_closed_with(&mut self, code: &str) -> bool {
+        let goodbye = self.next().expect("an event");
+        goodbye[0] == ("event".to_owned(), "close".to_owned()) && goodbye[1].1.contains(code) && self.next().is_none()
+    }
+
     pub fn data(&mut self) -> Value {
         let event = self.next().expect("an event");
         let (_, data) = event.iter().find(|(field, _)| field == "data").expect("data");

@@ -147,6 +147,41 @@ async fn redis_that_comes_and_goes_under_load_costs_nobody_anything() {
     assert!(back.elapsed() < BACK + Duration::from_secs(1), "{:?}", back.elapsed());
 }
 
+/// A lively auction: what a node was not told is more than it reads at once.
+#[actix_web::test]
+async fn however_much_a_node_was_not_told_its_rooms_have_it_within_seconds() {
+    const BIDS: i64 = 1200;
+    if !several_nodes_can_be() {
+        return;
+    }
+    let mut nodes = Nodes::with(2, |settings| settings.session.max_pending = 10_000).await;
+    let goods = nodes[0].live_goods(SELLER).await;
+    let mut rooms = watchers(&nodes, goods).await;
+    let mut alarms = sockets_since(&nodes, 2, 0).await;
+    nodes.redis.kill();
+    nodes.say_of_their_bus("warn").await;
+    let mut bidders = [nodes[0].user(2).room(goods).await, nodes[0].user(3).room(goods).await];
+    for price in 0..BIDS {
+        let at = usize::try_from(price % 2).unwrap();
+        bidders[at].send_json(&bid_frame(goods, 2 + price % 2, 1000 + price)).await;
+        // He is outbid before he goes on.
+        while next_event(&mut bidders[1 - at]).await["high_price"] != 1000 + price {}
+    }
+    let last = Instant::now();
+    nodes.redis.start_again();
+    for room in &mut rooms {
+        hear_bids_to(room, BIDS).await;
+    }
+    let inbox = nodes[0].user(2).inbox().await;
+    for socket in &mut alarms {
+        for alarm in &inbox {
+            assert_eq!(socket.next().await["id"], alarm["id"]);
+        }
+    }
+    eprintln!("{BIDS} bids, all heard {:?} after Redis was back", last.elapsed());
+    assert!(last.elapsed() < BACK + Duration::from_secs(1), "{:?}", last.elapsed());
+}
+
 /// It takes what it is sent and answers nothing: whoever would wait for it goes on without it.
 #[actix_web::test]
 async fn a_redis_that_is_silent_keeps_nobody_waiting() {

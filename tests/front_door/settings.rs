@@ -10,19 +10,19 @@ use serde_json::{Value, json};
 use crate::support::{Client, DEADLINE, Handsup, Raw, SECRET, Served, Socket, claims, database, goods_body, signed};
 
 /// One that could serve: a proper key, and port 0.
-fn good() -> Handsup {
+pub fn good() -> Handsup {
     Handsup::new().set("auth.jwt_secret", SECRET).set("server.bind", "127.0.0.1:0")
 }
 
 /// The one line on stderr, log lines aside.
-fn complaint(stderr: &str) -> &str {
+pub fn complaint(stderr: &str) -> &str {
     let lines: Vec<&str> = stderr.lines().filter(|line| !line.starts_with('[')).collect();
     assert_eq!(lines.len(), 1, "exactly one line: {stderr}");
     lines[0]
 }
 
 /// `serve` must end by itself, say why in one line with the key, and never listen.
-fn refuses(handsup: &Handsup, words: &[&str], key: &str) {
+pub fn refuses(handsup: &Handsup, words: &[&str], key: &str) {
     let ran = handsup.run(words);
     let (stdout, stderr) = (String::from_utf8(ran.stdout).unwrap(), String::from_utf8(ran.stderr).unwrap());
     assert!(!ran.status.success(), "{key}: it should not have run: {stdout}{stderr}");

@@ -193,6 +193,11 @@ impl Client {
         Socket::open(&self.base, &path, &[], self.token.as_deref()).await.expect("a socket")
     }
 
+    /// Any socket of a server that may be gone, or go while it answers; a refusal at the handshake is its status.
+    pub async fn try_to_connect(&self, path: &str) -> Result<Result<Socket, u16>, String> {
+        Socket::try_open(&self.base, path, &[], self.token.as_deref()).await
+    }
+
     /// A socket of an auction room, opened as the existing client does; a visitor's without a token.
     pub async fn room(&self, goods: i64) -> Socket {
         self.try_room(goods).await.expect("a socket")

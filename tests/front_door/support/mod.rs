@@ -42,7 +42,7 @@ pub use self::{
     database::count,
     dead_reader::{room_that_does_not_read, socket_that_does_not_read},
     market::Market,
-    nodes::{Fleet, Nodes, several_nodes_can_be, told_apart},
+    nodes::{Fleet, Nodes, bus_of, several_nodes_can_be},
     presence::{List, participants, people},
     process::Process,
     random::{dice, kills},

@@ -1,7 +1,7 @@
 //! Several nodes of one service, on one database and one Redis: in this process with a time that a test moves, or as the
 //! real program, which can be killed.
 
-use std::{cell::RefCell, collections::HashSet, ops::Index, path::PathBuf, sync::Arc};
+use std::{cell::RefCell, ops::Index, path::PathBuf, sync::Arc};
 
 use handsup::{
     app::Settings,
@@ -160,6 +160,15 @@ pub struct Fleet {
 impl Fleet {
     /// So many, with these settings (`section.key`).
     pub async fn start(count: usize, settings: &[(&str, &str)]) -> Self {
+        let fleet = Self::none(settings);
+        fleet.nodes.borrow_mut().resize_with(count, || None);
+        futures_util::future::join_all((0..count).map(|at| fleet.start_at(at))).await;
+        fleet.know_each_other().await;
+        fleet
+    }
+
+    /// None so far: what there is to be in the database can be written first.
+    pub fn none(settings: &[(&str, &str)]) -> Self {
         let redis = RedisServer::start();
         let mut all = vec![
             ("bus.url".to_owned(), redis.url()),
@@ -168,11 +177,12 @@ impl Fleet {
             ("limits.lines_per_second".to_owned(), "100000".to_owned()),
         ];
         all.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
-        let nodes = RefCell::new((0..count).map(|_| None).collect());
-        let fleet = Self { nodes, settings: all, redis: RefCell::new(redis), folder: tempfile::tempdir().unwrap() };
-        futures_util::future::join_all((0..count).map(|at| fleet.start_at(at))).await;
-        fleet.know_each_other().await;
-        fleet
+        Self {
+            nodes: RefCell::default(),
+            settings: all,
+            redis: RefCell::new(redis),
+            folder: tempfile::tempdir().unwrap(),
+        }
     }
 
     /// Their database.
@@ -188,7 +198,10 @@ impl Fleet {
             Process::start_with(&database, &settings)
         });
         let process = process.await.expect("it listens");
-        assert!(self.nodes.borrow_mut()[at].replace(process).is_none(), "one is here already");
+        let mut nodes = self.nodes.borrow_mut();
+        let places = nodes.len().max(at + 1);
+        nodes.resize_with(places, || None);
+        assert!(nodes[at].replace(process).is_none(), "one is here already");
     }
 
     /// `kill -9`.
@@ -196,11 +209,14 @@ impl Fleet {
         self.nodes.borrow_mut()[at].take().expect("it runs").kill();
     }
 
-    /// SIGTERM; when it has ended by itself.
+    /// SIGTERM; when it has ended by itself. Until then it is still where its clients look for it.
     pub async fn end(&self, at: usize) {
-        let mut process = self.nodes.borrow_mut()[at].take().expect("it runs");
-        process.terminate();
-        let exit = process.exit().await;
+        self.nodes.borrow()[at].as_ref().expect("it runs").terminate();
+        let exit = eventually_within(PATIENT_DEADLINE, "its end", || async {
+            self.nodes.borrow_mut()[at].as_mut().expect("it runs").has_ended()
+        });
+        let exit = exit.await;
+        let process = self.nodes.borrow_mut()[at].take().expect("it ran");
         assert_eq!(exit.code(), Some(0), "{}", process.stderr());
     }
 
@@ -227,9 +243,4 @@ impl Fleet {
         let nodes = self.nodes.borrow();
         (at..at + nodes.len()).find_map(|at| nodes[at % nodes.len()].as_ref().map(&of))
     }
-}
-
-/// How many different ids these alarms have, doubles removed.
-pub fn told_apart(alarms: &[Value]) -> HashSet<i64> {
-    alarms.iter().map(|alarm| alarm["id"].as_i64().expect("an alarm")).collect()
 }

@@ -8,6 +8,7 @@ use std::{
     path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{Receiver, channel},
+    time::Duration,
 };
 
 use handsup::{
@@ -16,7 +17,7 @@ use handsup::{
     time_source::{SystemTime, TimeSource},
 };
 
-use super::{Client, PATIENT_DEADLINE, SECRET, database, eventually, token};
+use super::{Client, DEADLINE, PATIENT_DEADLINE, SECRET, database, eventually_within, token};
 
 /// `handsup serve`. Dropping it kills it.
 pub struct Process {
@@ -125,11 +126,6 @@ impl Process {
         Client::new(self.base.clone(), Some(Keys::new(SECRET, None).mint(&new, SystemTime.now()).unwrap()))
     }
 
-    /// `http://…`
-    pub fn base(&self) -> &str {
-        &self.base
-    }
-
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.base.trim_start_matches("http://").parse().expect("an address")
@@ -157,8 +153,18 @@ impl Process {
 
     /// How it ends, by itself.
     pub async fn exit(&mut self) -> ExitStatus {
-        let child = std::cell::RefCell::new(&mut self.child);
-        eventually("its end", || async { child.borrow_mut().try_wait().unwrap() }).await
+        self.exit_within(DEADLINE).await
+    }
+
+    /// The same, with a deadline of the test's own.
+    pub async fn exit_within(&mut self, deadline: Duration) -> ExitStatus {
+        let process = std::cell::RefCell::new(self);
+        eventually_within(deadline, "its end", || async { process.borrow_mut().has_ended() }).await
+    }
+
+    /// How it has ended, if it has.
+    pub fn has_ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 
     /// What it has said on stderr until now.

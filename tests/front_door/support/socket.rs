@@ -1,5 +1,7 @@
 //! A WebSocket client. It answers pings as a browser does, unless it is told to be silent.
 
+use std::time::Duration;
+
 use actix_codec::Framed;
 use awc::{
     BoxedSocket,
@@ -29,6 +31,16 @@ pub struct Socket {
 impl Socket {
     /// Opens a socket; a refusal at the handshake is its status.
     pub async fn open(base: &str, path: &str, protocols: &[&str], bearer: Option<&str>) -> Result<Self, u16> {
+        Self::try_open(base, path, protocols, bearer).await.unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    /// Opens a socket at a server that may be gone, or go while it answers.
+    pub async fn try_open(
+        base: &str,
+        path: &str,
+        protocols: &[&str],
+        bearer: Option<&str>,
+    ) -> Result<Result<Self, u16>, String> {
         let mut request = awc::Client::new().ws(format!("{base}{path}"));
         if !protocols.is_empty() {
             request = request.protocols(protocols.iter().copied());
@@ -40,10 +52,10 @@ impl Socket {
             Ok((response, framed)) => {
                 let protocol = response.headers().get("sec-websocket-protocol");
                 let protocol = protocol.map(|value| value.to_str().unwrap().to_owned());
-                Ok(Self { framed, protocol, alive: true })
+                Ok(Ok(Self { framed, protocol, alive: true }))
             }
-            Err(awc::error::WsClientError::InvalidResponseStatus(status)) => Err(status.as_u16()),
-            Err(error) => panic!("{path}: {error}"),
+            Err(awc::error::WsClientError::InvalidResponseStatus(status)) => Ok(Err(status.as_u16())),
+            Err(error) => Err(error.to_string()),
         }
     }
 
@@ -123,6 +135,24 @@ impl Socket {
         frame
     }
 
+    /// The next text frame, or how the server closes.
+    pub async fn text_or_close(&mut self) -> Result<Value, Closed> {
+        loop {
+            match self.frame().await {
+                Some(Frame::Text(text)) => return Ok(serde_json::from_slice(&text).expect("JSON")),
+                Some(Frame::Close(reason)) => {
+                    let (code, description) = reason.map_or((None, None), |r| (Some(r.code.into()), r.description));
+                    return Err(Closed { code, reason: description.unwrap_or_default() });
+                }
+                Some(Frame::Ping(payload)) => {
+                    let _ = self.framed.send(Message::Pong(payload)).await;
+                }
+                Some(_) => {}
+                None => return Err(Closed { code: None, reason: String::new() }),
+            }
+        }
+    }
+
     /// All text frames until the connection is gone, in whatever way.
     pub async fn until_gone(&mut self) -> Vec<Value> {
         let mut heard = Vec::new();
@@ -149,6 +179,11 @@ impl Socket {
                 _ => {}
             }
         }
+    }
+
+    /// The code of the server's close frame, if it comes within this time.
+    pub async fn closed_within(&mut self, time: Duration) -> Option<u16> {
+        tokio::time::timeout(time, self.close_code()).await.ok()
     }
 
     /// How the socket ends; texts before it are thrown away.
