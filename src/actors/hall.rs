@@ -9,6 +9,8 @@ use tokio::sync::oneshot;
 use super::{course::Course, room::Room, shard::RoomOrder};
 use crate::{domain::User, store::RoomNews};
 
+/// In rooms up to so many sockets comings and goings are told at once.
+pub(super) const SMALL: usize = 64;
 /// In larger rooms comings and goings are gathered for so long per thousand sockets, at most a second: ten thousand who
 /// come in one after another are fifty million frames, which must not keep anybody's bid waiting.
 const GATHER_MS_PER_THOUSAND: usize = 100;
@@ -63,6 +65,14 @@ impl Hall {
     pub(super) fn gather_for(&self) -> Duration {
         let ms = self.room.sockets() * GATHER_MS_PER_THOUSAND / 1000;
         Duration::from_millis(ms as u64).min(GATHER_AT_MOST)
+    }
+
+    /// Somebody is about to come or go: if that may be gathered, who has been told to be there until now is needed until it
+    /// is told too.
+    pub(super) fn before_change(&mut self) {
+        if self.room.sockets() >= SMALL {
+            self.told();
+        }
     }
 
     /// Somebody has come or gone, for which there is a frame if somebody is here to hear it.

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use chrono_tz::Tz;
 
 use super::{
-    hall::Hall,
+    hall::{Hall, SMALL},
     missed::Missed,
     room::RoomId,
     rooms_of_several::Several,
@@ -30,10 +30,8 @@ use crate::{
 
 /// Commits with news, comings and goings that may wait; beyond, the rooms that miss something are closed.
 const MAILBOX: usize = 4096;
-/// In rooms up to so many sockets comings and goings are told at once.
-const SMALL: usize = 64;
-/// In larger ones they are gathered for a while (`hall`), so that many who come at once keep nobody's bid waiting.
-/// … or until they are so many bytes, or half of what may wait for a socket.
+/// In large rooms comings and goings are gathered for a while (`hall`), so that many who come at once keep nobody's bid
+/// waiting; or until they are so many bytes, or half of what may wait for a socket.
 const GATHER_BYTES: usize = 64 * 1024;
 /// Rooms that are worth a recommendation.
 const BUSIEST: usize = 200;
@@ -239,6 +237,7 @@ impl Handler<Enter> for Rooms {
         let Enter { room: id, user, connection, is_over } = enter;
         let hall = self.halls.entry(id).or_insert_with(|| Hall::new(is_over));
         hall.is_over |= is_over;
+        hall.before_change();
         let change = hall.room.enter(user.clone(), connection);
         let mut entered = None;
         if let (Some(change), Some(user), RoomId::Auction(goods)) = (change, user, id) {
@@ -267,6 +266,7 @@ impl Handler<GoOut> for Rooms {
 
     fn handle(&mut self, GoOut { room: id, connection }: GoOut, ctx: &mut Self::Context) {
         let Some(hall) = self.halls.get_mut(&id) else { return };
+        hall.before_change();
         let user = hall.room.user_of(connection);
         let change = hall.room.leave(connection);
         if let (Some(change), RoomId::Auction(goods)) = (change, id) {

@@ -338,6 +338,7 @@ impl Rooms {
     fn appear(&mut self, node: NodeId, goods: GoodsId, user: User, ctx: &mut Context<Self>) {
         let (id, user) = (RoomId::Auction(goods), Arc::new(user));
         let hall = self.halls.entry(id).or_insert_with(|| Hall::new(false));
+        hall.before_change();
         if hall.room.appear(node, Arc::clone(&user)) {
             let frame = self.enter_frame(id, &user);
             self.tell_presence(id, &frame, ctx);
@@ -346,7 +347,11 @@ impl Rooms {
 
     fn vanish(&mut self, node: NodeId, goods: GoodsId, user: UserId, ctx: &mut Context<Self>) {
         let id = RoomId::Auction(goods);
-        if self.halls.get_mut(&id).is_some_and(|hall| hall.room.vanish(node, user)) {
+        let vanishes = |hall: &mut Hall| {
+            hall.before_change();
+            hall.room.vanish(node, user)
+        };
+        if self.halls.get_mut(&id).is_some_and(vanishes) {
             let frame = self.out_frame(id, user);
             self.tell_presence(id, &frame, ctx);
         }
