@@ -321,7 +321,8 @@ async fn a_new_name_is_what_the_room_hears_from_then_on() {
 /// In a large room comings and goings are gathered: what a page shows must go with the frames that follow it.
 #[actix_web::test]
 async fn in_a_large_room_nobody_hears_of_somebody_leaving_who_is_not_on_his_page() {
-    let node = TestNode::start();
+    // A page goes with the frames of the node that made it.
+    let node = TestNode::alone(|_| {});
     let goods = node.live_goods(1).await;
     let mut watchers = Vec::new();
     for _ in 0..400 {
