@@ -184,6 +184,9 @@ impl AuctionClock {
             return;
         }
         self.reading = true;
+        // Also after a success: a page full of the same overdue goods must not be read in a circle. From the beginning, so
+        // that a clock that is set forward meanwhile puts nothing off.
+        self.read_not_before = Some(now.plus_ms(RETRY_MS));
         let (store, until) = (self.store.clone(), now.plus_ms(self.horizon_ms));
         let read = async move { store.next_deadlines(until, PAGE).await };
         ctx.spawn(read.into_actor(self).map(|result, clock, ctx| {
@@ -193,8 +196,6 @@ impl AuctionClock {
             match result {
                 Ok((goods, complete_until)) => {
                     if !is_stale {
-                        // Also after a success: a page full of the same overdue goods must not be read in a circle.
-                        clock.read_not_before = Some(now.plus_ms(RETRY_MS));
                         clock.complete_until = Some(complete_until);
                     }
                     for goods in &goods {

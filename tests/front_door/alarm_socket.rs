@@ -3,7 +3,7 @@
 use awc::ws::Message;
 use serde_json::json;
 
-use crate::support::{Socket, TestNode, eventually};
+use crate::support::{Socket, TestNode, eventually, session_figures};
 
 #[actix_web::test]
 async fn the_outbid_user_hears_it_in_every_tab_and_nobody_else_does() {
@@ -214,11 +214,8 @@ async fn both_paths_are_one_endpoint_with_and_without_the_last_slash() {
 }
 
 #[actix_web::test]
-async fn a_user_has_so_many_sockets_and_a_node_so_many() {
-    let node = TestNode::with(|settings| {
-        settings.session.max_per_user = 2;
-        settings.session.max = 4;
-    });
+async fn a_user_has_so_many_sockets() {
+    let node = TestNode::with(|settings| settings.session.max_per_user = 2);
     let user = node.user(2);
     let (_first, second) = (user.socket().await, user.socket().await);
     let mut third = user.socket().await;
@@ -226,14 +223,17 @@ async fn a_user_has_so_many_sockets_and_a_node_so_many() {
     assert_eq!(closed.code, Some(4409));
     // The place of one that has gone is free again.
     second.close().await;
-    let admin = node.admin();
-    eventually("the seat is free", || async {
-        let sessions = admin.get("/admin/health").await.body["checks"]["sessions"]["sessions"].as_i64();
-        (sessions == Some(1)).then_some(())
-    })
-    .await;
-    let _again = user.socket().await;
-    let (_a, _b) = (node.user(3).socket().await, node.user(4).socket().await);
+    let admins = node.admins();
+    eventually("the seat is free", || async { (session_figures(&admins).await["sessions"] == 1).then_some(()) }).await;
+    let mut again = user.socket_since(0).await;
+    again.hear("hello").await;
+}
+
+#[actix_web::test]
+async fn a_node_has_so_many_sockets() {
+    // Each node has its own.
+    let node = TestNode::alone(|settings| settings.session.max = 3);
+    let _open = [node.user(2).socket().await, node.user(3).socket().await, node.user(4).socket().await];
     let path = format!("/ws/alarms/?token={}", node.user(5).token());
     assert_eq!(Socket::open(&node.base(), &path, &[], None).await.err(), Some(503));
 }

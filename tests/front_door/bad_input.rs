@@ -426,7 +426,7 @@ async fn the_dev_login_takes_no_nonsense_and_is_not_there_unless_it_is_on() {
     let answer = visitor.post("/dev/token", &json!({"user_id": 7, "username": "kim", "admin": true})).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     let token = answer.body["token"].as_str().unwrap().to_owned();
-    let kim = Client::new(node.base(), Some(token));
+    let kim = node.client(Some(token));
     assert_eq!(kim.get("/admin/health").await.status, 200);
     let made = kim.post("/goods/", &goods_body(&json!({"starts_at": node.now()}))).await;
     assert_eq!(made.body["seller"]["username"], "kim");

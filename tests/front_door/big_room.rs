@@ -113,7 +113,7 @@ async fn everybody_in_a_big_room_hears_everything_once_and_in_order() {
         assert_eq!(heard.entered.iter().collect::<BTreeSet<_>>().len(), heard.entered.len());
         assert!(heard.counts.is_sorted() && heard.counts.last() == Some(&(users as u64 + 2)));
     }
-    let figures = session_figures(&node.admin()).await;
+    let figures = session_figures(&node.admins()).await;
     let all = visitors + users + 2;
     assert_eq!((&figures["in_rooms"], &figures["sessions"]), (&json!(all), &json!(all)), "nobody was closed");
     assert_eq!((&figures["users"], &figures["closed_for_missing"]), (&json!(users + 2), &json!(0)));

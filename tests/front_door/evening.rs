@@ -150,7 +150,9 @@ async fn an_evening_as_the_existing_client_plays_it() {
     let (mut seller_alarms, mut a_alarms) = (Page::new(seller.socket().await), Page::new(a.socket().await));
     let mut b_alarms = Page::new(b.socket().await);
     let mut seller_room = Page::new(seller.room(goods).await);
+    node.knows_participants(goods, 1).await;
     let mut a_room = Page::new(a.room(goods).await);
+    node.knows_participants(goods, 2).await;
     let mut a_tab = Page::new(a.room(goods).await);
     let mut b_room = Page::new(b.room(goods).await);
     assert_eq!(seller_room.hears("enter").await["participants_count"], 1);

@@ -349,7 +349,8 @@ async fn a_path_answers_with_and_without_its_last_slash() {
 
 #[actix_web::test]
 async fn health_says_how_every_part_does() {
-    let node = TestNode::start();
+    // Of one node.
+    let node = TestNode::alone(|_| {});
     for path in ["/health/live", "/health/ready"] {
         let answer = node.visitor().get(path).await;
         assert_eq!((answer.status, &answer.body["status"]), (200, &json!("pass")), "{path}");

@@ -13,7 +13,7 @@ use crate::support::{
 const OTHER_KEY: &str = "another-key-that-is-long-enough-to-be-one";
 
 fn with_token(node: &TestNode, token: impl Into<String>) -> Client {
-    Client::new(node.base(), Some(token.into()))
+    node.client(Some(token.into()))
 }
 
 /// A token of user 7 for an hour, with claims of the test's own.
@@ -298,7 +298,8 @@ async fn odd_names_are_cleaned_or_left_out() {
 
 #[actix_web::test]
 async fn another_pages_origin_is_refused_at_the_handshake() {
-    let node = TestNode::with(|settings| settings.server.allowed_origins = vec!["https://market.example".into()]);
+    // A node's own pages are of its own origin.
+    let node = TestNode::alone(|settings| settings.server.allowed_origins = vec!["https://market.example".into()]);
     let bearer = format!("Bearer {}", token(7, node.now()));
     let from = |origin: &str| handshake(&node, "/ws/alarms/", &[("Authorization", &bearer), ("Origin", origin)]);
     for good in ["https://market.example", &node.base()] {

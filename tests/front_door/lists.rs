@@ -229,7 +229,7 @@ async fn a_list_is_public_but_a_bad_token_is_none() {
             assert_eq!(client.get(path).await.body[0]["is_like"], is_like, "{path}");
         }
     }
-    let bad = Client::new(node.base(), Some("not-a-token".into()));
+    let bad = node.client(Some("not-a-token".into()));
     for path in ["/goods/", "/goods/recommend/", "/goods/user/1/", &format!("/goods/{goods}/chat/")] {
         assert_eq!(bad.get(path).await.code(), "unauthorized", "{path}");
     }

@@ -14,9 +14,9 @@ const LARGE: usize = 80;
 
 /// Nobody is in any room, and nothing is left of those who were.
 async fn nothing_is_left(node: &TestNode) {
-    let admin = node.admin();
+    let admins = node.admins();
     eventually("empty rooms", || async {
-        let figures = session_figures(&admin).await;
+        let figures = session_figures(&admins).await;
         let fields = ["rooms", "in_rooms", "sessions", "users"];
         fields.iter().all(|field| figures[*field] == 0).then_some(())
     })
@@ -28,7 +28,7 @@ async fn nobody_bids_before_he_has_entered() {
     let node = TestNode::start();
     let goods = node.live_goods(1).await;
     let visitor = node.visitor();
-    let mut watchers: Vec<Socket> = join_all((0..LARGE).map(|_| visitor.room(goods))).await;
+    let mut watchers: Vec<Socket> = join_all((0..LARGE * node.nodes()).map(|_| visitor.room(goods))).await;
     for user in 100..130 {
         let client = node.user(user);
         let mut socket = client.room(goods).await;
@@ -36,6 +36,10 @@ async fn nobody_bids_before_he_has_entered() {
         if user % 2 == 0 {
             socket.send_json(&bid_frame(goods, user, 1000 * user)).await;
         } else {
+            // This goes to any node, which has to know that he is there.
+            if node.nodes() > 1 {
+                node.knows_participants(goods, 1).await;
+            }
             assert_eq!(client.bid(goods, 1000 * user).await.status, 201);
         }
         for watcher in watchers.iter_mut().take(3) {
@@ -118,7 +122,7 @@ async fn many_users_who_come_and_go_are_heard_in_turn_in_small_and_large_rooms()
         let node = TestNode::start();
         let goods = node.live_goods(1).await;
         let visitor = node.visitor();
-        let _watchers = join_all((0..watchers).map(|_| visitor.room(goods))).await;
+        let _watchers = join_all((0..watchers * node.nodes()).map(|_| visitor.room(goods))).await;
         let mut witness = visitor.room(goods).await;
         let come_and_go = (100..140).map(|user| {
             let client = node.user(user);
@@ -164,9 +168,8 @@ async fn a_socket_that_goes_amid_its_handshake_leaves_no_trace() {
         "GET /ws/auction/{goods}/?token={token} HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     );
-    let address = node.address();
     join_all((0..150).map(|nth| {
-        let handshake = &handshake;
+        let (handshake, address) = (&handshake, node.address());
         async move {
             let mut tcp = TcpStream::connect(address).await.unwrap();
             tcp.write_all(handshake.as_bytes()).await.unwrap();
@@ -200,8 +203,10 @@ async fn a_socket_that_goes_amid_its_handshake_leaves_no_trace() {
         }
     }
     assert_eq!(list.0, BTreeSet::from([3, 4, 5]));
-    let figures = session_figures(&node.admin()).await;
-    assert_eq!((&figures["rooms"], &figures["in_rooms"], &figures["users"]), (&json!(1), &json!(4), &json!(3)));
+    node.knows_participants(goods, 3).await;
+    let figures = session_figures(&node.admins()).await;
+    let rooms = json!(node.nodes());
+    assert_eq!((&figures["rooms"], &figures["in_rooms"], &figures["users"]), (&rooms, &json!(4), &json!(3)));
     drop((stays, last, end, witness));
     nothing_is_left(&node).await;
 }
@@ -219,9 +224,15 @@ async fn rooms_that_everybody_has_left_are_forgotten() {
             clients.into_iter().map(move |client| async move { client.room(*goods).await })
         }))
         .await;
-        let figures = session_figures(&node.admin()).await;
-        assert_eq!((&figures["rooms"], &figures["in_rooms"]), (&json!(20), &json!(60)));
-        assert_eq!((&figures["sessions"], &figures["users"]), (&json!(60), &json!(2)));
+        for goods in &goods {
+            node.knows_participants(*goods, 2).await;
+        }
+        let figures = session_figures(&node.admins()).await;
+        assert_eq!((&figures["rooms"], &figures["in_rooms"]), (&json!(20 * node.nodes()), &json!(60)));
+        assert_eq!(figures["sessions"], 60);
+        // On one node or on several.
+        let users = figures["users"].as_u64().unwrap() as usize;
+        assert!((2..=2 * node.nodes()).contains(&users), "{users}");
         drop(sockets);
         nothing_is_left(&node).await;
     }

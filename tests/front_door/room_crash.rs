@@ -69,7 +69,7 @@ async fn fault_8_after_a_kill_rooms_are_empty_and_what_was_heard_in_them_is_stor
     let mut lines = std::collections::BTreeSet::new();
     for round in 0..KILLS {
         assert_eq!(participants(&process, goods).await, Vec::<i64>::new(), "after a start the room is empty");
-        let figures = session_figures(&process.admin()).await;
+        let figures = session_figures(&[process.admin()]).await;
         assert_eq!((&figures["rooms"], &figures["in_rooms"]), (&json!(0), &json!(0)));
         let mut witness = process.visitor().room(goods).await;
         let mut sockets = come_in(&process, goods).await;

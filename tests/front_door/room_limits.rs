@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncReadExt;
 
 use crate::support::{
-    Client, Closed, DEADLINE, ManualTime, Socket, TestNode, bid_frame, claims, count, eventually, line_frame,
+    Closed, DEADLINE, ManualTime, Socket, TestNode, bid_frame, claims, count, eventually, line_frame,
     room_that_does_not_read, session_figures, signed, sold_goods, trade_frame,
 };
 
@@ -41,7 +41,8 @@ async fn passed(socket: &mut Socket, frames: usize, response_type: &str) -> usiz
 
 #[actix_web::test]
 async fn lines_have_a_rate_of_each_user_and_who_is_over_it_stays() {
-    let node = TestNode::with(|settings| {
+    // Each node has rates of its own.
+    let node = TestNode::alone(|settings| {
         settings.limits.lines_per_second = 5;
         settings.server.workers = Some(1);
     });
@@ -106,7 +107,8 @@ async fn lines_have_a_rate_of_each_user_and_who_is_over_it_stays() {
 
 #[actix_web::test]
 async fn bids_have_one_rate_over_http_and_sockets() {
-    let node = TestNode::with(|settings| {
+    // Each node has rates of its own.
+    let node = TestNode::alone(|settings| {
         settings.limits.bids_per_second = 2;
         settings.server.workers = Some(1);
     });
@@ -264,7 +266,7 @@ async fn fault_14_a_room_socket_ends_when_its_token_does() {
     let sold = sold_goods(&node, &time).await;
     let goods = node.live_goods(1).await;
     let short = signed(&claims(&json!(2), node.now(), &json!({"exp": node.now().secs() + 60})));
-    let short = Client::new(node.base(), Some(short));
+    let short = node.client(Some(short));
     let mut witness = node.user(3).room(goods).await;
     witness.hear("enter").await;
     let mut room = short.room(goods).await;
@@ -294,7 +296,7 @@ async fn fault_14_nothing_is_taken_of_who_may_not_speak_any_more() {
     let node = TestNode::with_time(time.clone(), |_| {});
     let goods = node.goods(1, 0, 1200).await;
     let short = signed(&claims(&json!(2), node.now(), &json!({"exp": node.now().secs() + 60})));
-    let mut room = Client::new(node.base(), Some(short)).room(goods).await;
+    let mut room = node.client(Some(short)).room(goods).await;
     room.hear("enter").await;
     time.set(noon().plus_ms(60_000));
     room.send_json(&bid_frame(goods, 2, 5000)).await;
@@ -323,7 +325,12 @@ async fn fault_14_an_inactive_user_is_out_of_all_rooms_at_once() {
     seller.hear("goods_info").await;
     let changed = node.admin().put("/admin/users/2", &json!({"is_active": false})).await;
     assert_eq!(changed.status, 200, "{}", changed.text);
-    // No grace between the answer to the admin and the refusal.
+    // No grace between the answer to the admin and the refusal, on other nodes as soon as they hear of it.
+    if node.nodes() > 1 {
+        for user in node.on_each(node.user(2).token()) {
+            eventually("he is out", || async { (user.get("/alarms").await.status == 401).then_some(()) }).await;
+        }
+    }
     for tab in &mut tabs {
         tab.try_send_json(&bid_frame(goods, 2, 5000)).await;
         tab.try_send_json(&line_frame(goods, 2, "still here?")).await;
@@ -341,7 +348,8 @@ async fn fault_14_an_inactive_user_is_out_of_all_rooms_at_once() {
     seller.send_json(&trade_frame(sold, 1, "where are you?")).await;
     seller.hear("message").await;
     assert_eq!(node.admin().put("/admin/users/2", &json!({"is_active": true})).await.status, 200);
-    node.user(2).room(goods).await.hear("enter").await;
+    let back = || async { node.user(2).try_room(goods).await.ok() };
+    node.soon("he is back", back).await.hear("enter").await;
 }
 
 /// Whoever is amid his handshake when he is made inactive must not slip in behind the order to close his sockets.
@@ -364,8 +372,8 @@ async fn fault_14_nobody_slips_in_while_he_is_made_inactive() {
             }
         }
     }
-    let admin = node.admin();
-    eventually("an empty room", || async { (session_figures(&admin).await["in_rooms"] == 0).then_some(()) }).await;
+    let admins = node.admins();
+    eventually("an empty room", || async { (session_figures(&admins).await["in_rooms"] == 0).then_some(()) }).await;
 }
 
 #[actix_web::test]
@@ -421,7 +429,8 @@ async fn a_node_that_ends_tells_rooms_when_to_come_back() {
 async fn a_slow_reader_in_a_room_is_let_go_and_the_others_hear_everything() {
     const ROUNDS: usize = 60;
     const AT_ONCE: usize = 20;
-    let node = TestNode::with(|settings| {
+    // What waits for a client, waits in one node.
+    let node = TestNode::alone(|settings| {
         settings.session.max_pending = 64;
         settings.server.workers = Some(1);
     });
@@ -458,7 +467,8 @@ async fn a_slow_reader_in_a_room_is_let_go_and_the_others_hear_everything() {
 #[actix_web::test]
 async fn a_node_with_all_its_sockets_open_refuses_the_next_at_the_handshake() {
     let time = ManualTime::at(noon());
-    let node = TestNode::with_time(time.clone(), |settings| {
+    // Each node has its own.
+    let node = TestNode::alone_with_time(time.clone(), |settings| {
         settings.session.max = 3;
         settings.server.workers = Some(1);
     });

@@ -2,8 +2,11 @@
 
 use handsup::domain::Timestamp;
 use serde_json::json;
+use tokio::sync::Mutex;
 
-use super::support::{ManualTime, Socket, TestNode, bid_frame as bid, eventually, keys, line_frame as line};
+use super::support::{
+    ManualTime, Socket, TestNode, bid_frame as bid, eventually, is_instant, keys, line_frame as line,
+};
 
 #[actix_web::test]
 async fn who_comes_and_goes_is_heard_by_everybody_visitors_too() {
@@ -88,7 +91,11 @@ async fn a_bid_is_heard_by_the_whole_room_whichever_way_it_came() {
         (&heard["sender"], &heard["sender_name"], &heard["sender_image"], &heard["goods_id"], &heard["high_price"]),
         (&json!(2), &json!("name2"), &json!("/media/default.jpeg"), &json!(goods), &json!(5000)),
     );
-    assert_eq!(a.hear("bid").await, heard, "the same for the bidder");
+    let mut own = a.hear("bid").await;
+    assert!(is_instant(&own["server_time"]));
+    // Each node says what time it is there.
+    own["server_time"] = heard["server_time"].clone();
+    assert_eq!(own, heard, "the same for the bidder");
     let over_http = node.user(3).bid(goods, 6000).await;
     assert_eq!(over_http.status, 201);
     for socket in [&mut visitor, &mut a] {
@@ -113,11 +120,13 @@ async fn fault_6_a_refusal_goes_to_its_author_alone() {
     assert_eq!(node.user(3).bid(goods, 5000).await.status, 201);
     let mut other = node.user(3).room(goods).await;
     other.hear("enter").await;
+    node.knows_participants(goods, 1).await;
     let mut alarms = node.user(2).socket_since(0).await;
     alarms.hear("hello").await;
     let mut a = node.user(2).room(goods).await;
     a.hear("enter").await;
     other.hear("enter").await;
+    node.knows_participants(goods, 2).await;
     let mut tab = node.user(2).room(goods).await;
     a.send_json(&bid(goods, 2, 5000)).await;
     let alert = json!({
@@ -297,8 +306,14 @@ async fn a_new_name_is_what_the_room_hears_from_then_on() {
     assert_eq!(a.hear("enter").await["sender_name"], "name2");
     let renamed = node.admin().put("/admin/users/2", &json!({"username": "새이름"})).await;
     assert_eq!(renamed.status, 200, "{}", renamed.text);
-    a.send_json(&line(goods, 2, "hi")).await;
-    assert_eq!(a.hear("message").await["sender_name"], "새이름");
+    let a = Mutex::new(a);
+    let said = || async {
+        let mut a = a.lock().await;
+        a.send_json(&line(goods, 2, "hi")).await;
+        (a.hear("message").await["sender_name"] == "새이름").then_some(())
+    };
+    node.soon("his new name", said).await;
+    let mut a = a.into_inner();
     a.send_json(&bid(goods, 2, 1000)).await;
     assert_eq!(a.hear("bid").await["sender_name"], "새이름");
 }
@@ -306,7 +321,8 @@ async fn a_new_name_is_what_the_room_hears_from_then_on() {
 /// In a large room comings and goings are gathered: what a page shows must go with the frames that follow it.
 #[actix_web::test]
 async fn in_a_large_room_nobody_hears_of_somebody_leaving_who_is_not_on_his_page() {
-    let node = TestNode::start();
+    // A page goes with the frames of the node that made it.
+    let node = TestNode::alone(|_| {});
     let goods = node.live_goods(1).await;
     let mut watchers = Vec::new();
     for _ in 0..400 {

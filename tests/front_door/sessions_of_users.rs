@@ -48,7 +48,7 @@ async fn fault_14_a_socket_ends_when_its_token_does() {
 async fn fault_14_a_token_that_ends_is_refused_on_the_next_request() {
     let time = ManualTime::at(some_time());
     let node = TestNode::with_time(time.clone(), |_| {});
-    let client = Client::new(node.base(), Some(holding(7, node.now(), 60)));
+    let client = node.client(Some(holding(7, node.now(), 60)));
     time.advance_ms(59_999);
     assert_eq!(client.get("/alarms").await.status, 200);
     time.advance_ms(1);
@@ -109,7 +109,11 @@ async fn fault_14_an_inactive_user_is_out_at_once_and_may_come_back() {
     assert_eq!(other.next().await["response_type"], "hello");
     let changed = node.admin().put("/admin/users/7", &json!({"is_active": false})).await;
     assert_eq!((changed.status, &changed.body["is_active"]), (200, &json!(false)));
-    // At once: no grace between the answer to the admin and the refusal.
+    // At once: no grace between the answer to the admin and the refusal, on other nodes as soon as they hear of it.
+    for user in node.on_each(user.token()) {
+        let refused = || async { (user.get("/alarms").await.status == 401).then_some(()) };
+        node.soon("he is out", refused).await;
+    }
     assert_eq!(user.bid(goods, 1000).await.code(), "unauthorized");
     for path in [format!("/goods/{goods}/"), format!("/goods/{goods}/bids"), "/alarms".into(), "/alarms/unread".into()]
     {
@@ -125,7 +129,8 @@ async fn fault_14_an_inactive_user_is_out_at_once_and_may_come_back() {
     assert_eq!(node.visitor().history(goods).await, Vec::<Value>::new());
     let changed = node.admin().put("/admin/users/7", &json!({"is_active": true})).await;
     assert_eq!((changed.status, &changed.body["is_active"]), (200, &json!(true)));
-    assert_eq!(user.bid(goods, 1000).await.status, 201);
+    let back = || async { (user.bid(goods, 1000).await.status == 201).then_some(()) };
+    node.soon("he is back", back).await;
 }
 
 #[actix_web::test]
@@ -140,7 +145,7 @@ async fn an_inactive_user_stays_out_over_a_restart_and_with_new_tokens() {
     for user in [7, 70] {
         let renamed = signed(&claims(&json!(user), now, &json!({"username": "new", "iat": now.secs() + 60})));
         for token in [holding(user, now, 3600), renamed] {
-            assert_eq!(Client::new(node.base(), Some(token)).get("/alarms").await.code(), "unauthorized", "{user}");
+            assert_eq!(node.client(Some(token)).get("/alarms").await.code(), "unauthorized", "{user}");
         }
     }
     assert_eq!(node.user(8).get("/alarms").await.status, 200);
@@ -159,7 +164,7 @@ async fn what_the_admin_says_of_a_user_is_what_others_see() {
     assert_eq!(node.visitor().get(&format!("/goods/{goods}/")).await.body["seller"], expected);
     // Only what is said changes; a token from before doesn't set the name back.
     let older = signed(&claims(&json!(7), node.now(), &json!({"username": "old", "iat": node.now().secs() - 60})));
-    assert_eq!(Client::new(node.base(), Some(older)).get("/alarms").await.status, 200);
+    assert_eq!(node.client(Some(older)).get("/alarms").await.status, 200);
     assert_eq!(node.admin().put("/admin/users/7", &json!({})).await.body, expected);
 }
 
@@ -180,7 +185,8 @@ async fn passed_before_429(client: &Client, method: Method, path: &str, body: Op
 
 #[actix_web::test]
 async fn bids_have_a_rate_of_each_user() {
-    let node = TestNode::with(|settings| settings.limits.bids_per_second = 2);
+    // Each node has rates of its own.
+    let node = TestNode::alone(|settings| settings.limits.bids_per_second = 2);
     let goods = node.live_goods(1).await;
     let path = format!("/goods/{goods}/bids");
     let body = Some("{\"price\":1000}");
@@ -197,7 +203,8 @@ async fn bids_have_a_rate_of_each_user() {
 
 #[actix_web::test]
 async fn requests_have_a_rate_of_each_user_and_of_each_address() {
-    let node = TestNode::with(|settings| settings.limits.requests_per_second = 2);
+    // Each node has rates of its own.
+    let node = TestNode::alone(|settings| settings.limits.requests_per_second = 2);
     let path = format!("/goods/{}/", node.live_goods(1).await);
     assert!(passed_before_429(&node.visitor(), Method::GET, &path, None).await >= 4);
     assert!(passed_before_429(&node.user(2), Method::GET, "/alarms", None).await >= 4);
@@ -229,12 +236,13 @@ async fn requests_have_a_rate_of_each_user_and_of_each_address() {
 #[actix_web::test]
 async fn refusals_come_in_the_contracts_order() {
     let time = ManualTime::at(some_time());
-    let node = TestNode::with_time(time.clone(), |settings| settings.limits.bids_per_second = 2);
+    // Each node has rates of its own.
+    let node = TestNode::alone_with_time(time.clone(), |settings| settings.limits.bids_per_second = 2);
     let goods = node.goods(1, 60_000, 60).await;
     let (bids, nowhere) = (format!("/goods/{goods}/bids"), "/goods/99/bids".to_owned());
     let busy = node.user(2);
     passed_before_429(&busy, Method::POST, &nowhere, Some("{")).await;
-    let expired = Client::new(node.base(), Some(holding(2, node.now(), -1)));
+    let expired = node.client(Some(holding(2, node.now(), -1)));
     let bad = Some(b"{".to_vec());
     assert_eq!(expired.send(Method::POST, &nowhere, bad.clone()).await.code(), "unauthorized", "before 429");
     passed_before_429(&busy, Method::POST, &nowhere, Some("{")).await;

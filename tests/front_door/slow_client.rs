@@ -1,4 +1,5 @@
-//! A client that stops reading: what waits for it is bounded, it is told to resume, and nobody else notices.
+//! A client that stops reading: what waits for it is bounded, it is told to resume, and nobody else notices. On one node:
+//! what waits for a client, waits in the node that has its socket.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use crate::support::{DEADLINE, TestNode, eventually, socket_that_does_not_read};
 /// Fault 14 in another dress: a client that proves that it lives, but takes nothing, must not keep its session.
 #[actix_web::test]
 async fn a_client_that_answers_pings_but_does_not_read_is_let_go_in_time() {
-    let node = TestNode::with(|settings| {
+    let node = TestNode::alone(|settings| {
         settings.session.heartbeat_s = 1;
         settings.session.timeout_s = 2;
     });
@@ -35,7 +36,7 @@ async fn a_client_that_answers_pings_but_does_not_read_is_let_go_in_time() {
 
 #[actix_web::test]
 async fn a_client_that_stops_reading_is_closed_and_its_backlog_dropped() {
-    let node = TestNode::with(|settings| settings.session.max_pending = 16);
+    let node = TestNode::alone(|settings| settings.session.max_pending = 16);
     let goods = node.live_goods(1).await;
     let (victim, other) = (node.user(2), node.user(3));
     let mut slow = socket_that_does_not_read(node.address(), victim.token()).await;
@@ -70,7 +71,7 @@ async fn a_client_that_stops_reading_is_closed_and_its_backlog_dropped() {
 /// One that trickles and answers pings is let go as well, by the kernel or by the sweep, whichever sees it first.
 #[actix_web::test]
 async fn a_client_that_reads_a_few_bytes_now_and_then_is_let_go_too() {
-    let node = TestNode::with(|settings| {
+    let node = TestNode::alone(|settings| {
         settings.session.heartbeat_s = 1;
         settings.session.timeout_s = 2;
     });

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::{
     lists::{LISTED, ids},
-    support::{Client, ManualTime, Market, TestNode, eventually, goods_body, has_exactly},
+    support::{ManualTime, Market, TestNode, eventually, goods_body, has_exactly},
 };
 
 #[actix_web::test]
@@ -93,7 +93,7 @@ async fn a_like_is_toggled_by_a_get_without_a_content_type() {
 async fn fault_18_an_anonymous_like_is_401() {
     let node = TestNode::start();
     let goods = node.live_goods(1).await;
-    for client in [node.visitor(), Client::new(node.base(), Some("bad".into()))] {
+    for client in [node.visitor(), node.client(Some("bad".into()))] {
         let answer = client.get(&format!("/goods/like/{goods}/")).await;
         assert_eq!((answer.status, answer.code()), (401, "unauthorized"));
     }

@@ -5,17 +5,25 @@ use std::time::Duration;
 use awc::http::{Method, header::HeaderMap};
 use serde_json::{Value, json};
 
-use super::{DEADLINE, PATIENT_DEADLINE, Socket};
+use super::{DEADLINE, PATIENT_DEADLINE, Socket, doors::Rounds};
 
 /// How long a patient user waits before he asks again.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// One user (or a visitor) with a connection pool of his own.
 pub struct Client {
-    base: String,
+    place: Place,
     token: Option<String>,
     http: awc::Client,
     is_patient: bool,
+}
+
+/// Where a client goes.
+enum Place {
+    /// To one node, whatever he does.
+    One(String),
+    /// To the nodes of a service in turn.
+    Any(Rounds),
 }
 
 /// What came back.
@@ -49,7 +57,30 @@ impl Answer {
 
 impl Client {
     pub fn new(base: String, token: Option<String>) -> Self {
-        Self { base, token, http: awc::Client::builder().timeout(DEADLINE).finish(), is_patient: false }
+        Self::at(Place::One(base), token)
+    }
+
+    /// A client whose requests and sockets go to one node after the other.
+    pub fn of_all(rounds: Rounds, token: Option<String>) -> Self {
+        Self::at(Place::Any(rounds), token)
+    }
+
+    fn at(place: Place, token: Option<String>) -> Self {
+        Self { place, token, http: awc::Client::builder().timeout(DEADLINE).finish(), is_patient: false }
+    }
+
+    fn for_request(&self) -> String {
+        match &self.place {
+            Place::One(base) => base.clone(),
+            Place::Any(rounds) => rounds.for_request(),
+        }
+    }
+
+    fn for_socket(&self) -> String {
+        match &self.place {
+            Place::One(base) => base.clone(),
+            Place::Any(rounds) => rounds.for_socket(),
+        }
     }
 
     /// The same, who does what the contract says about a 503 that has stored nothing: he asks again. For tests of what
@@ -110,7 +141,7 @@ impl Client {
         body: Option<Vec<u8>>,
         headers: &[(&str, &str)],
     ) -> Result<Answer, String> {
-        let mut request = self.http.request(method, format!("{}{path}", self.base)).no_decompress();
+        let mut request = self.http.request(method, format!("{}{path}", self.for_request())).no_decompress();
         if let Some(token) = &self.token {
             request = request.insert_header(("Authorization", format!("Bearer {token}")));
         }
@@ -184,13 +215,15 @@ impl Client {
 
     /// The alarm socket, opened as the existing client does: the token in the query, no `since`.
     pub async fn socket(&self) -> Socket {
-        Socket::open(&self.base, &format!("/ws/alram/?token={}", self.token()), &[], None).await.expect("a socket")
+        Socket::open(&self.for_socket(), &format!("/ws/alram/?token={}", self.token()), &[], None)
+            .await
+            .expect("a socket")
     }
 
     /// The alarm socket of a modern client.
     pub async fn socket_since(&self, since: i64) -> Socket {
         let path = format!("/ws/alarms/?since={since}");
-        Socket::open(&self.base, &path, &[], self.token.as_deref()).await.expect("a socket")
+        Socket::open(&self.for_socket(), &path, &[], self.token.as_deref()).await.expect("a socket")
     }
 
     /// Any socket of a server that may be gone, or go while it answers; a refusal at the handshake is its status.
@@ -206,12 +239,12 @@ impl Client {
     /// A socket of an auction room, or the status of its refusal.
     pub async fn try_room(&self, goods: impl std::fmt::Display) -> Result<Socket, u16> {
         let query = self.token.as_ref().map(|token| format!("?token={token}")).unwrap_or_default();
-        Socket::open(&self.base, &format!("/ws/auction/{goods}/{query}"), &[], None).await
+        Socket::open(&self.for_socket(), &format!("/ws/auction/{goods}/{query}"), &[], None).await
     }
 
     /// A socket of a trade chat, or the status of its refusal.
     pub async fn try_trade(&self, goods: impl std::fmt::Display) -> Result<Socket, u16> {
         let query = self.token.as_ref().map(|token| format!("?token={token}")).unwrap_or_default();
-        Socket::open(&self.base, &format!("/ws/chat/{goods}/{query}"), &[], None).await
+        Socket::open(&self.for_socket(), &format!("/ws/chat/{goods}/{query}"), &[], None).await
     }
 }

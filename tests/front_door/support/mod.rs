@@ -7,6 +7,7 @@ mod command;
 #[path = "../../support/database.rs"]
 pub mod database;
 mod dead_reader;
+mod doors;
 pub mod linear;
 mod market;
 mod nodes;
@@ -23,7 +24,12 @@ mod socket;
 mod statements;
 mod tokens;
 
-use std::{net::SocketAddr, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
 
 use handsup::{
     app::{Node, Secret, Settings},
@@ -55,6 +61,10 @@ pub use self::{
     statements::{statements_of, watch_statements},
     tokens::{claims, signed, signed_with},
 };
+use self::{
+    doors::{Doors, base},
+    redis::RedisServer,
+};
 
 /// The longest that anything may take in a test before it counts as not happening.
 pub const DEADLINE: Duration = Duration::from_secs(10);
@@ -77,12 +87,59 @@ pub fn settings(folder: &TempDir) -> Settings {
     settings
 }
 
-/// A running node, on a thread and an actix system of its own. Dropping it stops it in order.
+/// How many nodes a test has that doesn't ask for one alone: `HANDSUP_TEST_NODES`, or 1. Several share the database, the
+/// time, and one Redis for all tests of the process.
+fn usual_nodes() -> usize {
+    match std::env::var("HANDSUP_TEST_NODES") {
+        Ok(nodes) if !nodes.is_empty() => nodes.parse().expect("HANDSUP_TEST_NODES: a number"),
+        _ => 1,
+    }
+}
+
+/// The Redis of all tests that need none of their own; gone when none of them runs.
+fn shared_redis() -> Arc<RedisServer> {
+    static SHARED: Mutex<Weak<RedisServer>> = Mutex::new(Weak::new());
+    let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+    shared.upgrade().unwrap_or_else(|| {
+        let started = Arc::new(RedisServer::start());
+        *shared = Arc::downgrade(&started);
+        started
+    })
+}
+
+/// A running service: one node, or where `HANDSUP_TEST_NODES` says so several, to which clients go in turn. Dropping it
+/// stops it in order.
 pub struct TestNode {
-    address: SocketAddr,
+    doors: Doors,
     time: Arc<dyn TimeSource>,
     folder: Arc<TempDir>,
-    running: Option<(tokio::sync::oneshot::Sender<()>, JoinHandle<()>)>,
+    running: Vec<Running>,
+    /// None: this is the only node, and has no bus.
+    redis: Option<Arc<RedisServer>>,
+}
+
+/// A node on a thread and an actix system of its own.
+struct Running {
+    address: SocketAddr,
+    stop: tokio::sync::oneshot::Sender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Running {
+    fn start(settings: Settings, time: Arc<dyn TimeSource>) -> Self {
+        let (tell_address, told_address) = std::sync::mpsc::channel();
+        let (stop, told_stop) = tokio::sync::oneshot::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            actix::System::new().block_on(async move {
+                let node = Node::start(&settings, time).expect("the node starts");
+                tell_address.send(node.addresses[0]).unwrap();
+                let _ = told_stop.await;
+                node.stop().await;
+            });
+        });
+        let address = told_address.recv_timeout(PATIENT_DEADLINE).expect("the node listens");
+        Self { address, stop, thread }
+    }
 }
 
 impl TestNode {
@@ -107,46 +164,99 @@ impl TestNode {
         Self::on(Arc::new(tempfile::tempdir().unwrap()), time, change)
     }
 
+    /// One node, however many a test usually has: for what is one process's own.
+    pub fn alone(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::alone_with_time(Arc::new(SystemTime), change)
+    }
+
+    /// One node whose settings are changed and whose time is `time`'s.
+    pub fn alone_with_time(time: Arc<dyn TimeSource>, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::of_nodes(1, Arc::new(tempfile::tempdir().unwrap()), time, change)
+    }
+
     /// Stops the node and starts another one on the same data.
     pub fn restart(mut self) -> Self {
+        let nodes = self.nodes();
         self.stop();
-        Self::on(Arc::clone(&self.folder), Arc::clone(&self.time), |_| {})
+        Self::of_nodes(nodes, Arc::clone(&self.folder), Arc::clone(&self.time), |_| {})
     }
 
     fn on(folder: Arc<TempDir>, time: Arc<dyn TimeSource>, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::of_nodes(usual_nodes(), folder, time, change)
+    }
+
+    fn of_nodes(
+        nodes: usize,
+        folder: Arc<TempDir>,
+        time: Arc<dyn TimeSource>,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         let mut settings = settings(&folder);
+        let redis = (nodes > 1).then(shared_redis);
+        settings.bus.url = redis.as_ref().map(|redis| redis.url());
+        if redis.is_some() {
+            // Many tests move the time to an end and no further; what the grace is for has tests of its own.
+            settings.auction.close_grace_ms = 0;
+        }
         change(&mut settings);
-        let (tell_address, told_address) = std::sync::mpsc::channel();
-        let (tell_stop, told_stop) = tokio::sync::oneshot::channel::<()>();
-        let node_time = Arc::clone(&time);
-        let thread = std::thread::spawn(move || {
-            actix::System::new().block_on(async move {
-                let node = Node::start(&settings, node_time).expect("the node starts");
-                tell_address.send(node.addresses[0]).unwrap();
-                let _ = told_stop.await;
-                node.stop().await;
-            });
-        });
-        let address = told_address.recv_timeout(PATIENT_DEADLINE).expect("the node listens");
-        Self { address, time, folder, running: Some((tell_stop, thread)) }
+        let start = |_| Running::start(settings.clone(), Arc::clone(&time));
+        let running: Vec<Running> = (0..nodes).map(start).collect();
+        let doors = Doors::of(running.iter().map(|node| node.address).collect());
+        let service = Self { doors, time, folder, running, redis };
+        if service.redis.is_some() {
+            service.acquainted();
+        }
+        service
+    }
+
+    /// Waits until the nodes know each other.
+    fn acquainted(&self) {
+        let give_up = Instant::now() + PATIENT_DEADLINE;
+        let bearer = self.admin_token();
+        let request = format!("GET /admin/health HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {bearer}\r\n\r\n");
+        for node in &self.running {
+            let mut raw = Raw::connect(node.address);
+            loop {
+                raw.write(request.as_bytes());
+                let health = raw.answer().expect("the node's health").body;
+                let health: Value = serde_json::from_slice(&health).expect("JSON");
+                let bus = &health["checks"]["bus"];
+                if bus["status"] == "pass" && bus["others"] == self.running.len() - 1 {
+                    break;
+                }
+                assert!(Instant::now() < give_up, "the nodes don't find each other: {bus}");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
     }
 
     /// Stops the node in order, as SIGTERM does.
     pub fn stop(&mut self) {
-        if let Some((stop, thread)) = self.running.take() {
-            let _ = stop.send(());
+        let threads: Vec<JoinHandle<()>> = std::mem::take(&mut self.running)
+            .into_iter()
+            .map(|node| {
+                let _ = node.stop.send(());
+                node.thread
+            })
+            .collect();
+        for thread in threads {
             thread.join().expect("the node ends in order");
         }
     }
 
-    /// `http://…`
-    pub fn base(&self) -> String {
-        format!("http://{}", self.address)
+    /// How many nodes it is.
+    pub fn nodes(&self) -> usize {
+        self.doors.all().len()
     }
 
-    /// Where it listens.
+    /// `http://…`; of several nodes the next one's.
+    pub fn base(&self) -> String {
+        base(self.address())
+    }
+
+    /// Where it listens; of several nodes the next one.
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.doors.next()
     }
 
     /// Its database, to look into behind its back.
@@ -164,20 +274,57 @@ impl TestNode {
         self.time.now()
     }
 
+    /// A client with this token, or without.
+    pub fn client(&self, token: Option<String>) -> Client {
+        Client::of_all(self.doors.for_client(), token)
+    }
+
     /// A client of this user, with a token for an hour.
     pub fn user(&self, id: i64) -> Client {
-        Client::new(self.base(), Some(token(id, self.now())))
+        self.client(Some(token(id, self.now())))
     }
 
     /// A client with an admin's token.
     pub fn admin(&self) -> Client {
+        self.client(Some(self.admin_token()))
+    }
+
+    /// A client with this token for each node, who goes to no other.
+    pub fn on_each(&self, token: &str) -> Vec<Client> {
+        let on_node = |address: &SocketAddr| Client::new(base(*address), Some(token.to_owned()));
+        self.doors.all().iter().map(on_node).collect()
+    }
+
+    /// An admin's client of each node.
+    pub fn admins(&self) -> Vec<Client> {
+        self.on_each(&self.admin_token())
+    }
+
+    fn admin_token(&self) -> String {
         let new = NewToken { user: UserId::new(999).unwrap(), username: None, ttl_s: 3600, admin: true };
-        Client::new(self.base(), Some(Keys::new(SECRET, None).mint(&new, self.now()).unwrap()))
+        Keys::new(SECRET, None).mint(&new, self.now()).unwrap()
     }
 
     /// A client without a token.
     pub fn visitor(&self) -> Client {
-        Client::new(self.base(), None)
+        self.client(None)
+    }
+
+    /// What holds at once on one node, and within moments where other nodes have to hear of it.
+    pub async fn soon<T, F: Future<Output = Option<T>>>(&self, what: &str, mut look: impl FnMut() -> F) -> T {
+        if self.nodes() == 1 {
+            return look().await.unwrap_or_else(|| panic!("{what} is not so"));
+        }
+        eventually(what, look).await
+    }
+
+    /// Waits until every node knows that so many users are in the auction room.
+    pub async fn knows_participants(&self, goods: i64, count: usize) {
+        let page = format!("/goods/{goods}/");
+        for admin in self.admins() {
+            let look = || async { (admin.get(&page).await.body["participants_count"] == count).then_some(()) };
+            self.soon("who is in the room", look).await;
+        }
     }
 
     /// Goods of `seller` that start now (or `starts_in_ms` from now) and last so long.

@@ -1,6 +1,6 @@
 //! What is said in rooms, and what comes of it.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Client, ManualTime, TestNode, eventually};
 
@@ -26,9 +26,19 @@ pub fn keys(frame: &Value) -> Vec<&str> {
     keys
 }
 
-/// What `/admin/health` says of sessions.
-pub async fn session_figures(admin: &Client) -> Value {
-    admin.get("/admin/health").await.body["checks"]["sessions"].take()
+/// What `/admin/health` says of sessions, added up over the nodes of these admins: sockets are on one of them each, users
+/// and rooms may be on several.
+pub async fn session_figures(admins: &[Client]) -> Value {
+    let mut all = Map::new();
+    for admin in admins {
+        for (figure, of_node) in admin.get("/admin/health").await.body["checks"]["sessions"].as_object().unwrap() {
+            if let Some(of_node) = of_node.as_i64() {
+                let sum = all.get(figure).and_then(Value::as_i64).unwrap_or(0) + of_node;
+                all.insert(figure.clone(), sum.into());
+            }
+        }
+    }
+    Value::Object(all)
 }
 
 /// Goods of user 1 that user 2 has bought for 7000.
