@@ -20,6 +20,7 @@ use actix_web::{
     middleware::{Condition, DefaultHeaders, NormalizePath},
     web,
 };
+use tokio::runtime::Handle;
 
 use super::{Settings, SettingsError, adoption, housekeeping::Housekeeping, watch::Watch};
 use crate::{
@@ -45,8 +46,6 @@ const RETRY_SPREAD_MS: u64 = 5000;
 const BACKLOG: i32 = 2048;
 /// How often rates of who has been quiet are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
-/// For how long users are remembered where other nodes can change them.
-const KNOWN_FOR: Duration = Duration::from_secs(3);
 /// What the kernel may hold for one client that doesn't read: the default would be megabytes.
 const SEND_BUFFER: usize = 64 * 1024;
 /// What waits for one connection between a body and the kernel.
@@ -100,7 +99,7 @@ impl Node {
         let listeners = bind(&settings.bind()?)?;
 
         let sessions = Arc::new(ShardStats::default());
-        let users = Arc::new(UserDirectory::default());
+        let users = Arc::new(UserDirectory::new(nodes));
         let gate = Arc::new(ArrivalGate::default());
         let missed = Arc::new(AtomicBool::new(false));
         let hub =
@@ -123,6 +122,8 @@ impl Node {
             clock: Arc::clone(&clock_address),
             desk: Arc::clone(&desk_address),
             users: Arc::clone(&users),
+            store: store.clone(),
+            runtime: Handle::current(),
         };
         let (bus, bus_thread) = match bus_url {
             Some(url) => {
@@ -182,7 +183,6 @@ impl Node {
         actix_web::rt::spawn(housekeeping.keep_house());
         if bus.is_on() {
             actix_web::rt::spawn(adoption::adopt(services.store.clone(), services.ledger.clone()));
-            actix_web::rt::spawn(forget_users(Arc::clone(&services.users)));
         }
         Ok(Self { addresses, services, server: handle, ledger: ledger_thread, bus: bus_thread, stopped })
     }
@@ -336,13 +336,5 @@ async fn forget_quiet(services: web::Data<Services>) {
     loop {
         tokio::time::sleep(FORGET_EVERY).await;
         services.rates.forget_quiet();
-    }
-}
-
-/// With several nodes: what another has changed of a user holds here after so long at the latest, also if it was not heard.
-async fn forget_users(users: Arc<UserDirectory>) {
-    loop {
-        tokio::time::sleep(KNOWN_FOR).await;
-        users.forget();
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{
 };
 
 use actix::{Addr, dev::SendError};
+use tokio::runtime::Handle;
 
 use crate::{
     actors::{
@@ -15,7 +16,7 @@ use crate::{
     bus::{Bus, Channel, Heard, Told},
     domain::{Alarm, GoodsId, Receiver, User},
     http::UserDirectory,
-    store::{Committed, RoomNews},
+    store::{Committed, RoomNews, Store},
 };
 
 /// Ways to the parts of the house; cheap to clone.
@@ -28,6 +29,9 @@ pub(super) struct Watch {
     pub clock: Arc<OnceLock<Addr<AuctionClock>>>,
     pub desk: Arc<OnceLock<Addr<BidDesk>>>,
     pub users: Arc<UserDirectory>,
+    /// Where a user is read whom another node has changed, and on which runtime.
+    pub store: Store,
+    pub runtime: Handle,
 }
 
 impl Watch {
@@ -69,12 +73,7 @@ impl Watch {
             Heard::Alarms(alarms) => self.deliver(alarms),
             Heard::Told(_, Told::Alarm(alarm, receiver)) => self.deliver(vec![(alarm, vec![receiver])]),
             Heard::Told(_, Told::News(news)) => self.tell_rooms(vec![news]),
-            Heard::Told(_, Told::User(user)) => {
-                self.users.changed_elsewhere(user.id);
-                if !user.is_active {
-                    self.hub.do_send(RefuseUser(user.id));
-                }
-            }
+            Heard::Told(_, Told::User(user)) => self.changed_elsewhere(&user),
             // What of these finds a full mailbox is dropped: a count that comes too late is none.
             Heard::Told(_, Told::Unread { user, unread, last_id }) => {
                 let _ = self.hub.try_send(HearForUser::Unread(user, unread, last_id));
@@ -92,8 +91,6 @@ impl Watch {
             Heard::Gone(node) => self.rooms.do_send(HearPresence::Gone(node)),
             Heard::MustTell => self.rooms.do_send(SayWhoIsHere),
             Heard::MustCount => self.hub.do_send(CountSeats),
-            // Others may have changed users, which nobody has heard.
-            Heard::Up | Heard::Down => self.users.forget(),
         }
     }
 
@@ -104,6 +101,25 @@ impl Watch {
         if !is_active {
             self.hub.do_send(RefuseUser(id));
         }
+    }
+
+    /// What is told of another node's commit may come behind what a third one has committed since, or this one: how the
+    /// user is now, only the store knows. He is read at once, for his sockets in rooms, and for one that is just opening.
+    fn changed_elsewhere(&self, user: &User) {
+        let id = user.id;
+        self.users.changed_elsewhere(id);
+        if !user.is_active {
+            self.hub.do_send(RefuseUser(id));
+        }
+        let (users, store, hub) = (Arc::clone(&self.users), self.store.clone(), self.hub.clone());
+        self.runtime.spawn(async move {
+            match users.learn(&store, id).await {
+                Ok(Some(user)) if !user.is_active => hub.do_send(RefuseUser(id)),
+                Ok(_) => {}
+                // Whoever asks for him reads him himself.
+                Err(error) => log::debug!("a user can't be read: {error}"),
+            }
+        });
     }
 
     fn deliver(&self, alarms: Vec<(Alarm, Vec<Receiver>)>) {

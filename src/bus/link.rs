@@ -26,8 +26,6 @@ const CONNECT: Duration = Duration::from_secs(1);
 const ANSWER: Duration = Duration::from_secs(2);
 /// Between two tries to connect.
 const RETRY: Duration = Duration::from_millis(250);
-/// Between two reminders that there is no connection.
-const REMIND: Duration = Duration::from_secs(2);
 /// How often this node says that it lives.
 const BEAT: Duration = Duration::from_secs(1);
 /// Its own word comes back to it sooner than this, or nothing does.
@@ -100,7 +98,6 @@ impl Link {
     // Hearing.
 
     async fn hear_on(&self) {
-        let mut reminded = Instant::now();
         loop {
             match timeout(CONNECT, self.client.get_async_pubsub()).await {
                 Ok(Ok(connection)) => {
@@ -112,10 +109,6 @@ impl Link {
                 }
                 Ok(Err(error)) => self.complain(&error),
                 Err(_) => self.complain(&"it does not answer in time"),
-            }
-            if reminded.elapsed() >= REMIND {
-                reminded = Instant::now();
-                (self.ears)(Heard::Down);
             }
             tokio::time::sleep(RETRY).await;
         }
@@ -150,7 +143,6 @@ impl Link {
         self.shared.hears.store(true, Ordering::Relaxed);
         log::info!("the bus is heard");
         self.complained.set(false);
-        (self.ears)(Heard::Up);
         self.beat(true);
         let subscribing = async {
             while self.subscribe(&mut sink).await {

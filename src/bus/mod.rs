@@ -60,14 +60,10 @@ pub enum Heard {
     Alarms(Vec<(Alarm, Vec<Receiver>)>),
     /// A node is gone, in order or not: its sockets are no more.
     Gone(NodeId),
-    /// Others can be heard (again): they may have said something meanwhile.
-    Up,
     /// Others can be told (again), or something could not be told: this node must say again who is here.
     MustTell,
     /// Others can be told (again), over a connection that has counted no sockets yet.
     MustCount,
-    /// There is no connection: every two seconds for as long as that is so.
-    Down,
 }
 
 /// Who hears it.

@@ -161,11 +161,11 @@ async fn a_name_that_changes_at_one_node_is_the_name_at_all() {
     assert_eq!(renamed.status, 200);
     let prices = std::cell::Cell::new(2000);
     let heard: Value = {
-        let room = std::cell::RefCell::new(&mut room);
+        let room = tokio::sync::Mutex::new(&mut room);
         eventually("the new name", || async {
             let price = prices.replace(prices.get() + 1);
             accepted(&bidder, goods, price).await;
-            let frame = room.borrow_mut().hear("bid").await;
+            let frame = room.lock().await.hear("bid").await;
             (frame["sender_name"] == "새이름").then_some(frame)
         })
         .await

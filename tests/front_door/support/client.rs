@@ -228,7 +228,7 @@ impl Client {
 
     /// Any socket of a server that may be gone, or go while it answers; a refusal at the handshake is its status.
     pub async fn try_to_connect(&self, path: &str) -> Result<Result<Socket, u16>, String> {
-        Socket::try_open(&self.base, path, &[], self.token.as_deref()).await
+        Socket::try_open(&self.for_socket(), path, &[], self.token.as_deref()).await
     }
 
     /// A socket of an auction room, opened as the existing client does; a visitor's without a token.

@@ -40,6 +40,7 @@ use handsup::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use self::doors::{Doors, base};
 pub use self::{
     checks::{check_answered, check_history, check_outbids, has_exactly, is_instant, settled},
     client::{Answer, Client},
@@ -60,10 +61,6 @@ pub use self::{
     socket::{Closed, Socket},
     statements::{statements_of, watch_statements},
     tokens::{claims, signed, signed_with},
-};
-use self::{
-    doors::{Doors, base},
-    redis::RedisServer,
 };
 
 /// The longest that anything may take in a test before it counts as not happening.
