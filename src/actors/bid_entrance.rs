@@ -19,7 +19,7 @@ use super::{
     pressure::is_too_much,
 };
 use crate::{
-    domain::{Bid, GoodsId, IdempotencyKey, Price, Refusal, User},
+    domain::{Bid, GoodsId, IdempotencyKey, Price, User},
     store::{
         Ledger, WriteError,
         writes::{BidVerdict, KeyedBid},
@@ -83,20 +83,14 @@ impl BidEntrance {
         Arc::new(Self { desk, gate, time, known, ledger, draining, in_flight, shed })
     }
 
-    /// A refusal that needs no ledger. One with a key always goes there: its first answer may be kept.
-    fn certain_refusal(&self, bid: &ArrivingBid) -> Option<Refusal> {
-        let ArrivingBid { goods, price, .. } = *bid;
-        let bid = Bid { goods, user: bid.bidder.id, price, received_at: self.time.now() };
-        self.known.certain_refusal(&bid)
-    }
-
-    /// What can be said of a bid without handing it on.
-    fn answer_at_once(&self, bid: &ArrivingBid) -> Option<BidAnswer> {
+    /// What can be said of a bid at once, without handing it on. One with a key always goes to the ledger: its first answer
+    /// may be kept there.
+    fn answer_at_once(&self, bid: &KeyedBid) -> Option<BidAnswer> {
         if self.is_draining() {
             return Some(BidAnswer::Failed(WriteError::NotStored));
         }
         if bid.key.is_none()
-            && let Some(refusal) = self.certain_refusal(bid)
+            && let Some(refusal) = self.known.certain_refusal(&bid.bid)
         {
             return Some(BidAnswer::Verdict(BidVerdict::Refused(refusal)));
         }
@@ -111,35 +105,29 @@ impl BidEntrance {
         self.shed.load(Ordering::Relaxed)
     }
 
-    /// The bid arrives now: it is stamped and handed on before this returns. What becomes of it is awaited.
+    /// The bid arrives now: it is stamped, and answered or handed on before this returns. What becomes of it is awaited.
     pub fn arrive(self: &Arc<Self>, bid: ArrivingBid) -> impl Future<Output = BidAnswer> + use<> {
         // Counted before it is looked whether the node is about to end: who waits for those on their way sees this one.
         self.in_flight.fetch_add(1, Ordering::AcqRel);
         let in_flight = InFlight(Arc::clone(self));
-        let at_once = self.answer_at_once(&bid);
-        let handed_on = at_once.is_none().then(|| self.hand_on(bid));
-        async move {
-            let _in_flight = in_flight;
-            match (at_once, handed_on) {
-                (Some(answer), _) => answer,
-                (None, Some(handed_on)) => handed_on.await,
-                // One of them is there.
-                (None, None) => BidAnswer::Failed(WriteError::NotStored),
-            }
-        }
-    }
-
-    fn hand_on(&self, bid: ArrivingBid) -> impl Future<Output = BidAnswer> + use<> {
-        let (reply, answer) = BidReply::new();
         let ArrivingBid { goods, bidder, price, key, spent } = bid;
         // Nothing waits between the stamp and the desk's mailbox. A full one drops the reply, which says so.
-        self.gate.arrive(self.time.as_ref(), |received_at| {
+        let (at_once, answer) = self.gate.arrive(self.time.as_ref(), |received_at| {
             let bid = Bid { goods, user: bidder.id, price, received_at };
             let bid = KeyedBid { bid, bidder, key };
+            if let Some(answer) = self.answer_at_once(&bid) {
+                return (Some(answer), None);
+            }
+            let (reply, answer) = BidReply::new();
             let deadline = Instant::now() + DEADLINE.saturating_sub(spent);
             let _ = self.desk.try_send(PlaceBid { bid, deadline, reply });
+            (None, Some(answer))
         });
         async move {
+            let _in_flight = in_flight;
+            let Some(answer) = answer else {
+                return at_once.unwrap_or(BidAnswer::Failed(WriteError::NotStored));
+            };
             match tokio::time::timeout(ANSWER_BY.saturating_sub(spent).max(LEAST), answer).await {
                 Ok(Ok(answer)) => answer,
                 Ok(Err(_)) | Err(_) => BidAnswer::Failed(WriteError::Unknown),
