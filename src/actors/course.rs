@@ -95,11 +95,12 @@ impl Course {
 
     fn in_order(&mut self, place: (i64, u8), news: RoomNews) -> Vec<RoomNews> {
         self.held.insert(place, news);
+        let told = self.next();
         if self.held.len() > MAX_HELD {
-            // The farthest: the next one must always find room.
+            // The farthest: what everything else waits for must always find room.
             self.held.pop_last();
         }
-        self.next()
+        told
     }
 
     /// What waits and may be told now.
