@@ -32,6 +32,11 @@ impl Mark {
         Self { at: self.at + 1, ..self }
     }
 
+    /// Its row, and what is written there.
+    pub(super) fn row(self) -> (i64, i64) {
+        (self.writer, self.at)
+    }
+
     pub(super) fn write(self, conn: &mut DbConn) -> Result<(), StoreError> {
         let row = update(dsl::writer_marks.filter(dsl::writer.eq(self.writer))).set(dsl::mark.eq(self.at));
         // Without its row a writer could not tell what became of a commit.

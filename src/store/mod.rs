@@ -2,6 +2,7 @@
 //!
 //! Reads run on a small pool of connections that can't write; every write goes through the ledger's one thread.
 
+mod addressing;
 mod conn;
 mod copy;
 mod error;
@@ -9,6 +10,7 @@ mod ledger;
 mod mark;
 mod news;
 mod postgres;
+mod postgres_batch;
 mod reads;
 mod rows;
 mod schema;

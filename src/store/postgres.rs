@@ -1,27 +1,18 @@
-//! What only PostgreSQL knows: how it is reached, how several writers stay in order, and statements for many rows at
-//! once (a round trip costs as much as a hundred rows).
-
-use std::collections::HashMap;
+//! What only PostgreSQL knows: how it is reached, and how several writers stay in order. What a batch of bids reads and
+//! writes there is in `postgres_batch`.
 
 use diesel::{
     connection::SimpleConnection,
-    dsl::sql,
-    insert_into,
     migration::MigrationVersion,
     prelude::*,
     sql_query,
-    sql_types::{Array, BigInt, Nullable},
+    sql_types::{Array, BigInt},
 };
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 use url::Url;
 
-use super::{
-    StoreError,
-    conn::Nodes,
-    rows::{AlarmRow, BidRow, InboxRow, StateRow},
-    schema,
-};
-use crate::domain::{AlarmId, GoodsState, UserId};
+use super::{StoreError, conn::Nodes};
+use crate::domain::{AlarmId, UserId};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
@@ -49,8 +40,6 @@ const READER: &str = "SET default_transaction_read_only = on; SET default_transa
      SET statement_timeout = '1000ms'; SET client_min_messages = warning";
 /// How long a node that starts waits for the one before it to be gone.
 const LOCK_WAIT: std::time::Duration = std::time::Duration::from_secs(6);
-/// Rows of one statement: a statement has at most 65,535 values.
-const ROWS: usize = 2000;
 
 /// Held by the one node of a database without a bus; two would not hear of each other's alarms. Nodes with a bus share it
 /// among themselves, and with nobody else.
@@ -207,50 +196,6 @@ pub(super) fn migrate(conn: &mut PgConnection) -> diesel::migration::Result<usiz
     done
 }
 
-/// Reads goods and locks their rows, in the order of their ids.
-pub(super) fn lock_goods(conn: &mut PgConnection, ids: &[i64]) -> QueryResult<Vec<StateRow>> {
-    use schema::goods::dsl;
-    dsl::goods.filter(dsl::id.eq_any(ids)).order(dsl::id).for_update().select(StateRow::as_select()).load(conn)
-}
-
-pub(super) fn insert_bids(conn: &mut PgConnection, rows: &[BidRow]) -> QueryResult<()> {
-    for rows in rows.chunks(ROWS) {
-        insert_into(schema::bids::table).values(rows).execute(conn)?;
-    }
-    Ok(())
-}
-
-pub(super) fn insert_alarms(conn: &mut PgConnection, rows: &[AlarmRow]) -> QueryResult<()> {
-    for rows in rows.chunks(ROWS) {
-        insert_into(schema::alarms::table).values(rows).execute(conn)?;
-    }
-    Ok(())
-}
-
-pub(super) fn insert_inbox(conn: &mut PgConnection, rows: &[InboxRow]) -> QueryResult<()> {
-    for rows in rows.chunks(ROWS) {
-        insert_into(schema::inbox::table).values(rows).execute(conn)?;
-    }
-    Ok(())
-}
-
-/// The same, and for each row (by user and alarm) the newest alarm that was there before; 0 if none.
-pub(super) fn insert_inbox_after(conn: &mut PgConnection, rows: &[InboxRow]) -> QueryResult<HashMap<(i64, i64), i64>> {
-    use schema::inbox::dsl;
-    let mut before = HashMap::with_capacity(rows.len());
-    for rows in rows.chunks(ROWS) {
-        // One walk to the end of each inbox, in the statement that goes there anyway.
-        let newest = sql::<BigInt>(
-            "COALESCE((SELECT max(old.alarm_id) FROM inbox AS old WHERE old.user_id = inbox.user_id \
-             AND old.alarm_id < inbox.alarm_id), 0)",
-        );
-        let inserted: Vec<(i64, i64, i64)> =
-            insert_into(dsl::inbox).values(rows).returning((dsl::user_id, dsl::alarm_id, newest)).load(conn)?;
-        before.extend(inserted.into_iter().map(|(user, alarm, newest)| ((user, alarm), newest)));
-    }
-    Ok(before)
-}
-
 /// Raises the received marks of these users; a mark never goes back.
 pub(super) fn raise_received(conn: &mut PgConnection, marks: &[(UserId, AlarmId)]) -> QueryResult<()> {
     let (users, ids): (Vec<i64>, Vec<i64>) = marks.iter().map(|(user, up_to)| (user.get(), up_to.get())).unzip();
@@ -260,27 +205,6 @@ pub(super) fn raise_received(conn: &mut PgConnection, marks: &[(UserId, AlarmId)
     )
     .bind::<Array<BigInt>, _>(users)
     .bind::<Array<BigInt>, _>(ids)
-    .execute(conn)?;
-    Ok(())
-}
-
-/// Writes who leads, at what price, for all these goods in one statement.
-pub(super) fn update_leads(conn: &mut PgConnection, goods: &[&GoodsState]) -> QueryResult<()> {
-    if goods.is_empty() {
-        return Ok(());
-    }
-    let ids: Vec<i64> = goods.iter().map(|goods| goods.id.get()).collect();
-    let prices: Vec<Option<i64>> = goods.iter().map(|goods| goods.lead.map(|lead| lead.price.won())).collect();
-    let leaders: Vec<Option<i64>> = goods.iter().map(|goods| goods.lead.map(|lead| lead.user.get())).collect();
-    let seqs: Vec<i64> = goods.iter().map(|goods| goods.bid_seq).collect();
-    sql_query(
-        "UPDATE goods SET high_price = new.price, high_bidder_id = new.leader, bid_seq = new.seq \
-         FROM unnest($1, $2, $3, $4) AS new (id, price, leader, seq) WHERE goods.id = new.id",
-    )
-    .bind::<Array<BigInt>, _>(ids)
-    .bind::<Array<Nullable<BigInt>>, _>(prices)
-    .bind::<Array<Nullable<BigInt>>, _>(leaders)
-    .bind::<Array<BigInt>, _>(seqs)
     .execute(conn)?;
     Ok(())
 }

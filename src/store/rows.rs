@@ -1,8 +1,12 @@
 //! Rows as diesel reads and writes them, and their way to the domain's types and back.
 
-use diesel::prelude::*;
+use diesel::{prelude::*, update};
 
-use super::{StoreError, schema};
+use super::{
+    StoreError,
+    conn::{DbConn, on_each},
+    schema,
+};
 use crate::domain::{
     Alarm, AlarmId, AlarmKind, EventId, GoodsId, GoodsState, Lead, Phase, Price, Sender, Timestamp, TradeRoomId, User,
     UserId,
@@ -21,6 +25,30 @@ pub(crate) fn phase_of(code: i16) -> Result<Phase, StoreError> {
         .into_iter()
         .find(|phase| phase_code(*phase) == code)
         .ok_or(StoreError::Row("goods.phase"))
+}
+
+/// The id counters' row, taken when a transaction needs its first id and written back at the end.
+#[derive(Queryable, Selectable, AsChangeset, Debug, Clone, Copy, PartialEq, Eq)]
+#[diesel(table_name = schema::id_counters)]
+pub(crate) struct Counters {
+    pub goods: i64,
+    pub bid: i64,
+    pub alarm: i64,
+    pub trade_room: i64,
+    pub like_mark: i64,
+    pub line: i64,
+    pub trade_message: i64,
+}
+
+impl Counters {
+    pub(crate) fn read(conn: &mut DbConn) -> Result<Self, StoreError> {
+        Ok(on_each!(conn, conn => schema::id_counters::table.select(Self::as_select()).get_result(conn))?)
+    }
+
+    pub(crate) fn write(self, conn: &mut DbConn) -> Result<(), StoreError> {
+        on_each!(conn, conn => update(schema::id_counters::table).set(self).execute(conn))?;
+        Ok(())
+    }
 }
 
 /// The part of a goods row that the rules need.
@@ -87,23 +115,53 @@ pub(crate) struct InboxRow {
     pub muted: bool,
 }
 
+/// A row of an inbox that is yet to be written.
+pub(crate) struct InboxEntry {
+    pub user_id: i64,
+    pub alarm_id: i64,
+    pub kind: AlarmKind,
+    /// `None`: the statement that writes it looks it up.
+    pub muted: Option<bool>,
+}
+
+impl From<InboxEntry> for InboxRow {
+    fn from(entry: InboxEntry) -> Self {
+        let muted = entry.muted.unwrap_or(false);
+        Self { user_id: entry.user_id, alarm_id: entry.alarm_id, is_read: muted, muted }
+    }
+}
+
+/// Rows that a transaction writes together.
+#[derive(Default)]
+pub(crate) struct Gathered {
+    pub bids: Vec<BidRow>,
+    pub alarms: Vec<AlarmRow>,
+    pub inbox: Vec<InboxEntry>,
+}
+
+impl Gathered {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bids.is_empty() && self.alarms.is_empty() && self.inbox.is_empty()
+    }
+}
+
 #[derive(Queryable, Selectable, Insertable)]
 #[diesel(table_name = schema::alarms)]
 pub(crate) struct AlarmRow {
-    id: i64,
-    event_id: i64,
-    kind: String,
-    goods_id: Option<i64>,
-    goods_title: Option<String>,
-    created_at: i64,
-    high_price: Option<i64>,
-    ends_at: Option<i64>,
-    start_price: Option<i64>,
-    trade_room_id: Option<i64>,
-    bid_seq: Option<i64>,
-    message: Option<String>,
-    sender_id: Option<i64>,
-    sender_name: Option<String>,
+    pub id: i64,
+    pub event_id: i64,
+    pub kind: String,
+    pub goods_id: Option<i64>,
+    pub goods_title: Option<String>,
+    pub created_at: i64,
+    pub high_price: Option<i64>,
+    pub ends_at: Option<i64>,
+    pub start_price: Option<i64>,
+    pub trade_room_id: Option<i64>,
+    pub bid_seq: Option<i64>,
+    pub message: Option<String>,
+    pub sender_id: Option<i64>,
+    pub sender_name: Option<String>,
 }
 
 impl From<&Alarm> for AlarmRow {

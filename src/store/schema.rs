@@ -197,5 +197,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     likes,
     room_lines,
     trade_rooms,
-    trade_messages
+    trade_messages,
+    id_counters
 );

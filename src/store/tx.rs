@@ -3,25 +3,23 @@
 //! Goods are read once and written once per transaction, however many bids they get in it; bids, alarms and inbox
 //! rows are gathered and written together at the end ([`Tx::flush`]), where an engine may do it its own way.
 
-use std::collections::{HashMap, HashSet, hash_map::Entry};
+use std::collections::{HashMap, hash_map::Entry};
 
 use diesel::{insert_into, prelude::*, update};
 
 use super::{
     RoomNews, StoreError,
+    addressing::{self, Muted},
     conn::{DbConn, on_each},
     mark::Mark,
-    postgres,
-    rows::{AlarmRow, BidRow, InboxRow, StateRow, phase_code},
+    postgres_batch::{self, Batch},
+    rows::{AlarmRow, BidRow, Counters, Gathered, InboxEntry, InboxRow, StateRow, phase_code},
     schema,
 };
 use crate::domain::{
     Alarm, AlarmId, AlarmKind, BidId, EventId, GoodsId, GoodsState, LineId, Receiver, Timestamp, TradeMessageId,
     TradeRoomId, User, UserId,
 };
-
-/// Receivers of an alarm that are looked up one by one.
-const FEW: usize = 8;
 
 /// What the settings say about judging.
 #[derive(Debug, Clone, Copy)]
@@ -50,25 +48,6 @@ pub enum Committed {
     Room(RoomNews),
 }
 
-/// The id counters' row, taken when the transaction needs its first id and written back at the end.
-#[derive(Queryable, Selectable, AsChangeset, Debug, Clone, Copy, PartialEq, Eq)]
-#[diesel(table_name = schema::id_counters)]
-pub(crate) struct Counters {
-    goods: i64,
-    bid: i64,
-    alarm: i64,
-    trade_room: i64,
-    like_mark: i64,
-    line: i64,
-    trade_message: i64,
-}
-
-impl Counters {
-    fn read(conn: &mut DbConn) -> Result<Self, StoreError> {
-        Ok(on_each!(conn, conn => schema::id_counters::table.select(Self::as_select()).get_result(conn))?)
-    }
-}
-
 /// Goods as this transaction sees them.
 struct Held {
     state: GoodsState,
@@ -87,11 +66,9 @@ pub struct Tx<'c> {
     /// The counters' row as it was found.
     found: Option<Counters>,
     goods: HashMap<GoodsId, Option<Held>>,
-    bids: Vec<BidRow>,
     /// Alarms whose receivers have no rows yet.
     raised: Vec<(Alarm, Vec<UserId>)>,
-    alarms: Vec<AlarmRow>,
-    inbox: Vec<InboxRow>,
+    gathered: Gathered,
     /// Newest alarm of each receiver in this transaction, where several nodes write.
     newest: HashMap<UserId, i64>,
     committed: Vec<Committed>,
@@ -117,10 +94,8 @@ impl<'c> Tx<'c> {
             counters: None,
             found: None,
             goods: HashMap::new(),
-            bids: Vec::new(),
             raised: Vec::new(),
-            alarms: Vec::new(),
-            inbox: Vec::new(),
+            gathered: Gathered::default(),
             newest: HashMap::new(),
             committed: Vec::new(),
             fanouts: Vec::new(),
@@ -172,7 +147,7 @@ impl<'c> Tx<'c> {
     }
 
     pub(crate) fn add_bid(&mut self, bid: BidRow) {
-        self.bids.push(bid);
+        self.gathered.bids.push(bid);
     }
 
     /// Stores one alarm about goods for these users, each of them once, and returns its id.
@@ -197,21 +172,20 @@ impl<'c> Tx<'c> {
     /// Gives the raised alarms their inbox rows.
     fn address_alarms(&mut self) -> Result<(), StoreError> {
         let raised = std::mem::take(&mut self.raised);
-        let muted = muted(self.conn, &raised)?;
+        let muted = Muted::by(self.conn, &raised)?;
         for (alarm, mut receivers) in raised {
-            self.alarms.push(AlarmRow::from(&alarm));
-            let (alarm_id, kind) = (alarm.id.get(), alarm.kind.name());
-            let is_muted = |user: &UserId| muted.contains(&(kind.to_owned(), user.get()));
-            let none = muted.is_empty();
-            self.inbox.extend(receivers.iter().map(|user| {
-                let muted = !none && is_muted(user);
-                InboxRow { user_id: user.get(), alarm_id, is_read: muted, muted }
+            self.gathered.alarms.push(AlarmRow::from(&alarm));
+            let (alarm_id, kind) = (alarm.id.get(), alarm.kind);
+            let of = muted.of(kind, receivers.len());
+            self.gathered.inbox.extend(receivers.iter().map(|user| InboxEntry {
+                user_id: user.get(),
+                alarm_id,
+                kind,
+                muted: of(*user),
             }));
-            if !none {
-                receivers.retain(|user| !is_muted(user));
-            }
+            receivers.retain(|user| of(*user) != Some(true));
             let receivers = receivers.into_iter().map(|user| Receiver { user, after: 0 }).collect();
-            self.tell(Committed::Alarm { alarm, receivers });
+            self.committed.push(Committed::Alarm { alarm, receivers });
         }
         Ok(())
     }
@@ -281,13 +255,15 @@ impl<'c> Tx<'c> {
         Ok(self.counters.insert(counters))
     }
 
-    /// Reads these goods at once, where a round trip costs more than a row.
+    /// Reads these goods and the counters at once, where a round trip costs more than a row.
     pub(crate) fn fetch_goods(&mut self, ids: &[GoodsId]) -> Result<(), StoreError> {
         if let DbConn::Pg(conn) = self.conn
-            && ids.len() > 1
+            && !ids.is_empty()
         {
             let ids: Vec<i64> = ids.iter().map(|id| id.get()).collect();
-            for row in postgres::lock_goods(conn, &ids)? {
+            let (counters, rows) = postgres_batch::read(conn, &ids)?;
+            self.counters = Some(*self.found.insert(counters));
+            for row in rows {
                 let state = GoodsState::try_from(row)?;
                 self.goods.insert(state.id, Some(Held { state, lead_changed: false, phase_changed: false }));
             }
@@ -298,113 +274,69 @@ impl<'c> Tx<'c> {
     /// Writes what has been gathered, so that a query of this transaction sees it.
     pub(crate) fn flush(&mut self) -> Result<(), StoreError> {
         self.address_alarms()?;
-        let (bids, alarms, inbox) =
-            (std::mem::take(&mut self.bids), std::mem::take(&mut self.alarms), std::mem::take(&mut self.inbox));
-        match self.conn {
-            // Row by row: a multi-row insert gains nothing below 1,000 rows here, and single rows are cached.
-            DbConn::Sqlite(conn) => {
-                for bid in bids {
-                    insert_into(schema::bids::table).values(bid).execute(conn)?;
-                }
-                for alarm in alarms {
-                    insert_into(schema::alarms::table).values(alarm).execute(conn)?;
-                }
-                for row in inbox {
-                    insert_into(schema::inbox::table).values(row).execute(conn)?;
-                }
-            }
-            DbConn::Pg(conn) => {
-                postgres::insert_bids(conn, &bids)?;
-                postgres::insert_alarms(conn, &alarms)?;
-                if self.rules.several_writers {
-                    let before = postgres::insert_inbox_after(conn, &inbox)?;
-                    link(&mut self.committed, &mut self.newest, &before);
-                } else {
-                    postgres::insert_inbox(conn, &inbox)?;
-                }
-                let held = || self.goods.values().flatten().filter(|held| held.lead_changed);
-                postgres::update_leads(conn, &held().map(|held| &held.state).collect::<Vec<_>>())?;
-                self.goods.values_mut().flatten().for_each(|held| held.lead_changed = false);
-            }
-        }
-        for held in self.goods.values_mut().flatten() {
-            write_goods(self.conn, held)?;
-        }
-        if let Some(counters) = self.moved() {
-            on_each!(self.conn, conn => update(schema::id_counters::table).set(counters).execute(conn))?;
-        }
-        Ok(())
+        self.write_rows(None)?;
+        self.write_goods()
     }
 
     /// Writes all that is left, and the writer's mark if there is anything that somebody will be told of.
     pub(crate) fn finish(mut self) -> Result<Effects, StoreError> {
-        self.flush()?;
-        let written = self.moved().is_some() || !self.committed.is_empty();
-        let mark = written.then(|| self.mark.next());
-        if let Some(mark) = mark {
-            mark.write(self.conn)?;
+        self.address_alarms()?;
+        let moved = self.moved();
+        let mark = (moved.is_some() || !self.committed.is_empty()).then(|| self.mark.next());
+        let with_rows = self.write_rows(moved.zip(mark))?;
+        self.write_goods()?;
+        if !with_rows {
+            if let Some(counters) = moved {
+                counters.write(self.conn)?;
+            }
+            if let Some(mark) = mark {
+                mark.write(self.conn)?;
+            }
         }
         Ok(Effects { mark, committed: self.committed, fanouts: self.fanouts })
+    }
+
+    /// Writes the gathered rows, and with them the end of the transaction where that spares its statements: whether it is
+    /// written.
+    fn write_rows(&mut self, end: Option<(Counters, Mark)>) -> Result<bool, StoreError> {
+        let gathered = std::mem::take(&mut self.gathered);
+        match self.conn {
+            // Row by row: a multi-row insert gains nothing below 1,000 rows here, and single rows are cached.
+            DbConn::Sqlite(conn) => {
+                for bid in gathered.bids {
+                    insert_into(schema::bids::table).values(bid).execute(conn)?;
+                }
+                for alarm in gathered.alarms {
+                    insert_into(schema::alarms::table).values(alarm).execute(conn)?;
+                }
+                for entry in gathered.inbox {
+                    insert_into(schema::inbox::table).values(InboxRow::from(entry)).execute(conn)?;
+                }
+                Ok(false)
+            }
+            DbConn::Pg(_) if gathered.is_empty() => Ok(false),
+            DbConn::Pg(conn) => {
+                let held = self.goods.values_mut().flatten().filter(|held| held.lead_changed);
+                let leads = held.map(|held| {
+                    held.lead_changed = false;
+                    &held.state
+                });
+                let several = self.rules.several_writers;
+                let written = Batch::of(&gathered, leads.collect(), end, several).write(conn)?;
+                addressing::correct(&mut self.committed, &mut self.newest, &written);
+                Ok(end.is_some())
+            }
+        }
+    }
+
+    fn write_goods(&mut self) -> Result<(), StoreError> {
+        self.goods.values_mut().flatten().try_for_each(|held| write_goods(self.conn, held))
     }
 
     /// The counters' row, if this transaction has moved it.
     fn moved(&self) -> Option<Counters> {
         self.counters.filter(|now| self.found.as_ref() != Some(now))
     }
-}
-
-/// Gives each receiver of the alarms just written what his inbox ended with before: in `before`, by user and alarm, or, if
-/// this transaction has written one since, that one.
-fn link(committed: &mut [Committed], newest: &mut HashMap<UserId, i64>, before: &HashMap<(i64, i64), i64>) {
-    for one in committed {
-        let Committed::Alarm { alarm, receivers } = one else { continue };
-        for receiver in receivers {
-            // Those of an earlier flush are not among them.
-            let Some(stored) = before.get(&(receiver.user.get(), alarm.id.get())) else { continue };
-            let newest = newest.entry(receiver.user).or_insert(*stored);
-            receiver.after = (*newest).max(*stored);
-            *newest = alarm.id.get();
-        }
-    }
-}
-
-/// Who of the receivers of these alarms has muted their kinds.
-fn muted(conn: &mut DbConn, raised: &[(Alarm, Vec<UserId>)]) -> Result<HashSet<(String, i64)>, StoreError> {
-    use schema::mutes::dsl;
-    let mut muted = HashSet::new();
-    // A fan-out asks for all users between its first and its last: they are its neighbours.
-    let (many, few): (Vec<_>, Vec<_>) = raised.iter().partition(|(_, receivers)| receivers.len() > FEW);
-    for (alarm, receivers) in many {
-        let (Some(first), Some(last)) = (receivers.iter().min(), receivers.iter().max()) else { continue };
-        muted.extend(
-            dsl::mutes
-                .filter(dsl::kind.eq(alarm.kind.name()).and(dsl::user_id.between(first.get(), last.get())))
-                .select((dsl::kind, dsl::user_id))
-                .load::<(String, i64)>(conn)?,
-        );
-    }
-    match conn {
-        DbConn::Sqlite(conn) => {
-            for (alarm, receivers) in few {
-                for user in receivers {
-                    let of_user = dsl::kind.eq(alarm.kind.name()).and(dsl::user_id.eq(user.get()));
-                    let found: i64 = dsl::mutes.filter(of_user).count().get_result(conn)?;
-                    if found > 0 {
-                        muted.insert((alarm.kind.name().to_owned(), user.get()));
-                    }
-                }
-            }
-        }
-        DbConn::Pg(conn) if !few.is_empty() => {
-            let users: Vec<i64> =
-                few.iter().flat_map(|(_, receivers)| receivers.iter().map(|user| user.get())).collect();
-            let kinds: HashSet<&str> = few.iter().map(|(alarm, _)| alarm.kind.name()).collect();
-            let of_them = dsl::kind.eq_any(kinds).and(dsl::user_id.eq_any(users));
-            muted.extend(dsl::mutes.filter(of_them).select((dsl::kind, dsl::user_id)).load::<(String, i64)>(conn)?);
-        }
-        DbConn::Pg(_) => {}
-    }
-    Ok(muted)
 }
 
 /// Two statements, because one that names an indexed column (phase, ends_at) pays for its index at every bid.
