@@ -15,7 +15,7 @@ use super::{
 use crate::{
     domain::{GoodsId, GoodsState},
     store::{
-        Ledger, WriteError,
+        Ledger, Nodes, WriteError,
         writes::{BidVerdict, EndAuction, Ended, KeyedBid, PlaceBids},
     },
 };
@@ -114,17 +114,22 @@ pub struct BidActor {
 impl BidActor {
     /// Starts an actor. Its mailbox has its size from the first message on: in `started` it would be too late for a
     /// burst that comes before the actor runs for the first time.
-    pub(super) fn open(goods: GoodsId, generation: u64, ledger: Ledger, desk: Addr<BidDesk>) -> Addr<Self> {
+    pub(super) fn open(
+        goods: GoodsId,
+        generation: u64,
+        (nodes, ledger): (Nodes, Ledger),
+        desk: Addr<BidDesk>,
+    ) -> Addr<Self> {
         Self::create(|ctx| {
             ctx.set_mailbox_capacity(MAILBOX);
-            Self::new(goods, generation, ledger, desk)
+            Self::new(goods, generation, (nodes, ledger), desk)
         })
     }
 
-    fn new(goods: GoodsId, generation: u64, ledger: Ledger, desk: Addr<BidDesk>) -> Self {
+    fn new(goods: GoodsId, generation: u64, (nodes, ledger): (Nodes, Ledger), desk: Addr<BidDesk>) -> Self {
         Self {
             goods,
-            line: BidLine::new(),
+            line: BidLine::new(nodes),
             ledger,
             desk,
             generation,

@@ -10,7 +10,7 @@ use actix::prelude::*;
 use super::bid_actor::{BidActor, BidAnswer, BidReply, EndReply, Forget, Leave, MAILBOX, Offer, OfferEnd};
 use crate::{
     domain::GoodsId,
-    store::{Ledger, WriteError, writes::KeyedBid},
+    store::{Ledger, Nodes, WriteError, writes::KeyedBid},
 };
 
 /// Live bid actors; beyond, bids on further goods are answered "not stored" until idle ones have gone.
@@ -25,6 +25,7 @@ struct Desked {
 
 /// One for the whole node.
 pub struct BidDesk {
+    nodes: Nodes,
     ledger: Ledger,
     actors: HashMap<GoodsId, Desked>,
     made: u64,
@@ -33,26 +34,27 @@ pub struct BidDesk {
 }
 
 impl BidDesk {
-    /// Starts a desk in front of this ledger.
-    pub fn open(ledger: Ledger) -> Addr<Self> {
+    /// Starts a desk in front of this ledger, which is the only one or one of several.
+    pub fn open(nodes: Nodes, ledger: Ledger) -> Addr<Self> {
         Self::create(|ctx| {
             ctx.set_mailbox_capacity(MAILBOX);
-            Self::new(ledger)
+            Self::new(nodes, ledger)
         })
     }
 
-    fn new(ledger: Ledger) -> Self {
-        Self { ledger, actors: HashMap::new(), made: 0, replaced: 0, turned_away: 0 }
+    fn new(nodes: Nodes, ledger: Ledger) -> Self {
+        Self { nodes, ledger, actors: HashMap::new(), made: 0, replaced: 0, turned_away: 0 }
     }
 
     /// The actor of these goods, to which something is about to be handed; `None` if it would be one too many.
     fn actor(&mut self, goods: GoodsId, at_most: usize, desk: Addr<Self>) -> Option<&Addr<BidActor>> {
         let full = self.actors.len() >= at_most;
         let generation = self.made;
-        let ledger = &self.ledger;
+        let (nodes, ledger) = (self.nodes, &self.ledger);
         let mut make = || {
             self.made += 1;
-            Desked { actor: BidActor::open(goods, generation, ledger.clone(), desk.clone()), generation, handed: 0 }
+            let actor = BidActor::open(goods, generation, (nodes, ledger.clone()), desk.clone());
+            Desked { actor, generation, handed: 0 }
         };
         let desked = match self.actors.entry(goods) {
             Entry::Occupied(entry) => {
@@ -249,7 +251,7 @@ mod tests {
             let make = MakeGoods { seller: UserId::from_stored(1), goods: goods.clone() };
             *one = ledger.write(make, Duration::from_secs(5)).await.unwrap().0;
         }
-        (folder, thread, BidDesk::open(ledger), made)
+        (folder, thread, BidDesk::open(Nodes::One, ledger), made)
     }
 
     async fn place(desk: &Addr<BidDesk>, goods: GoodsId, price: i64) -> BidAnswer {

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use crate::{
     domain::{GoodsState, Phase, Refusal},
-    store::writes::KeyedBid,
+    store::{Nodes, writes::KeyedBid},
 };
 
 /// Bids that may wait in one line; beyond, a bid is answered "unavailable, not stored".
@@ -48,18 +48,23 @@ pub(super) struct BidLine<R, E> {
     in_flight: bool,
     /// The goods are deleted: nothing of them is remembered any more.
     forgotten: bool,
+    /// Who commits bids of these goods.
+    nodes: Nodes,
 }
 
 impl<R, E> BidLine<R, E> {
-    pub(super) fn new() -> Self {
-        Self { known: None, waiting: VecDeque::new(), in_flight: false, forgotten: false }
+    pub(super) fn new(nodes: Nodes) -> Self {
+        Self { known: None, waiting: VecDeque::new(), in_flight: false, forgotten: false, nodes }
     }
 
     /// A bid comes. One with a key always goes to the ledger: its first answer may be kept there.
     pub(super) fn offer(&mut self, bid: KeyedBid, reply: R) -> Offered<R> {
         let known = self.known.as_ref().filter(|_| bid.key.is_none());
-        if let Some(refusal) = known.and_then(|known| known.certain_refusal(&bid.bid)) {
-            return Offered::Refused(refusal, reply);
+        match known.and_then(|known| known.certain_refusal(&bid.bid)) {
+            // Too low it is, but what is high now, another node may have stored.
+            Some(Refusal::TooLow { .. }) if self.nodes == Nodes::Several => {}
+            Some(refusal) => return Offered::Refused(refusal, reply),
+            None => {}
         }
         if self.waiting.len() >= MAX_WAITING {
             return Offered::Full(reply);
@@ -156,7 +161,7 @@ mod tests {
 
     #[test]
     fn one_batch_is_in_flight_and_the_rest_gathers() {
-        let mut line: BidLine<u8, ()> = BidLine::new();
+        let mut line: BidLine<u8, ()> = BidLine::new(Nodes::One);
         assert_eq!(line.offer(bid(5), 1), Offered::Waits);
         assert_eq!(line.next(), Some(Next::Bids(vec![(bid(5), 1)])));
         assert_eq!(line.offer(bid(6), 2), Offered::Waits);
@@ -168,7 +173,7 @@ mod tests {
 
     #[test]
     fn the_end_waits_behind_every_bid_that_came_before_it() {
-        let mut line: BidLine<u8, &str> = BidLine::new();
+        let mut line: BidLine<u8, &str> = BidLine::new(Nodes::One);
         assert_eq!(line.offer(bid(5), 1), Offered::Waits);
         assert!(line.next().is_some());
         assert_eq!(line.offer(bid(6), 2), Offered::Waits);
@@ -187,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_no_comes_from_committed_facts_only_and_memory_never_goes_back() {
-        let mut line: BidLine<u8, ()> = BidLine::new();
+        let mut line: BidLine<u8, ()> = BidLine::new(Nodes::One);
         assert_eq!(line.offer(bid(1), 1), Offered::Waits, "nothing is known yet");
         assert!(line.next().is_some());
         line.done(Some(goods(50)));
@@ -199,8 +204,20 @@ mod tests {
     }
 
     #[test]
+    fn with_other_nodes_what_is_high_now_only_the_ledger_knows() {
+        let mut line: BidLine<u8, ()> = BidLine::new(Nodes::Several);
+        assert_eq!(line.offer(bid(60), 1), Offered::Waits);
+        assert!(line.next().is_some());
+        line.done(Some(goods(50)));
+        assert_eq!(line.offer(bid(45), 2), Offered::Waits);
+        assert!(line.next().is_some());
+        line.done(Some(GoodsState { phase: Phase::Ended, ..goods(50) }));
+        assert_eq!(line.offer(bid(45), 3), Offered::Refused(Refusal::Ended, 3), "an end stays an end");
+    }
+
+    #[test]
     fn a_full_line_turns_bids_away_and_never_the_end() {
-        let mut line: BidLine<usize, ()> = BidLine::new();
+        let mut line: BidLine<usize, ()> = BidLine::new(Nodes::One);
         for i in 0..MAX_WAITING {
             assert_eq!(line.offer(bid(5), i), Offered::Waits);
         }

@@ -140,7 +140,7 @@ impl Node {
         let ledger_thread = opened.start_ledger(settings.ledger_rules(), Arc::clone(&time), observer)?;
         let ledger = ledger_thread.ledger();
         hub.do_send(UseLedger(ledger.clone()));
-        let desk = BidDesk::open(ledger.clone());
+        let desk = BidDesk::open(nodes, ledger.clone());
         let _ = desk_address.set(desk.clone());
         let entrance = BidEntrance::new(desk.clone(), Arc::clone(&gate), Arc::clone(&time));
         let clock = AuctionClock::new(store.clone(), ledger.clone(), desk.clone(), gate, Arc::clone(&time));
