@@ -13,7 +13,7 @@ use actix::prelude::*;
 use handsup::{
     actors::{ArrivalGate, AuctionClock, BidAnswer, BidDesk, BidReply, GetClockFigures, PlaceBid, WatchGoods},
     domain::{Alarm, Bid, GoodsId, Price, Timestamp, User, UserId},
-    store::{Committed, DatabaseUrl, Ledger, LedgerRules, LedgerThread, Store, Write, writes::KeyedBid},
+    store::{Committed, DatabaseUrl, Ledger, LedgerRules, LedgerThread, Nodes, Store, Write, writes::KeyedBid},
     time_source::TimeSource,
 };
 use tokio::sync::{oneshot, watch};
@@ -91,7 +91,7 @@ impl House {
             .start_ledger(LedgerRules { soft_close_ms, several_writers: false }, Arc::clone(&node_time), observer)
             .unwrap();
         let ledger = thread.ledger();
-        let desk = BidDesk::open(ledger.clone());
+        let desk = BidDesk::open(Nodes::One, ledger.clone());
         let gate = Arc::new(ArrivalGate::default());
         let clock =
             AuctionClock::new(store.clone(), ledger.clone(), desk.clone(), Arc::clone(&gate), node_time).start();

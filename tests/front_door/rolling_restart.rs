@@ -149,7 +149,7 @@ async fn nodes_that_restart_in_turn_lose_no_bid_and_no_alarm() {
 
     let history = rollout.fleet.visitor(0).unwrap().history(rollout.goods).await;
     check_history(&history);
-    let stored = rollout.stored.borrow();
+    let stored = rollout.stored.take();
     check_answered(&history, stored.iter());
     let ids: BTreeSet<i64> = stored.iter().map(|bid| bid["bid_id"].as_i64().unwrap()).collect();
     assert_eq!((ids.len(), ids.len()), (stored.len(), history.len()), "each was answered, and none is there twice");
