@@ -92,10 +92,6 @@ impl Course {
 
     fn in_order(&mut self, place: (i64, u8), news: RoomNews) -> Vec<RoomNews> {
         self.held.insert(place, news);
-        if self.held.len() > MAX_HELD {
-            // The farthest: what everything else waits for must find a place.
-            self.held.pop_last();
-        }
         let mut told = Vec::new();
         while let Some(entry) = self.held.first_entry() {
             let (seq, _) = *entry.key();
@@ -118,6 +114,10 @@ impl Course {
                 _ => self.mark.phase = Phase::Ended,
             }
             told.push(news);
+        }
+        if self.held.len() > MAX_HELD {
+            // The farthest: what everything else waits for must find a place.
+            self.held.pop_last();
         }
         told
     }
