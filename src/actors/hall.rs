@@ -74,16 +74,24 @@ impl Hall {
     /// What has been gathered, which is told with this.
     pub(super) fn take_gathered(&mut self) -> Option<RoomOrder> {
         let bytes = std::mem::take(&mut self.gathered).freeze();
+        if !bytes.is_empty() {
+            // Now: whoever asks later may ask when others have come or gone of whom nobody has been told.
+            self.look_who_is_here();
+        }
         (!bytes.is_empty()).then_some(RoomOrder::Frame { bytes, id: 0 })
     }
 
     /// Who is in the room as far as it has been told.
     pub(super) fn told(&mut self) -> &Arc<[Arc<User>]> {
         if self.is_stale && self.gathered.is_empty() {
-            self.is_stale = false;
-            self.told = self.room.users().map(Arc::clone).collect();
+            self.look_who_is_here();
         }
         &self.told
+    }
+
+    fn look_who_is_here(&mut self) {
+        self.is_stale = false;
+        self.told = self.room.users().map(Arc::clone).collect();
     }
 
     /// Nobody is here to hear anything any more.
