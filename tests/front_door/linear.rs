@@ -14,8 +14,9 @@ use rand::{Rng, rngs::StdRng};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Client, Process, TestNode, dice, goods_body, kills,
+    Answer, Client, Nodes, Process, TestNode, dice, goods_body, kills,
     linear::{Auction, Call, Outcome, Stored, explain},
+    several_nodes_can_be,
 };
 
 const SELLER: i64 = 1;
@@ -212,6 +213,24 @@ async fn one_order_explains_whatever_many_see_at_once() {
     let players: Vec<_> = PLAYERS.map(|user| (user, node.user(user))).collect();
     game.play_all(&players, 100).await;
     let kinds = game.check(&node.visitor()).await;
+    eprintln!("{kinds:?}");
+    for kind in ["accepted", "too low", "seller's", "key reused", "replayed", "saw"] {
+        assert!(kinds.contains_key(kind), "no {kind} in {kinds:?}");
+    }
+}
+
+/// The same with two nodes, each of which remembers only what it has stored itself.
+#[actix_web::test]
+async fn one_order_explains_whatever_many_see_at_two_nodes() {
+    if !several_nodes_can_be() {
+        return;
+    }
+    let nodes = Nodes::start(2).await;
+    let dice = dice("one_order_explains_whatever_many_see_at_two_nodes");
+    let game = Game::open(&nodes[0].user(SELLER), dice, true).await;
+    let players: Vec<_> = PLAYERS.map(|user| (user, nodes[user.unsigned_abs() as usize % 2].user(user))).collect();
+    game.play_all(&players, 60).await;
+    let kinds = game.check(&nodes[1].visitor()).await;
     eprintln!("{kinds:?}");
     for kind in ["accepted", "too low", "seller's", "key reused", "replayed", "saw"] {
         assert!(kinds.contains_key(kind), "no {kind} in {kinds:?}");

@@ -315,5 +315,12 @@ async fn goods_of_one_node_are_goods_of_all() {
     }
     let replayed = eventually("the stored answer", || async { Some(bid(1).await).filter(|a| a.status == 201) }).await;
     assert_eq!(replayed.body, stored[0].body);
-    assert_eq!(nodes[1].visitor().history(goods).await.len(), 2);
+    // Whoever is refused hears what is high now, wherever it was stored.
+    for (at, price) in [(0, 6000), (1, 7000), (0, 8000)] {
+        accepted(&nodes[at].user(2), goods, price).await;
+        let refused = nodes[1 - at].user(3).bid(goods, 1000).await;
+        assert_eq!((refused.code(), &refused.body["high_price"]), ("bid_too_low", &json!(price)));
+        assert_eq!(refused.body["minimum"], price + 1);
+    }
+    assert_eq!(nodes[1].visitor().history(goods).await.len(), 5);
 }

@@ -29,7 +29,8 @@ async fn is_full(client: &Client) {
     assert_eq!(client.socket_since(0).await.closed().await.code, Some(4409));
 }
 
-async fn one_comes_free(client: &Client) -> Socket {
+/// A socket, as soon as he may have one more.
+pub async fn one_comes_free(client: &Client) -> Socket {
     eventually_within(MISSED, "a free seat", || one_more(client)).await
 }
 

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     clock::SELLER,
+    nodes_limits::one_comes_free,
     nodes_rooms::watchers,
     support::{
         Client, Fleet, List, Nodes, Socket, TestNode, eventually, eventually_within, participants, people,
@@ -235,5 +236,55 @@ async fn after_redis_was_lost_everybody_knows_again_who_is_there() {
         while !list.0.is_empty() {
             list.hear(&witness.next().await);
         }
+    }
+}
+
+/// The others miss it, and it comes back as if nothing had been: its sockets are still open.
+#[actix_web::test]
+async fn a_node_that_stands_still_for_a_while_is_as_before_when_it_goes_on() {
+    if !several_nodes_can_be() {
+        return;
+    }
+    let fleet = Fleet::start(2, &[("session.max_per_user", "4")]).await;
+    let at = |at: usize, user: i64| fleet.user(at, user).unwrap();
+    let now = handsup::time_source::TimeSource::now(&handsup::time_source::SystemTime);
+    let body = crate::support::goods_body(&json!({"starts_at": now, "duration_s": 1200}));
+    let goods = at(0, SELLER).post("/goods/", &body).await.body["id"].as_i64().unwrap();
+    crate::clock::accepted(&at(0, 2), goods, 1000).await;
+    let mut witness = fleet.visitor(0).unwrap().room(goods).await;
+    let mut there = at(1, 3).room(goods).await;
+    enter(&mut witness, 3, 1).await;
+    let others = [at(1, 3).room(goods).await, at(1, 3).room(goods).await];
+    let mut alarms = at(1, 2).socket_since(0).await;
+    alarms.hear("hello").await;
+    fleet.stand_still(1);
+    out(&mut witness, 3, 0).await;
+    // Meanwhile he comes to the other node, where there are seats enough.
+    let mut here = at(0, 3).room(goods).await;
+    enter(&mut witness, 3, 1).await;
+    let alarms_here = one_comes_free(&at(0, 3)).await;
+    crate::clock::accepted(&at(0, 4), goods, 2000).await;
+    assert_eq!(witness.hear("bid").await["high_price"], 2000);
+    fleet.go_on(1);
+    assert_eq!(alarms.expect("outbid").await["high_price"], 2000);
+    crate::nodes_rooms::hear_bids_to(&mut there, 2).await;
+    fleet.know_each_other().await;
+    // He has five now, and may have four.
+    for node in 0..2 {
+        eventually("he has too many", || async {
+            let closed = at(node, 3).socket_since(0).await.closed_within(Duration::from_millis(500)).await;
+            (closed == Some(4409)).then_some(())
+        })
+        .await;
+    }
+    all_say(&[fleet.visitor(0).unwrap(), fleet.visitor(1).unwrap()], goods, &[3]).await;
+    drop(there);
+    let fifth = at(1, 5).room(goods).await;
+    enter(&mut witness, 5, 2).await;
+    crate::nodes_rooms::hear_bids_to(&mut here, 2).await;
+    drop((here, alarms_here, others, fifth));
+    let mut list = List(BTreeSet::from([3, 5]));
+    while !list.0.is_empty() {
+        list.hear(&witness.next().await);
     }
 }

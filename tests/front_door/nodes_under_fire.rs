@@ -168,12 +168,17 @@ impl Fire {
         }
     }
 
-    /// Nodes are killed and started again, and now and then Redis is.
+    /// Nodes are killed and started again; now and then Redis is too, or falls silent.
     async fn trouble(&self, nodes: usize) {
         for round in 0..kills() {
             tokio::time::sleep(Duration::from_millis(300 + self.throw(500) as u64)).await;
             let at = self.throw(nodes);
             self.fleet.kill(at);
+            if round % 3 == 1 {
+                self.fleet.redis.borrow().stop_answering();
+                tokio::time::sleep(Duration::from_millis(self.throw(2000) as u64)).await;
+                self.fleet.redis.borrow().go_on();
+            }
             if round % 2 == 0 {
                 self.fleet.redis.borrow_mut().kill();
                 tokio::time::sleep(Duration::from_millis(self.throw(800) as u64)).await;

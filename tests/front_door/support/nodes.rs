@@ -209,6 +209,15 @@ impl Fleet {
         self.nodes.borrow_mut()[at].take().expect("it runs").kill();
     }
 
+    /// It stands still until [`go_on`](Self::go_on); its clients still look for it there.
+    pub fn stand_still(&self, at: usize) {
+        self.nodes.borrow()[at].as_ref().expect("it runs").stand_still();
+    }
+
+    pub fn go_on(&self, at: usize) {
+        self.nodes.borrow()[at].as_ref().expect("it runs").go_on();
+    }
+
     /// SIGTERM; when it has ended by itself. Until then it is still where its clients look for it.
     pub async fn end(&self, at: usize) {
         self.nodes.borrow()[at].as_ref().expect("it runs").terminate();

@@ -145,9 +145,23 @@ impl Process {
         assert_eq!(exit.signal(), Some(9), "{exit}: it had ended by itself");
     }
 
-    /// SIGTERM. Only a shell's `kill` can send it without a crate for it.
+    /// SIGTERM.
     pub fn terminate(&self) {
-        let sent = Command::new("sh").arg("-c").arg(format!("kill -TERM {}", self.child.id())).status();
+        self.signal("TERM");
+    }
+
+    /// It stands still until [`go_on`](Self::go_on), as a machine may that has too much to do.
+    pub fn stand_still(&self) {
+        self.signal("STOP");
+    }
+
+    pub fn go_on(&self) {
+        self.signal("CONT");
+    }
+
+    /// Only a shell's `kill` can send it without a crate for it.
+    fn signal(&self, signal: &str) {
+        let sent = Command::new("sh").arg("-c").arg(format!("kill -{signal} {}", self.child.id())).status();
         assert!(sent.unwrap().success());
     }
 
