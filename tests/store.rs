@@ -4,6 +4,8 @@
 
 #[path = "support/database.rs"]
 mod database;
+#[path = "support/writer_statements.rs"]
+mod writer_statements;
 
 use std::{
     sync::{Arc, Mutex, mpsc},
@@ -186,6 +188,35 @@ async fn what_waits_is_committed_together() {
     let history = fixture.store.bids_after(goods, 0, 100).await.unwrap();
     // Bidders need no row of their own to be judged, but their names come with the history.
     assert_eq!(history.map(|bids| bids.len()), Some(0), "bidders that were never seen");
+}
+
+#[actix_web::test]
+async fn a_batch_of_bids_is_four_round_trips_however_large() {
+    if !database::on_postgres_only() {
+        return;
+    }
+    let folder = Arc::new(tempfile::tempdir().unwrap());
+    writer_statements::watch(&database::url(folder.path()));
+    let fixture = Fixture::on(folder);
+    let goods = [fixture.goods().await, fixture.goods().await];
+    // The first bid would record the start.
+    for goods in goods {
+        fixture.write(StartAuction(goods)).await;
+    }
+    for of in [1i64, 60] {
+        let release = fixture.hold();
+        let answers: Vec<_> =
+            (0..of).map(|i| fixture.submit(bid(goods[i as usize % 2], 2 + i % 3, 1000 * of + i))).collect();
+        writer_statements::taken();
+        drop(release);
+        for answer in answers {
+            assert!(accepted(&answer.recv_timeout(PATIENCE).unwrap().unwrap().verdicts[0]).is_some());
+        }
+        let statements = writer_statements::taken();
+        let batch = statements.iter().skip_while(|statement| *statement != "COMMIT").skip(1);
+        let begin: Vec<&str> = batch.map(|statement| statement.split(' ').next().unwrap()).collect();
+        assert_eq!(begin, ["BEGIN;", "SELECT", "WITH", "COMMIT"], "{of} bids: {statements:?}");
+    }
 }
 
 #[actix_web::test]

@@ -2,6 +2,7 @@
 //! much as a hundred rows, and a statement with as many values as there are rows would be planned anew each time.
 
 use diesel::{
+    expression::{AppearsOnTable, Expression, ValidGrouping},
     pg::Pg,
     prelude::*,
     query_builder::{AstPass, Query, QueryFragment, QueryId},
@@ -17,14 +18,44 @@ use super::{
 use crate::domain::GoodsState;
 
 /// Reads the counters and these goods. Their rows need no locks of their own: whoever writes holds that of the counters.
-pub(super) fn read(conn: &mut PgConnection, ids: &[i64]) -> Result<(Counters, Vec<StateRow>), StoreError> {
+pub(super) fn read(conn: &mut PgConnection, mut ids: Vec<i64>) -> Result<(Counters, Vec<StateRow>), StoreError> {
     use schema::{goods, id_counters};
+    ids.sort_unstable();
+    ids.dedup();
     let rows: Vec<(Counters, Option<StateRow>)> = id_counters::table
-        .left_join(goods::table.on(goods::id.eq_any(ids)))
+        .left_join(goods::table.on(IsAmong { ids: &ids }))
         .select((Counters::as_select(), Option::<StateRow>::as_select()))
         .load(conn)?;
     let counters = rows.first().ok_or(StoreError::Row("id_counters"))?.0;
     Ok((counters, rows.into_iter().filter_map(|(_, goods)| goods).collect()))
+}
+
+/// That the goods are among these. Not `= ANY ($1)`: the planner finds a plan for known ids better than one for any, and
+/// plans anew each time. Of the result of a subquery it knows nothing either way.
+#[derive(ValidGrouping, Clone, Copy)]
+struct IsAmong<'a> {
+    ids: &'a [i64],
+}
+
+impl QueryId for IsAmong<'_> {
+    type QueryId = IsAmong<'static>;
+
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl Expression for IsAmong<'_> {
+    type SqlType = Bool;
+}
+
+impl<Tables> AppearsOnTable<Tables> for IsAmong<'_> {}
+
+impl QueryFragment<Pg> for IsAmong<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        out.push_sql("goods.id = ANY (ARRAY(SELECT unnest(");
+        out.push_bind_param::<Array<BigInt>, _>(self.ids)?;
+        out.push_sql(")))");
+        Ok(())
+    }
 }
 
 /// An inbox row that was written, and what is learned by it.

@@ -260,8 +260,7 @@ impl<'c> Tx<'c> {
         if let DbConn::Pg(conn) = self.conn
             && !ids.is_empty()
         {
-            let ids: Vec<i64> = ids.iter().map(|id| id.get()).collect();
-            let (counters, rows) = postgres_batch::read(conn, &ids)?;
+            let (counters, rows) = postgres_batch::read(conn, ids.iter().map(|id| id.get()).collect())?;
             self.counters = Some(*self.found.insert(counters));
             for row in rows {
                 let state = GoodsState::try_from(row)?;
