@@ -31,7 +31,9 @@ const BEAT: Duration = Duration::from_secs(1);
 /// Its own word comes back to it sooner than this, or nothing does.
 const DEAF_AFTER: Duration = Duration::from_secs(4);
 /// For how long a beat keeps a node's counts of sockets.
-const COUNTS_LIVE_MS: u64 = 3500;
+pub(super) const COUNTS_LIVE_MS: u64 = 3500;
+/// After so long without a beat they may be gone, though the connection is not: this node has stood still.
+const STOOD_STILL: Duration = Duration::from_secs(3);
 /// Messages of one round trip.
 const BATCH: usize = 512;
 /// Channels of one subscription.
@@ -389,8 +391,12 @@ impl Link {
 
     /// Says every second that this node lives, and notices who does not any more.
     async fn beat_on(&self) {
+        let mut beaten_at = Instant::now();
         loop {
             tokio::time::sleep(BEAT).await;
+            if std::mem::replace(&mut beaten_at, Instant::now()).elapsed() > STOOD_STILL {
+                (self.ears)(Heard::MustCount);
+            }
             let owes = self.shared.tells.load(Ordering::Relaxed) && self.shared.owes.swap(false, Ordering::Relaxed);
             if owes {
                 (self.ears)(Heard::MustTell);

@@ -5,19 +5,20 @@ use std::sync::{LazyLock, atomic::Ordering};
 
 use redis::Script;
 
-use super::{Bus, Counting, PATIENCE, locked};
+use super::{Bus, Counting, PATIENCE, link::COUNTS_LIVE_MS, locked};
 use crate::domain::UserId;
 
 /// A count that nobody has changed for so long is of no socket: tokens don't live that long.
 const KEPT_S: u64 = 14 * 24 * 3600;
 
 /// The counts of one user stand in one hash, by the connection that counts, each with the version of its writer: an older
-/// count that comes late changes nothing. Those of connections that are gone don't count. With the most that are allowed it answers whether
-/// the new count fits; without, it only writes it down.
+/// count that comes late changes nothing. Those of connections that are gone don't count; who counts lives. With the most
+/// that are allowed it answers whether the new count fits; without, it only writes it down.
 static COUNT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local me, version, mine, most, living = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
+        redis.call('SET', living .. me, 1, 'PX', ARGV[7])
         local others, all = 0, redis.call('HGETALL', KEYS[1])
         for i = 1, #all, 2 do
             local at, count = string.match(all[i + 1], '^(%d+) (%d+)$')
@@ -63,7 +64,14 @@ impl Bus {
             // Taken here, in the order in which the counts were true.
             let version = shared.seats_version.fetch_add(1, Ordering::Relaxed);
             let mut count = COUNT.key(format!("{}seats:{user}", shared.prefix));
-            count.arg(name).arg(version).arg(mine).arg(most).arg(format!("{}counts:", shared.prefix)).arg(KEPT_S);
+            count
+                .arg(name)
+                .arg(version)
+                .arg(mine)
+                .arg(most)
+                .arg(format!("{}counts:", shared.prefix))
+                .arg(KEPT_S)
+                .arg(COUNTS_LIVE_MS);
             Some((connection, count))
         });
         async move {

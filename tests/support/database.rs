@@ -203,18 +203,34 @@ impl Silent {
     /// `None` where this process may not stop those of the server.
     pub fn server_of(folder: &Path) -> Option<Self> {
         let name = on_server(&usual(folder), "");
-        // One that is at work may hold what the whole server needs.
-        let query = format!(
-            "SELECT pid::text FROM pg_stat_activity WHERE datname = '{name}' \
-             AND application_name = 'handsup' AND state = 'idle'"
-        );
-        let processes: Vec<String> = sql::<Text>(&query).load(&mut administrator()).unwrap();
-        let silent = Self(processes);
-        silent.signal("-STOP").then_some(silent)
+        let of_service = format!("FROM pg_stat_activity WHERE datname = '{name}' AND application_name = 'handsup'");
+        let mut server = administrator();
+        let mut silent = Self(Vec::new());
+        let give_up = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        // Each when it is idle: one that is at work may hold what the whole server needs. Until none is left that speaks.
+        loop {
+            let query = format!("SELECT pid::text {of_service} AND state = 'idle'");
+            let idle: Vec<String> = sql::<Text>(&query).load(&mut server).unwrap();
+            let speaking: Vec<String> = idle.into_iter().filter(|process| !silent.0.contains(process)).collect();
+            if !speaking.is_empty() && !Self::signal_all("-STOP", &speaking) {
+                return None;
+            }
+            silent.0.extend(speaking);
+            let all: i64 = sql::<BigInt>(&format!("SELECT count(*) {of_service}")).get_result(&mut server).unwrap();
+            if all <= silent.0.len() as i64 {
+                return Some(silent);
+            }
+            assert!(std::time::Instant::now() < give_up, "some of the server's processes are always at work");
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+    }
+
+    fn signal_all(signal: &str, processes: &[String]) -> bool {
+        std::process::Command::new("kill").arg(signal).args(processes).status().unwrap().success()
     }
 
     fn signal(&self, signal: &str) -> bool {
-        std::process::Command::new("kill").arg(signal).args(&self.0).status().unwrap().success()
+        self.0.is_empty() || Self::signal_all(signal, &self.0)
     }
 }
 
