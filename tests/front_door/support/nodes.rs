@@ -73,7 +73,7 @@ impl Nodes {
     /// One more, with a time of its own.
     pub fn add(&mut self, time: Arc<dyn TimeSource>, change: impl FnOnce(&mut Settings)) {
         let url = self.redis.url();
-        self.nodes.push(TestNode::on(Arc::clone(&self.folder), time, |settings| {
+        self.nodes.push(TestNode::of_nodes(1, Arc::clone(&self.folder), time, |settings| {
             settings.bus.url = Some(url);
             // Several of them share one server and its connections.
             settings.database.pool = 4;
