@@ -158,7 +158,7 @@ impl TestNode {
 
     /// A node whose settings are changed and whose time is `time`'s.
     pub fn with_time(time: Arc<dyn TimeSource>, change: impl FnOnce(&mut Settings)) -> Self {
-        Self::of_nodes(usual_nodes(), Arc::new(tempfile::tempdir().unwrap()), time, change)
+        Self::on(Arc::new(tempfile::tempdir().unwrap()), time, change)
     }
 
     /// One node, however many a test usually has: for what is one process's own.
@@ -176,6 +176,10 @@ impl TestNode {
         let nodes = self.nodes();
         self.stop();
         Self::of_nodes(nodes, Arc::clone(&self.folder), Arc::clone(&self.time), |_| {})
+    }
+
+    fn on(folder: Arc<TempDir>, time: Arc<dyn TimeSource>, change: impl FnOnce(&mut Settings)) -> Self {
+        Self::of_nodes(usual_nodes(), folder, time, change)
     }
 
     fn of_nodes(
