@@ -80,6 +80,7 @@ impl LedgerThread {
             stats,
             fanouts,
             fanouts_resume: Instant::now(),
+            stopping: false,
         };
         let thread = std::thread::Builder::new()
             .name("ledger".to_owned())
@@ -124,6 +125,8 @@ struct Writer {
     /// Large audiences that are not all served: one chunk goes with each transaction, behind the bids.
     fanouts: Vec<EventId>,
     fanouts_resume: Instant,
+    /// What is queued behind this isn't written any more.
+    stopping: bool,
     /// The database is this process's own for as long as the writer lives. The last field: given back only when the
     /// connection is closed, which brings everything into the one file.
     _lock: OwnLock,
@@ -141,24 +144,13 @@ enum Failure {
 
 impl Writer {
     fn work(&mut self, items: &Receiver<Item>) {
-        let mut stopping = false;
-        while !stopping {
+        while !self.stopping {
             let fanout = self.fanouts.first().copied().filter(|_| Instant::now() >= self.fanouts_resume);
             let mut batch = Batch::new();
             match self.next(items, fanout.is_some()) {
                 Ok(Some(Item::Write(entry))) => batch.push(entry),
                 Ok(Some(Item::Stop)) | Err(()) => return,
                 Ok(None) => {}
-            }
-            while !batch.is_empty() && batch.len() < BATCH {
-                match items.try_recv() {
-                    Ok(Item::Write(entry)) => batch.push(entry),
-                    Ok(Item::Stop) | Err(TryRecvError::Disconnected) => {
-                        stopping = true;
-                        break;
-                    }
-                    Err(TryRecvError::Empty) => break,
-                }
             }
             self.stats.queued.fetch_sub(batch.len(), Ordering::Relaxed);
             self.drop_expired(&mut batch);
@@ -167,9 +159,23 @@ impl Writer {
                 if fanout.is_some() {
                     self.fanouts_resume = Instant::now() + CHUNK_EVERY;
                 }
-                self.write(batch, fanout);
+                self.write(batch, fanout, Some(items));
             }
         }
+    }
+
+    /// Adds what waits in the queue, as far as one transaction may have it.
+    fn join(&mut self, batch: &mut Batch, items: &Receiver<Item>) {
+        let before = batch.len();
+        while !batch.is_empty() && batch.len() < BATCH && !self.stopping {
+            match items.try_recv() {
+                Ok(Item::Write(entry)) => batch.push(entry),
+                Ok(Item::Stop) | Err(TryRecvError::Disconnected) => self.stopping = true,
+                Err(TryRecvError::Empty) => break,
+            }
+        }
+        self.stats.queued.fetch_sub(batch.len() - before, Ordering::Relaxed);
+        self.drop_expired(batch);
     }
 
     /// The next item; `None` at once if a fan-out step is due and nothing waits, or when one will be.
@@ -205,8 +211,9 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, mut batch: Batch, fanout: Option<EventId>) {
-        match self.transact(&mut batch, fanout) {
+    /// One transaction, which what waits in `more` joins.
+    fn write(&mut self, mut batch: Batch, fanout: Option<EventId>, more: Option<&Receiver<Item>>) {
+        match self.transact(&mut batch, fanout, more) {
             Ok(effects) => self.done(batch, effects),
             Err(Failure::Statement(error)) if batch.len() + usize::from(fanout.is_some()) > 1 => {
                 log::warn!("a transaction of {} entries failed, trying them singly: {error}", batch.len());
@@ -215,7 +222,7 @@ impl Writer {
                     let mut single = vec![entry];
                     self.drop_expired(&mut single);
                     if !single.is_empty() {
-                        self.write(single, None);
+                        self.write(single, None, None);
                     }
                 }
             }
@@ -329,9 +336,20 @@ impl Writer {
         }
     }
 
-    fn transact(&mut self, batch: &mut Batch, fanout: Option<EventId>) -> Result<Effects, Failure> {
+    fn transact(
+        &mut self,
+        batch: &mut Batch,
+        fanout: Option<EventId>,
+        more: Option<&Receiver<Item>>,
+    ) -> Result<Effects, Failure> {
         let begun = Instant::now();
-        let mut conn = self.begin().map_err(Failure::Begin)?;
+        let conn = self.begin();
+        // Only now: beside other nodes the turn may be long in coming, and what has come meanwhile need not wait for
+        // the next. If nothing can be written, all that waits hears so at once.
+        if let Some(items) = more {
+            self.join(batch, items);
+        }
+        let mut conn = conn.map_err(Failure::Begin)?;
         let now = self.time.now();
         let (mark, rules) = (self.mark, self.rules);
         let goods: Vec<GoodsId> = batch.iter().filter_map(|entry| entry.goods()).collect();
@@ -407,6 +425,7 @@ mod tests {
             stats,
             fanouts: Vec::new(),
             fanouts_resume: Instant::now(),
+            stopping: false,
         }
     }
 
@@ -450,7 +469,7 @@ mod tests {
         let (ledger, items, _) = Ledger::channel();
         ledger.submit(Probe::touching(), Instant::now() + Duration::from_secs(5), |_| {});
         let Ok(Item::Write(entry)) = items.recv() else { panic!("it was handed in") };
-        let Ok(effects) = writer.transact(&mut vec![entry], None) else { panic!("it is written") };
+        let Ok(effects) = writer.transact(&mut vec![entry], None, None) else { panic!("it is written") };
         let written = effects.mark.expect("it left its mark");
         assert!(writer.learn_fate(Some(written), failed()).is_ok(), "it is on disk");
         let another = writer.learn_fate(Some(written.next()), failed());

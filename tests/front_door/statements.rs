@@ -35,10 +35,18 @@ async fn costs(rows: i64) -> Vec<(usize, Vec<String>)> {
     assert_eq!(viewer.get("/alarms").await.status, 200, "the viewer is known from here on");
     let mut costs = Vec::new();
     for (path, _) in LISTS {
-        statements_of(&node);
-        let answer = viewer.get(path).await;
-        assert_eq!(answer.status, 200, "{path}: {}", answer.text);
-        costs.push((answer.body.as_array().unwrap().len(), statements_of(&node)));
+        // What the house reads of its own accord (old alarms, at its start) may come in between, and only adds to them.
+        let mut least: Option<(usize, Vec<String>)> = None;
+        for _ in 0..3 {
+            statements_of(&node);
+            let answer = viewer.get(path).await;
+            assert_eq!(answer.status, 200, "{path}: {}", answer.text);
+            let statements = statements_of(&node);
+            if least.as_ref().is_none_or(|(_, least)| statements.len() < least.len()) {
+                least = Some((answer.body.as_array().unwrap().len(), statements));
+            }
+        }
+        costs.extend(least);
     }
     costs
 }
