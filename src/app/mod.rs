@@ -3,6 +3,7 @@
 mod adoption;
 mod housekeeping;
 mod node;
+mod server;
 mod settings;
 mod watch;
 

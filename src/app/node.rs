@@ -2,54 +2,44 @@
 
 use std::{
     io,
-    net::{SocketAddr, TcpListener},
-    os::fd::AsFd,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    net::SocketAddr,
+    sync::{Arc, OnceLock, atomic::AtomicBool},
     time::{Duration, Instant},
 };
 
 use actix::prelude::*;
-use actix_cors::Cors;
-use actix_web::{
-    App, HttpServer,
-    dev::ServerHandle,
-    http::{Method, header},
-    middleware::{Condition, DefaultHeaders, NormalizePath},
-    web,
-};
+use actix_web::{dev::ServerHandle, web};
 use tokio::runtime::Handle;
 
-use super::{Settings, SettingsError, adoption, housekeeping::Housekeeping, watch::Watch};
+use super::{
+    Settings, SettingsError, adoption,
+    housekeeping::Housekeeping,
+    server::{House, bind, serve},
+    watch::Watch,
+};
 use crate::{
     actors::{
         AlarmHub, ArrivalGate, AuctionClock, BidDesk, BidEntrance, CloseAll, JoinHub, JoinRooms, KnownGoods, Missed,
-        Rooms, ShardStats, UseLedger, attach_worker,
+        Rooms, ShardStats, UseLedger,
     },
     bus::{Bus, BusError, BusThread},
-    http::{self, Keys, KnownTokens, LocalShard, RateLimits, Readiness, Services, UserDirectory},
+    http::{Keys, KnownTokens, OpenSockets, RateLimits, Readiness, Services, UserDirectory},
     store::{LedgerThread, Nodes, Observer, Store, StoreError},
     time_source::TimeSource,
 };
 
 /// How long bids that are being answered may take when the node ends.
 const DRAIN: Duration = Duration::from_secs(4);
+/// How long sockets may take to close after that: the client's answer and its end of the connection.
+const PART: Duration = Duration::from_millis(1750);
+/// How often it is looked whether what is waited for is over.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// How long the ledger's queue may take to be written at the end.
 const WRITE_OUT: Duration = Duration::from_millis(2500);
-/// How long connections may take to close after that, in seconds.
-const CLOSE_S: u64 = 3;
 /// Sessions come back within this time, each at a moment of its own.
 const RETRY_SPREAD_MS: u64 = 5000;
-/// Connections that may wait to be accepted: everybody comes back at once after a restart.
-const BACKLOG: i32 = 2048;
 /// How often rates of who has been quiet are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
-/// What the kernel may hold for one client that doesn't read: the default would be megabytes.
-const SEND_BUFFER: usize = 64 * 1024;
-/// What waits for one connection between a body and the kernel.
-const WRITE_BUFFER: usize = 16 * 1024;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +63,7 @@ pub struct Node {
     /// Where.
     pub addresses: Vec<SocketAddr>,
     services: web::Data<Services>,
+    sockets: OpenSockets,
     server: ServerHandle,
     ledger: LedgerThread,
     bus: Option<BusThread>,
@@ -170,7 +161,9 @@ impl Node {
             time,
             config,
         });
-        let (server, addresses) = listen(settings, listeners, &services, hub, rooms, sessions)?;
+        let sockets = OpenSockets::default();
+        let house = House { services: services.clone(), hub, rooms, stats: sessions, sockets: sockets.clone() };
+        let (server, addresses) = serve(settings, listeners, &house)?;
         let handle = server.handle();
         let stopped = actix_web::rt::spawn(server);
         actix_web::rt::spawn(forget_quiet(services.clone()));
@@ -184,7 +177,7 @@ impl Node {
         if bus.is_on() {
             actix_web::rt::spawn(adoption::adopt(services.store.clone(), services.ledger.clone()));
         }
-        Ok(Self { addresses, services, server: handle, ledger: ledger_thread, bus: bus_thread, stopped })
+        Ok(Self { addresses, services, sockets, server: handle, ledger: ledger_thread, bus: bus_thread, stopped })
     }
 
     /// Ends in order, within 10 s: no new bids, answered ones finished, sockets told when to come back, the queue of
@@ -193,10 +186,15 @@ impl Node {
         self.services.entrance.drain();
         let deadline = Instant::now() + DRAIN;
         while self.services.entrance.in_flight() > 0 && Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
         // Answered when the shards have been told.
         let _ = self.services.hub.send(CloseAll { spread_ms: RETRY_SPREAD_MS }).await;
+        // The server doesn't wait for what is no longer its own.
+        let deadline = Instant::now() + PART;
+        while self.sockets.count() > 0 && Instant::now() < deadline {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
         self.server.stop(true).await;
         if let Ok(Err(error)) = self.stopped.await {
             log::error!("the server ended with an error: {error}");
@@ -243,93 +241,6 @@ impl Node {
             },
         }
     }
-}
-
-/// Takes the addresses; of a name with several, those that can be had.
-fn bind(addresses: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
-    let take = |address: &SocketAddr| {
-        let socket = socket2::Socket::new(socket2::Domain::for_address(*address), socket2::Type::STREAM, None)?;
-        socket.set_reuse_address(true)?;
-        socket.bind(&(*address).into())?;
-        socket.listen(BACKLOG)?;
-        Ok(TcpListener::from(socket))
-    };
-    let (taken, refused): (Vec<_>, Vec<_>) = addresses.iter().map(take).partition(Result::is_ok);
-    match refused.into_iter().next() {
-        Some(Err(error)) if taken.is_empty() => Err(error),
-        _ => Ok(taken.into_iter().flatten().collect()),
-    }
-}
-
-fn listen(
-    settings: &Settings,
-    listeners: Vec<TcpListener>,
-    services: &web::Data<Services>,
-    hub: Addr<AlarmHub>,
-    rooms: Addr<Rooms>,
-    stats: Arc<ShardStats>,
-) -> Result<(actix_web::dev::Server, Vec<SocketAddr>), StartError> {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let workers = settings.server.workers.unwrap_or(cores);
-    let origins = services.config.allowed_origins.clone();
-    let services = services.clone();
-    let shards = Arc::new(AtomicUsize::new(0));
-    let slow_after_s = u32::try_from(settings.session.timeout_s).unwrap_or(u32::MAX);
-    let dead_after = Duration::from_secs(settings.session.timeout_s);
-    let mut server = HttpServer::new(move || {
-        // Each worker has its own shard of the hub, on its own thread.
-        let index = shards.fetch_add(1, Ordering::Relaxed);
-        let shard = attach_worker(index, slow_after_s, &hub, &rooms, Arc::clone(&stats));
-        let shard = web::Data::new(LocalShard(shard));
-        App::new()
-            .app_data(services.clone())
-            .app_data(shard)
-            .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
-            .wrap(NormalizePath::trim())
-            .wrap(DefaultHeaders::new().add((header::X_CONTENT_TYPE_OPTIONS, "nosniff")))
-            .configure(http::routes)
-    })
-    .workers(workers)
-    .disable_signals()
-    .h1_write_buffer_size(WRITE_BUFFER)
-    .shutdown_timeout(CLOSE_S)
-    .on_connect(move |connection, _| {
-        if let Some(tcp) = connection.downcast_ref::<actix_web::rt::net::TcpStream>() {
-            set_up_socket(tcp, dead_after);
-        }
-    });
-    for listener in listeners {
-        server = server.listen(listener)?;
-    }
-    let addresses = server.addrs();
-    Ok((server.run(), addresses))
-}
-
-/// A close frame can't pass a full window, and nothing else times a write out: the kernel ends a socket whose peer
-/// takes nothing for so long. Failing to set this up costs a slow end of dead sockets, not the connection.
-fn set_up_socket(tcp: &actix_web::rt::net::TcpStream, dead_after: Duration) {
-    let descriptor = tcp.as_fd();
-    let socket = socket2::SockRef::from(&descriptor);
-    let done = socket
-        .set_tcp_user_timeout(Some(dead_after))
-        .and_then(|()| socket.set_send_buffer_size(SEND_BUFFER))
-        .and_then(|()| socket.set_tcp_nodelay(true));
-    if let Err(error) = done {
-        log::debug!("a socket could not be set up: {error}");
-    }
-}
-
-/// Pages of the marketplace call from their own origin.
-fn cors(origins: &[String]) -> Cors {
-    let cors = Cors::default()
-        .allowed_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
-        .allowed_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
-        .allowed_header("idempotency-key")
-        .allowed_header("last-event-id")
-        .expose_headers([header::RETRY_AFTER])
-        .expose_headers(["idempotent-replayed"])
-        .max_age(3600);
-    origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
 }
 
 async fn forget_quiet(services: web::Data<Services>) {

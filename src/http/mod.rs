@@ -21,6 +21,7 @@ mod shapes;
 mod socket;
 mod token;
 mod trades;
+mod upgraded;
 mod users;
 
 use actix_web::web;
@@ -33,6 +34,7 @@ pub use self::{
     services::{HttpConfig, Services},
     socket::LocalShard,
     token::{Claims, Keys, MintError, NewToken},
+    upgraded::{OpenSockets, take_over},
 };
 
 /// All routes. Paths answer with and without their last slash (the app trims it before it routes).

@@ -48,4 +48,5 @@ mod storm;
 mod support;
 mod trade_room;
 mod trades;
+mod upgrades;
 mod users_goods;

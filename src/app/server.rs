@@ -1,0 +1,157 @@
+//! The server: its addresses, its workers with their part of the house, and how their connections are set up.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    os::fd::AsFd,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use actix::prelude::*;
+use actix_cors::Cors;
+use actix_http::HttpService;
+use actix_service::{IntoServiceFactory, map_config};
+use actix_web::{
+    App,
+    dev::{AppConfig, Server, ServiceFactory, fn_factory, fn_service},
+    http::{Method, header},
+    middleware::{Condition, DefaultHeaders, NormalizePath},
+    rt::net::TcpStream,
+    web,
+};
+
+use super::Settings;
+use crate::{
+    actors::{AlarmHub, Rooms, ShardStats, attach_worker},
+    http::{self, LocalShard, OpenSockets, Services, take_over},
+};
+
+/// How long requests may still take when the node ends and the sockets are closed, in seconds.
+const CLOSE_S: u64 = 1;
+/// How long a client may take to end a connection that the server has ended.
+const DISCONNECT: Duration = Duration::from_secs(1);
+/// Connections that may wait to be accepted: everybody comes back at once after a restart.
+const BACKLOG: i32 = 2048;
+/// What the kernel may hold for one client that doesn't read: the default would be megabytes.
+const SEND_BUFFER: usize = 64 * 1024;
+/// What waits for one connection between a body and the kernel.
+const WRITE_BUFFER: usize = 16 * 1024;
+
+/// Takes the addresses; of a name with several, those that can be had.
+pub(super) fn bind(addresses: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
+    let take = |address: &SocketAddr| {
+        let socket = socket2::Socket::new(socket2::Domain::for_address(*address), socket2::Type::STREAM, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&(*address).into())?;
+        socket.listen(BACKLOG)?;
+        Ok(TcpListener::from(socket))
+    };
+    let (taken, refused): (Vec<_>, Vec<_>) = addresses.iter().map(take).partition(Result::is_ok);
+    match refused.into_iter().next() {
+        Some(Err(error)) if taken.is_empty() => Err(error),
+        _ => Ok(taken.into_iter().flatten().collect()),
+    }
+}
+
+/// What the workers share.
+#[derive(Clone)]
+pub(super) struct House {
+    pub services: web::Data<Services>,
+    pub hub: Addr<AlarmHub>,
+    pub rooms: Addr<Rooms>,
+    pub stats: Arc<ShardStats>,
+    pub sockets: OpenSockets,
+}
+
+/// Begins to serve, with workers of their own for each address.
+pub(super) fn serve(
+    settings: &Settings,
+    listeners: Vec<TcpListener>,
+    house: &House,
+) -> io::Result<(Server, Vec<SocketAddr>)> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let workers = settings.server.workers.unwrap_or(cores);
+    let shards = Arc::new(AtomicUsize::new(0));
+    let slow_after_s = u32::try_from(settings.session.timeout_s).unwrap_or(u32::MAX);
+    let dead_after = Duration::from_secs(settings.session.timeout_s);
+    let mut server = Server::build().workers(workers).disable_signals().shutdown_timeout(CLOSE_S);
+    let ending = server.graceful_shutdown_signal();
+    let mut addresses = Vec::new();
+    for listener in listeners {
+        let address = listener.local_addr()?;
+        addresses.push(address);
+        let (house, shards, ending) = (house.clone(), Arc::clone(&shards), ending.clone());
+        server = server.listen(address.to_string(), listener, move || {
+            let House { services, hub, rooms, stats, sockets } = house.clone();
+            // Each worker has its own shard of the hub, on its own thread.
+            let index = shards.fetch_add(1, Ordering::Relaxed);
+            let shard = web::Data::new(LocalShard(attach_worker(index, slow_after_s, &hub, &rooms, stats)));
+            let app = move || {
+                let origins = &services.config.allowed_origins;
+                let app = App::new()
+                    .app_data(services.clone())
+                    .app_data(shard.clone())
+                    .wrap(Condition::new(!origins.is_empty(), cors(origins)))
+                    .wrap(NormalizePath::trim())
+                    .wrap(DefaultHeaders::new().add((header::X_CONTENT_TYPE_OPTIONS, "nosniff")))
+                    .configure(http::routes);
+                map_config(app.into_factory(), |()| AppConfig::default())
+            };
+            let for_sockets = app.clone();
+            let upgrades = fn_factory(move || {
+                let (app, sockets) = (for_sockets().new_service(()), sockets.clone());
+                async move {
+                    let app = Rc::new(app.await?);
+                    Ok::<_, ()>(fn_service(move |upgrade| take_over(Rc::clone(&app), upgrade, sockets.clone())))
+                }
+            });
+            let ending = ending.clone();
+            HttpService::build()
+                // So that connections that wait for their next request end with the node.
+                .graceful_shutdown_signal(move || {
+                    let ending = ending.clone();
+                    async move { ending.notified().await }
+                })
+                .client_disconnect_timeout(DISCONNECT)
+                .h1_write_buffer_size(WRITE_BUFFER)
+                .local_addr(address)
+                .on_connect_ext(move |tcp: &TcpStream, _| set_up_socket(tcp, dead_after))
+                .upgrade(upgrades)
+                .h1(app())
+                .tcp()
+        })?;
+    }
+    Ok((server.run(), addresses))
+}
+
+/// A close frame can't pass a full window, and nothing else times a write out: the kernel ends a socket whose peer
+/// takes nothing for so long. Failing to set this up costs a slow end of dead sockets, not the connection.
+fn set_up_socket(tcp: &TcpStream, dead_after: Duration) {
+    let descriptor = tcp.as_fd();
+    let socket = socket2::SockRef::from(&descriptor);
+    let done = socket
+        .set_tcp_user_timeout(Some(dead_after))
+        .and_then(|()| socket.set_send_buffer_size(SEND_BUFFER))
+        .and_then(|()| socket.set_tcp_nodelay(true));
+    if let Err(error) = done {
+        log::debug!("a socket could not be set up: {error}");
+    }
+}
+
+/// Pages of the marketplace call from their own origin.
+fn cors(origins: &[String]) -> Cors {
+    let cors = Cors::default()
+        .allowed_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
+        .allowed_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+        .allowed_header("idempotency-key")
+        .allowed_header("last-event-id")
+        .expose_headers([header::RETRY_AFTER])
+        .expose_headers(["idempotent-replayed"])
+        .max_age(3600);
+    origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
+}

@@ -1,0 +1,62 @@
+//! What happens where a connection stops being HTTP: nothing of either side is lost there, and who asks in vain is
+//! answered like anybody else.
+
+use crate::support::{CLOSE, Raw, Scene, TEXT, masked};
+
+const HANDSHAKE: &str = "Host: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+                         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+const PING: &[u8] = b"{\"type\":\"ping\"}";
+
+fn handshake(scene: &Scene) -> Vec<u8> {
+    format!("GET /ws/alarms/?token={} HTTP/1.1\r\n{HANDSHAKE}\r\n", scene.rude.token()).into_bytes()
+}
+
+#[actix_web::test]
+async fn what_a_client_sends_without_waiting_for_the_handshakes_answer_is_heard() {
+    let scene = Scene::set().await;
+    let mut raw = Raw::connect(scene.node.address());
+    let mut request = handshake(&scene);
+    request.extend(masked(TEXT, PING));
+    raw.write(&request);
+    assert_eq!(raw.answer().expect("the handshake's answer").status, 101);
+    assert_eq!(raw.text()["response_type"], "pong");
+    raw.write(&masked(CLOSE, &4321_u16.to_be_bytes()));
+    assert_eq!(raw.close_frame().0, 4321);
+    raw.end_of_input();
+    raw.ends();
+    scene.must_be_unharmed().await;
+}
+
+#[actix_web::test]
+async fn a_connection_that_was_used_for_requests_may_become_a_socket() {
+    let scene = Scene::set().await;
+    let mut raw = Raw::connect(scene.node.address());
+    let mut requests = b"GET /goods/ HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2);
+    requests.extend(handshake(&scene));
+    raw.write(&requests);
+    for status in [200, 200, 101] {
+        assert_eq!(raw.answer().expect("an answer").status, status);
+    }
+    raw.write(&masked(TEXT, PING));
+    assert_eq!(raw.text()["response_type"], "pong");
+    scene.must_be_unharmed().await;
+}
+
+#[actix_web::test]
+async fn who_asks_for_an_upgrade_where_there_is_none_gets_the_answer_whole_and_the_connection_ends() {
+    let scene = Scene::set().await;
+    for (path, status) in [("/goods/", 200), ("/nowhere", 404), ("/ws/alarms/", 401), ("/media/default.jpeg", 200)] {
+        let mut raw = Raw::connect(scene.node.address());
+        raw.write(format!("GET {path} HTTP/1.1\r\n{HANDSHAKE}\r\n").as_bytes());
+        let (head, body) = raw.everything();
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {head}");
+        let length = format!("content-length: {}\r\n", body.len());
+        assert!(
+            !body.is_empty() && head.to_ascii_lowercase().contains(&length),
+            "{path}: {} bytes: {head}",
+            body.len()
+        );
+    }
+    scene.must_be_unharmed().await;
+}
