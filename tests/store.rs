@@ -18,8 +18,8 @@ use handsup::{
         AlarmQuery, Committed, DatabaseUrl, Ledger, LedgerRules, LedgerThread, Store, StoreError, Tx, Write,
         WriteError,
         writes::{
-            BidVerdict, EndAuction, Ended, KeyedBid, Like, MakeGoods, MarkReceived, PlaceBids, SeeUser, SetLike,
-            StartAuction,
+            BidVerdict, EndAuction, Ended, KeyedBid, Like, MakeGoods, MarkReceived, PlaceBids, RaiseEndingSoon,
+            SeeUser, SetLike, StartAuction,
         },
     },
     time_source::{SystemTime, TimeSource},
@@ -78,6 +78,10 @@ impl Fixture {
 
     /// The same, with another end.
     async fn goods_until(&self, ends_at: Timestamp) -> GoodsId {
+        self.goods_between(SystemTime.now().plus_ms(-60_000), ends_at).await
+    }
+
+    async fn goods_between(&self, starts_at: Timestamp, ends_at: Timestamp) -> GoodsId {
         self.write(SeeUser { id: user(1), name: None, iat: None }).await;
         let price = Price::from_stored(100);
         let goods = NewGoods {
@@ -87,7 +91,7 @@ impl Fixture {
             start_price: price,
             predict_price: price,
             min_increment: Price::from_stored(1),
-            starts_at: SystemTime.now().plus_ms(-60_000),
+            starts_at,
             ends_at,
             images: vec!["/media/a.png".into()],
         };
@@ -311,6 +315,38 @@ async fn a_large_audience_is_served_in_chunks_and_each_of_it_once() {
     // The marks of likes that were taken back are gone: the audience of the next event is right.
     let detail = fixture.store.goods_detail(goods, Some(user(2240))).await.unwrap().unwrap();
     assert_eq!((detail.facts.like_count, detail.is_like), (1249, false));
+}
+
+/// The last minute is told while bids go on: who had bid before it is told, however often he bids meanwhile.
+#[actix_web::test]
+async fn who_bids_again_while_the_last_minute_is_told_is_told_all_the_same() {
+    let fixture = Fixture::new();
+    let now = SystemTime.now();
+    let goods = fixture.goods_between(now.plus_ms(-1_200_000), now.plus_ms(30_000)).await;
+    fixture.write(StartAuction(goods)).await;
+    let release = fixture.hold();
+    let bids: Vec<_> = (1001..=1600).map(|of| fixture.submit(bid(goods, of, of))).collect();
+    drop(release);
+    for bid in bids {
+        assert!(accepted(&bid.recv_timeout(PATIENCE).unwrap().unwrap().verdicts[0]).is_some());
+    }
+    fixture.heard.lock().unwrap().clear();
+    let release = fixture.hold();
+    let told = fixture.submit(RaiseEndingSoon(goods));
+    let (again, first) = (fixture.submit(bid(goods, 1590, 2000)), fixture.submit(bid(goods, 1700, 2001)));
+    drop(release);
+    told.recv_timeout(PATIENCE).unwrap().unwrap().unwrap();
+    for bid in [again, first] {
+        assert!(accepted(&bid.recv_timeout(PATIENCE).unwrap().unwrap().verdicts[0]).is_some());
+    }
+    while fixture.ledger.figures().open_fanouts > 0 {
+        fixture.write(SeeUser { id: user(1), name: None, iat: None }).await;
+    }
+    let heard = fixture.heard.lock().unwrap().clone();
+    let of_kind = heard.iter().filter(|(alarm, _)| alarm.kind == AlarmKind::EndingSoon);
+    let mut receivers: Vec<i64> = of_kind.flat_map(|(_, to)| to.iter().map(|user| user.get())).collect();
+    receivers.sort_unstable();
+    assert_eq!(receivers, (1001..=1600).collect::<Vec<i64>>());
 }
 
 #[actix_web::test]

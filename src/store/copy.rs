@@ -172,6 +172,7 @@ tables! {
         trade_room_id: Option<i64>, like_count: i64,
     }
     goods_images { goods_id: i64, position: i32, path: String }
+    bidders { goods_id: i64, user_id: i64, first_seq: i64, last_seq: i64 }
     bids { id: i64, goods_id: i64, seq: i64, user_id: i64, price: i64, created_at: i64 }
     likes { id: i64, goods_id: i64, user_id: i64, removed: bool }
     trade_rooms {

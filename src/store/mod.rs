@@ -16,6 +16,7 @@ mod rows;
 mod schema;
 mod search;
 mod sqlite;
+mod sqlite_statements;
 mod tx;
 mod writer;
 pub mod writes;

@@ -184,7 +184,9 @@ impl QueryFragment<Pg> for Batch<'_> {
         );
         unnest(&self.bids, &mut out)?;
         out.push_sql(
-            "), alarm AS (INSERT INTO alarms (id, event_id, kind, goods_id, goods_title, created_at, high_price, \
+            " RETURNING goods_id, user_id, seq), bidder AS (INSERT INTO bidders (goods_id, user_id, first_seq, last_seq) \
+             SELECT goods_id, user_id, min(seq), max(seq) FROM bid GROUP BY goods_id, user_id \
+             ON CONFLICT (goods_id, user_id) DO UPDATE SET last_seq = excluded.last_seq), alarm AS (INSERT INTO alarms (id, event_id, kind, goods_id, goods_title, created_at, high_price, \
              ends_at, start_price, trade_room_id, bid_seq, message, sender_id, sender_name) SELECT * FROM ",
         );
         unnest(&self.alarms, &mut out)?;

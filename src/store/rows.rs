@@ -106,15 +106,6 @@ pub(crate) struct BidRow {
     pub created_at: i64,
 }
 
-#[derive(Queryable, Selectable, Insertable)]
-#[diesel(table_name = schema::inbox)]
-pub(crate) struct InboxRow {
-    pub user_id: i64,
-    pub alarm_id: i64,
-    pub is_read: bool,
-    pub muted: bool,
-}
-
 /// A row of an inbox that is yet to be written.
 pub(crate) struct InboxEntry {
     pub user_id: i64,
@@ -122,13 +113,6 @@ pub(crate) struct InboxEntry {
     pub kind: AlarmKind,
     /// `None`: the statement that writes it looks it up.
     pub muted: Option<bool>,
-}
-
-impl From<InboxEntry> for InboxRow {
-    fn from(entry: InboxEntry) -> Self {
-        let muted = entry.muted.unwrap_or(false);
-        Self { user_id: entry.user_id, alarm_id: entry.alarm_id, is_read: muted, muted }
-    }
 }
 
 /// Rows that a transaction writes together.

@@ -67,6 +67,15 @@ diesel::table! {
 }
 
 diesel::table! {
+    bidders (goods_id, user_id) {
+        goods_id -> BigInt,
+        user_id -> BigInt,
+        first_seq -> BigInt,
+        last_seq -> BigInt,
+    }
+}
+
+diesel::table! {
     bids (id) {
         id -> BigInt,
         goods_id -> BigInt,
@@ -193,6 +202,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     inbox,
     users,
     goods,
+    bidders,
     bids,
     likes,
     room_lines,

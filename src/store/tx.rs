@@ -13,8 +13,9 @@ use super::{
     conn::{DbConn, on_each},
     mark::Mark,
     postgres_batch::{self, Batch},
-    rows::{AlarmRow, BidRow, Counters, Gathered, InboxEntry, InboxRow, StateRow, phase_code},
+    rows::{AlarmRow, BidRow, Counters, Gathered, InboxEntry, StateRow, phase_code},
     schema,
+    sqlite_statements::{self, AddBid, AddToInbox, RaiseBidder, SetLead},
 };
 use crate::domain::{
     Alarm, AlarmId, AlarmKind, BidId, EventId, GoodsId, GoodsState, LineId, Receiver, Timestamp, TradeMessageId,
@@ -300,16 +301,21 @@ impl<'c> Tx<'c> {
     fn write_rows(&mut self, end: Option<(Counters, Mark)>) -> Result<bool, StoreError> {
         let gathered = std::mem::take(&mut self.gathered);
         match self.conn {
-            // Row by row: a multi-row insert gains nothing below 1,000 rows here, and single rows are cached.
             DbConn::Sqlite(conn) => {
-                for bid in gathered.bids {
-                    insert_into(schema::bids::table).values(bid).execute(conn)?;
+                let mut bidders: HashMap<(i64, i64), (i64, i64)> = HashMap::new();
+                for BidRow { id, goods_id, seq, user_id, price, created_at } in gathered.bids {
+                    sqlite_statements::run::<AddBid, _>(conn, [id, goods_id, seq, user_id, price, created_at])?;
+                    bidders.entry((goods_id, user_id)).or_insert((seq, seq)).1 = seq;
+                }
+                for ((goods, user), (first, last)) in bidders {
+                    sqlite_statements::run::<RaiseBidder, _>(conn, [goods, user, first, last])?;
                 }
                 for alarm in gathered.alarms {
                     insert_into(schema::alarms::table).values(alarm).execute(conn)?;
                 }
                 for entry in gathered.inbox {
-                    insert_into(schema::inbox::table).values(InboxRow::from(entry)).execute(conn)?;
+                    let muted = i64::from(entry.muted.unwrap_or(false));
+                    sqlite_statements::run::<AddToInbox, _>(conn, [entry.user_id, entry.alarm_id, muted, muted])?;
                 }
                 Ok(false)
             }
@@ -343,12 +349,18 @@ fn write_goods(conn: &mut DbConn, held: &mut Held) -> Result<(), StoreError> {
     use schema::goods::dsl;
     let state = &held.state;
     if std::mem::take(&mut held.lead_changed) {
-        let lead = update(dsl::goods.filter(dsl::id.eq(state.id.get()))).set((
-            dsl::high_price.eq(state.lead.map(|lead| lead.price.won())),
-            dsl::high_bidder_id.eq(state.lead.map(|lead| lead.user.get())),
-            dsl::bid_seq.eq(state.bid_seq),
-        ));
-        on_each!(conn, conn => lead.execute(conn))?;
+        let price = state.lead.map(|lead| lead.price.won());
+        let bidder = state.lead.map(|lead| lead.user.get());
+        match conn {
+            DbConn::Sqlite(conn) => {
+                let row = [price, bidder, Some(state.bid_seq), Some(state.id.get())];
+                sqlite_statements::run::<SetLead, _>(conn, row)?;
+            }
+            DbConn::Pg(conn) => {
+                let lead = (dsl::high_price.eq(price), dsl::high_bidder_id.eq(bidder), dsl::bid_seq.eq(state.bid_seq));
+                update(dsl::goods.filter(dsl::id.eq(state.id.get()))).set(lead).execute(conn)?;
+            }
+        }
     }
     if std::mem::take(&mut held.phase_changed) {
         update(dsl::goods.filter(dsl::id.eq(state.id.get())))

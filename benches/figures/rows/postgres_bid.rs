@@ -32,6 +32,8 @@ fn script(bidders: usize, goods: &[i64]) -> String {
          SELECT count(*) FROM mutes WHERE kind = 'outbid' AND user_id = :loser;\n\
          INSERT INTO bids (id, goods_id, seq, user_id, price, created_at)\n\
          \x20 VALUES (nextval('bid_ids'), :goods, :seq, :bidder, :price, 1700000000000000);\n\
+         INSERT INTO bidders (goods_id, user_id, first_seq, last_seq) VALUES (:goods, :bidder, :seq, :seq)\n\
+         \x20 ON CONFLICT (goods_id, user_id) DO UPDATE SET last_seq = excluded.last_seq;\n\
          SELECT nextval('alarm_ids') AS alarm \\gset\n\
          INSERT INTO alarms (id, event_id, kind, goods_id, goods_title, created_at, high_price, ends_at, bid_seq)\n\
          \x20 VALUES (:alarm, :alarm, 'outbid', :goods, 'camera', 1700000000000000, :price, 1800000000000000, :seq);\n\

@@ -62,6 +62,7 @@ pub fn bids(house: &House, goods: &[i64], many: usize) {
         );
         house.sql(&format!(
             "INSERT INTO bids (id, goods_id, seq, user_id, price, created_at) {rows}; \
+             INSERT INTO bidders SELECT goods_id, user_id, seq, seq FROM bids WHERE goods_id = {one}; \
              UPDATE id_counters SET bid = bid + {all}; \
              UPDATE goods SET phase = 1, high_price = 1000 + {many}, high_bidder_id = {FIRST_BIDDER}, bid_seq = {all} \
              WHERE id = {one}"

@@ -68,8 +68,8 @@ macro_rules! superseded {
     () => {
         "(alarms.bid_seq IS NOT NULL AND (\
             EXISTS (SELECT 1 FROM goods WHERE goods.id = alarms.goods_id AND goods.phase = 2) OR \
-            EXISTS (SELECT 1 FROM bids WHERE bids.goods_id = alarms.goods_id AND bids.user_id = inbox.user_id \
-                AND bids.seq > alarms.bid_seq)))"
+            EXISTS (SELECT 1 FROM bidders WHERE bidders.goods_id = alarms.goods_id \
+                AND bidders.user_id = inbox.user_id AND bidders.last_seq > alarms.bid_seq)))"
     };
 }
 const SUPERSEDED: &str = superseded!();

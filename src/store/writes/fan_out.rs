@@ -138,8 +138,8 @@ fn next_chunk(
         // SQLite counts parameters by where they first stand, whatever their numbers say.
         "SELECT user_id FROM (SELECT DISTINCT user_id FROM likes \
              WHERE goods_id = $1 AND user_id > $2 AND id <= $3 ORDER BY user_id LIMIT $4) AS likers \
-         UNION SELECT user_id FROM (SELECT DISTINCT user_id FROM bids \
-             WHERE goods_id = $1 AND user_id > $2 AND seq <= $5 ORDER BY user_id LIMIT $4) AS bidders \
+         UNION SELECT user_id FROM (SELECT user_id FROM bidders \
+             WHERE goods_id = $1 AND user_id > $2 AND first_seq <= $5 ORDER BY user_id LIMIT $4) AS bidders \
          ORDER BY user_id LIMIT $4",
     )
     .bind::<BigInt, _>(goods.get())

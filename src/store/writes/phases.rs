@@ -130,14 +130,10 @@ fn open_trade_room(tx: &mut Tx<'_>, goods: &GoodsState) -> Result<Option<TradeRo
 }
 
 fn bidders(tx: &mut Tx<'_>, goods: GoodsId) -> Result<Vec<UserId>, StoreError> {
-    use schema::bids::dsl;
+    use schema::bidders::dsl;
     // Bids of this very transaction count too.
     tx.flush()?;
-    let ids: Vec<i64> = dsl::bids
-        .filter(dsl::goods_id.eq(goods.get()))
-        .select(dsl::user_id)
-        .distinct()
-        .order(dsl::user_id)
-        .load(tx.conn)?;
+    let of_goods = dsl::bidders.filter(dsl::goods_id.eq(goods.get()));
+    let ids: Vec<i64> = of_goods.select(dsl::user_id).order(dsl::user_id).load(tx.conn)?;
     Ok(ids.into_iter().map(UserId::from_stored).collect())
 }

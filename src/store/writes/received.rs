@@ -1,10 +1,13 @@
 //! The received mark: which alarms are known to have reached their user.
 
-use diesel::{prelude::*, update};
-
 use crate::{
     domain::{AlarmId, UserId},
-    store::{StoreError, Tx, Write, conn::DbConn, postgres, schema},
+    store::{
+        StoreError, Tx, Write,
+        conn::DbConn,
+        postgres,
+        sqlite_statements::{self, RaiseReceived},
+    },
 };
 
 /// Raises the received marks of many users; a mark never goes back.
@@ -15,13 +18,10 @@ impl Write for MarkReceived {
     type Out = ();
 
     fn run(&self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
-        use schema::users::dsl;
         match tx.conn {
             DbConn::Sqlite(conn) => {
                 for (user, up_to) in &self.0 {
-                    update(dsl::users.filter(dsl::id.eq(user.get()).and(dsl::received_up_to.lt(up_to.get()))))
-                        .set(dsl::received_up_to.eq(up_to.get()))
-                        .execute(conn)?;
+                    sqlite_statements::run::<RaiseReceived, _>(conn, [up_to.get(), user.get(), up_to.get()])?;
                 }
             }
             DbConn::Pg(conn) => postgres::raise_received(conn, &self.0)?,
