@@ -261,19 +261,18 @@ impl Handler<Leave> for AlarmHub {
     }
 }
 
-/// A session proved receipt.
+/// Sessions proved receipt.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(super) struct Received {
-    pub user: UserId,
-    pub up_to: AlarmId,
-}
+pub(super) struct Received(pub Vec<(UserId, AlarmId)>);
 
 impl Handler<Received> for AlarmHub {
     type Result = ();
 
-    fn handle(&mut self, Received { user, up_to }: Received, _: &mut Self::Context) {
-        self.registry.received(user, up_to);
+    fn handle(&mut self, Received(marks): Received, _: &mut Self::Context) {
+        for (user, up_to) in marks {
+            self.registry.received(user, up_to);
+        }
     }
 }
 

@@ -25,6 +25,7 @@ mod known;
 mod missed;
 mod pressure;
 mod read_state;
+mod receipts;
 mod registry;
 mod room;
 mod rooms;

@@ -19,6 +19,7 @@ use slab::Slab;
 
 use super::{
     missed::Missed,
+    receipts::Receipts,
     room::RoomId,
     session::outbox::{Frame, Offered, Outbox},
 };
@@ -69,6 +70,8 @@ pub struct ShardHandle {
     seats: Rc<RefCell<Slab<Occupied>>>,
     rooms: Rc<RefCell<HashMap<RoomId, Bench>>>,
     stats: Arc<ShardStats>,
+    /// What its sessions have proved to have.
+    pub(super) receipts: Receipts,
 }
 
 impl ShardHandle {
@@ -189,8 +192,14 @@ impl ShardLink {
 
 impl Shard {
     /// Starts a shard on the current thread.
-    pub(super) fn start(index: usize, slow_after_s: u32, stats: Arc<ShardStats>) -> (ShardHandle, ShardLink) {
-        let seats = ShardHandle { index, seats: Rc::default(), rooms: Rc::default(), stats: Arc::clone(&stats) };
+    pub(super) fn start(
+        index: usize,
+        slow_after_s: u32,
+        stats: Arc<ShardStats>,
+        receipts: Receipts,
+    ) -> (ShardHandle, ShardLink) {
+        let (seats, rooms) = (Rc::default(), Rc::default());
+        let seats = ShardHandle { index, seats, rooms, stats: Arc::clone(&stats), receipts };
         let missed = Arc::new(AtomicBool::new(false));
         let missed_rooms = Arc::new(Missed::default());
         let of_shard = Self {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use actix::Addr;
 
 use super::{
-    hub::{AlarmHub, AttachShard},
+    hub::{AlarmHub, AttachShard, Received},
+    receipts::Receipts,
     rooms::{OpenToShard, Rooms},
     shard::{Shard, ShardHandle, ShardStats},
 };
@@ -18,7 +19,9 @@ pub fn attach_worker(
     rooms: &Addr<Rooms>,
     stats: Arc<ShardStats>,
 ) -> ShardHandle {
-    let (handle, link) = Shard::start(index, slow_after_s, stats);
+    let to_hub = hub.clone();
+    let receipts = Receipts::told_to(move |marks| to_hub.do_send(Received(marks)));
+    let (handle, link) = Shard::start(index, slow_after_s, stats, receipts);
     rooms.do_send(OpenToShard(link.clone()));
     hub.do_send(AttachShard { index, link });
     handle

@@ -36,6 +36,8 @@ const BATCH: usize = 256;
 /// come faster than the workers can write frames and hear their pongs, and every bid would queue behind the thousands of
 /// sessions that have been woken before it.
 const CHUNK_EVERY: Duration = Duration::from_millis(4);
+/// Most fan-outs that share a chunk.
+const FANOUTS_AT_ONCE: usize = 4;
 /// Writes of a transaction from which its pace can be told.
 const MANY: usize = 32;
 /// How long a fan-out waits after a failed transaction.
@@ -80,6 +82,7 @@ impl LedgerThread {
             stats,
             fanouts,
             fanouts_resume: Instant::now(),
+            fanouts_apart: false,
             stopping: false,
         };
         let thread = std::thread::Builder::new()
@@ -122,9 +125,11 @@ struct Writer {
     time: Arc<dyn TimeSource>,
     observer: Observer,
     stats: Arc<LedgerStats>,
-    /// Large audiences that are not all served: one chunk goes with each transaction, behind the bids.
+    /// Large audiences that are not all served: a chunk goes with each transaction, behind the bids.
     fanouts: Vec<EventId>,
     fanouts_resume: Instant,
+    /// A transaction has failed: one fan-out at a time, so that one that can't go on doesn't hold up the others.
+    fanouts_apart: bool,
     /// What is queued behind this isn't written any more.
     stopping: bool,
     /// The database is this process's own for as long as the writer lives. The last field: given back only when the
@@ -145,9 +150,9 @@ enum Failure {
 impl Writer {
     fn work(&mut self, items: &Receiver<Item>) {
         while !self.stopping {
-            let fanout = self.fanouts.first().copied().filter(|_| Instant::now() >= self.fanouts_resume);
+            let fanouts = self.due_fanouts();
             let mut batch = Batch::new();
-            match self.next(items, fanout.is_some()) {
+            match self.next(items, !fanouts.is_empty()) {
                 Ok(Some(Item::Write(entry))) => batch.push(entry),
                 Ok(Some(Item::Stop)) | Err(()) => return,
                 Ok(None) => {}
@@ -155,11 +160,11 @@ impl Writer {
             self.stats.queued.fetch_sub(batch.len(), Ordering::Relaxed);
             self.drop_expired(&mut batch);
             // In doubt, an empty transaction looks up what became of the last one, also when nobody writes.
-            if !batch.is_empty() || fanout.is_some() || self.doubt.is_some() {
-                if fanout.is_some() {
+            if !batch.is_empty() || !fanouts.is_empty() || self.doubt.is_some() {
+                if !fanouts.is_empty() {
                     self.fanouts_resume = Instant::now() + CHUNK_EVERY;
                 }
-                self.write(batch, fanout, Some(items));
+                self.write(batch, &fanouts, Some(items));
             }
         }
     }
@@ -212,17 +217,17 @@ impl Writer {
     }
 
     /// One transaction, which what waits in `more` joins.
-    fn write(&mut self, mut batch: Batch, fanout: Option<EventId>, more: Option<&Receiver<Item>>) {
-        match self.transact(&mut batch, fanout, more) {
+    fn write(&mut self, mut batch: Batch, fanouts: &[EventId], more: Option<&Receiver<Item>>) {
+        match self.transact(&mut batch, fanouts, more) {
             Ok(effects) => self.done(batch, effects),
-            Err(Failure::Statement(error)) if batch.len() + usize::from(fanout.is_some()) > 1 => {
+            Err(Failure::Statement(error)) if batch.len() + fanouts.len() > 1 => {
                 log::warn!("a transaction of {} entries failed, trying them singly: {error}", batch.len());
                 self.pause_fanouts();
                 for entry in batch {
                     let mut single = vec![entry];
                     self.drop_expired(&mut single);
                     if !single.is_empty() {
-                        self.write(single, None, None);
+                        self.write(single, &[], None);
                     }
                 }
             }
@@ -245,8 +250,27 @@ impl Writer {
     /// After a failure: the bids come first, and if it was a fan-out's fault, the others get their turn.
     fn pause_fanouts(&mut self) {
         self.fanouts_resume = Instant::now() + PAUSE;
+        self.fanouts_apart = true;
         if !self.fanouts.is_empty() {
             self.fanouts.rotate_left(1);
+        }
+    }
+
+    /// The fan-outs whose next chunk is due. Several at once share it: starts of one moment often have the same likers,
+    /// whose sockets are then written to once.
+    fn due_fanouts(&self) -> Vec<EventId> {
+        let at_once = if self.fanouts_apart { 1 } else { FANOUTS_AT_ONCE };
+        let is_due = Instant::now() >= self.fanouts_resume;
+        self.fanouts.iter().take(if is_due { at_once } else { 0 }).copied().collect()
+    }
+
+    /// So many of the first fan-outs have had their turn, and these are done.
+    fn served(&mut self, turns: usize, done: &[EventId]) {
+        if turns > 0 {
+            self.fanouts_apart = false;
+            // In turns: none stands still.
+            self.fanouts.rotate_left(turns);
+            self.fanouts.retain(|open| !done.contains(open));
         }
     }
 
@@ -339,7 +363,7 @@ impl Writer {
     fn transact(
         &mut self,
         batch: &mut Batch,
-        fanout: Option<EventId>,
+        fanouts: &[EventId],
         more: Option<&Receiver<Item>>,
     ) -> Result<Effects, Failure> {
         let begun = Instant::now();
@@ -359,12 +383,17 @@ impl Writer {
             for entry in batch.iter_mut() {
                 entry.run(&mut tx)?;
             }
-            let fanout_done = fanout.map(|event| fan_out::step(&mut tx, event)).transpose()?.unwrap_or(false);
-            Ok((tx.finish()?, fanout_done))
+            let mut done = Vec::new();
+            for event in fanouts {
+                if fan_out::step(&mut tx, *event, fan_out::CHUNK / fanouts.len())? {
+                    done.push(*event);
+                }
+            }
+            Ok((tx.finish()?, done))
         }))
         .unwrap_or(Err(StoreError::Panicked));
         match work {
-            Ok((effects, fanout_done)) => {
+            Ok((effects, done)) => {
                 match conn.batch_execute("COMMIT") {
                     Ok(()) => self.conn = Some(conn),
                     Err(error) => {
@@ -381,12 +410,7 @@ impl Writer {
                 let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
                 self.stats.last_commit_us.store(micros, Ordering::Relaxed);
                 self.learn_pace(begun.elapsed(), batch.iter().map(|entry| entry.weight()).sum());
-                if fanout_done {
-                    self.fanouts.retain(|open| Some(*open) != fanout);
-                } else if fanout.is_some() {
-                    // In turns: none stands still.
-                    self.fanouts.rotate_left(1);
-                }
+                self.served(fanouts.len(), &done);
                 Ok(effects)
             }
             Err(error) => {
@@ -425,6 +449,7 @@ mod tests {
             stats,
             fanouts: Vec::new(),
             fanouts_resume: Instant::now(),
+            fanouts_apart: false,
             stopping: false,
         }
     }
@@ -469,7 +494,7 @@ mod tests {
         let (ledger, items, _) = Ledger::channel();
         ledger.submit(Probe::touching(), Instant::now() + Duration::from_secs(5), |_| {});
         let Ok(Item::Write(entry)) = items.recv() else { panic!("it was handed in") };
-        let Ok(effects) = writer.transact(&mut vec![entry], None, None) else { panic!("it is written") };
+        let Ok(effects) = writer.transact(&mut vec![entry], &[], None) else { panic!("it is written") };
         let written = effects.mark.expect("it left its mark");
         assert!(writer.learn_fate(Some(written), failed()).is_ok(), "it is on disk");
         let another = writer.learn_fate(Some(written.next()), failed());

@@ -12,7 +12,7 @@ use super::{
     upgrade,
 };
 use crate::{
-    actors::{hub::Received, read_state::mark_read},
+    actors::read_state::mark_read,
     domain::{AlarmId, Locale, UserId},
     protocol::{AlarmSocketFrame, Close, ServerFrame},
     store::{Ledger, Store, writes::ReadAlarms},
@@ -66,7 +66,7 @@ impl Session<AlarmRole> {
             && let Some(id) = AlarmId::new(up_to)
         {
             self.role.received = up_to;
-            self.opening.hub.do_send(Received { user: self.role.alarms.user, up_to: id });
+            self.opening.shard.receipts.add(self.role.alarms.user, id);
         }
     }
 

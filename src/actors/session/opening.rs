@@ -192,6 +192,7 @@ impl Drop for Place {
         self.outbox.borrow_mut().finish();
         self.shard.unseat(self.seat.slot, self.seat.connection);
         if let Some(user) = self.user {
+            self.shard.receipts.tell();
             self.hub.do_send(Leave { user, connection: self.seat.connection });
         }
         if let Some((rooms, room)) = &self.room {

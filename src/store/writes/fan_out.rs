@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Users of one chunk: about a millisecond of the ledger's time.
-const CHUNK: usize = 500;
+pub(crate) const CHUNK: usize = 500;
 
 /// Who is meant: likes up to a mark, and bidders up to a bid of the goods (0: none).
 #[derive(Debug, Clone, Copy)]
@@ -33,7 +33,7 @@ pub(super) fn begin(
         // Bids of this very transaction count too.
         tx.flush()?;
     }
-    let chunk = next_chunk(tx.conn, goods.id, audience, 0)?;
+    let chunk = next_chunk(tx.conn, goods.id, audience, 0, CHUNK)?;
     let Some(last) = chunk.last().copied() else { return Ok(()) };
     let full = chunk.len() == CHUNK;
     let event = EventId::from_stored(tx.raise(kind, goods, None, chunk)?.get());
@@ -84,8 +84,8 @@ pub(super) fn is_open(conn: &mut DbConn, goods: GoodsId) -> Result<bool, StoreEr
     Ok(open > 0)
 }
 
-/// Serves the next chunk of a fan-out; true when it was the last.
-pub(crate) fn step(tx: &mut Tx<'_>, event: EventId) -> Result<bool, StoreError> {
+/// Serves the next users of a fan-out, so many at most; true when they were the last.
+pub(crate) fn step(tx: &mut Tx<'_>, event: EventId, users: usize) -> Result<bool, StoreError> {
     use schema::fanouts::dsl;
     let job: Option<(i64, i64, i64, i64)> = dsl::fanouts
         .filter(dsl::event_id.eq(event.get()))
@@ -96,8 +96,8 @@ pub(crate) fn step(tx: &mut Tx<'_>, event: EventId) -> Result<bool, StoreError> 
     let Some((goods, max_like, max_bid_seq, after)) = job else { return Ok(true) };
     let goods = GoodsId::from_stored(goods);
     tx.flush()?;
-    let chunk = next_chunk(tx.conn, goods, Audience { max_like, max_bid_seq }, after)?;
-    let full = chunk.len() == CHUNK;
+    let chunk = next_chunk(tx.conn, goods, Audience { max_like, max_bid_seq }, after, users)?;
+    let full = chunk.len() == users;
     if let Some(last) = chunk.last().copied() {
         let first: AlarmRow = schema::alarms::table
             .filter(schema::alarms::id.eq(event.get()))
@@ -131,6 +131,7 @@ fn next_chunk(
     goods: GoodsId,
     audience: Audience,
     after_user: i64,
+    users: usize,
 ) -> Result<Vec<UserId>, StoreError> {
     let found: Vec<Receiver> = sql_query(
         // Two walks along indexes that stop after a chunk each, merged: a plain union would gather the whole audience
@@ -145,7 +146,7 @@ fn next_chunk(
     .bind::<BigInt, _>(goods.get())
     .bind::<BigInt, _>(after_user)
     .bind::<BigInt, _>(audience.max_like)
-    .bind::<BigInt, _>(CHUNK as i64)
+    .bind::<BigInt, _>(users as i64)
     .bind::<BigInt, _>(audience.max_bid_seq)
     .load(conn)?;
     Ok(found.into_iter().map(|row| UserId::from_stored(row.user_id)).collect())

@@ -1,0 +1,68 @@
+//! What the sessions of one worker have proved to have arrived, on its way to the hub: an event with thousands of
+//! receivers is proved by as many pongs, and a message to another thread for each would cost more than reading it.
+
+use std::{cell::RefCell, rc::Rc};
+
+use crate::domain::{AlarmId, UserId};
+
+type Marks = Vec<(UserId, AlarmId)>;
+
+/// Gathers what is proved while the worker goes through the sockets that have something to read.
+#[derive(Clone)]
+pub(super) struct Receipts(Rc<Gathering>);
+
+struct Gathering {
+    marks: RefCell<Marks>,
+    tell: Box<dyn Fn(Marks)>,
+}
+
+impl Receipts {
+    pub(super) fn told_to(tell: impl Fn(Marks) + 'static) -> Self {
+        Self(Rc::new(Gathering { marks: RefCell::default(), tell: Box::new(tell) }))
+    }
+
+    /// The user has everything up to here. Told when the tasks that are ready now have had their turn.
+    pub(super) fn add(&self, user: UserId, up_to: AlarmId) {
+        let is_first = {
+            let mut marks = self.0.marks.borrow_mut();
+            marks.push((user, up_to));
+            marks.len() == 1
+        };
+        if is_first {
+            let receipts = self.clone();
+            actix_web::rt::spawn(async move { receipts.tell() });
+        }
+    }
+
+    /// Tells at once: a user who leaves may be back before the others have had their turn.
+    pub(super) fn tell(&self) {
+        let marks = self.0.marks.take();
+        if !marks.is_empty() {
+            (self.0.tell)(marks);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[actix_web::test]
+    async fn what_is_proved_in_one_turn_is_told_once_and_nothing_of_it_is_lost() {
+        let told = Rc::new(RefCell::new(Vec::new()));
+        let tell = Rc::clone(&told);
+        let receipts = Receipts::told_to(move |marks| tell.borrow_mut().push(marks));
+        let mark = |user, alarm| (UserId::from_stored(user), AlarmId::from_stored(alarm));
+        let all = [mark(1, 10), mark(2, 10), mark(1, 11)];
+        for (user, up_to) in all {
+            receipts.add(user, up_to);
+        }
+        assert!(told.borrow().is_empty());
+        tokio::task::yield_now().await;
+        assert_eq!(*told.borrow(), [all]);
+        receipts.add(all[0].0, all[0].1);
+        receipts.tell();
+        tokio::task::yield_now().await;
+        assert_eq!(told.borrow().len(), 2, "told at once, and not again");
+    }
+}
