@@ -36,6 +36,8 @@ const BEFORE: Duration = Duration::from_millis(50);
 pub struct FanOut {
     /// CPU of the server for each frame, in µs.
     pub cpu_us: f64,
+    /// Of it the ledger's: the rows and the marks.
+    pub ledger_us: f64,
     pub last_ms: f64,
     pub threads: String,
 }
@@ -46,6 +48,8 @@ pub struct FanOuts {
     pub four: Vec<FanOut>,
     /// CPU of a frame in the bare loop, in µs, once for each run.
     pub bare_us: Vec<f64>,
+    /// The same where receipt is proved: one frame in each write, four in each.
+    pub proved_us: [Vec<f64>; 2],
     pub rss_mib: f64,
 }
 
@@ -96,6 +100,7 @@ pub fn fan_outs(event: Event, sockets: usize, runs: usize, wishes: &Wishes) -> F
         });
         let found = FanOut {
             cpu_us: window.micros_each(frames.len()),
+            ledger_us: window.server.of("ledger").as_secs_f64() * 1e6 / frames.len().max(1) as f64,
             last_ms: frames.last().map_or(f64::NAN, |last| (*last - at).as_secs_f64() * 1e3),
             threads: window.server.by_thread(window.lasted),
         };
@@ -105,10 +110,14 @@ pub fn fan_outs(event: Event, sockets: usize, runs: usize, wishes: &Wishes) -> F
     assert!(listeners.closed().is_empty(), "nobody is let go");
     listeners.stop();
     drop(server);
+    let mut proved_us = [const { Vec::new() }; 2];
     for _ in 0..runs {
         bare_us.push(bare_loop::cpu_a_frame(sockets, &frame, 4).as_secs_f64() * 1e6);
+        for (found, at_once) in proved_us.iter_mut().zip([1, AT_ONCE]) {
+            found.push(bare_loop::cpu_a_proved_frame(sockets, &frame, at_once, 4).as_secs_f64() * 1e6);
+        }
     }
-    FanOuts { one, four, bare_us, rss_mib }
+    FanOuts { one, four, bare_us, proved_us, rss_mib }
 }
 
 pub fn run(sizes: &Sizes) -> Report {
@@ -120,14 +129,13 @@ pub fn run(sizes: &Sizes) -> Report {
         (Event::End, ["fan-out, an end", "fan-out, 4 ends at once"]),
     ] {
         let found = fan_outs(event, sockets, runs, &wishes);
-        for (name, these, reach) in [(names[0], &found.one, 1.25), (names[1], &found.four, 0.5)] {
-            rows.push(row(name, these, &found, reach));
-        }
+        rows.push(row(names[0], &found.one, &found, &found.proved_us[0], 1.25));
+        rows.push(row(names[1], &found.four, &found, &found.proved_us[1], 0.5));
     }
     Report::of_rows(rows)
 }
 
-fn row(name: &'static str, these: &[FanOut], found: &FanOuts, reach: f64) -> Row {
+fn row(name: &'static str, these: &[FanOut], found: &FanOuts, proved_us: &[f64], reach: f64) -> Row {
     let cpu: Vec<f64> = these.iter().map(|one| one.cpu_us).collect();
     Row {
         name,
@@ -135,6 +143,8 @@ fn row(name: &'static str, these: &[FanOut], found: &FanOuts, reach: f64) -> Row
         reference: value("bare loop", " µs", found.bare_us.clone()),
         judged: vec![ratio("ratio", &cpu, &found.bare_us).reaching(Reach::AtMost(reach))],
         also: vec![
+            value("bare loop with a ping, that reads the pong", " µs", proved_us.to_vec()),
+            value("of ours the ledger's, to store rows and marks", " µs", these.iter().map(|one| one.ledger_us)),
             value("last frame after", " ms", these.iter().map(|one| one.last_ms)),
             value("RSS", " MiB", [found.rss_mib]),
         ],

@@ -83,6 +83,11 @@ impl Spent {
         self.threads.iter().filter(|(_, spent)| percent(spent) >= 0.5).map(of_thread).collect::<Vec<_>>().join(", ")
     }
 
+    /// Of the threads of this name.
+    pub fn of(&self, name: &str) -> Duration {
+        self.threads.iter().filter(|(of, _)| of == name).map(|(_, spent)| *spent).sum()
+    }
+
     /// In % of one core.
     pub fn percent(&self, lasted: Duration) -> f64 {
         100.0 * self.all.as_secs_f64() / lasted.as_secs_f64()

@@ -7,7 +7,11 @@ use std::{
     cell::RefCell,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
     time::{Duration, Instant},
 };
 
@@ -17,7 +21,7 @@ use actix_http::{
 };
 use actix_web::{Error, web};
 use bytes::{Bytes, BytesMut};
-use futures_util::Stream;
+use futures_util::{Stream, task::AtomicWaker};
 use tokio::time::Sleep;
 
 use super::{frame_gate::FrameGate, outbox::Outbox};
@@ -68,9 +72,29 @@ enum State {
     Over,
 }
 
+/// Tells what the actor was woken for from what only the outbox was: most frames are none of the actor's business, and
+/// polling it costs as much as writing one.
+struct ActorWake {
+    woken: AtomicBool,
+    task: AtomicWaker,
+}
+
+impl Wake for ActorWake {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.woken.store(true, Ordering::Release);
+        self.task.wake();
+    }
+}
+
 pub(super) struct SocketBody {
     outbox: Rc<RefCell<Outbox>>,
     state: State,
+    wake: Arc<ActorWake>,
+    waker: Waker,
     payload: SharedPayload,
     /// The last alarm whose receipt was asked for, and when.
     asked: i64,
@@ -84,7 +108,17 @@ impl SocketBody {
         actor: Pin<Box<dyn Stream<Item = Result<Bytes, Error>>>>,
         payload: SharedPayload,
     ) -> Self {
-        Self { outbox, state: State::Open(actor), payload, asked: 0, asked_at: None, ask_later: None }
+        let wake = Arc::new(ActorWake { woken: AtomicBool::new(true), task: AtomicWaker::new() });
+        Self {
+            outbox,
+            state: State::Open(actor),
+            waker: Waker::from(Arc::clone(&wake)),
+            wake,
+            payload,
+            asked: 0,
+            asked_at: None,
+            ask_later: None,
+        }
     }
 
     /// A ping behind the frames, if receipt is to be proved and the last ping is old enough; otherwise it is due later.
@@ -124,7 +158,25 @@ impl SocketBody {
         }
     }
 
+    /// What the actor itself writes, if it has been woken.
+    fn poll_actor(&mut self) -> Poll<Option<Bytes>> {
+        let State::Open(actor) = &mut self.state else { return Poll::Ready(None) };
+        if !self.wake.woken.swap(false, Ordering::AcqRel) {
+            return Poll::Pending;
+        }
+        match actor.as_mut().poll_next(&mut Context::from_waker(&self.waker)) {
+            Poll::Ready(Some(Ok(bytes))) => {
+                // It has not said yet what it waits for.
+                self.wake.woken.store(true, Ordering::Release);
+                Poll::Ready(Some(bytes))
+            }
+            Poll::Ready(Some(Err(_)) | None) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        self.wake.task.register(cx.waker());
         loop {
             if let Some(bytes) = self.waiting() {
                 return Poll::Ready(Some(bytes));
@@ -135,10 +187,9 @@ impl SocketBody {
                 self.state = State::Lingering(Box::pin(tokio::time::sleep(LINGER)));
                 return Poll::Ready(Some(close_frame(close)));
             }
-            let State::Open(actor) = &mut self.state else { return Poll::Ready(None) };
-            match actor.as_mut().poll_next(cx) {
-                Poll::Ready(Some(Ok(bytes))) => return Poll::Ready(Some(bytes)),
-                Poll::Ready(Some(Err(_)) | None) => {
+            match self.poll_actor() {
+                Poll::Ready(Some(bytes)) => return Poll::Ready(Some(bytes)),
+                Poll::Ready(None) => {
                     self.state = State::Over;
                     return Poll::Ready(None);
                 }

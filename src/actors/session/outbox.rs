@@ -283,9 +283,7 @@ impl Outbox {
         self.stuck = 0;
         self.bytes -= length;
         self.waiting.fetch_sub(count, Ordering::Relaxed);
-        if self.queue.is_empty() {
-            self.wake_catch_up();
-        }
+        self.taken_all();
         Some(chunk)
     }
 
@@ -296,9 +294,7 @@ impl Outbox {
         self.waiting.fetch_sub(1, Ordering::Relaxed);
         self.stuck = 0;
         self.took(frame.id);
-        if self.queue.is_empty() {
-            self.wake_catch_up();
-        }
+        self.taken_all();
         Some(frame)
     }
 
@@ -338,6 +334,13 @@ impl Outbox {
         let newer = std::mem::replace(&mut self.taken_messages, messages);
         self.taken_messages.extend(newer);
         self.taken_messages.truncate(MAX_MESSAGES);
+    }
+
+    /// Whoever waited for that goes on, if there is anything to go on with: for most frames there isn't.
+    fn taken_all(&mut self) {
+        if self.queue.is_empty() && (self.wants_catch_up() || !self.taken_messages.is_empty()) {
+            self.wake_catch_up();
+        }
     }
 
     fn took(&mut self, id: i64) {
