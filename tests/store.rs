@@ -372,6 +372,35 @@ async fn a_fan_out_goes_on_after_a_restart() {
     }
 }
 
+/// One whose alarm is gone can't go on; it is tried again and again, and holds up nobody.
+#[actix_web::test]
+async fn a_fan_out_that_cannot_go_on_holds_up_no_other() {
+    let fixture = Fixture::new();
+    let goods = fixture.goods().await;
+    for of in 1001..=2700 {
+        fixture.ledger.submit(SetLike { user: user(of), goods, like: Like::On }, Instant::now() + PATIENCE, |_| {});
+    }
+    let mut fixture = fixture;
+    fixture.thread.take().unwrap().stop();
+    let broken = format!("INSERT INTO fanouts VALUES (99999, {}, 1000000, 0, 1)", goods.get());
+    database::run(&database::usual(fixture.folder.path()), &broken);
+    let fixture = Fixture::on(Arc::clone(&fixture.folder));
+    fixture.write(StartAuction(goods)).await;
+    let all = 1001..=2700_i64;
+    let deadline = Instant::now() + 4 * PATIENCE;
+    let mut receivers = Vec::new();
+    while receivers.len() < all.clone().count() {
+        assert!(Instant::now() < deadline, "{} were told", receivers.len());
+        fixture.write(SeeUser { id: user(1), name: None, iat: None }).await;
+        let heard = fixture.heard.lock().unwrap().clone();
+        receivers = heard.iter().flat_map(|(_, to)| to.iter().map(|user| user.get())).collect();
+    }
+    receivers.sort_unstable();
+    assert_eq!(receivers, all.collect::<Vec<i64>>());
+    assert_eq!(fixture.ledger.figures().open_fanouts, 1, "the broken one is still there");
+    assert!(fixture.ledger.figures().failures > 0, "and is seen to fail");
+}
+
 #[actix_web::test]
 async fn an_end_changes_everything_at_once_and_only_once() {
     let fixture = Fixture::new();
