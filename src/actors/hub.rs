@@ -119,6 +119,10 @@ impl AlarmHub {
                 self.bus.release(Channel::User(user));
             }
             ctx.spawn(self.bus.seated(user, self.registry.count(user)).into_actor(self));
+            // He may come back on another node, which knows only what is on disk.
+            if self.registry.received_mark(user).is_some() {
+                self.write_marks(ctx);
+            }
         }
     }
 

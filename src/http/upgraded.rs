@@ -23,7 +23,7 @@ use std::{
 
 use actix_codec::{AsyncRead, AsyncWrite, Encoder, Framed, ReadBuf};
 use actix_http::{
-    Payload, Request, Response,
+    ConnectionType, Method, Payload, Request, Response, StatusCode,
     body::{BoxBody, MessageBody},
     error::PayloadError,
     h1::{Codec, Message},
@@ -88,19 +88,26 @@ where
     let first = if parts.read_buf.is_empty() { Bytes::new() } else { parts.read_buf.freeze() };
     let incoming = Incoming { socket: Rc::clone(&socket), first, in_turn: 0 };
     let (request, _) = request.replace_payload(Payload::Stream { payload: Box::pin(incoming) as _ });
-    let response: Response<BoxBody> = match app.call(request).await {
+    let is_head = request.method() == Method::HEAD;
+    let mut response: Response<BoxBody> = match app.call(request).await {
         Ok(response) => Response::from(response.map_into_boxed_body()),
         Err(error) => Response::from(error),
     };
     drop(app);
+    let is_upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if !is_upgraded {
+        response.head_mut().set_connection_type(ConnectionType::Close);
+    }
     let (head, body) = response.into_parts();
-    match codec.encode(Message::Item((head, body.size())), &mut out) {
+    let size = body.size();
+    let body = if is_head { BoxBody::new(()) } else { body };
+    match codec.encode(Message::Item((head, size)), &mut out) {
         Ok(()) => {
             let carrier = Carrier {
                 socket,
                 body,
                 out: out.freeze(),
-                begun: false,
+                begun: !is_upgraded,
                 phase: Phase::Carrying,
                 _seat: sockets.enter(),
             };
@@ -170,7 +177,7 @@ struct Carrier {
 }
 
 impl Carrier {
-    /// Lets the session begin before its client hears that it has: who has been answered is registered.
+    /// Lets a session begin before its client hears that it has: who has been answered is registered.
     fn begin(&mut self, cx: &mut Context<'_>) {
         if let Poll::Ready(Some(Ok(bytes))) = Pin::new(&mut self.body).poll_next(cx) {
             let mut both = BytesMut::from(std::mem::take(&mut self.out));

@@ -82,7 +82,7 @@ impl LedgerThread {
             stats,
             fanouts,
             fanouts_resume: Instant::now(),
-            fanouts_apart: false,
+            fanouts_apart: 0,
             stopping: false,
         };
         let thread = std::thread::Builder::new()
@@ -128,8 +128,9 @@ struct Writer {
     /// Large audiences that are not all served: a chunk goes with each transaction, behind the bids.
     fanouts: Vec<EventId>,
     fanouts_resume: Instant,
-    /// A transaction has failed: one fan-out at a time, so that one that can't go on doesn't hold up the others.
-    fanouts_apart: bool,
+    /// A transaction has failed: so many fan-outs have their turn alone, so that one that can't go on doesn't hold up the
+    /// others.
+    fanouts_apart: usize,
     /// What is queued behind this isn't written any more.
     stopping: bool,
     /// The database is this process's own for as long as the writer lives. The last field: given back only when the
@@ -172,7 +173,7 @@ impl Writer {
     /// Adds what waits in the queue, as far as one transaction may have it.
     fn join(&mut self, batch: &mut Batch, items: &Receiver<Item>) {
         let before = batch.len();
-        while !batch.is_empty() && batch.len() < BATCH && !self.stopping {
+        while batch.len() < BATCH && !self.stopping {
             match items.try_recv() {
                 Ok(Item::Write(entry)) => batch.push(entry),
                 Ok(Item::Stop) | Err(TryRecvError::Disconnected) => self.stopping = true,
@@ -250,7 +251,7 @@ impl Writer {
     /// After a failure: the bids come first, and if it was a fan-out's fault, the others get their turn.
     fn pause_fanouts(&mut self) {
         self.fanouts_resume = Instant::now() + PAUSE;
-        self.fanouts_apart = true;
+        self.fanouts_apart = self.fanouts.len();
         if !self.fanouts.is_empty() {
             self.fanouts.rotate_left(1);
         }
@@ -259,7 +260,7 @@ impl Writer {
     /// The fan-outs whose next chunk is due. Several at once share it: starts of one moment often have the same likers,
     /// whose sockets are then written to once.
     fn due_fanouts(&self) -> Vec<EventId> {
-        let at_once = if self.fanouts_apart { 1 } else { FANOUTS_AT_ONCE };
+        let at_once = if self.fanouts_apart > 0 { 1 } else { FANOUTS_AT_ONCE };
         let is_due = Instant::now() >= self.fanouts_resume;
         self.fanouts.iter().take(if is_due { at_once } else { 0 }).copied().collect()
     }
@@ -267,7 +268,7 @@ impl Writer {
     /// So many of the first fan-outs have had their turn, and these are done.
     fn served(&mut self, turns: usize, done: &[EventId]) {
         if turns > 0 {
-            self.fanouts_apart = false;
+            self.fanouts_apart = self.fanouts_apart.saturating_sub(1);
             // In turns: none stands still.
             self.fanouts.rotate_left(turns);
             self.fanouts.retain(|open| !done.contains(open));
@@ -449,7 +450,7 @@ mod tests {
             stats,
             fanouts: Vec::new(),
             fanouts_resume: Instant::now(),
-            fanouts_apart: false,
+            fanouts_apart: 0,
             stopping: false,
         }
     }

@@ -118,6 +118,7 @@ async fn what_a_pong_has_proved_is_not_sent_again() {
     while socket.next_ping().await != id(&last).to_string() {}
     socket.send(Message::Pong(id(&last).to_string().into())).await;
     socket.close().await;
+    node.knows_received(2, id(&last)).await;
     outbid_times(&node, 1).await;
     let next = victim.socket().await.expect("outbid").await;
     assert!(id(&next) > id(&last), "only what is new comes again");
@@ -138,6 +139,7 @@ async fn what_is_acknowledged_is_not_sent_again_and_what_was_not_sent_cannot_be(
     silent.send_json(&json!({"type": "ping"})).await;
     while silent.next().await["response_type"] != "pong" {}
     silent.close().await;
+    node.knows_received(2, id(&first)).await;
     let mut second = victim.socket().await;
     second.alive = false;
     assert_eq!(id(&second.next().await), id(&first) + 1);
@@ -147,6 +149,7 @@ async fn what_is_acknowledged_is_not_sent_again_and_what_was_not_sent_cannot_be(
     second.send_json(&json!({"type": "ping"})).await;
     while second.next().await["response_type"] != "pong" {}
     second.close().await;
+    node.knows_received(2, id(&first) + 2).await;
     outbid_times(&node, 1).await;
     victim.socket().await.expect("outbid").await;
 }

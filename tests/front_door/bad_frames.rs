@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use actix_http::ws::Item;
 use awc::ws::Message;
+use handsup::time_source::{SystemTime, TimeSource};
 use serde_json::{Value, json};
 
 use crate::support::{
-    BINARY, CLOSE, CONTINUES, CONTINUES_LAST, Raw, Scene, Socket, TEXT, TEXT_BEGINS, TestNode, masked, token,
+    BINARY, CLOSE, CONTINUES, CONTINUES_LAST, Process, Raw, Scene, Socket, TEXT, TEXT_BEGINS, TestNode, goods_body,
+    masked, token,
 };
 
 /// The longest that a connection may live after the server's close frame.
@@ -356,6 +358,28 @@ async fn what_is_no_handshake_is_a_problem() {
         assert_eq!(answer.code(), "invalid_body", "{headers}");
     }
     scene.must_be_unharmed().await;
+}
+
+/// The smallest frames that there are, as fast as they go, from somebody without a token.
+#[actix_web::test]
+async fn a_flood_of_small_frames_fills_no_memory() {
+    const BYTES: usize = 6 * 1024 * 1024;
+    let folder = tempfile::tempdir().unwrap();
+    let process = Process::start(&folder.path().join("x.db"));
+    let body = goods_body(&json!({"starts_at": SystemTime.now()}));
+    let goods = process.user(1).post("/goods/", &body).await.body["id"].to_string();
+    let mut raw = Raw::connect(process.address());
+    assert_eq!(raw.handshake(&format!("/ws/auction/{goods}/"), &[]).status, 101);
+    let before = process.memory_kib("VmRSS");
+    let pongs = masked(0x8a, b"").repeat(10_000);
+    for _ in 0..BYTES / pongs.len() {
+        raw.write(&pongs);
+    }
+    // The last of it has been taken: the answer to a ping comes behind it.
+    raw.write(&masked(0x89, b"over"));
+    while raw.frame().expect("the socket is open") != (0x8a, b"over".to_vec()) {}
+    let peak = process.memory_kib("VmHWM");
+    assert!(peak < before + 3 * 1024, "{before} KiB before, {peak} KiB at most");
 }
 
 /// Many sockets misbehave at once; those of other users hear everything, in order.

@@ -51,6 +51,7 @@ async fn who_asks_for_an_upgrade_where_there_is_none_gets_the_answer_whole_and_t
         raw.write(format!("GET {path} HTTP/1.1\r\n{HANDSHAKE}\r\n").as_bytes());
         let (head, body) = raw.everything();
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {head}");
+        assert!(head.to_ascii_lowercase().contains("connection: close\r\n"), "{path}: {head}");
         let length = format!("content-length: {}\r\n", body.len());
         assert!(
             !body.is_empty() && head.to_ascii_lowercase().contains(&length),
@@ -59,4 +60,16 @@ async fn who_asks_for_an_upgrade_where_there_is_none_gets_the_answer_whole_and_t
         );
     }
     scene.must_be_unharmed().await;
+}
+
+#[actix_web::test]
+async fn the_answer_to_head_has_no_body_whatever_else_is_asked_for() {
+    let scene = Scene::set().await;
+    for path in ["/goods/", "/media/default.jpeg"] {
+        let mut raw = Raw::connect(scene.node.address());
+        raw.write(format!("HEAD {path} HTTP/1.1\r\n{HANDSHAKE}\r\n").as_bytes());
+        let (head, body) = raw.everything();
+        assert!(head.starts_with("HTTP/1.1 ") && !head.contains("content-length: 0"), "{path}: {head}");
+        assert!(body.is_empty(), "{path}: {} bytes", body.len());
+    }
 }

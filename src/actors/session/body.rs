@@ -39,12 +39,14 @@ type SharedPayload = Rc<RefCell<web::Payload>>;
 pub(super) struct Inbound {
     payload: SharedPayload,
     gate: FrameGate,
+    /// Whole frames that were handed on and that the codec has not been asked for yet.
+    due: usize,
     outbox: Rc<RefCell<Outbox>>,
 }
 
 impl Inbound {
     pub(super) fn new(payload: SharedPayload, frame_bytes: usize, outbox: Rc<RefCell<Outbox>>) -> Self {
-        Self { payload, gate: FrameGate::new(frame_bytes), outbox }
+        Self { payload, gate: FrameGate::new(frame_bytes), due: 0, outbox }
     }
 }
 
@@ -52,13 +54,23 @@ impl Stream for Inbound {
     type Item = Result<Bytes, PayloadError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let polled = Pin::new(&mut *self.payload.borrow_mut()).poll_next(cx);
-        if let Poll::Ready(Some(Ok(bytes))) = &polled
-            && !self.gate.admits(bytes)
-        {
-            // Nothing of it reaches the codec; the body sends the close and drops the actor, and this with it.
-            self.outbox.borrow_mut().close(Close::TooLarge);
+        // The reader of frames gathers whatever there is before it looks for one. A client that sends small frames as fast
+        // as it can would fill the memory; so it gets no more before it has taken what it has. Nobody needs to be woken: a
+        // whole frame is there.
+        if self.due > 0 {
+            self.due -= 1;
             return Poll::Pending;
+        }
+        let polled = Pin::new(&mut *self.payload.borrow_mut()).poll_next(cx);
+        if let Poll::Ready(Some(Ok(bytes))) = &polled {
+            match self.gate.admits(bytes) {
+                Some(ended) => self.due = ended,
+                None => {
+                    // Nothing of it reaches the codec; the body sends the close and drops the actor, and this with it.
+                    self.outbox.borrow_mut().close(Close::TooLarge);
+                    return Poll::Pending;
+                }
+            }
         }
         polled
     }

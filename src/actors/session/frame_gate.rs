@@ -26,16 +26,18 @@ impl FrameGate {
         }
     }
 
-    /// Looks at the next bytes; false when a frame announces more than the limit.
-    pub(super) fn admits(&mut self, mut bytes: &[u8]) -> bool {
+    /// Looks at the next bytes: how many frames end in them; `None` when one announces more than the limit.
+    pub(super) fn admits(&mut self, mut bytes: &[u8]) -> Option<usize> {
         if self.refused {
-            return false;
+            return None;
         }
+        let mut ended = 0;
         while let [first, rest @ ..] = bytes {
             if self.left > 0 {
                 let here = bytes.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
                 self.left -= here as u64;
                 bytes = &bytes[here..];
+                ended += usize::from(self.left == 0);
                 continue;
             }
             self.header[self.held] = *first;
@@ -44,13 +46,14 @@ impl FrameGate {
             if let Some(length) = self.announced() {
                 if length > self.limit {
                     self.refused = true;
-                    return false;
+                    return None;
                 }
                 self.held = 0;
                 self.left = length;
+                ended += usize::from(length == 0);
             }
         }
-        true
+        Some(ended)
     }
 
     /// The payload's length, once the whole header is here.
@@ -92,13 +95,13 @@ mod tests {
     fn a_length_is_refused_as_soon_as_it_is_announced() {
         for length in [101u64, 126, 65_536, u64::MAX] {
             let announced = [&[0x81, 0xff][..], &length.to_be_bytes(), &[1, 2, 3, 4]].concat();
-            assert!(!FrameGate::new(100).admits(&announced), "{length}");
+            assert_eq!(FrameGate::new(100).admits(&announced), None, "{length}");
         }
         let mut gate = FrameGate::new(100);
-        assert!(!gate.admits(&[&[0x81, 0xff][..], &u64::MAX.to_be_bytes(), &[1, 2, 3, 4]].concat()));
-        assert!(!gate.admits(b"whatever comes after it"));
-        assert!(FrameGate::new(100).admits(&frames(&[100, 0, 100])));
-        assert!(!FrameGate::new(100).admits(&frames(&[100, 0, 101])));
+        assert_eq!(gate.admits(&[&[0x81, 0xff][..], &u64::MAX.to_be_bytes(), &[1, 2, 3, 4]].concat()), None);
+        assert_eq!(gate.admits(b"whatever comes after it"), None);
+        assert_eq!(FrameGate::new(100).admits(&frames(&[100, 0, 100])), Some(3));
+        assert_eq!(FrameGate::new(100).admits(&frames(&[100, 0, 101])), None);
     }
 
     proptest! {
@@ -106,8 +109,8 @@ mod tests {
         #[test]
         fn cuts_do_not_matter(lengths in prop::collection::vec(0usize..400, 1..20), cut in 1usize..50, limit in 0usize..400) {
             let mut gate = FrameGate::new(limit);
-            let admitted = frames(&lengths).chunks(cut).all(|piece| gate.admits(piece));
-            prop_assert_eq!(admitted, lengths.iter().all(|length| *length <= limit));
+            let ended: Option<usize> = frames(&lengths).chunks(cut).map(|piece| gate.admits(piece)).sum();
+            prop_assert_eq!(ended, lengths.iter().all(|length| *length <= limit).then_some(lengths.len()));
         }
     }
 }
