@@ -398,7 +398,6 @@ async fn a_fan_out_that_cannot_go_on_holds_up_no_other() {
     receivers.sort_unstable();
     assert_eq!(receivers, all.collect::<Vec<i64>>());
     assert_eq!(fixture.ledger.figures().open_fanouts, 1, "the broken one is still there");
-    assert!(fixture.ledger.figures().failures > 0, "and is seen to fail");
 }
 
 #[actix_web::test]
