@@ -336,9 +336,9 @@ impl Outbox {
         self.taken_messages.truncate(MAX_MESSAGES);
     }
 
-    /// Whoever waited for that goes on, if there is anything to go on with: for most frames there isn't.
+    /// Whoever waited for that goes on: not with every live alarm, but in a room always, where what was taken is marked.
     fn taken_all(&mut self) {
-        if self.queue.is_empty() && (self.wants_catch_up() || !self.taken_messages.is_empty()) {
+        if self.queue.is_empty() && self.wants_catch_up() {
             self.wake_catch_up();
         }
     }
