@@ -139,6 +139,8 @@ pub struct BusFigures {
     pub untold: u64,
     /// Messages that nobody could read.
     pub garbled: u64,
+    /// Sockets let in that could not be counted.
+    pub uncounted: u64,
     /// Times that a connection was lost.
     pub lost: u64,
 }
@@ -149,6 +151,7 @@ struct Stats {
     heard: AtomicU64,
     untold: AtomicU64,
     garbled: AtomicU64,
+    uncounted: AtomicU64,
     lost: AtomicU64,
 }
 
@@ -328,6 +331,7 @@ impl Bus {
             heard: read(&shared.stats.heard),
             untold: read(&shared.stats.untold),
             garbled: read(&shared.stats.garbled),
+            uncounted: read(&shared.stats.uncounted),
             lost: read(&shared.stats.lost),
         })
     }

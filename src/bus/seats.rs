@@ -10,32 +10,33 @@ use crate::domain::UserId;
 
 /// A count that nobody has changed for so long is of no socket: tokens don't live that long.
 const KEPT_S: u64 = 14 * 24 * 3600;
+/// Counts of nothing are kept for so long that an older one that comes late finds them.
+const NONE_KEPT_S: u64 = 60;
 
 /// The counts of one user stand in one hash, by the connection that counts, each with the version of its writer: an older
-/// count that comes late changes nothing. Those of connections that are gone don't count; who counts lives. With the most
-/// that are allowed it answers whether the new count fits; without, it only writes it down.
+/// count that comes late changes nothing, and fits if the newer one does, in which it is contained. Those of connections
+/// that are gone don't count; who counts lives. With the most that are allowed it answers whether the new count fits;
+/// without, it only writes it down.
 static COUNT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
         local me, version, mine, most, living = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
         redis.call('SET', living .. me, 1, 'PX', ARGV[7])
-        local others, all = 0, redis.call('HGETALL', KEYS[1])
+        local others, newer, all = 0, nil, redis.call('HGETALL', KEYS[1])
         for i = 1, #all, 2 do
             local at, count = string.match(all[i + 1], '^(%d+) (%d+)$')
             if all[i] == me then
-                if tonumber(at) > version then return 1 end
+                if tonumber(at) > version then newer = tonumber(count) end
             elseif redis.call('EXISTS', living .. all[i]) == 1 then
                 others = others + tonumber(count)
             else
                 redis.call('HDEL', KEYS[1], all[i])
             end
         end
-        if most > 0 and others + mine > most then return 0 end
-        if mine == 0 then
-            redis.call('HDEL', KEYS[1], me)
-        else
+        if most > 0 and others + (newer or mine) > most then return 0 end
+        if not newer then
             redis.call('HSET', KEYS[1], me, ARGV[2] .. ' ' .. ARGV[3])
-            redis.call('EXPIRE', KEYS[1], ARGV[6])
+            redis.call('EXPIRE', KEYS[1], others + mine > 0 and ARGV[6] or ARGV[8])
         end
         return 1
         ",
@@ -47,7 +48,14 @@ impl Bus {
     /// What can't be asked is not refused.
     pub fn seat(&self, user: UserId, mine: usize, most: usize) -> impl Future<Output = bool> + Send + use<> {
         let asked = self.count(user, mine, most);
-        async move { asked.await != Some(0) }
+        let shared = self.0.clone();
+        async move {
+            let fits = asked.await;
+            if let (None, Some(shared)) = (fits, shared) {
+                shared.stats.uncounted.fetch_add(1, Ordering::Relaxed);
+            }
+            fits != Some(0)
+        }
     }
 
     /// The user has so many sockets on this node now.
@@ -71,7 +79,8 @@ impl Bus {
                 .arg(most)
                 .arg(format!("{}counts:", shared.prefix))
                 .arg(KEPT_S)
-                .arg(COUNTS_LIVE_MS);
+                .arg(COUNTS_LIVE_MS)
+                .arg(NONE_KEPT_S);
             Some((connection, count))
         });
         async move {

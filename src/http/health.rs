@@ -161,6 +161,8 @@ struct Bus {
     heard: u64,
     untold: u64,
     garbled: u64,
+    /// Sockets let in that could not be counted.
+    uncounted: u64,
     connections_lost: u64,
     /// Sessions that found out by themselves what they had not been told.
     behind: u64,
@@ -312,6 +314,7 @@ fn bus_check(services: &Services, behind: u64) -> Bus {
         heard: figures.heard,
         untold: figures.untold,
         garbled: figures.garbled,
+        uncounted: figures.uncounted,
         connections_lost: figures.lost,
         behind,
     }

@@ -74,10 +74,14 @@ async fn a_user_has_so_many_sockets_on_all_nodes_together() {
         (figures["users"] == 0).then_some(())
     })
     .await;
+    let uncounted = async || nodes.bus_figures("uncounted").await.iter().sum::<u64>();
     for _ in 0..3 {
+        let before = uncounted().await;
         let came = join_all((0..MOST * 2).map(|at| one_more(&clients[at % 2]))).await;
         let open: Vec<Socket> = came.into_iter().flatten().collect();
-        assert!(open.len() <= MOST, "{} at once", open.len());
+        // Whoever can't be counted in time is let in: on a machine with so much else to do, that happens.
+        let may = MOST as u64 + uncounted().await - before;
+        assert!(open.len() as u64 <= may, "{} at once", open.len());
         assert!(open.len() >= MOST / 2, "only {}", open.len());
     }
 }
@@ -130,7 +134,9 @@ async fn seats_are_counted_again_after_redis_was_lost() {
     nodes.redis.kill();
     nodes.say_of_their_bus("warn").await;
     // Each node counts its own as long as it is alone.
+    let before = nodes.bus_figures("uncounted").await[0];
     open.push(one_more(&clients[0]).await.expect("a seat"));
+    assert_eq!(nodes.bus_figures("uncounted").await[0], before + 1);
     nodes.redis.start_again();
     nodes.say_of_their_bus("pass").await;
     nodes.know_each_other().await;
