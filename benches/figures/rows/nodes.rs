@@ -32,6 +32,7 @@ struct Found {
     postgres_us: f64,
     redis_us: f64,
     p99_ms: f64,
+    bids_a_commit: f64,
     most: f64,
     most_threads: String,
     frame_us: f64,
@@ -73,6 +74,7 @@ pub fn run(sizes: &Sizes) -> Report {
             "PostgreSQL, µs a bid",
             "Redis, µs a bid",
             "p99 ms",
+            "bids a commit",
             "µs a frame to a watcher",
             "bids/s at most",
             "then busy",
@@ -86,6 +88,7 @@ pub fn run(sizes: &Sizes) -> Report {
             median(|found| found.postgres_us),
             median(|found| found.redis_us),
             median(|found| found.p99_ms),
+            median(|found| found.bids_a_commit),
             median(|found| found.frame_us),
             median(|found| found.most),
             found[at].last().map_or_else(String::new, |found| found.most_threads.clone()),
@@ -129,10 +132,13 @@ fn on(
 
     let at_rate = callers(Pace::PerSecond(OFFERED / nodes as f64), FIRST_PRICE);
     std::thread::sleep(Duration::from_secs(1));
+    let commits = || servers.iter().map(Server::commits).sum::<u64>();
+    let committed = commits();
     let before = cpu();
     let from = std::time::Instant::now();
     std::thread::sleep(sizes.lasts());
     let (after, lasted) = (cpu(), from.elapsed());
+    let committed = commits() - committed;
     let answers: Vec<_> = at_rate.into_iter().flat_map(|callers| callers.stop().answers).collect();
     let times = Times::of(
         answers
@@ -169,6 +175,7 @@ fn on(
         postgres_us,
         redis_us,
         p99_ms: times.ms(0.99),
+        bids_a_commit: times.len() as f64 / committed.max(1) as f64,
         most: accepted as f64 / lasted.as_secs_f64(),
         most_threads,
         frame_us,

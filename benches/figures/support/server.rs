@@ -1,13 +1,13 @@
 //! The real program as a process of its own, and what the kernel counts of it.
 
 use std::{
-    io::{BufRead, BufReader},
-    net::SocketAddr,
+    io::{BufRead, BufReader, Read, Write},
+    net::{SocketAddr, TcpStream},
     path::Path,
     process::{Child, Command, Stdio},
 };
 
-use super::cpu::Cpu;
+use super::{admin_token, cpu::Cpu, house::SELLER};
 
 pub const SECRET: &str = "a-bench-key-that-is-long-enough-to-be-one";
 
@@ -75,6 +75,22 @@ impl Server {
 
     pub fn cpu(&self) -> Cpu {
         Cpu::of(&self.proc())
+    }
+
+    /// Transactions that the ledger has committed.
+    pub fn commits(&self) -> u64 {
+        let mut connection = TcpStream::connect(self.address).expect("it listens");
+        let token = admin_token(SELLER);
+        write!(
+            connection,
+            "GET /admin/health HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
+        )
+        .expect("it hears");
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).expect("an answer");
+        let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+        let health: serde_json::Value = serde_json::from_str(body).expect("JSON");
+        health["checks"]["ledger"]["commits"].as_u64().expect("a figure")
     }
 }
 
