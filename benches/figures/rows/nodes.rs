@@ -20,7 +20,9 @@ use crate::{
 };
 
 /// Bids a second for all nodes together, well below what they can take.
-const OFFERED: f64 = 1000.0;
+const OFFERED: usize = 1000;
+/// Who sends them. Nodes have the same number of them each.
+const CALLERS: usize = 6;
 /// Bids that all watchers hear, and how many of them a second.
 const HEARD: usize = 40;
 const HEARD_A_SECOND: f64 = 10.0;
@@ -118,19 +120,23 @@ fn on(
     let wishes = Wishes { workers: Some(sizes.workers().unwrap_or(1)), no_heartbeat: true, bus };
     let servers: Vec<Server> = (0..nodes).map(|_| house.serve(&wishes)).collect();
     std::thread::sleep(Duration::from_millis(1500));
-    // Each node has bidders and goods of its own: prices that cross each other would be refused, and those aren't counted.
+    // The same callers however many nodes there are, or it would not be the same load: each sends together what has
+    // become due while it slept. Each has bidders and goods of its own: prices that cross each other would be refused, and
+    // those aren't counted.
     let callers = |pace: Pace, price: i64| {
-        let share = goods.len() / nodes;
-        let call = |(nth, server): (usize, &Server)| {
+        let (connections, share) = (connections / CALLERS, goods.len() / CALLERS);
+        let call = |nth: usize| {
             let own = &goods[nth * share..(nth + 1) * share];
-            let bidders = bidders_of(connections).skip(nth * connections / nodes);
-            Callers::start(server.address, connections / nodes, pace, Bidders::raising_from(bidders, own, price))
+            let bidders = bidders_of((nth + 1) * connections).skip(nth * connections);
+            let bidders = Bidders::raising_from(bidders, own, price);
+            Callers::start(servers[nth % nodes].address, connections, pace, bidders)
         };
-        servers.iter().enumerate().map(call).collect::<Vec<Callers>>()
+        (0..CALLERS).map(call).collect::<Vec<Callers>>()
     };
     let cpu = || (of_all(&servers), postgres.cpu(), Cpu::of(&format!("/proc/{}", redis.process())));
 
-    let at_rate = callers(Pace::PerSecond(OFFERED / nodes as f64), FIRST_PRICE);
+    let offered = sizes.of("RATE", OFFERED);
+    let at_rate = callers(Pace::AtRandom(offered as f64 / CALLERS as f64), FIRST_PRICE);
     std::thread::sleep(Duration::from_secs(1));
     let commits = || servers.iter().map(Server::commits).sum::<u64>();
     let committed = commits();

@@ -38,6 +38,19 @@ pub enum Pace {
     Answered,
     /// So many a second, whatever has been answered, on whichever connection is free.
     PerSecond(f64),
+    /// So many a second on an average, at random moments, as people do: several callers come to the same load as one.
+    AtRandom(f64),
+}
+
+impl Pace {
+    /// From one request to the next, where that does not depend on the answers.
+    fn gap(self) -> Option<Duration> {
+        match self {
+            Self::Answered => None,
+            Self::PerSecond(rate) => Some(Duration::from_secs_f64(1.0 / rate)),
+            Self::AtRandom(rate) => Some(Duration::from_secs_f64(-(1.0 - rand::random::<f64>()).ln() / rate)),
+        }
+    }
 }
 
 pub struct Callers {
@@ -116,7 +129,7 @@ impl<C: Calls> Crowd<C> {
     fn call(mut self, pace: Pace, stop: &AtomicBool) -> Called {
         let mut called = Called { answers: Vec::new(), left_out: 0, unanswered: 0 };
         let mut free: VecDeque<usize> = (0..self.lines.len()).collect();
-        let (begun, mut sent) = (Instant::now(), 0u32);
+        let mut due = Instant::now();
         let mut events = Events::with_capacity(1024);
         let mut buffer = vec![0; 64 * 1024];
         loop {
@@ -125,28 +138,22 @@ impl<C: Calls> Crowd<C> {
                 return called;
             }
             let mut wait = Duration::from_millis(100);
-            match pace {
-                _ if stopped => {}
-                Pace::Answered => {
-                    while let Some(nth) = free.pop_front() {
-                        self.ask(nth, Instant::now());
-                    }
-                }
-                Pace::PerSecond(rate) => {
-                    let now = Instant::now();
-                    loop {
-                        let due = begun + Duration::from_secs_f64(f64::from(sent) / rate);
-                        if due > now {
-                            wait = wait.min(due - now);
-                            break;
-                        }
-                        match free.pop_front() {
+            let now = Instant::now();
+            while !stopped && due <= now {
+                match (free.pop_front(), pace.gap()) {
+                    (Some(nth), None) => self.ask(nth, Instant::now()),
+                    (None, None) => break,
+                    (free, Some(gap)) => {
+                        match free {
                             Some(nth) => self.ask(nth, due),
                             None => called.left_out += 1,
                         }
-                        sent += 1;
+                        due += gap;
                     }
                 }
+            }
+            if pace.gap().is_some() {
+                wait = wait.min(due.saturating_duration_since(now));
             }
             self.poll.poll(&mut events, Some(wait)).unwrap();
             for event in &events {

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, time::Duration};
 
 /// All that some row asks for.
-const NAMES: [&str; 9] = ["RUNS", "SECONDS", "CONNECTIONS", "GOODS", "SOCKETS", "LIKERS", "USERS", "BIDS", "WORKERS"];
+const NAMES: [&str; 10] =
+    ["RUNS", "SECONDS", "CONNECTIONS", "GOODS", "SOCKETS", "LIKERS", "USERS", "BIDS", "RATE", "WORKERS"];
 
 #[derive(Default)]
 pub struct Sizes(BTreeMap<String, usize>);
