@@ -1,7 +1,9 @@
 //! One, two and three nodes over one PostgreSQL and one Redis: what an accepted bid and a frame to a watcher cost all nodes
-//! together, at the same load, shared out evenly; and what the whole can take. The reference is one node, with its bus.
+//! together, at the same load, shared out evenly; and what the whole can take. A bid costs the less the busier a node is:
+//! more of them share a commit and the wake of a thread. So two nodes are compared with one node that is as busy as each of
+//! them, which tells what it costs to be two, and with one that has the whole load.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::{
     redis::{RedisServer, redis_is_here},
@@ -28,13 +30,20 @@ const HEARD: usize = 40;
 const HEARD_A_SECOND: f64 = 10.0;
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What so many nodes came to, in one run.
-struct Found {
-    bid_us: f64,
+/// What a bid came to at some load.
+struct Bids {
+    us: f64,
     postgres_us: f64,
     redis_us: f64,
     p99_ms: f64,
-    bids_a_commit: f64,
+    a_commit: f64,
+}
+
+/// What so many nodes came to, in one run.
+struct Found {
+    bid: Bids,
+    /// The same, at half the load.
+    half: Bids,
     most: f64,
     most_threads: String,
     frame_us: f64,
@@ -57,17 +66,31 @@ pub fn run(sizes: &Sizes) -> Report {
         }
     }
     let of = |kind: usize, take: fn(&Found) -> f64| found[kind].iter().map(take).collect::<Vec<f64>>();
-    let row = |name, what: &'static str, take: fn(&Found) -> f64| {
-        let (figure, reference) = (of(1, take), of(0, take));
+    let (bid, bid_of_one) = (of(1, |found| found.bid.us), of(0, |found| found.bid.us));
+    let as_busy = of(0, |found| found.half.us);
+    let (frame, frame_of_one) = (of(1, |found| found.frame_us), of(0, |found| found.frame_us));
+    let at_most = Reach::AtMost(1.2);
+    let rows = vec![
         Row {
-            name,
-            figure: value(what, " µs", figure.clone()),
-            reference: value("one node", " µs", reference.clone()),
-            judged: vec![ratio("ratio", &figure, &reference).reaching(Reach::AtMost(1.2))],
+            name: "two nodes, a bid",
+            figure: value("CPU of all nodes a bid", " µs", bid.clone()),
+            reference: value("one node as busy as each of them", " µs", as_busy.clone()),
+            judged: vec![
+                ratio("ratio", &bid, &as_busy).reaching(at_most),
+                ratio("to one node with the whole load", &bid, &bid_of_one).reaching(at_most),
+            ],
+            also: vec![value("one node with the whole load", " µs", bid_of_one)],
+            note: String::new(),
+        },
+        Row {
+            name: "two nodes, a frame",
+            figure: value("CPU of all nodes a frame", " µs", frame.clone()),
+            reference: value("one node", " µs", frame_of_one.clone()),
+            judged: vec![ratio("ratio", &frame, &frame_of_one).reaching(at_most)],
             also: Vec::new(),
             note: String::new(),
-        }
-    };
+        },
+    ];
     let mut table = Table::new(
         "Several nodes over one PostgreSQL",
         &[
@@ -76,6 +99,8 @@ pub fn run(sizes: &Sizes) -> Report {
             "PostgreSQL, µs a bid",
             "Redis, µs a bid",
             "p99 ms",
+            "bids a commit",
+            "µs a bid, at 500/s",
             "bids a commit",
             "µs a frame to a watcher",
             "bids/s at most",
@@ -86,23 +111,19 @@ pub fn run(sizes: &Sizes) -> Report {
         let median = |take: fn(&Found) -> f64| number(value("", "", of(at, take)).median());
         table.line([
             format!("{nodes}{}", if bus { "" } else { ", no bus" }),
-            median(|found| found.bid_us),
-            median(|found| found.postgres_us),
-            median(|found| found.redis_us),
-            median(|found| found.p99_ms),
-            median(|found| found.bids_a_commit),
+            median(|found| found.bid.us),
+            median(|found| found.bid.postgres_us),
+            median(|found| found.bid.redis_us),
+            median(|found| found.bid.p99_ms),
+            median(|found| found.bid.a_commit),
+            median(|found| found.half.us),
+            median(|found| found.half.a_commit),
             median(|found| found.frame_us),
             median(|found| found.most),
             found[at].last().map_or_else(String::new, |found| found.most_threads.clone()),
         ]);
     }
-    Report {
-        rows: vec![
-            row("two nodes, a bid", "CPU of all nodes a bid", |found| found.bid_us),
-            row("two nodes, a frame", "CPU of all nodes a frame", |found| found.frame_us),
-        ],
-        tables: vec![table],
-    }
+    Report { rows, tables: vec![table] }
 }
 
 fn on(
@@ -135,37 +156,33 @@ fn on(
     };
     let cpu = || (of_all(&servers), postgres.cpu(), Cpu::of(&format!("/proc/{}", redis.process())));
 
-    let offered = sizes.of("RATE", OFFERED);
-    let at_rate = callers(Pace::AtRandom(offered as f64 / CALLERS as f64), FIRST_PRICE);
-    std::thread::sleep(Duration::from_secs(1));
-    let commits = || servers.iter().map(Server::commits).sum::<u64>();
-    let committed = commits();
-    let before = cpu();
-    let from = std::time::Instant::now();
-    std::thread::sleep(sizes.lasts());
-    let (after, lasted) = (cpu(), from.elapsed());
-    let committed = commits() - committed;
-    let answers: Vec<_> = at_rate.into_iter().flat_map(|callers| callers.stop().answers).collect();
-    let times = Times::of(
-        answers
-            .iter()
-            .filter(|answer| answer.status == 201 && answer.asked_at >= from && answer.asked_at < from + lasted)
-            .map(|answer| answer.took),
-    );
-    let each = |spent: Duration| spent.as_secs_f64() * 1e6 / times.len().max(1) as f64;
-    let bid_us = each(after.0.saturating_sub(before.0));
-    let (postgres_us, redis_us) = (each(after.1.since(&before.1).all), each(after.2.since(&before.2).all));
+    let at_rate = |rate: f64, price: i64| {
+        let at_rate = callers(Pace::AtRandom(rate / CALLERS as f64), price);
+        std::thread::sleep(Duration::from_secs(1));
+        let commits = || servers.iter().map(Server::commits).sum::<u64>();
+        let (committed, before, from) = (commits(), cpu(), Instant::now());
+        std::thread::sleep(sizes.lasts());
+        let (after, lasted) = (cpu(), from.elapsed());
+        let committed = commits() - committed;
+        let times = accepted(at_rate, from, lasted);
+        let each = |spent: Duration| spent.as_secs_f64() * 1e6 / times.len().max(1) as f64;
+        Bids {
+            us: each(after.0.saturating_sub(before.0)),
+            postgres_us: each(after.1.since(&before.1).all),
+            redis_us: each(after.2.since(&before.2).all),
+            p99_ms: times.ms(0.99),
+            a_commit: times.len() as f64 / committed.max(1) as f64,
+        }
+    };
+    let offered = sizes.of("RATE", OFFERED) as f64;
+    let (bid, half) = (at_rate(offered, FIRST_PRICE), at_rate(offered / 2.0, FIRST_PRICE * 2));
 
-    let fast = callers(Pace::Answered, FIRST_PRICE * 3);
+    let fast = callers(Pace::Answered, FIRST_PRICE * 4);
     std::thread::sleep(Duration::from_secs(1));
-    let (before, own, from) = (cpu(), Cpu::own(), std::time::Instant::now());
+    let (before, own, from) = (cpu(), Cpu::own(), Instant::now());
     std::thread::sleep(sizes.lasts());
     let (after, callers_own, lasted) = (cpu(), Cpu::own().since(&own), from.elapsed());
-    let answers: Vec<_> = fast.into_iter().flat_map(|callers| callers.stop().answers).collect();
-    let accepted = answers
-        .iter()
-        .filter(|answer| answer.status == 201 && answer.asked_at >= from && answer.asked_at < from + lasted)
-        .count();
+    let most = accepted(fast, from, lasted).len() as f64 / lasted.as_secs_f64();
     let percent = |spent: Duration| 100.0 * spent.as_secs_f64() / lasted.as_secs_f64();
     let most_threads = format!(
         "nodes {:.0} %, PostgreSQL {:.0} %, Redis {:.0} %, callers {:.0} %",
@@ -176,16 +193,18 @@ fn on(
     );
 
     let frame_us = frames(&servers, *last, watchers);
-    Found {
-        bid_us,
-        postgres_us,
-        redis_us,
-        p99_ms: times.ms(0.99),
-        bids_a_commit: times.len() as f64 / committed.max(1) as f64,
-        most: accepted as f64 / lasted.as_secs_f64(),
-        most_threads,
-        frame_us,
-    }
+    Found { bid, half, most, most_threads, frame_us }
+}
+
+/// How long those took that were accepted in this time.
+fn accepted(callers: Vec<Callers>, from: Instant, lasted: Duration) -> Times {
+    let answers: Vec<_> = callers.into_iter().flat_map(|callers| callers.stop().answers).collect();
+    Times::of(
+        answers
+            .iter()
+            .filter(|answer| answer.status == 201 && answer.asked_at >= from && answer.asked_at < from + lasted)
+            .map(|answer| answer.took),
+    )
 }
 
 /// CPU of all nodes for each frame to a watcher of a room, in µs. The bids come in at the first node.
