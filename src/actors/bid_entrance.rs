@@ -3,7 +3,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
@@ -16,7 +16,7 @@ use super::{
     bid_actor::{BidAnswer, BidReply},
     bid_desk::{BidDesk, PlaceBid},
     known::KnownGoods,
-    pressure::is_too_much,
+    pressure::Pressure,
 };
 use crate::{
     domain::{Bid, GoodsId, IdempotencyKey, Price, User},
@@ -58,6 +58,7 @@ pub struct BidEntrance {
     ledger: Ledger,
     draining: AtomicBool,
     in_flight: AtomicUsize,
+    pressure: Mutex<Pressure>,
     shed: AtomicU64,
 }
 
@@ -80,7 +81,7 @@ impl BidEntrance {
         time: Arc<dyn TimeSource>,
     ) -> Arc<Self> {
         let (draining, in_flight, shed) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicU64::new(0));
-        Arc::new(Self { desk, gate, time, known, ledger, draining, in_flight, shed })
+        Arc::new(Self { desk, gate, time, known, ledger, draining, in_flight, pressure: Mutex::default(), shed })
     }
 
     /// What can be said of a bid at once, without handing it on. One with a key always goes to the ledger: its first answer
@@ -94,7 +95,10 @@ impl BidEntrance {
         {
             return Some(BidAnswer::Verdict(BidVerdict::Refused(refusal)));
         }
-        is_too_much(self.in_flight(), self.ledger.time_each()).then(|| {
+        let (waiting, each) = (self.in_flight(), self.ledger.time_each());
+        // What stands inside is whole between any two statements.
+        let mut pressure = self.pressure.lock().unwrap_or_else(PoisonError::into_inner);
+        pressure.is_too_much(waiting, each, Instant::now()).then(|| {
             self.shed.fetch_add(1, Ordering::Relaxed);
             BidAnswer::Failed(WriteError::NotStored)
         })

@@ -18,6 +18,8 @@ mod bid_desk;
 mod bid_entrance;
 mod bid_line;
 mod course;
+#[cfg(test)]
+mod full_mailboxes;
 mod hall;
 mod hub;
 mod hub_of_several;

@@ -206,9 +206,8 @@ impl Rooms {
             for id in [RoomId::Auction(goods), RoomId::Trade(goods)] {
                 if self.several.is_on() {
                     self.catch_up(id, ctx);
-                } else if let Some(hall) = self.halls.get(&id) {
-                    self.stats.closed_for_missing.fetch_add(hall.room.sockets() as u64, Ordering::Relaxed);
-                    orders.push((id, RoomOrder::Close(Close::TryAgainLater)));
+                } else if self.halls.contains_key(&id) {
+                    orders.push((id, RoomOrder::CloseForMissing));
                 }
             }
         }

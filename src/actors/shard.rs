@@ -311,6 +311,8 @@ pub(super) enum RoomOrder {
     Frame { bytes: Bytes, id: i64 },
     /// They end.
     Close(Close),
+    /// They end, because something was missed, and may come back.
+    CloseForMissing,
 }
 
 /// What rooms hear, in order.
@@ -322,14 +324,14 @@ impl Handler<RoomPush> for Shard {
     type Result = ();
 
     fn handle(&mut self, RoomPush(orders): RoomPush, _: &mut Self::Context) {
-        for room in self.missed_rooms.take() {
-            let mut closed = 0;
+        let mut closed = 0;
+        let mut close_for_missing = |room| {
             self.seats.each_in(room, |outbox| {
+                closed += u64::from(!outbox.is_closed());
                 outbox.close(Close::TryAgainLater);
-                closed += 1;
             });
-            self.seats.stats.closed_for_missing.fetch_add(closed, Ordering::Relaxed);
-        }
+        };
+        self.missed_rooms.take().into_iter().for_each(&mut close_for_missing);
         let (mut heard, mut overflows) = (0, 0);
         for (room, order) in orders {
             match order {
@@ -341,9 +343,11 @@ impl Handler<RoomPush> for Shard {
                         Offered::Noted | Offered::Stale | Offered::Closed => {}
                     });
                 }
+                RoomOrder::CloseForMissing => close_for_missing(room),
                 RoomOrder::Close(close) => self.seats.each_in(room, |outbox| outbox.close(close)),
             }
         }
+        self.seats.stats.closed_for_missing.fetch_add(closed, Ordering::Relaxed);
         self.seats.stats.heard.fetch_add(heard, Ordering::Relaxed);
         self.seats.stats.overflows.fetch_add(overflows, Ordering::Relaxed);
     }

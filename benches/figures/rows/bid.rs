@@ -37,6 +37,9 @@ impl<'a> Course<'a> {
 pub struct Bids {
     pub accepted_a_second: f64,
     pub refused_a_second: f64,
+    /// Answered with 503, and how long that took.
+    pub shed_a_second: f64,
+    pub shed_p99_ms: f64,
     pub p50_ms: f64,
     pub p99_ms: f64,
     /// CPU of the server for each accepted bid, in µs.
@@ -57,10 +60,13 @@ pub fn bids(server: &Server, course: &Course<'_>) -> Bids {
     let answers = callers.stop().answers;
     let stray = answers.iter().find(|answer| !matches!(answer.status, 201 | 409 | 503));
     assert!(stray.is_none(), "a bid was answered {}", stray.map_or(0, |answer| answer.status));
-    let (accepted, refused) = (window.took(&answers, |status| status == 201), window.took(&answers, |s| s == 409));
+    let took = |status| window.took(&answers, |s| s == status);
+    let (accepted, refused, shed) = (took(201), took(409), took(503));
     Bids {
         accepted_a_second: window.rate(accepted.len()),
         refused_a_second: window.rate(refused.len()),
+        shed_a_second: window.rate(shed.len()),
+        shed_p99_ms: shed.ms(0.99),
         p50_ms: accepted.ms(0.5),
         p99_ms: accepted.ms(0.99),
         cpu_us: window.micros_each(accepted.len()),

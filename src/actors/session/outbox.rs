@@ -218,7 +218,7 @@ impl Outbox {
     }
 
     /// A reading came to the end of the list: live from here on, unless something newer was noted since it began.
-    pub(super) fn end_of_list(&mut self) {
+    pub(in crate::actors) fn end_of_list(&mut self) {
         self.live = self.noted <= self.cursor;
         // What was noted before the reading began was on disk then.
         match std::mem::take(&mut self.reading) {
@@ -228,7 +228,7 @@ impl Outbox {
     }
 
     /// Whether the store has to be read.
-    pub(super) fn wants_catch_up(&self) -> bool {
+    pub(in crate::actors) fn wants_catch_up(&self) -> bool {
         !self.live && self.close.is_none() && !self.finished
     }
 
@@ -238,7 +238,7 @@ impl Outbox {
     }
 
     /// The session is closing or closed.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(in crate::actors) fn is_closed(&self) -> bool {
         self.close.is_some() || self.finished
     }
 
@@ -259,7 +259,7 @@ impl Outbox {
     }
 
     /// What the socket gets next: waiting frames joined, so that several leave in one write.
-    pub(super) fn take(&mut self) -> Option<Bytes> {
+    pub(in crate::actors) fn take(&mut self) -> Option<Bytes> {
         let fits =
             |length: usize, next: Option<&Rc<Frame>>| next.is_some_and(|next| length + next.bytes.len() <= CHUNK_BYTES);
         let mut count = 1;
@@ -356,7 +356,7 @@ impl Outbox {
     }
 
     /// The close that is to be sent, once nothing waits before it.
-    pub(super) fn due_close(&self) -> Option<Close> {
+    pub(in crate::actors) fn due_close(&self) -> Option<Close> {
         self.close.filter(|_| self.queue.is_empty())
     }
 
