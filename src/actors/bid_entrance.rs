@@ -154,3 +154,71 @@ impl BidEntrance {
         self.in_flight.load(Ordering::Acquire)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::join_all;
+
+    use super::*;
+    use crate::{
+        domain::UserId,
+        store::{DatabaseUrl, LedgerRules, Nodes, Store, StoreError, Tx, Write},
+        time_source::SystemTime,
+    };
+
+    /// Takes as long as a slow disk takes for many bids.
+    struct Slow;
+
+    impl Write for Slow {
+        type Out = ();
+
+        fn weight(&self) -> usize {
+            1000
+        }
+
+        fn run(&self, _: &mut Tx<'_>) -> Result<(), StoreError> {
+            std::thread::sleep(Duration::from_secs(1));
+            Ok(())
+        }
+    }
+
+    #[actix::test]
+    async fn bids_that_would_wait_for_too_long_are_refused_at_once_and_the_others_are_judged() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = DatabaseUrl::parse(&format!("sqlite://{}", folder.path().join("x.db").display())).unwrap();
+        let rules = LedgerRules { soft_close_ms: 0, several_writers: false };
+        let opened = Store::open(&url, 1).unwrap();
+        let thread = opened.start_ledger(rules, Arc::new(SystemTime), Box::new(|_| {})).unwrap();
+        let ledger = thread.ledger();
+        let desk = BidDesk::open(ledger.clone(), Nodes::One, Arc::default());
+        let (known, gate) = (Arc::default(), Arc::new(ArrivalGate::default()));
+        let entrance = BidEntrance::new(desk, known, ledger.clone(), gate, Arc::new(SystemTime));
+        ledger.write(Slow, Duration::from_secs(5)).await.unwrap();
+        assert!(ledger.time_each() >= Duration::from_millis(1));
+
+        let arrive = |goods| {
+            let user = User::first_seen(UserId::from_stored(2), None, None);
+            let (goods, price) = (GoodsId::from_stored(goods), Price::from_stored(1000));
+            let spent = Duration::ZERO;
+            entrance.arrive(ArrivingBid { goods, bidder: Arc::new(user), price, key: None, spent })
+        };
+        // Nobody else runs on this thread before something is awaited: they come at once.
+        let (mut waiting, mut refused) = (Vec::new(), 0);
+        for goods in 1..=300 {
+            let mut bid = Box::pin(arrive(goods));
+            match futures_util::poll!(&mut bid) {
+                std::task::Poll::Pending => waiting.push(bid),
+                std::task::Poll::Ready(answer) => {
+                    assert_eq!(answer, BidAnswer::Failed(WriteError::NotStored));
+                    refused += 1;
+                }
+            }
+        }
+        // 41 of them take longer than a burst may, but a batch is always taken.
+        assert_eq!((waiting.len(), refused, entrance.shed()), (127, 173, 173));
+        let answers = join_all(waiting).await;
+        assert!(answers.iter().all(|answer| *answer == BidAnswer::Verdict(BidVerdict::UnknownGoods)), "{answers:?}");
+        assert_eq!(entrance.in_flight(), 0);
+        assert_eq!(arrive(301).await, BidAnswer::Verdict(BidVerdict::UnknownGoods), "taken again at once");
+    }
+}
