@@ -52,6 +52,8 @@ pub fn by_sockets(sizes: &Sizes) -> Report {
         let server = house.serve(&Wishes::default());
         let listeners = listeners_of(sockets).map(Opening::of_alarms).collect();
         let listeners = Listeners::connect(server.address, listeners, "no frame");
+        // Each of them has read its inbox.
+        listeners.wait_for_quiet(Duration::from_millis(500));
         let bids = bid::bids(&server, &Course::on(&goods, CONNECTIONS, sizes.lasts()));
         listeners.stop();
         table.line([
