@@ -34,6 +34,7 @@ pub fn by_sockets(sizes: &Sizes) -> Report {
         &[
             "sockets",
             "KiB each",
+            "µs to come",
             "a start: µs a frame",
             "4 starts: µs a frame",
             "last of a start, ms",
@@ -42,7 +43,9 @@ pub fn by_sockets(sizes: &Sizes) -> Report {
             "µs a bid",
         ],
     );
-    for sockets in [1000, 5000, 10_000] {
+    let only = sizes.of("SOCKETS", 0);
+    let all = if only > 0 { vec![only] } else { vec![1000, 5000, 10_000] };
+    for sockets in all {
         let (_, each) = memory::kib_a_socket(&[sockets], &Wishes::default());
         let found = fan_out::fan_outs(fan_out::Event::Start, sockets, 2, &Wishes::default());
         let cpu = |these: &[fan_out::FanOut]| median(these.iter().map(|one| one.cpu_us).collect());
@@ -51,14 +54,17 @@ pub fn by_sockets(sizes: &Sizes) -> Report {
         bulk::users(&house, FIRST_LISTENER, sockets);
         let server = house.serve(&Wishes::default());
         let listeners = listeners_of(sockets).map(Opening::of_alarms).collect();
+        let before = server.cpu().all();
         let listeners = Listeners::connect(server.address, listeners, "no frame");
         // Each of them has read its inbox.
         listeners.wait_for_quiet(Duration::from_millis(500));
+        let came = server.cpu().all().saturating_sub(before);
         let bids = bid::bids(&server, &Course::on(&goods, CONNECTIONS, sizes.lasts()));
         listeners.stop();
         table.line([
             count(sockets),
             number(each[0]),
+            number(came.as_secs_f64() * 1e6 / sockets as f64),
             number(cpu(&found.one)),
             number(cpu(&found.four)),
             number(median(found.one.iter().map(|one| one.last_ms).collect())),

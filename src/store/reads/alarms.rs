@@ -1,11 +1,8 @@
 //! Reading a user's inbox: pages for HTTP, the backlog for a socket.
 
-use diesel::{
-    dsl::{max, sql},
-    prelude::*,
-    sql_types::Bool,
-};
+use diesel::{dsl::max, prelude::*};
 
+use super::superseded::{Standing, Superseded};
 use crate::{
     domain::{Alarm, AlarmId, AlarmKind, Timestamp, UserId},
     store::{Store, StoreError, conn::DbConn, rows::AlarmRow, schema},
@@ -62,19 +59,6 @@ pub struct SessionStart {
     pub is_active: bool,
 }
 
-/// Whether an `outbid` no longer holds: its auction has ended, or its receiver has bid since. SQL, because the query
-/// builder has no way to say it on a joined inbox; both engines know it.
-macro_rules! superseded {
-    () => {
-        "(alarms.bid_seq IS NOT NULL AND (\
-            EXISTS (SELECT 1 FROM goods WHERE goods.id = alarms.goods_id AND goods.phase = 2) OR \
-            EXISTS (SELECT 1 FROM bidders WHERE bidders.goods_id = alarms.goods_id \
-                AND bidders.user_id = inbox.user_id AND bidders.last_seq > alarms.bid_seq)))"
-    };
-}
-const SUPERSEDED: &str = superseded!();
-const STANDING: &str = concat!("NOT ", superseded!());
-
 fn last_id(conn: &mut DbConn, user: i64) -> Result<i64, StoreError> {
     use schema::inbox::dsl;
     let last: Option<i64> = dsl::inbox.filter(dsl::user_id.eq(user)).select(max(dsl::alarm_id)).get_result(conn)?;
@@ -94,7 +78,7 @@ fn unread(conn: &mut DbConn, user: i64) -> Result<i64, StoreError> {
     let unread = inbox::table
         .inner_join(alarms::table.on(alarms::id.eq(inbox::alarm_id)))
         .filter(inbox::user_id.eq(user).and(inbox::alarm_id.gt(mark)).and(inbox::is_read.eq(false)))
-        .filter(sql::<Bool>(STANDING))
+        .filter(Standing)
         .count()
         .get_result(conn)?;
     Ok(unread)
@@ -136,10 +120,10 @@ impl Store {
             let rows: Vec<(AlarmRow, bool)> = inbox::table
                 .inner_join(alarms::table.on(alarms::id.eq(inbox::alarm_id)))
                 .filter(inbox::user_id.eq(user.get()).and(inbox::alarm_id.gt(cursor)).and(inbox::muted.eq(false)))
-                .filter(inbox::alarm_id.gt(superseded_after).or(sql::<Bool>(STANDING)))
+                .filter(inbox::alarm_id.gt(superseded_after).or(Standing))
                 .order(inbox::alarm_id)
                 .limit(limit)
-                .select((AlarmRow::as_select(), sql::<Bool>(SUPERSEDED)))
+                .select((AlarmRow::as_select(), Superseded))
                 .load(conn)?;
             rows.into_iter().map(|(row, superseded)| Ok((Alarm::try_from(row)?, superseded))).collect()
         })
@@ -215,7 +199,7 @@ fn start(conn: &mut DbConn, user: i64, since: Option<i64>, received: Option<i64>
             let newest: Vec<i64> = dsl::inbox
                 .inner_join(schema::alarms::table.on(schema::alarms::id.eq(dsl::alarm_id)))
                 .filter(dsl::user_id.eq(user).and(dsl::alarm_id.gt(mark)).and(dsl::muted.eq(false)))
-                .filter(sql::<Bool>(STANDING))
+                .filter(Standing)
                 .order(dsl::alarm_id.desc())
                 .limit(REPLAYED)
                 .select(dsl::alarm_id)
@@ -232,7 +216,7 @@ fn page(conn: &mut DbConn, user: i64, query: AlarmQuery) -> Result<AlarmPage, St
     let mut rows = inbox::table
         .inner_join(alarms::table.on(alarms::id.eq(inbox::alarm_id)))
         .filter(inbox::user_id.eq(user))
-        .select((AlarmRow::as_select(), inbox::is_read, sql::<Bool>(SUPERSEDED)))
+        .select((AlarmRow::as_select(), inbox::is_read, Superseded))
         .limit(query.limit)
         .into_boxed();
     if let Some(after) = query.after {
@@ -242,7 +226,7 @@ fn page(conn: &mut DbConn, user: i64, query: AlarmQuery) -> Result<AlarmPage, St
         rows = rows.filter(inbox::alarm_id.lt(before));
     }
     if query.unread {
-        rows = rows.filter(inbox::is_read.eq(false).and(inbox::alarm_id.gt(mark))).filter(sql::<Bool>(STANDING));
+        rows = rows.filter(inbox::is_read.eq(false).and(inbox::alarm_id.gt(mark))).filter(Standing);
     }
     rows = match query.after {
         Some(_) => rows.order(inbox::alarm_id.asc()),
