@@ -177,7 +177,10 @@ mod tests {
         }
 
         fn run(&self, _: &mut Tx<'_>) -> Result<(), StoreError> {
-            std::thread::sleep(Duration::from_secs(1));
+            let until = Instant::now() + Duration::from_secs(1);
+            while let Some(left) = until.checked_duration_since(Instant::now()) {
+                std::thread::park_timeout(left);
+            }
             Ok(())
         }
     }

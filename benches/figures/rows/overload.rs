@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::bid::{self, Bids, Course};
 use crate::{
-    row::{Report, Table, count, number},
+    row::{Reach, Report, Row, Table, count, number, ratio, value},
     support::{
         bidders::{Bidders, FIRST_PRICE},
         callers::{Callers, Pace},
@@ -24,12 +24,53 @@ const ENOUGH: usize = 1000;
 /// All of them known to the server from the bids before.
 const BIDDERS: usize = 64;
 
+/// What one run came to.
+struct Found {
+    /// Each bid when the last is answered, before anything else.
+    before: Bids,
+    many: Bids,
+    rate: f64,
+    /// By the connections over which twice as many came.
+    over: Vec<Over>,
+}
+
+struct Over {
+    connections: usize,
+    accepted: f64,
+    p50_ms: f64,
+    p99_ms: f64,
+    shed: f64,
+    shed_p99_ms: f64,
+    low: f64,
+    cpu_percent: f64,
+    rss_mib: f64,
+    /// The second after it.
+    after: Bids,
+}
+
 pub fn run(sizes: &Sizes) -> Report {
-    let goods = sizes.of("GOODS", 10);
-    let lasts = sizes.lasts() * 2;
-    let house = House::new();
-    let on = house.with_auctions(BIDDERS, goods);
-    let server = house.serve(&Wishes { workers: sizes.workers(), ..Wishes::default() });
+    let runs: Vec<Found> = (0..sizes.runs(2)).map(|_| once(sizes)).collect();
+    let of = |take: fn(&Found) -> f64| runs.iter().map(take).collect::<Vec<f64>>();
+    let row = Row {
+        name: "overload",
+        figure: value("accepted of twice as many", "/s", of(|found| found.over[0].accepted)),
+        reference: value("it can take", "/s", of(|found| found.rate / 2.0)),
+        judged: vec![
+            value("p99 of the accepted", " ms", of(|found| found.over[0].p99_ms)).reaching(Reach::AtMost(50.0)),
+            ratio(
+                "accepted in the second after it, by before",
+                &of(|found| found.over[0].after.accepted_a_second),
+                &of(|found| found.before.accepted_a_second),
+            )
+            .reaching(Reach::AtLeast(0.8)),
+        ],
+        also: vec![
+            value("503", "/s", of(|found| found.over[0].shed)),
+            value("p99 of a 503", " ms", of(|found| found.over[0].shed_p99_ms)),
+            value("p99 of the accepted over 4,000 connections", " ms", of(|found| found.over[1].p99_ms)),
+        ],
+        note: String::new(),
+    };
     let mut table = Table::new(
         "Overload: bids at twice the rate that it can take",
         &[
@@ -45,15 +86,41 @@ pub fn run(sizes: &Sizes) -> Report {
             "RSS MiB",
         ],
     );
-    let few = bid::bids(&server, &Course::on(&on, BIDDERS, sizes.lasts()));
+    if let Some(Found { before, many, rate, over }) = runs.last() {
+        table.line(closed("64 connections, each when the last is answered", before));
+        table.line(closed("1,000 connections, each when the last is answered", many));
+        for over in over {
+            table.line([
+                format!("twice as many, over {} connections", count(over.connections)),
+                number(*rate),
+                number(over.accepted),
+                number(over.p50_ms),
+                number(over.p99_ms),
+                number(over.shed),
+                number(over.shed_p99_ms),
+                number(over.low),
+                number(over.cpu_percent),
+                number(over.rss_mib),
+            ]);
+            table.line(closed("the second after it, 64 connections", &over.after));
+        }
+    }
+    Report { rows: vec![row], tables: vec![table] }
+}
+
+fn once(sizes: &Sizes) -> Found {
+    let goods = sizes.of("GOODS", 10);
+    let lasts = sizes.lasts() * 2;
+    let house = House::new();
+    let on = house.with_auctions(BIDDERS, goods);
+    let server = house.serve(&Wishes { workers: sizes.workers(), ..Wishes::default() });
+    let before = bid::bids(&server, &Course::on(&on, BIDDERS, sizes.lasts()));
     // So many that it never waits for one, and nobody goes away when he is told to.
     let many = Course { price: FIRST_PRICE * 2, ..Course::on(&on, ENOUGH, sizes.lasts()) };
-    let most = bid::bids(&server, &many);
-    table.line(closed("64 connections, each when the last is answered", &few));
-    table.line(closed("1,000 connections, each when the last is answered", &most));
-    let rate = 2.0 * taken(&few).max(taken(&most));
+    let many = bid::bids(&server, &many);
+    let rate = 2.0 * taken(&before).max(taken(&many));
     let mut price = FIRST_PRICE * 2;
-    for connections in CONNECTIONS {
+    let over = CONNECTIONS.map(|connections| {
         price += FIRST_PRICE;
         let bidders = Bidders::raising_from(bidders_of(BIDDERS), &on, price);
         let callers = Callers::start(server.address, connections, Pace::PerSecond(rate), bidders);
@@ -67,29 +134,29 @@ pub fn run(sizes: &Sizes) -> Report {
         let after = bid::bids(&server, &at_once);
         let mut by_status = BTreeMap::<u16, usize>::new();
         called.answers.iter().for_each(|answer| *by_status.entry(answer.status).or_default() += 1);
-        let took = |status| -> Times { window.took(&called.answers, |s| s == status) };
-        let (accepted, shed, low) = (took(201), took(503), took(409));
-        table.line([
-            format!("twice as many, over {} connections", count(connections)),
-            number(rate),
-            number(window.rate(accepted.len())),
-            number(accepted.ms(0.5)),
-            number(accepted.ms(0.99)),
-            number(window.rate(shed.len())),
-            number(shed.ms(0.99)),
-            number(window.rate(low.len())),
-            number(window.server_percent()),
-            number(rss_mib),
-        ]);
-        table.line(closed("the second after it, 64 connections", &after));
-        let all = called.answers.len() + called.left_out;
         println!(
-            "overload: answers by status {by_status:?}, connections that ended instead {}; of {all} bids that were due {} \
+            "overload: answers by status {by_status:?}, connections that ended instead {}; of {} bids that were due {} \
              were left out, because all {connections} connections waited for an answer",
-            called.unanswered, called.left_out
+            called.unanswered,
+            called.answers.len() + called.left_out,
+            called.left_out
         );
-    }
-    Report::of_tables([table])
+        let took = |status| -> Times { window.took(&called.answers, |s| s == status) };
+        let (accepted, shed) = (took(201), took(503));
+        Over {
+            connections,
+            accepted: window.rate(accepted.len()),
+            p50_ms: accepted.ms(0.5),
+            p99_ms: accepted.ms(0.99),
+            shed: window.rate(shed.len()),
+            shed_p99_ms: shed.ms(0.99),
+            low: window.rate(took(409).len()),
+            cpu_percent: window.server_percent(),
+            rss_mib,
+            after,
+        }
+    });
+    Found { before, many, rate, over: over.into() }
 }
 
 /// Bids a second that were judged.
