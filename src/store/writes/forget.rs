@@ -73,10 +73,12 @@ impl Write for ForgetAlarms {
             .limit(PORTION)
             .select(dsl::id)
             .load(tx.conn)?;
-        if let Some(last) = old.last() {
-            delete(dsl::alarms.filter(dsl::id.le(last))).execute(tx.conn)?;
+        let is_last = (old.len() as i64) < PORTION;
+        // By name: of `id <= $1` PostgreSQL, which plans a writer's statement once, thinks that it means a third of them all.
+        if !old.is_empty() {
+            delete(dsl::alarms.filter(dsl::id.eq_any(old))).execute(tx.conn)?;
         }
-        Ok((old.len() as i64) < PORTION)
+        Ok(is_last)
     }
 }
 
