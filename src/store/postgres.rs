@@ -29,9 +29,10 @@ const MIGRATION_UNLOCK: &str = "SELECT pg_advisory_unlock(42424242)";
 /// A writer that hangs with the counters' row is let go after two seconds, and nobody waits longer than the 3 s of a
 /// 503 allow. An answered bid is on disk, whatever the server's default.
 ///
-/// Statements are planned once: for a few rows the planner finds a plan of their very values better than one for any, and
-/// to make it each time took a third of what a small transaction costs the server. So none of them may depend on values:
-/// rows are named, or found by an equal and an order of the same index.
+/// Prepared statements are planned once: for a few rows the planner finds a plan of their very values better than one for
+/// any, and to make it each time took a third of what a small transaction costs the server. So none of a writer's may
+/// depend on the values of its parameters: rows are named, or found by an equal and an order of the same index; what needs
+/// to be planned by its values has them in its text (`fan_out`).
 const WRITER: &str = "SET lock_timeout = '1000ms'; SET statement_timeout = '2000ms'; \
      SET idle_in_transaction_session_timeout = '2000ms'; SET synchronous_commit = on; \
      SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off; \

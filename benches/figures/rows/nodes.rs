@@ -23,8 +23,8 @@ use crate::{
 
 /// Bids a second for all nodes together, well below what they can take.
 const OFFERED: usize = 1000;
-/// Who sends them. Nodes have the same number of them each.
-const CALLERS: usize = 6;
+/// Who sends them. Nodes have the same number of them each, also of half of them.
+const CALLERS: usize = 12;
 /// Bids that all watchers hear, and how many of them a second.
 const HEARD: usize = 40;
 const HEARD_A_SECOND: f64 = 10.0;
@@ -92,15 +92,15 @@ pub fn run(sizes: &Sizes) -> Report {
         },
     ];
     let mut table = Table::new(
-        "Several nodes over one PostgreSQL",
+        "Several nodes over one PostgreSQL, 1,000 bids a second (or `RATE`)",
         &[
             "nodes",
-            "µs a bid, at 1,000/s",
+            "µs a bid",
             "PostgreSQL, µs a bid",
             "Redis, µs a bid",
             "p99 ms",
             "bids a commit",
-            "µs a bid, at 500/s",
+            "µs a bid, at half the rate",
             "bids a commit",
             "µs a frame to a watcher",
             "bids/s at most",
@@ -144,7 +144,7 @@ fn on(
     // The same callers however many nodes there are, or it would not be the same load: each sends together what has
     // become due while it slept. Each has bidders and goods of its own: prices that cross each other would be refused, and
     // those aren't counted.
-    let callers = |pace: Pace, price: i64| {
+    let callers = |many: usize, pace: Pace, price: i64| {
         let (connections, share) = (connections / CALLERS, goods.len() / CALLERS);
         let call = |nth: usize| {
             let own = &goods[nth * share..(nth + 1) * share];
@@ -152,12 +152,13 @@ fn on(
             let bidders = Bidders::raising_from(bidders, own, price);
             Callers::start(servers[nth % nodes].address, connections, pace, bidders)
         };
-        (0..CALLERS).map(call).collect::<Vec<Callers>>()
+        (0..many).map(call).collect::<Vec<Callers>>()
     };
     let cpu = || (of_all(&servers), postgres.cpu(), Cpu::of(&format!("/proc/{}", redis.process())));
 
-    let at_rate = |rate: f64, price: i64| {
-        let at_rate = callers(Pace::AtRandom(rate / CALLERS as f64), price);
+    let each = Pace::AtRandom(sizes.of("RATE", OFFERED) as f64 / CALLERS as f64);
+    let at_rate = |many: usize, price: i64| {
+        let at_rate = callers(many, each, price);
         std::thread::sleep(Duration::from_secs(1));
         let commits = || servers.iter().map(Server::commits).sum::<u64>();
         let (committed, before, from) = (commits(), cpu(), Instant::now());
@@ -174,10 +175,9 @@ fn on(
             a_commit: times.len() as f64 / committed.max(1) as f64,
         }
     };
-    let offered = sizes.of("RATE", OFFERED) as f64;
-    let (bid, half) = (at_rate(offered, FIRST_PRICE), at_rate(offered / 2.0, FIRST_PRICE * 2));
+    let (bid, half) = (at_rate(CALLERS, FIRST_PRICE), at_rate(CALLERS / 2, FIRST_PRICE * 2));
 
-    let fast = callers(Pace::Answered, FIRST_PRICE * 4);
+    let fast = callers(CALLERS, Pace::Answered, FIRST_PRICE * 4);
     std::thread::sleep(Duration::from_secs(1));
     let (before, own, from) = (cpu(), Cpu::own(), Instant::now());
     std::thread::sleep(sizes.lasts());

@@ -133,21 +133,19 @@ fn next_chunk(
     after_user: i64,
     users: usize,
 ) -> Result<Vec<UserId>, StoreError> {
-    let found: Vec<Receiver> = sql_query(
-        // Two walks along indexes that stop after a chunk each, merged: a plain union would gather the whole audience
-        // for each chunk. Each user once in each: a chunk that only looks short would end the fan-out.
-        // SQLite counts parameters by where they first stand, whatever their numbers say.
+    let Audience { max_like, max_bid_seq } = audience;
+    // Two walks along indexes that stop after a chunk each, merged: a plain union would gather the whole audience for each
+    // chunk. Each user once in each: a chunk that only looks short would end the fan-out. The numbers stand in the text,
+    // because how many like these goods of all is what PostgreSQL has to plan by.
+    let found: Vec<Receiver> = sql_query(format!(
         "SELECT user_id FROM (SELECT DISTINCT user_id FROM likes \
-             WHERE goods_id = $1 AND user_id > $2 AND id <= $3 ORDER BY user_id LIMIT $4) AS likers \
+             WHERE goods_id = {goods} AND user_id > {after_user} AND id <= {max_like} \
+             ORDER BY user_id LIMIT {users}) AS likers \
          UNION SELECT user_id FROM (SELECT user_id FROM bidders \
-             WHERE goods_id = $1 AND user_id > $2 AND first_seq <= $5 ORDER BY user_id LIMIT $4) AS bidders \
-         ORDER BY user_id LIMIT $4",
-    )
-    .bind::<BigInt, _>(goods.get())
-    .bind::<BigInt, _>(after_user)
-    .bind::<BigInt, _>(audience.max_like)
-    .bind::<BigInt, _>(users as i64)
-    .bind::<BigInt, _>(audience.max_bid_seq)
+             WHERE goods_id = {goods} AND user_id > {after_user} AND first_seq <= {max_bid_seq} \
+             ORDER BY user_id LIMIT {users}) AS bidders \
+         ORDER BY user_id LIMIT {users}"
+    ))
     .load(conn)?;
     Ok(found.into_iter().map(|row| UserId::from_stored(row.user_id)).collect())
 }
