@@ -98,7 +98,8 @@ async fn sockets_of_a_room_whose_news_found_no_place_are_told_to_come_back() {
             Enter { room: RoomId::Auction(goods(nth)), user: None, connection: nth.cast_unsigned(), is_over: false };
         assert!(rooms.send(enter).await.unwrap());
     }
-    let refused = (0..ENOUGH).filter(|_| rooms.try_send(TellRooms(vec![RoomNews::Started(goods(1))])).is_err()).count();
+    // Of goods in whose room nobody is: the worker hears of none of it.
+    let refused = (0..ENOUGH).filter(|_| rooms.try_send(TellRooms(vec![RoomNews::Started(goods(3))])).is_err()).count();
     assert!(refused > 0, "the mailbox has an end");
     assert!(missed.note([goods(1)]), "as does whoever finds it full");
     rooms.do_send(TellRooms(Vec::new()));
