@@ -1,18 +1,19 @@
-//! A room with what is to be told in it: what has been gathered for its sockets, who has been told to be there, and with
-//! several nodes the course of its events.
+//! A room with what is to be told in it: whose coming and going is yet to be told to its sockets, who has been told to be
+//! there, and with several nodes the course of its events.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
     time::Duration,
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use tokio::sync::oneshot;
 
-use super::{course::Course, room::Room, shard::RoomOrder};
+use super::{course::Course, room::Room, shard::RoomOrder, wire::encode};
 use crate::{
     domain::{User, UserId},
+    protocol::RoomFrame,
     store::RoomNews,
 };
 
@@ -41,12 +42,6 @@ pub(super) struct Hearing {
     pub is_catching_up: bool,
 }
 
-/// A coming or a going, as a page that shows who is there must follow it.
-pub(super) enum Moved {
-    Came(Arc<User>),
-    Went(UserId),
-}
-
 pub(super) struct Hall {
     pub room: Room,
     /// Who is in the room as far as it has been told: what a page shows must go with the frames that follow it.
@@ -55,9 +50,11 @@ pub(super) struct Hall {
     list: Option<Arc<[Arc<User>]>>,
     /// The auction is over: nothing here to recommend.
     pub is_over: bool,
-    /// Comings and goings that have not been told.
-    gathered: VecDeque<(Bytes, Moved)>,
-    gathered_bytes: usize,
+    /// Who has come or gone and has not been told of, in that order, each once; and whether he went in between.
+    untold: VecDeque<UserId>,
+    went: HashMap<UserId, bool>,
+    /// Bytes of comings and goings that were told ahead of news since they were told last by themselves.
+    pub told_ahead: usize,
     pub gathering: bool,
     pub hearing: Hearing,
 }
@@ -69,8 +66,9 @@ impl Hall {
             told: BTreeMap::new(),
             list: None,
             is_over,
-            gathered: VecDeque::new(),
-            gathered_bytes: 0,
+            untold: VecDeque::new(),
+            went: HashMap::new(),
+            told_ahead: 0,
             gathering: false,
             hearing: Hearing::default(),
         }
@@ -87,42 +85,80 @@ impl Hall {
         self.room.sockets().max(self.room.participants())
     }
 
-    /// Somebody has come or gone: what is to be told of it, if somebody is here to hear it.
-    pub(super) fn gather(&mut self, frame: Bytes, moved: Moved) {
+    /// Somebody has come, or gone. However often he does before it is told, it is remembered once.
+    pub(super) fn moved(&mut self, user: UserId) {
         if self.room.sockets() == 0 {
-            self.drop_gathered();
-            return self.is_told(moved);
+            return self.tell_nobody(Some(user));
         }
-        self.gathered_bytes += frame.len();
-        self.gathered.push_back((frame, moved));
-    }
-
-    fn is_told(&mut self, moved: Moved) {
-        self.list = None;
-        match moved {
-            Moved::Came(user) => drop(self.told.insert(user.id, user)),
-            Moved::Went(user) => drop(self.told.remove(&user)),
-        }
-    }
-
-    /// Bytes that have been gathered and not told.
-    pub(super) fn gathered_bytes(&self) -> usize {
-        self.gathered_bytes
-    }
-
-    /// What has been gathered, in order, up to so many bytes.
-    pub(super) fn take_gathered(&mut self, at_most: usize) -> Option<RoomOrder> {
-        let mut bytes = BytesMut::new();
-        while let Some((frame, moved)) = self.gathered.pop_front() {
-            if !bytes.is_empty() && bytes.len() + frame.len() > at_most {
-                self.gathered.push_front((frame, moved));
-                break;
+        let went = self.room.user(user).is_none();
+        match self.went.get_mut(&user) {
+            Some(before) => *before |= went,
+            None => {
+                self.went.insert(user, went);
+                self.untold.push_back(user);
             }
-            bytes.extend_from_slice(&frame);
-            self.is_told(moved);
         }
-        self.gathered_bytes -= bytes.len();
+    }
+
+    /// Somebody has come or gone and has not been told of.
+    pub(super) fn has_untold(&self) -> bool {
+        !self.untold.is_empty()
+    }
+
+    /// Frames of comings and goings that have not been told, in order, up to so many bytes.
+    pub(super) fn take_untold(&mut self, at_most: usize) -> Option<RoomOrder> {
+        let mut bytes = BytesMut::new();
+        while bytes.len() < at_most
+            && let Some(user) = self.untold.pop_front()
+        {
+            let went = self.went.remove(&user).unwrap_or_default();
+            let was_there = self.told.contains_key(&user);
+            let now = self.room.user(user);
+            // Who went and came back at once has a page that waits for his coming.
+            if was_there && (now.is_none() || went) {
+                self.is_told(user, None);
+                let out = RoomFrame::Out { participants_count: self.told.len(), user_id: user };
+                bytes.extend_from_slice(&encode(&out));
+            }
+            if let Some(now) = now
+                && (!was_there || went)
+            {
+                self.is_told(user, Some(Arc::clone(&now)));
+                bytes.extend_from_slice(&encode(&RoomFrame::Enter {
+                    sender: user,
+                    sender_name: &now.username,
+                    participants_count: self.told.len(),
+                    user_id: user,
+                }));
+            }
+        }
         (!bytes.is_empty()).then(|| RoomOrder::Frame { bytes: bytes.freeze(), id: 0 })
+    }
+
+    /// What a room hears before its news: nobody bids before he has come in. Of a crowd only so much until it is told by
+    /// itself again, however many news there are: who reads is not too slow.
+    pub(super) fn take_ahead(&mut self, at_most: usize) -> Option<RoomOrder> {
+        let ahead = self.take_untold(at_most.saturating_sub(self.told_ahead));
+        if let Some(RoomOrder::Frame { bytes, .. }) = &ahead {
+            self.told_ahead += bytes.len();
+        }
+        ahead
+    }
+
+    fn is_told(&mut self, user: UserId, now: Option<Arc<User>>) {
+        self.list = None;
+        match now {
+            Some(now) => drop(self.told.insert(user, now)),
+            None => drop(self.told.remove(&user)),
+        }
+    }
+
+    /// There is nobody to tell it to.
+    fn tell_nobody(&mut self, more: Option<UserId>) {
+        self.went.clear();
+        for user in std::mem::take(&mut self.untold).into_iter().chain(more) {
+            self.is_told(user, self.room.user(user));
+        }
     }
 
     /// How many are in the room as far as it has been told.
@@ -139,14 +175,114 @@ impl Hall {
     pub(super) fn stop_hearing(&mut self) {
         // Generations begin with 1: whatever an earlier one finds out means nothing any more.
         self.hearing = Hearing::default();
-        self.drop_gathered();
+        self.tell_nobody(None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn user(id: i64) -> Arc<User> {
+        Arc::new(User::first_seen(UserId::from_stored(id), None, None))
     }
 
-    /// There is nobody to tell it to.
-    fn drop_gathered(&mut self) {
-        while let Some((_, moved)) = self.gathered.pop_front() {
-            self.is_told(moved);
+    /// What a page in the room has made of what it heard.
+    #[derive(Default)]
+    struct Page {
+        there: std::collections::BTreeSet<i64>,
+        heard: usize,
+    }
+
+    impl Page {
+        fn hears(&mut self, told: Option<RoomOrder>) {
+            let Some(RoomOrder::Frame { mut bytes, .. }) = told else { return };
+            while !bytes.is_empty() {
+                let header = if bytes[1] == 126 { 4 } else { 2 };
+                let length =
+                    if header == 4 { usize::from(u16::from_be_bytes([bytes[2], bytes[3]])) } else { bytes[1].into() };
+                let frame: serde_json::Value = serde_json::from_slice(&bytes[header..header + length]).unwrap();
+                bytes = bytes.split_off(header + length);
+                let id = frame["user_id"].as_i64().unwrap();
+                match frame["response_type"].as_str().unwrap() {
+                    "enter" => assert!(self.there.insert(id), "{frame} twice"),
+                    _ => assert!(self.there.remove(&id), "{frame} for somebody who was not there"),
+                }
+                assert_eq!(frame["participants_count"], self.there.len(), "{frame}");
+                self.heard += 1;
+            }
         }
-        self.gathered_bytes = 0;
+    }
+
+    /// A room with a visitor, who hears what happens.
+    fn heard_hall() -> Hall {
+        let mut hall = Hall::new(false);
+        assert!(hall.room.enter(None, 0).is_none());
+        hall
+    }
+
+    #[test]
+    fn who_comes_and_goes_without_end_is_remembered_once() {
+        let (mut hall, mut page) = (heard_hall(), Page::default());
+        for turn in 0..10_000 {
+            let connection = 1 + turn;
+            hall.room.enter(Some(user(1)), connection);
+            hall.moved(user(1).id);
+            hall.room.leave(connection);
+            hall.moved(user(1).id);
+        }
+        page.hears(hall.take_untold(usize::MAX));
+        assert_eq!(page.heard, 0, "nobody has heard of him");
+        hall.room.enter(Some(user(1)), 1);
+        hall.moved(user(1).id);
+        page.hears(hall.take_untold(usize::MAX));
+        for connection in [1, 2] {
+            hall.room.leave(connection);
+            hall.moved(user(1).id);
+            hall.room.enter(Some(user(1)), connection + 1);
+            hall.moved(user(1).id);
+        }
+        page.hears(hall.take_untold(usize::MAX));
+        assert_eq!(page.heard, 3, "he came, went, and his new page waits for his coming");
+    }
+
+    #[test]
+    fn of_a_crowd_only_so_much_is_told_ahead_of_news() {
+        let mut hall = heard_hall();
+        for id in 1..10_000 {
+            hall.room.enter(Some(user(id)), id.cast_unsigned());
+            hall.moved(UserId::from_stored(id));
+        }
+        let told = std::iter::repeat_with(|| hall.take_ahead(50_000)).map_while(|told| told).count();
+        assert_eq!((told, (50_000..50_300).contains(&hall.told_ahead)), (1, true), "however many news");
+        assert!(hall.has_untold());
+    }
+
+    proptest! {
+        /// However comings, goings and tellings are mixed, a page that follows the frames knows who is there, and what a
+        /// new page would show is what has been told.
+        #[test]
+        fn a_page_that_follows_knows_who_is_there(steps in prop::collection::vec((0u64..6, 0usize..400), 1..150)) {
+            let (mut hall, mut page) = (heard_hall(), Page::default());
+            let mut open = std::collections::BTreeSet::new();
+            for (which, at_most) in steps {
+                // Two sockets for each user.
+                let id = UserId::from_stored(1 + which.cast_signed() / 2);
+                let change = if open.remove(&which) {
+                    hall.room.leave(100 + which)
+                } else {
+                    open.insert(which);
+                    hall.room.enter(Some(user(id.get())), 100 + which)
+                };
+                if change.unwrap().anywhere {
+                    hall.moved(id);
+                }
+                page.hears(hall.take_untold(at_most));
+                prop_assert_eq!(hall.list().iter().map(|user| user.id.get()).collect::<Vec<_>>(), Vec::from_iter(page.there.clone()));
+            }
+            page.hears(hall.take_untold(usize::MAX));
+            prop_assert_eq!(Vec::from_iter(page.there), hall.room.users().map(|user| user.id.get()).collect::<Vec<_>>());
+        }
     }
 }

@@ -19,6 +19,8 @@ mod bid_entrance;
 mod bid_line;
 mod course;
 #[cfg(test)]
+mod crowd;
+#[cfg(test)]
 mod full_mailboxes;
 mod hall;
 mod hub;

@@ -79,7 +79,9 @@ impl Room {
         let user = user?;
         let id = user.id;
         let known = self.users.contains_key(&id);
-        let present = self.users.entry(id).or_insert_with(|| Present { user, sockets: 0, elsewhere: Vec::new() });
+        let gone = Present { user: Arc::clone(&user), sockets: 0, elsewhere: Vec::new() };
+        let present = self.users.entry(id).or_insert(gone);
+        present.user = user;
         present.sockets += 1;
         Some(Change { user: id, here: present.sockets == 1, anywhere: !known })
     }
@@ -98,7 +100,11 @@ impl Room {
 
     /// Whose socket that is.
     pub(super) fn user_of(&self, connection: u64) -> Option<Arc<User>> {
-        let user = (*self.sockets.get(&connection)?)?;
+        self.user((*self.sockets.get(&connection)?)?)
+    }
+
+    /// The user, if he is in the room on whichever node, as he was called when he came in last.
+    pub(super) fn user(&self, user: UserId) -> Option<Arc<User>> {
         self.users.get(&user).map(|present| Arc::clone(&present.user))
     }
 

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use chrono_tz::Tz;
 
 use super::{
-    hall::{Hall, Moved},
+    hall::Hall,
     missed::Missed,
     room::RoomId,
     rooms_of_several::Several,
@@ -32,7 +32,7 @@ use crate::{
 const MAILBOX: usize = 4096;
 /// In rooms of up to so many comings and goings are told at once; in larger ones they are gathered for a while (`hall`), so
 /// that many who come at once keep nobody's bid waiting.
-pub(super) const SMALL: usize = 64;
+const SMALL: usize = 64;
 /// Of what was gathered so many bytes are told at a time, or half of what may wait for a socket.
 const GATHER_BYTES: usize = 64 * 1024;
 /// Rooms that are worth a recommendation.
@@ -48,7 +48,7 @@ pub struct Rooms {
     time: Arc<dyn TimeSource>,
     missed: Arc<Missed<GoodsId>>,
     stats: Arc<ShardStats>,
-    pub(super) gather_bytes: usize,
+    gather_bytes: usize,
     /// Half of what may wait for a socket.
     max_bytes: usize,
 }
@@ -89,40 +89,39 @@ impl Rooms {
     }
 
     /// Tells a room who has come or gone: at once, or in a large room with others.
-    fn tell_presence(&mut self, id: RoomId, frame: Bytes, moved: Moved, ctx: &mut Context<Self>) {
+    fn tell_presence(&mut self, id: RoomId, user: UserId, ctx: &mut Context<Self>) {
         let Some(hall) = self.halls.get_mut(&id) else { return };
-        hall.gather(frame, moved);
-        if hall.size() <= SMALL {
-            let order = hall.take_gathered(self.gather_bytes);
-            self.push(order.map(|order| (id, order)).into_iter().collect());
-        } else {
-            self.gather_on(id, ctx);
-        }
+        hall.moved(user);
+        let mut orders = Vec::new();
+        self.tell_untold(id, &mut orders, ctx);
+        self.push(orders);
     }
 
-    /// Has what is gathered told soon, a bounded part at a time: however many come or go at once, nobody who reads is too
-    /// slow for it.
-    pub(super) fn gather_on(&mut self, id: RoomId, ctx: &mut Context<Self>) {
-        let Some(hall) = self.halls.get_mut(&id).filter(|hall| hall.gathered_bytes() > 0) else { return };
-        if hall.gathering {
+    /// Tells a small room who has come or gone. In a large one, and of a crowd, it is told soon, a bounded part at a time:
+    /// however many come or go at once, nobody who reads is too slow for it.
+    pub(super) fn tell_untold(&mut self, id: RoomId, orders: &mut Vec<(RoomId, RoomOrder)>, ctx: &mut Context<Self>) {
+        let Some(hall) = self.halls.get_mut(&id) else { return };
+        if hall.size() <= SMALL && !hall.gathering {
+            orders.extend(hall.take_untold(self.gather_bytes).map(|order| (id, order)));
+        }
+        if !hall.has_untold() || std::mem::replace(&mut hall.gathering, true) {
             return;
         }
-        hall.gathering = true;
         ctx.run_later(hall.gather_for(), move |rooms, ctx| {
             let Some(hall) = rooms.halls.get_mut(&id) else { return };
             hall.gathering = false;
-            let order = hall.take_gathered(rooms.gather_bytes);
-            rooms.push(order.map(|order| (id, order)).into_iter().collect());
-            rooms.gather_on(id, ctx);
+            hall.told_ahead = 0;
+            let mut orders: Vec<_> =
+                hall.take_untold(rooms.gather_bytes).map(|order| (id, order)).into_iter().collect();
+            rooms.tell_untold(id, &mut orders, ctx);
+            rooms.push(orders);
         });
     }
 
-    /// Puts what a room hears behind what has been gathered for it.
+    /// Puts what a room hears behind who has come and gone before it.
     fn tell(&mut self, id: RoomId, order: impl FnOnce(&Self) -> RoomOrder, orders: &mut Vec<(RoomId, RoomOrder)>) {
         let Some(hall) = self.halls.get_mut(&id) else { return };
-        // Nobody bids before he has come in, so all of it, but no more than may wait for a socket at once.
-        let gathered = hall.take_gathered(self.max_bytes);
-        orders.extend(gathered.map(|gathered| (id, gathered)));
+        orders.extend(hall.take_ahead(self.max_bytes).map(|ahead| (id, ahead)));
         orders.push((id, order(self)));
     }
 
@@ -253,8 +252,7 @@ impl Handler<Enter> for Rooms {
         let change = hall.room.enter(user.clone(), connection);
         if let (Some(change), Some(user), RoomId::Auction(goods)) = (change, user, id) {
             if change.anywhere {
-                let frame = self.enter_frame(id, &user);
-                self.tell_presence(id, frame, Moved::Came(Arc::clone(&user)), ctx);
+                self.tell_presence(id, user.id, ctx);
             }
             if change.here {
                 self.tell_others(goods, &user, true);
@@ -281,8 +279,7 @@ impl Handler<GoOut> for Rooms {
         let change = hall.room.leave(connection);
         if let (Some(change), RoomId::Auction(goods)) = (change, id) {
             if change.anywhere {
-                let frame = self.out_frame(id, change.user);
-                self.tell_presence(id, frame, Moved::Went(change.user), ctx);
+                self.tell_presence(id, change.user, ctx);
             }
             if let (true, Some(user)) = (change.here, user) {
                 self.tell_others(goods, &user, false);
@@ -293,25 +290,6 @@ impl Handler<GoOut> for Rooms {
 }
 
 impl Rooms {
-    /// A user has come: what the room hears.
-    pub(super) fn enter_frame(&self, id: RoomId, user: &User) -> Bytes {
-        encode(&RoomFrame::Enter {
-            sender: user.id,
-            sender_name: &user.username,
-            participants_count: self.participants(id),
-            user_id: user.id,
-        })
-    }
-
-    /// A user has gone: what the room hears.
-    pub(super) fn out_frame(&self, id: RoomId, user_id: UserId) -> Bytes {
-        encode(&RoomFrame::Out { participants_count: self.participants(id), user_id })
-    }
-
-    fn participants(&self, id: RoomId) -> usize {
-        self.halls.get(&id).map_or(0, |hall| hall.room.participants())
-    }
-
     /// A room without anybody leaves nothing behind, one without sockets here hears nothing.
     pub(super) fn close_empty(&mut self, id: RoomId) {
         let Entry::Occupied(mut entry) = self.halls.entry(id) else { return };

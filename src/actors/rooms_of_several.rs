@@ -8,16 +8,9 @@ use std::{
 };
 
 use actix::prelude::*;
-use bytes::Bytes;
 use tokio::sync::oneshot;
 
-use super::{
-    course::Course,
-    hall::{Hall, Moved},
-    room::RoomId,
-    rooms::{Rooms, SMALL},
-    shard::RoomOrder,
-};
+use super::{course::Course, hall::Hall, room::RoomId, rooms::Rooms, shard::RoomOrder};
 use crate::{
     bus::{Bus, Channel, NodeId, Presence, Told},
     domain::{GoodsId, Phase, User, UserId},
@@ -321,36 +314,26 @@ impl Rooms {
         let (id, user) = (RoomId::Auction(goods), Arc::new(user));
         let hall = self.halls.entry(id).or_insert_with(|| Hall::new(false));
         if hall.room.appear(node, Arc::clone(&user)) {
-            let frame = self.enter_frame(id, &user);
-            self.gather(id, frame, Moved::Came(user));
+            hall.moved(user.id);
+            self.several.touched.insert(id);
         }
     }
 
     fn vanish(&mut self, node: NodeId, goods: GoodsId, user: UserId) {
         let id = RoomId::Auction(goods);
-        if self.halls.get_mut(&id).is_some_and(|hall| hall.room.vanish(node, user)) {
-            let frame = self.out_frame(id, user);
-            self.gather(id, frame, Moved::Went(user));
-        }
-    }
-
-    fn gather(&mut self, id: RoomId, frame: Bytes, moved: Moved) {
-        if let Some(hall) = self.halls.get_mut(&id) {
-            hall.gather(frame, moved);
+        if let Some(hall) = self.halls.get_mut(&id)
+            && hall.room.vanish(node, user)
+        {
+            hall.moved(user);
             self.several.touched.insert(id);
         }
     }
 
-    /// Tells what was gathered in all rooms that have been touched: one message for each worker, however many they are.
+    /// Tells all rooms that have been touched: one message for each worker, however many they are.
     fn tell_touched(&mut self, ctx: &mut Context<Self>) {
         let mut orders = Vec::new();
         for id in std::mem::take(&mut self.several.touched) {
-            let Some(hall) = self.halls.get_mut(&id) else { continue };
-            if hall.size() <= SMALL && hall.gathered_bytes() <= self.gather_bytes {
-                orders.extend(hall.take_gathered(self.gather_bytes).map(|order| (id, order)));
-            } else {
-                self.gather_on(id, ctx);
-            }
+            self.tell_untold(id, &mut orders, ctx);
             self.close_empty(id);
         }
         self.push(orders);
