@@ -31,8 +31,8 @@ use crate::{
 
 /// How long a message, or that it was read, may take to be stored.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Between two writes of what has been read.
-const READ_PAUSE: Duration = Duration::from_millis(100);
+/// How long what has been read waits when it could not be stored.
+const RETRY: Duration = Duration::from_millis(500);
 
 /// What a socket of a trade chat needs to open.
 pub struct TradeOpening {
@@ -124,7 +124,7 @@ impl Taken {
         ReadTrade { goods: self.goods, reader: self.reader, which: ReadMessages::These(messages) }
     }
 
-    /// Marks it, a few times a second, for as long as the session lives.
+    /// Marks it for as long as the session lives, one write after the other: there are no more of them than messages.
     async fn write_on(self) {
         loop {
             let messages = poll_fn(|cx| match self.unmarked() {
@@ -138,8 +138,8 @@ impl Taken {
             if let Err(error) = self.ledger.write(self.read(&messages), PATIENCE).await {
                 log::warn!("messages could not be marked as read: {error}");
                 self.outbox.borrow_mut().not_after_all(messages);
+                tokio::time::sleep(RETRY).await;
             }
-            tokio::time::sleep(READ_PAUSE).await;
         }
     }
 }
