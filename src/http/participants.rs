@@ -23,7 +23,8 @@ pub(super) async fn busiest(services: &Services) -> Vec<(GoodsId, usize)> {
     services.rooms.send(GetBusiest).await.unwrap_or_default()
 }
 
-/// Who is in the room of these goods now.
-pub(super) async fn present(services: &Services, goods: GoodsId) -> Arc<[Arc<User>]> {
-    services.rooms.send(GetParticipants(goods)).await.map_or_else(|_| Arc::from([]), |present| present.0)
+/// Who is in the room of these goods now, as they are called now: a name may have changed since its user came in.
+pub(super) async fn present(services: &Services, goods: GoodsId) -> Vec<Arc<User>> {
+    let Ok(present) = services.rooms.send(GetParticipants(goods)).await else { return Vec::new() };
+    present.0.iter().map(|user| services.users.known(user.id).unwrap_or_else(|| Arc::clone(user))).collect()
 }

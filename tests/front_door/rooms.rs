@@ -316,6 +316,12 @@ async fn a_new_name_is_what_the_room_hears_from_then_on() {
     let mut a = a.into_inner();
     a.send_json(&bid(goods, 2, 1000)).await;
     assert_eq!(a.hear("bid").await["sender_name"], "새이름");
+    // The page, too, says how those are called who are here.
+    let named = || async {
+        let page = node.visitor().get(&format!("/goods/{goods}/")).await.body;
+        (page["participants"] == json!([{"id": 2, "user": "새이름"}])).then_some(())
+    };
+    node.soon("his new name on the page", named).await;
 }
 
 /// In a large room comings and goings are gathered: what a page shows must go with the frames that follow it.
