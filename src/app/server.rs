@@ -13,14 +13,13 @@ use std::{
 };
 
 use actix::prelude::*;
-use actix_cors::Cors;
 use actix_http::HttpService;
 use actix_service::{IntoServiceFactory, map_config};
 use actix_web::{
     App,
     dev::{AppConfig, Server, ServiceFactory, fn_factory, fn_service},
-    http::{Method, header},
-    middleware::{Condition, DefaultHeaders, NormalizePath},
+    http::header,
+    middleware::{Condition, DefaultHeaders, NormalizePath, from_fn},
     rt::net::TcpStream,
     web,
 };
@@ -28,7 +27,7 @@ use actix_web::{
 use super::Settings;
 use crate::{
     actors::{AlarmHub, Rooms, ShardStats, attach_worker},
-    http::{self, LocalShard, OpenSockets, Services, take_over},
+    http::{self, LocalShard, OpenSockets, Services, cors, refused_as_problem, take_over},
 };
 
 /// How long requests may still take when the node ends and the sockets are closed, in seconds.
@@ -97,6 +96,7 @@ pub(super) fn serve(
                     .app_data(services.clone())
                     .app_data(shard.clone())
                     .wrap(Condition::new(!origins.is_empty(), cors(origins)))
+                    .wrap(Condition::new(!origins.is_empty(), from_fn(refused_as_problem)))
                     .wrap(NormalizePath::trim())
                     .wrap(DefaultHeaders::new().add((header::X_CONTENT_TYPE_OPTIONS, "nosniff")))
                     .configure(http::routes);
@@ -141,17 +141,4 @@ fn set_up_socket(tcp: &TcpStream, dead_after: Duration) {
     if let Err(error) = done {
         log::debug!("a socket could not be set up: {error}");
     }
-}
-
-/// Pages of the marketplace call from their own origin.
-fn cors(origins: &[String]) -> Cors {
-    let cors = Cors::default()
-        .allowed_methods([Method::GET, Method::POST, Method::PUT, Method::DELETE])
-        .allowed_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
-        .allowed_header("idempotency-key")
-        .allowed_header("last-event-id")
-        .expose_headers([header::RETRY_AFTER])
-        .expose_headers(["idempotent-replayed"])
-        .max_age(3600);
-    origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
 }

@@ -112,6 +112,10 @@ impl GoodsDraft {
             StartInput::Local { date, time } => ("start_date", Timestamp::parse_local(date, time, rules.time_zone)),
         };
         let Some(starts_at) = starts_at else {
+            let field = match &self.start {
+                StartInput::Local { date, .. } if is_date(date, rules.time_zone) => "start_time",
+                _ => field,
+            };
             return wrong(field, "a time: starts_at in RFC 3339, or start_date YYYY-MM-DD with start_time HH:MM");
         };
         if starts_at < now.plus_ms(-MAX_START_AGE_MS) {
@@ -133,6 +137,11 @@ impl GoodsDraft {
             images: self.images,
         })
     }
+}
+
+/// Whether the day can be taken, whatever the time is.
+fn is_date(date: &str, tz: Tz) -> bool {
+    Timestamp::parse_local(date, "12:00", tz).is_some()
 }
 
 /// A path below the marketplace's own media, never an address of somewhere else (`https://…`, `//host`, `javascript:`).

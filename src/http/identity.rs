@@ -188,24 +188,32 @@ impl Services {
         Ok(identity)
     }
 
-    /// Who opens a WebSocket: the token may also come as a subprotocol or in the query.
+    /// Who opens a stream of alarms: the token may also come as a subprotocol or in the query.
     ///
     /// # Errors
     /// 401 without a good token, 429 over the rate of requests, 503 when the user can't be looked up.
-    pub(super) async fn socket_user(&self, request: &HttpRequest) -> Result<Identity, ApiError> {
+    pub(super) async fn stream_user(&self, request: &HttpRequest) -> Result<Identity, ApiError> {
         let identity = self.identify(socket_token(request)?).await?;
         let identity = identity.ok_or_else(|| ApiError::unauthorized("a token is needed"))?;
         self.admit(request, Some(&identity))?;
         Ok(identity)
     }
 
+    /// Who opens a WebSocket.
+    ///
+    /// # Errors
+    /// 401 without a good token, 503 when the user can't be looked up or over the rate of requests.
+    pub(super) async fn socket_user(&self, request: &HttpRequest) -> Result<Identity, ApiError> {
+        self.stream_user(request).await.map_err(at_handshake)
+    }
+
     /// Who opens a WebSocket that visitors may open too.
     ///
     /// # Errors
-    /// 401 for a bad token, 429 over the rate of requests, 503 when the user can't be looked up.
+    /// 401 for a bad token, 503 when the user can't be looked up or over the rate of requests.
     pub(super) async fn socket_visitor(&self, request: &HttpRequest) -> Result<Option<Identity>, ApiError> {
         let identity = self.identify(socket_token(request)?).await?;
-        self.admit(request, identity.as_ref())?;
+        self.admit(request, identity.as_ref()).map_err(at_handshake)?;
         Ok(identity)
     }
 
@@ -288,6 +296,14 @@ impl Services {
             .collect();
         let hops = forwarded.iter().rev().map_while(|hop| hop.trim().parse::<IpAddr>().ok());
         hops.take(32).find(|hop| !trusted(hop)).unwrap_or(peer)
+    }
+}
+
+/// A handshake is refused with 401, 403, 404 or 503 (contract 5): over the rate, too, it is to be tried again later.
+fn at_handshake(error: ApiError) -> ApiError {
+    match error.0.code() {
+        Code::TooManyRequests => Problem::unavailable("too many requests; try again in a moment").into(),
+        _ => error,
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use actix_web::{
     HttpRequest, HttpResponse, HttpResponseBuilder,
-    http::header::{HOST, HeaderName, ORIGIN},
+    http::header::{HeaderName, ORIGIN},
     web,
 };
 use actix_web_actors::ws;
@@ -17,6 +17,7 @@ use actix_web_actors::ws;
 use super::{
     ApiError, Services,
     bids::{goods_id, no_such_goods},
+    cors::is_own_origin,
     identity::{Identity, SUBPROTOCOL, offered_protocols},
     query,
     rate::Who,
@@ -54,7 +55,7 @@ pub(super) async fn stream(
     services: web::Data<Services>,
     shard: web::Data<LocalShard>,
 ) -> Result<HttpResponse, ApiError> {
-    let identity = services.socket_user(&request).await?;
+    let identity = services.stream_user(&request).await?;
     let last = match request.headers().get(LAST_EVENT_ID) {
         Some(value) => Some(query::parse("Last-Event-ID", value.to_str().unwrap_or_default())?),
         None => None,
@@ -216,10 +217,7 @@ impl Doorkeeper for Door {
 /// A browser says where its page is from: only the service's own origin and the allowed ones may open sockets.
 fn check_origin(request: &HttpRequest, allowed: &[String]) -> Result<(), Problem> {
     let Some(origin) = request.headers().get(ORIGIN) else { return Ok(()) };
-    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok());
-    let origin = origin.to_str().unwrap_or_default();
-    let own = origin.split_once("://").is_some_and(|(_, of)| Some(of) == host);
-    if own || allowed.iter().any(|one| one == origin) {
+    if is_own_origin(origin, request.head()) || allowed.iter().any(|one| *one == origin.to_str().unwrap_or_default()) {
         Ok(())
     } else {
         Err(Problem::new(Code::Forbidden, "this origin may not open sockets here"))
@@ -229,7 +227,7 @@ fn check_origin(request: &HttpRequest, allowed: &[String]) -> Result<(), Problem
 #[cfg(test)]
 mod tests {
     use super::*;
-    use actix_web::test::TestRequest;
+    use actix_web::{http::header::HOST, test::TestRequest};
 
     #[test]
     fn only_the_own_and_the_allowed_origins_pass() {

@@ -1,9 +1,10 @@
 //! The whole auction evening, played by clients that send exactly what the existing web client sends (ORIGIN.md 2 and 3)
 //! and look at every frame and body for exactly the fields that the contract names.
 
+use handsup::domain::Timestamp;
 use serde_json::{Value, json};
 
-use super::support::{Client, Socket, TestNode, eventually, goods_body};
+use super::support::{Client, ManualTime, Socket, TestNode, eventually, goods_body};
 
 /// The fields of each kind of frame: the origin's, and those that the contract puts beside them.
 fn fields(frame: &Value) -> &'static [&'static str] {
@@ -28,6 +29,7 @@ fn fields(frame: &Value) -> &'static [&'static str] {
         }
         ("message", _) => &["goods_id", "message", "response_type", "sender", "sender_name", "time"],
         ("started", _) => &["response_type"],
+        ("extended", _) => &["ends_at", "response_type"],
         ("ended", _) => &["buyer_id", "buyer_name", "high_price", "response_type"],
         ("goods_info", _) => &["goods_id", "high_price", "image", "response_type", "title"],
         ("alert", _) if frame["code"] == "bid_too_low" => &["code", "high_price", "message", "response_type"],
@@ -117,33 +119,79 @@ impl Page {
     }
 }
 
-/// What the existing client shows first: the list, then the goods' page and what has been said there.
-async fn loads(client: &Client, goods: i64) {
-    for path in [
-        "/goods/?page=1&category=&status=&search=".to_owned(),
-        format!("/goods/{goods}/"),
-        format!("/goods/{goods}/chat/?page=1"),
-        "/goods/recommend/".to_owned(),
-    ] {
-        let answer = client.get(&path).await;
-        assert_eq!(answer.status, 200, "{path}: {}", answer.text);
-    }
+/// A user as lists and pages show him.
+fn person(id: i64) -> Value {
+    json!({
+        "id": id, "username": format!("name{id}"), "profile_image": "/media/default.jpeg", "rating_score": 40,
+        "is_active": true,
+    })
+}
+
+/// The goods of the evening as a list shows them to user 2: as they are before it begins, and what differs from that.
+fn listed(node: &TestNode, goods: i64, own: Value) -> Value {
+    let mut listed = json!({
+        "id": goods, "seller": person(1), "buyer": null, "is_like": true, "images": {"image": "/media/goods/a.png"},
+        "participants_count": 0, "title": "camera", "content": "a camera", "category": "기타", "status": null,
+        "predict_price": 20000, "start_price": 1000, "high_price": 0, "start_date": "2026-11-22", "start_time": "17:30",
+        "created_at": "2026-11-22T17:29:27.865026", "trade_room": null, "like": [2, 3],
+        "starts_at": "2026-11-22T08:30:00.000Z", "ends_at": "2026-11-22T08:32:00.000Z", "min_increment": 1, "bid_seq": 0,
+        "like_count": 2, "server_time": node.now().rfc3339(),
+    });
+    put(&mut listed, own);
+    listed
+}
+
+fn put(value: &mut Value, own: Value) {
+    let (Value::Object(fields), Value::Object(own)) = (value, own) else { panic!("two objects") };
+    fields.extend(own);
+}
+
+async fn gets(client: &Client, path: &str, expected: &Value) {
+    let answer = client.get(path).await;
+    assert_eq!(answer.status, 200, "{path}: {}", answer.text);
+    assert_eq!(&answer.body, expected, "{path}");
+}
+
+/// What the existing client shows first: the list, then the goods' page, what has been said there, and what is
+/// recommended. Each body is compared whole.
+async fn loads(client: &Client, goods: &Value, bids: Value, participants: Value, lines: Value) {
+    let id = &goods["id"];
+    let mut page = goods.clone();
+    put(
+        &mut page,
+        json!({
+            "images": [{"image": "/media/goods/a.png"}, {"image": "/media/goods/b.png"}], "bids": bids,
+            "participants": participants,
+        }),
+    );
+    let mut recommended = goods.clone();
+    let image = recommended.as_object_mut().unwrap().remove("images");
+    let buyer = goods["buyer"]["username"].clone();
+    put(&mut recommended, json!({"seller": "name1", "buyer": buyer, "image": image}));
+    let recommended = if goods["status"] == false { json!([]) } else { json!([recommended]) };
+    gets(client, "/goods/?page=1&category=&status=&search=", &json!([goods])).await;
+    gets(client, &format!("/goods/{id}/"), &page).await;
+    gets(client, &format!("/goods/{id}/chat/?page=1"), &lines).await;
+    gets(client, "/goods/recommend/", &recommended).await;
     assert_eq!(client.get("/goods/?page=99&category=&status=&search=").await.status, 404, "the endless scroll stops");
 }
 
 #[actix_web::test]
 async fn an_evening_as_the_existing_client_plays_it() {
-    let node = TestNode::start();
+    let time = ManualTime::at(Timestamp::parse_rfc3339("2026-11-22T08:29:27.865026Z").unwrap());
+    let node = TestNode::with_time(time.clone(), |settings| settings.auction.soft_close_s = 30);
     let (seller, a, b) = (node.user(1), node.user(2), node.user(3));
-    let starts_at = node.now().plus_ms(2500);
-    let own = json!({"starts_at": starts_at, "duration_s": 4, "images": ["/media/goods/a.png", "/media/goods/b.png"]});
+    let own = json!({
+        "start_date": "2026-11-22", "start_time": "17:30", "duration_s": 120, "content": "a camera",
+        "images": ["/media/goods/a.png", "/media/goods/b.png"],
+    });
     let goods = seller.post("/goods/", &goods_body(&own)).await.body["id"].as_i64().unwrap();
     for liker in [&a, &b] {
         let toggled = liker.get(&format!("/goods/like/{goods}/")).await;
         assert_eq!((toggled.status, toggled.text.as_str()), (200, ""));
     }
-    for client in [&seller, &a, &b] {
-        loads(client, goods).await;
+    for (client, is_like) in [(&seller, false), (&a, true), (&b, true)] {
+        loads(client, &listed(&node, goods, json!({"is_like": is_like})), json!([]), json!([]), json!([])).await;
     }
 
     // Every page has the alarm banner; the room has a socket of its own. `a` has two tabs.
@@ -166,6 +214,7 @@ async fn an_evening_as_the_existing_client_plays_it() {
     }
 
     // The start.
+    time.set(Timestamp::parse_rfc3339("2026-11-22T08:30:00Z").unwrap());
     for page in [&mut a_alarms, &mut b_alarms] {
         page.hears_alarm("auction_started", "경매가 시작됐어요").await;
     }
@@ -198,11 +247,32 @@ async fn an_evening_as_the_existing_client_plays_it() {
         assert_eq!((&bid["sender"], &bid["high_price"], &bid["goods_id"]), (&json!(3), &json!(6000), &json!(goods)));
     }
     a_alarms.hears_alarm("outbid", "다른 핸더가 입찰했어요!").await;
+    // In the last 30 seconds a bid moves the end.
+    time.set(Timestamp::parse_rfc3339("2026-11-22T08:31:50Z").unwrap());
+    b_room.sends(&json!({"is_money": true, "goods_id": id, "user_id": 3, "message": 7000})).await;
+    for page in [&mut seller_room, &mut a_room, &mut a_tab, &mut b_room] {
+        assert_eq!(page.hears("bid").await["seq"], 3);
+        assert_eq!(page.hears("extended").await["ends_at"], "2026-11-22T08:32:20.000Z");
+    }
+    let now = json!({
+        "status": true, "buyer": person(3), "high_price": 7000, "bid_seq": 3, "participants_count": 3,
+        "ends_at": "2026-11-22T08:32:20.000Z",
+    });
+    let bids = json!([
+        {"id": 3, "user": "name3", "price": 7000, "goods": goods}, {"id": 2, "user": "name3", "price": 6000, "goods": goods},
+        {"id": 1, "user": "name2", "price": 5000, "goods": goods},
+    ]);
+    let names = json!([{"id": 1, "user": "name1"}, {"id": 2, "user": "name2"}, {"id": 3, "user": "name3"}]);
+    let lines =
+        json!([{"id": 1, "author": "name2", "created_at": "오후 05:30", "content": "안녕하세요", "goods": goods}]);
+    node.knows_participants(goods, 3).await;
+    loads(&a, &listed(&node, goods, now), bids.clone(), names, lines.clone()).await;
 
     // One wins.
+    time.set(Timestamp::parse_rfc3339("2026-11-22T08:32:21Z").unwrap());
     for page in [&mut seller_room, &mut a_room, &mut a_tab, &mut b_room] {
         let ended = page.hears("ended").await;
-        assert_eq!((&ended["buyer_id"], &ended["high_price"]), (&json!(3), &json!(6000)));
+        assert_eq!((&ended["buyer_id"], &ended["high_price"]), (&json!(3), &json!(7000)));
     }
     let won = b_alarms.hears_alarm("auction_won", "낙찰 되었습니다!").await;
     let sold = seller_alarms.hears_alarm("auction_sold", "상품이 낙찰됐어요!").await;
@@ -214,11 +284,18 @@ async fn an_evening_as_the_existing_client_plays_it() {
     assert_eq!(a.get(&format!("/chat/goods/{goods}/")).await.status, 403);
     seller_alarms.socket.close().await;
     seller_room.socket.close().await;
-    let list = b.get("/chat/").await.body;
-    assert_eq!(list[0]["last_message"]["message"], "거래를 시작해 주세요!");
+    let trade = |wait_cnt: i64, last: &str, at: &str| {
+        json!([{
+            "id": goods, "seller": person(1), "buyer": person(3), "image": "/media/goods/a.png", "wait_cnt": wait_cnt,
+            "title": "camera", "high_price": 7000, "last_message": {"message": last, "created_at": at},
+        }])
+    };
+    let opened_at = b.get("/chat/").await.body[0]["last_message"]["created_at"].as_str().unwrap().to_owned();
+    gets(&b, "/chat/", &trade(0, "거래를 시작해 주세요!", &opened_at)).await;
     let mut b_trade = Page::new(b.try_trade(goods).await.unwrap());
     let info = b_trade.hears("goods_info").await;
-    assert_eq!((&info["image"], &info["high_price"]), (&json!("/media/goods/a.png"), &json!(6000)));
+    assert_eq!((&info["image"], &info["high_price"]), (&json!("/media/goods/a.png"), &json!(7000)));
+    time.advance_ms(60_000);
     b_trade.sends(&json!({"user_id": 3, "goods_id": id, "message": "직거래 가능?"})).await;
     assert_eq!(b_trade.hears("message").await["message"], "직거래 가능?");
 
@@ -232,11 +309,11 @@ async fn an_evening_as_the_existing_client_plays_it() {
     assert_eq!(found["response_type"], "chat_alram", "{found}");
     assert_eq!((&found["message"], &found["sender"]), (&json!("직거래 가능?"), &json!(3)));
     assert_eq!((&found["sender_name"], &found["goods_id"]), (&json!("name3"), &json!(goods)));
-    let list = seller.get("/chat/").await.body;
-    assert_eq!((&list[0]["id"], &list[0]["wait_cnt"]), (&json!(goods), &json!(1)));
-    let talk = seller.get(&format!("/chat/goods/{goods}/")).await.body;
-    assert_eq!((&talk[0]["content"], &talk[0]["author"]["username"]), (&json!("직거래 가능?"), &json!("name3")));
-    assert_eq!(seller.get("/chat/").await.body[0]["wait_cnt"], 0, "read");
+    let said_at = "2026-11-22T17:33:21.000000";
+    gets(&seller, "/chat/", &trade(1, "직거래 가능?", said_at)).await;
+    let message = json!({"content": "직거래 가능?", "is_read": true, "created_at": said_at, "author": person(3)});
+    gets(&seller, &format!("/chat/goods/{goods}/"), &json!([message])).await;
+    gets(&seller, "/chat/", &trade(0, "직거래 가능?", said_at)).await;
     let mut seller_trade = Page::new(seller.try_trade(goods).await.unwrap());
     seller_trade.hears("goods_info").await;
     seller_trade.sends(&json!({"user_id": 1, "goods_id": goods, "message": "네"})).await;
@@ -257,14 +334,13 @@ async fn an_evening_as_the_existing_client_plays_it() {
     assert_eq!(b.get("/chat/").await.body[0]["wait_cnt"], 0);
 
     // What stays of it.
-    let page = a.get(&format!("/goods/{goods}/")).await.body;
-    assert_eq!(
-        (&page["status"], &page["buyer"]["username"], &page["high_price"]),
-        (&json!(false), &json!("name3"), &json!(6000))
-    );
-    assert_eq!(page["bids"].as_array().unwrap().len(), 2);
-    let lines = a.get(&format!("/goods/{goods}/chat/?page=1")).await.body;
-    assert_eq!((&lines[0]["author"], &lines[0]["content"]), (&json!("name2"), &json!("안녕하세요")));
+    node.knows_participants(goods, 2).await;
+    let past = json!({
+        "status": false, "buyer": person(3), "high_price": 7000, "bid_seq": 3, "participants_count": 2,
+        "ends_at": "2026-11-22T08:32:20.000Z", "trade_room": won["trade_room_id"],
+    });
+    let names = json!([{"id": 2, "user": "name2"}, {"id": 3, "user": "name3"}]);
+    loads(&a, &listed(&node, goods, past), bids, names, lines).await;
     let bought = b.get("/goods/user/3/?status=buy").await.body;
     assert_eq!(bought[0]["id"], goods);
     // The first tab goes, then the second: only then is he out.

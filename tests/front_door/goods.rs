@@ -1,5 +1,6 @@
 //! The goods' page, likes, pages of bids and alarms, health: shapes exactly as the contract and the origin have them.
 
+use awc::http::Method;
 use futures_util::future::join_all;
 use handsup::domain::Timestamp;
 use serde_json::{Value, json};
@@ -344,7 +345,37 @@ async fn a_path_answers_with_and_without_its_last_slash() {
             let path = format!("/ws/{name}{end}?token={}", node.user(2).token());
             assert!(crate::support::Socket::open(&node.base(), &path, &[], None).await.is_ok(), "{path}");
         }
+        let room = format!("/ws/auction/1{end}");
+        assert!(crate::support::Socket::open(&node.base(), &room, &[], None).await.is_ok(), "{room}");
+        // There, and not his.
+        let trade = format!("/ws/chat/1{end}?token={}", node.user(2).token());
+        assert_eq!(crate::support::Socket::open(&node.base(), &trade, &[], None).await.err(), Some(403), "{trade}");
     }
+}
+
+/// What only reads answers HEAD as well; what does something when it is asked does not.
+#[actix_web::test]
+async fn head_is_answered_where_get_only_reads() {
+    let node = TestNode::start();
+    let goods = node.live_goods(1).await;
+    let user = node.user(2);
+    for path in [
+        "/goods/",
+        &format!("/goods/{goods}/"),
+        "/goods/recommend/",
+        "/chat/",
+        "/alarms",
+        "/health/live",
+        "/media/default.jpeg",
+    ] {
+        let answer = user.send(Method::HEAD, path, None).await;
+        assert_eq!((answer.status, answer.text.as_str()), (200, ""), "{path}");
+        assert!(answer.headers.contains_key("content-type"), "{path}");
+    }
+    for path in [format!("/goods/like/{goods}/"), format!("/chat/goods/{goods}/")] {
+        assert_eq!(user.send(Method::HEAD, &path, None).await.status, 405, "{path}");
+    }
+    assert_eq!(user.get(&format!("/goods/{goods}/")).await.body["is_like"], false);
 }
 
 #[actix_web::test]

@@ -12,6 +12,7 @@ mod bids;
 mod big_room;
 mod clock;
 mod copy;
+mod cors;
 mod crash;
 mod database;
 mod dead_readers;

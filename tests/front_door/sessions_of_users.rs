@@ -221,14 +221,22 @@ async fn requests_have_a_rate_of_each_user_and_of_each_address() {
         assert_eq!(node.visitor().get("/health/ready").await.status, 200);
         assert_eq!(node.admin().get("/admin/health").await.status, 200);
     }
-    // The handshake counts as a request.
+    // The handshake counts as a request, and is refused as handshakes are.
     let busy = node.user(4);
     passed_before_429(&busy, Method::GET, "/alarms", None).await;
     let bearer = format!("Bearer {}", busy.token());
-    let refused: Vec<u16> = (0..10)
-        .map(|_| Raw::connect(node.address()).handshake("/ws/alarms/", &[("Authorization", &bearer)]).status)
-        .collect();
-    assert!(refused.contains(&429), "{refused:?}");
+    for (path, headers) in [("/ws/alarms/", vec![("Authorization", bearer.as_str())]), ("/ws/auction/1/", Vec::new())] {
+        let answers: Vec<_> = (0..20).map(|_| Raw::connect(node.address()).handshake(path, &headers)).collect();
+        let refused: Vec<_> = answers.iter().filter(|answer| answer.status != 101).collect();
+        assert!(!refused.is_empty(), "{path}");
+        for answer in refused {
+            assert!(
+                answer.status == 503 && answer.head.to_ascii_lowercase().contains("retry-after: 1"),
+                "{}",
+                answer.head
+            );
+        }
+    }
 }
 
 /// Contract 4: 401, 429, body, 404, seller, not started, ended, too low. Each bid here has all the faults that come

@@ -1,0 +1,106 @@
+//! Which pages of other origins may call (`server.allowed_origins`): the marketplace's come from another one than this
+//! service. For WebSockets the handshake looks itself (`socket`).
+
+use actix_cors::{Cors, CorsError};
+use actix_web::{
+    Error, ResponseError,
+    body::MessageBody,
+    dev::{RequestHead, ServiceRequest, ServiceResponse},
+    http::{
+        Method, Uri,
+        header::{self, HeaderValue},
+    },
+    middleware::Next,
+};
+
+use super::error::ApiError;
+use crate::protocol::{Code, Problem};
+
+/// What pages of these origins may send, and read of the answers.
+pub fn cors(origins: &[String]) -> Cors {
+    let cors = Cors::default()
+        .allowed_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE])
+        .allowed_origin_fn(is_own_origin)
+        .allowed_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+        .allowed_header("idempotency-key")
+        .allowed_header("last-event-id")
+        .expose_headers([header::RETRY_AFTER])
+        .expose_headers(["idempotent-replayed"])
+        .max_age(3600);
+    origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
+}
+
+/// Whether a page is of the service's own origin: the origin's host and port are those that the request was sent to. A
+/// browser leaves a scheme's own port out, a proxy may name it.
+pub(super) fn is_own_origin(origin: &HeaderValue, head: &RequestHead) -> bool {
+    let host = head.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let origin = origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok());
+    let (Some(host), Some(origin)) = (host, origin) else { return false };
+    let own_port = match origin.scheme_str() {
+        Some("http") => 80,
+        Some("https") => 443,
+        _ => return false,
+    };
+    let place = |uri: &Uri| Some((uri.host()?.to_ascii_lowercase(), uri.port_u16().unwrap_or(own_port)));
+    let host = Uri::builder().scheme("http").authority(host).path_and_query("/").build();
+    host.is_ok_and(|host| place(&host).is_some() && place(&host) == place(&origin))
+}
+
+/// Refuses what [`cors`] refuses with a problem, as everything else is refused.
+///
+/// # Errors
+/// Those of the service.
+pub async fn refused_as_problem<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let answered = next.call(request).await?;
+    let refused = answered.response().error().is_some_and(|error| error.as_error::<CorsError>().is_some());
+    Ok(if refused {
+        let problem = Problem::new(Code::Forbidden, "pages of this origin may not ask for this");
+        answered.into_response(ApiError(problem).error_response()).map_into_right_body()
+    } else {
+        answered.map_into_left_body()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use actix_web::test::TestRequest;
+
+    use super::*;
+
+    #[test]
+    fn a_page_is_of_the_services_own_origin_by_host_and_port() {
+        let own = |host: &'static str, origin: &'static str| {
+            let request = TestRequest::default().insert_header((header::HOST, host)).to_http_request();
+            is_own_origin(&HeaderValue::from_static(origin), request.head())
+        };
+        for (host, origin) in [
+            ("api.example:8000", "http://api.example:8000"),
+            ("api.example", "https://api.example"),
+            ("api.example:443", "https://api.example"),
+            ("api.example:80", "http://api.example"),
+            ("api.example", "http://api.example:80"),
+            ("API.example", "http://api.example"),
+            ("[::1]:8000", "http://[::1]:8000"),
+        ] {
+            assert!(own(host, origin), "{origin} at {host}");
+        }
+        for (host, origin) in [
+            ("api.example:8000", "http://api.example"),
+            ("api.example:80", "https://api.example"),
+            ("api.example", "http://api.example:8000"),
+            ("api.example", "http://api.example.evil"),
+            ("api.example", "http://evil/api.example"),
+            ("api.example", "http://user@evil"),
+            ("api.example", "evil://api.example"),
+            ("api.example", "api.example"),
+            ("api.example", "null"),
+            ("", "http://"),
+            ("", ""),
+        ] {
+            assert!(!own(host, origin), "{origin} at {host}");
+        }
+    }
+}
