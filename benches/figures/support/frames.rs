@@ -21,6 +21,12 @@ pub fn pong(ping: &[u8]) -> Vec<u8> {
     [&[0x8a, 0x80 | ping.len() as u8, 0, 0, 0, 0], ping].concat()
 }
 
+/// A short text, masked with zeros.
+pub fn text(payload: &[u8]) -> Vec<u8> {
+    assert!(payload.len() < 126);
+    [&[TEXT, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat()
+}
+
 /// The request that opens a socket.
 pub fn handshake(path: &str, token: Option<&str>) -> String {
     let bearer = token.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();

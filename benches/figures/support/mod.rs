@@ -13,6 +13,7 @@ pub mod one_by_one;
 pub mod postgres;
 pub mod server;
 pub mod sizes;
+pub mod speaker;
 pub mod window;
 
 use handsup::{
