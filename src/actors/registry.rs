@@ -2,7 +2,10 @@
 //!
 //! A seat is told apart by its connection id: a late leave must not evict a newer session.
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeMap, HashMap},
+    ops::Bound::{Excluded, Unbounded},
+};
 
 use crate::domain::{AlarmId, UserId};
 
@@ -25,7 +28,9 @@ pub(super) struct Registry {
     seats: HashMap<UserId, Vec<Registered>>,
     sessions: usize,
     /// Received marks that are not on disk yet.
-    received: HashMap<UserId, AlarmId>,
+    received: BTreeMap<UserId, AlarmId>,
+    /// The last user whose mark was handed out to be written.
+    handed_out: Option<UserId>,
 }
 
 impl Registry {
@@ -92,9 +97,15 @@ impl Registry {
         self.received.get(&user).copied()
     }
 
-    /// Some marks to write down, at most `limit`.
-    pub(super) fn marks_to_write(&self, limit: usize) -> Vec<(UserId, AlarmId)> {
-        self.received.iter().take(limit).map(|(user, up_to)| (*user, *up_to)).collect()
+    /// Some marks to write down, at most `limit`: of neighbours, whose rows share pages, and of each in his turn.
+    pub(super) fn marks_to_write(&mut self, limit: usize) -> Vec<(UserId, AlarmId)> {
+        let begin = self.handed_out.map_or(Unbounded, Excluded);
+        let behind = self.received.range((begin, Unbounded));
+        let before = self.handed_out.map(|last| self.received.range(..=last));
+        let all = behind.chain(before.into_iter().flatten());
+        let marks: Vec<_> = all.take(limit).map(|(user, up_to)| (*user, *up_to)).collect();
+        self.handed_out = marks.last().map(|(user, _)| *user);
+        marks
     }
 
     /// These marks are on disk; newer ones stay.
@@ -158,7 +169,28 @@ mod tests {
         registry.received(user(1), AlarmId::from_stored(7));
         registry.marks_written(&writing);
         assert_eq!(registry.received_mark(user(1)), Some(AlarmId::from_stored(9)));
-        registry.marks_written(&registry.marks_to_write(10));
+        let writing = registry.marks_to_write(10);
+        registry.marks_written(&writing);
         assert_eq!(registry.received_mark(user(1)), None);
+    }
+
+    #[test]
+    fn marks_are_written_in_turns() {
+        let mut registry = Registry::default();
+        for id in [4, 2, 5, 1, 3] {
+            registry.received(user(id), AlarmId::from_stored(9));
+        }
+        let mut turns = || -> Vec<i64> { registry.marks_to_write(2).iter().map(|(user, _)| user.get()).collect() };
+        assert_eq!(
+            [turns(), turns(), turns()],
+            [vec![1, 2], vec![3, 4], vec![5, 1]],
+            "whether or not they are written"
+        );
+        let all = registry.marks_to_write(10);
+        assert_eq!(all.len(), 5, "each once");
+        registry.marks_written(&all);
+        assert!(registry.marks_to_write(10).is_empty());
+        registry.received(user(1), AlarmId::from_stored(10));
+        assert_eq!(registry.marks_to_write(10).len(), 1);
     }
 }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     actors::read_state::mark_read,
-    domain::{AlarmId, Locale, UserId},
+    domain::{Locale, UserId},
     protocol::{AlarmSocketFrame, Close, ServerFrame},
     store::{Ledger, Store, writes::ReadAlarms},
 };
@@ -40,8 +40,6 @@ pub struct AlarmOpening {
 /// What an alarm socket knows.
 struct AlarmRole {
     alarms: AlarmOpening,
-    /// The last alarm whose receipt has been reported.
-    received: i64,
     /// Read up to here, not yet written; and whether that is under way or soon will be.
     read_up_to: i64,
     reading: bool,
@@ -55,21 +53,12 @@ pub fn alarm_socket(
     payload: web::Payload,
 ) -> HttpResponse {
     let place = Place::for_alarms(&opening, alarms.user);
-    let role = AlarmRole { alarms, received: 0, read_up_to: 0, reading: false };
-    upgrade(opening, place, role, handshake, payload)
+    let receipts = (alarms.user, opening.shard.receipts.clone());
+    let role = AlarmRole { alarms, read_up_to: 0, reading: false };
+    upgrade(opening, place, role, Some(receipts), handshake, payload)
 }
 
 impl Session<AlarmRole> {
-    /// The client has said or proved that it has everything up to this alarm. Nobody can have what was not sent.
-    fn received(&mut self, up_to: i64) {
-        if up_to > self.role.received
-            && let Some(id) = AlarmId::new(up_to)
-        {
-            self.role.received = up_to;
-            self.opening.shard.receipts.add(self.role.alarms.user, id);
-        }
-    }
-
     /// Writes what was read, and what is read meanwhile in one go after a pause: however many frames a client sends,
     /// they cost the ledger a few entries a second.
     fn write_read(&mut self, ctx: &mut Ctx<AlarmRole>) {
@@ -115,10 +104,7 @@ impl Role for AlarmRole {
 
     fn text(session: &mut Session<Self>, text: &str, ctx: &mut Ctx<Self>) {
         match AlarmSocketFrame::parse(text) {
-            Ok(AlarmSocketFrame::Ack(up_to)) => {
-                let last = session.outbox.borrow().acknowledgeable();
-                session.received(up_to.min(last));
-            }
+            Ok(AlarmSocketFrame::Ack(up_to)) => session.proof.acknowledged(up_to),
             Ok(AlarmSocketFrame::Read(up_to)) => {
                 session.role.read_up_to = session.role.read_up_to.max(up_to);
                 session.write_read(ctx);
@@ -128,11 +114,5 @@ impl Role for AlarmRole {
             Ok(AlarmSocketFrame::Unknown) => {}
             Err(_) => session.close(Close::NotJson),
         }
-    }
-
-    fn pong(session: &mut Session<Self>, payload: &[u8]) {
-        let asked: Option<i64> = std::str::from_utf8(payload).ok().and_then(|text| text.parse().ok());
-        let last = session.outbox.borrow().taken();
-        session.received(asked.unwrap_or(0).min(last));
     }
 }

@@ -61,7 +61,7 @@ pub async fn auction_socket(
     if let Ok(None) = auction.store.phase(auction.goods).await {
         place.outbox.borrow_mut().close(Close::GoodsDeleted);
     }
-    upgrade(opening, place, AuctionRole(auction), handshake, payload)
+    upgrade(opening, place, AuctionRole(auction), None, handshake, payload)
 }
 
 impl Role for AuctionRole {

@@ -15,16 +15,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix_http::{
-    error::PayloadError,
-    ws::{CloseCode, CloseReason, OpCode, Parser},
-};
-use actix_web::{Error, web};
+use actix_http::ws::{CloseCode, CloseReason, OpCode, Parser};
+use actix_web::Error;
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, task::AtomicWaker};
 use tokio::time::Sleep;
 
-use super::{frame_gate::FrameGate, outbox::Outbox};
+use super::{inbound::Ear, outbox::Outbox};
 use crate::protocol::Close;
 
 /// Receipt is asked for at most this often; one ping proves all frames before it.
@@ -32,49 +29,6 @@ const PROVE_EVERY: Duration = Duration::from_millis(90);
 /// How long the client's answer to a close frame is waited for. The server then reads on for up to a second more until
 /// the client ends the connection; both together must stay below the 2 s of the contract.
 const LINGER: Duration = Duration::from_millis(500);
-
-type SharedPayload = Rc<RefCell<web::Payload>>;
-
-/// What comes from the client, shared so that it can still be read when the actor is gone.
-pub(super) struct Inbound {
-    payload: SharedPayload,
-    gate: FrameGate,
-    /// Whole frames that were handed on and that the codec has not been asked for yet.
-    due: usize,
-    outbox: Rc<RefCell<Outbox>>,
-}
-
-impl Inbound {
-    pub(super) fn new(payload: SharedPayload, frame_bytes: usize, outbox: Rc<RefCell<Outbox>>) -> Self {
-        Self { payload, gate: FrameGate::new(frame_bytes), due: 0, outbox }
-    }
-}
-
-impl Stream for Inbound {
-    type Item = Result<Bytes, PayloadError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        // The reader of frames gathers whatever there is before it looks for one. A client that sends small frames as fast
-        // as it can would fill the memory; so it gets no more before it has taken what it has. Nobody needs to be woken: a
-        // whole frame is there.
-        if self.due > 0 {
-            self.due -= 1;
-            return Poll::Pending;
-        }
-        let polled = Pin::new(&mut *self.payload.borrow_mut()).poll_next(cx);
-        if let Poll::Ready(Some(Ok(bytes))) = &polled {
-            match self.gate.admits(bytes) {
-                Some(ended) => self.due = ended,
-                None => {
-                    // Nothing of it reaches the codec; the body sends the close and drops the actor, and this with it.
-                    self.outbox.borrow_mut().close(Close::TooLarge);
-                    return Poll::Pending;
-                }
-            }
-        }
-        polled
-    }
-}
 
 enum State {
     Open(Pin<Box<dyn Stream<Item = Result<Bytes, Error>>>>),
@@ -107,7 +61,7 @@ pub(super) struct SocketBody {
     state: State,
     wake: Arc<ActorWake>,
     waker: Waker,
-    payload: SharedPayload,
+    ear: Rc<RefCell<Ear>>,
     /// The last alarm whose receipt was asked for, and when.
     asked: i64,
     asked_at: Option<Instant>,
@@ -118,7 +72,7 @@ impl SocketBody {
     pub(super) fn new(
         outbox: Rc<RefCell<Outbox>>,
         actor: Pin<Box<dyn Stream<Item = Result<Bytes, Error>>>>,
-        payload: SharedPayload,
+        ear: Rc<RefCell<Ear>>,
     ) -> Self {
         let wake = Arc::new(ActorWake { woken: AtomicBool::new(true), task: AtomicWaker::new() });
         Self {
@@ -126,7 +80,7 @@ impl SocketBody {
             state: State::Open(actor),
             waker: Waker::from(Arc::clone(&wake)),
             wake,
-            payload,
+            ear,
             asked: 0,
             asked_at: None,
             ask_later: None,
@@ -199,6 +153,10 @@ impl SocketBody {
                 self.state = State::Lingering(Box::pin(tokio::time::sleep(LINGER)));
                 return Poll::Ready(Some(close_frame(close)));
             }
+            let is_for_actor = self.ear.borrow_mut().poll_listen(cx).is_ready();
+            if is_for_actor {
+                self.wake.woken.store(true, Ordering::Release);
+            }
             match self.poll_actor() {
                 Poll::Ready(Some(bytes)) => return Poll::Ready(Some(bytes)),
                 Poll::Ready(None) => {
@@ -206,6 +164,10 @@ impl SocketBody {
                     return Poll::Ready(None);
                 }
                 Poll::Pending => {}
+            }
+            if is_for_actor && !self.ear.borrow().holds() {
+                // It has been taken, and there may be more.
+                continue;
             }
             let mut outbox = self.outbox.borrow_mut();
             if outbox.is_empty() && outbox.due_close().is_none() {
@@ -224,10 +186,10 @@ impl SocketBody {
         let State::Lingering(deadline) = &mut self.state else { return Poll::Ready(None) };
         let mut over = deadline.as_mut().poll(cx).is_ready();
         while !over {
-            match Pin::new(&mut *self.payload.borrow_mut()).poll_next(cx) {
+            match self.ear.borrow_mut().poll_read(cx) {
                 // A client answers a close with a close, as its last frame.
-                Poll::Ready(Some(Ok(bytes))) => over = bytes.first() == Some(&0x88),
-                Poll::Ready(Some(Err(_)) | None) => over = true,
+                Poll::Ready(Some(bytes)) => over = bytes.first() == Some(&0x88),
+                Poll::Ready(None) => over = true,
                 Poll::Pending => return Poll::Pending,
             }
         }

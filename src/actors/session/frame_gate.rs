@@ -26,6 +26,11 @@ impl FrameGate {
         }
     }
 
+    /// The next byte begins a frame.
+    pub(super) fn is_between_frames(&self) -> bool {
+        self.held == 0 && self.left == 0 && !self.refused
+    }
+
     /// Looks at the next bytes: how many frames end in them; `None` when one announces more than the limit.
     pub(super) fn admits(&mut self, mut bytes: &[u8]) -> Option<usize> {
         if self.refused {

@@ -1,7 +1,7 @@
 //! Sessions. A WebSocket's is an actor: the shell that all of them share is here (frames in, life, expiry, closes), and
 //! what its socket is for is its role: `alarm`, `auction`, `trade`. Over server-sent events it is a stream (`events`).
 //! Deciding what waits for the client is the `outbox`'s, the course of an alarm session the `feed`'s, moving bytes the
-//! `body`'s.
+//! `body`'s and the `inbound`'s, what the client's pongs prove the `proof`'s.
 //!
 //! actix-web-actors polls a session only while its client takes bytes, so nothing that must happen in any case
 //! (dropping what overflows, ending a dead socket) may depend on this actor alone.
@@ -13,16 +13,14 @@ mod events;
 mod feed;
 mod fragments;
 mod frame_gate;
+mod inbound;
 mod opening;
 pub(super) mod outbox;
+mod proof;
 mod speaker;
 mod trade;
 
-use std::{
-    cell::RefCell,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use actix::prelude::*;
 use actix_http::ws::{Codec, OpCode, Parser, ProtocolError};
@@ -39,13 +37,15 @@ pub use self::{
     trade::{TradeOpening, trade_socket},
 };
 use self::{
-    body::{Inbound, SocketBody},
+    body::SocketBody,
     fragments::{Fragments, Joined},
+    inbound::{Ear, Inbound},
     opening::Place,
     outbox::Outbox,
+    proof::Proof,
 };
-use super::wire::encode;
-use crate::protocol::Close;
+use super::{receipts::Receipts, wire::encode};
+use crate::{domain::UserId, protocol::Close};
 
 /// Messages that may wait for a session: only its own timers and answers come this way.
 const MAILBOX: usize = 16;
@@ -57,9 +57,6 @@ trait Role: Sized + Unpin + 'static {
 
     /// A whole text frame has come in.
     fn text(session: &mut Session<Self>, text: &str, ctx: &mut Ctx<Self>);
-
-    /// A pong has come in.
-    fn pong(_: &mut Session<Self>, _payload: &[u8]) {}
 }
 
 /// One WebSocket.
@@ -70,8 +67,7 @@ struct Session<R: Role> {
     place: Rc<Place>,
     outbox: Rc<RefCell<Outbox>>,
     fragments: Fragments,
-    /// The last sign of life.
-    heard_at: Instant,
+    proof: Rc<Proof>,
     expiry: Option<SpawnHandle>,
 }
 
@@ -82,25 +78,26 @@ fn upgrade<R: Role>(
     opening: SessionOpening,
     place: Rc<Place>,
     role: R,
+    receipts: Option<(UserId, Receipts)>,
     mut handshake: HttpResponseBuilder,
     payload: web::Payload,
 ) -> HttpResponse {
     let frame_bytes = opening.limits.frame_bytes;
     let outbox = Rc::clone(&place.outbox);
-    let payload = Rc::new(RefCell::new(payload));
+    let proof = Proof::new(Rc::clone(&outbox), receipts);
     let session = Session {
         opening,
         role,
         place,
         outbox: Rc::clone(&outbox),
         fragments: Fragments::new(frame_bytes),
-        heard_at: Instant::now(),
+        proof: Rc::clone(&proof),
         expiry: None,
     };
     let codec = Codec::new().max_size(frame_bytes);
-    let inbound = Inbound::new(Rc::clone(&payload), frame_bytes, Rc::clone(&outbox));
-    let actor = WebsocketContext::with_codec(session, inbound, codec);
-    handshake.streaming(SocketBody::new(outbox, Box::pin(actor), payload))
+    let ear = Ear::new(payload, frame_bytes, proof, Rc::clone(&outbox));
+    let actor = WebsocketContext::with_codec(session, Inbound::new(Rc::clone(&ear)), codec);
+    handshake.streaming(SocketBody::new(outbox, Box::pin(actor), ear))
 }
 
 impl<R: Role> Session<R> {
@@ -130,7 +127,7 @@ impl<R: Role> Session<R> {
 
     fn watch_silence(&self, wait: Duration, ctx: &mut Ctx<R>) {
         ctx.run_later(wait, |session, ctx| {
-            let silent = session.heard_at.elapsed();
+            let silent = session.proof.silent_for();
             match session.opening.limits.timeout.checked_sub(silent) {
                 Some(left) if !left.is_zero() => session.watch_silence(left, ctx),
                 _ => session.close(Close::Silent),
@@ -171,7 +168,7 @@ impl<R: Role> Actor for Session<R> {
 
 impl<R: Role> StreamHandler<Result<Message, ProtocolError>> for Session<R> {
     fn handle(&mut self, item: Result<Message, ProtocolError>, ctx: &mut Ctx<R>) {
-        self.heard_at = Instant::now();
+        self.proof.lives();
         if self.outbox.borrow().is_closed() {
             return;
         }
@@ -184,7 +181,7 @@ impl<R: Role> StreamHandler<Result<Message, ProtocolError>> for Session<R> {
                 Err(close) => self.close(close),
             },
             Ok(Message::Ping(payload)) => self.control(&payload, OpCode::Pong),
-            Ok(Message::Pong(payload)) => R::pong(self, &payload),
+            Ok(Message::Pong(payload)) => self.proof.pong(&payload),
             // Answered with the same code; then the body ends.
             Ok(Message::Close(reason)) => {
                 self.outbox.borrow_mut().finish();

@@ -70,7 +70,7 @@ pub async fn trade_socket(
         goods_id: goods,
     });
     let place = Place::in_room(&opening, &rooms, (RoomId::Trade(goods), true), Some(first)).await;
-    upgrade(opening, place, TradeRole { goods, ledger, locale }, handshake, payload)
+    upgrade(opening, place, TradeRole { goods, ledger, locale }, None, handshake, payload)
 }
 
 impl Role for TradeRole {

@@ -5,7 +5,7 @@
 //! an id of its own transaction: otherwise a user could see alarm 11 before his row for 10 exists, and a cursor would
 //! skip 10 for ever. The audience is who liked (or had bid) at that moment, whatever happens while the job runs.
 
-use diesel::{delete, insert_into, prelude::*, sql_query, sql_types::BigInt, update};
+use diesel::{delete, dsl::sql, insert_into, prelude::*, sql_types::BigInt, update};
 
 use crate::{
     domain::{Alarm, AlarmKind, EventId, GoodsId, GoodsState, UserId},
@@ -119,12 +119,6 @@ pub(crate) fn step(tx: &mut Tx<'_>, event: EventId, users: usize) -> Result<bool
     Ok(!full)
 }
 
-#[derive(QueryableByName)]
-struct Receiver {
-    #[diesel(sql_type = BigInt)]
-    user_id: i64,
-}
-
 /// The next users of the audience by id. Likes that were taken back while a fan-out ran are still there, marked.
 fn next_chunk(
     conn: &mut DbConn,
@@ -134,18 +128,23 @@ fn next_chunk(
     users: usize,
 ) -> Result<Vec<UserId>, StoreError> {
     let Audience { max_like, max_bid_seq } = audience;
-    // Two walks along indexes that stop after a chunk each, merged: a plain union would gather the whole audience for each
-    // chunk. Each user once in each: a chunk that only looks short would end the fan-out. The numbers stand in the text,
-    // because how many like these goods of all is what PostgreSQL has to plan by.
-    let found: Vec<Receiver> = sql_query(format!(
-        "SELECT user_id FROM (SELECT DISTINCT user_id FROM likes \
-             WHERE goods_id = {goods} AND user_id > {after_user} AND id <= {max_like} \
-             ORDER BY user_id LIMIT {users}) AS likers \
-         UNION SELECT user_id FROM (SELECT user_id FROM bidders \
-             WHERE goods_id = {goods} AND user_id > {after_user} AND first_seq <= {max_bid_seq} \
-             ORDER BY user_id LIMIT {users}) AS bidders \
+    // Walks along indexes that stop after a chunk, and are merged if there are two: a plain union would gather the whole
+    // audience for each chunk. Each user once in each: a chunk that only looks short would end the fan-out. The numbers
+    // stand in the text, because how many like these goods of all is what PostgreSQL has to plan by.
+    let likers = format!(
+        "SELECT DISTINCT user_id FROM likes WHERE goods_id = {goods} AND user_id > {after_user} AND id <= {max_like} \
          ORDER BY user_id LIMIT {users}"
-    ))
-    .load(conn)?;
-    Ok(found.into_iter().map(|row| UserId::from_stored(row.user_id)).collect())
+    );
+    let audience = match max_bid_seq {
+        0 => likers,
+        _ => format!(
+            "SELECT user_id FROM ({likers}) AS likers \
+             UNION SELECT user_id FROM (SELECT user_id FROM bidders \
+                 WHERE goods_id = {goods} AND user_id > {after_user} AND first_seq <= {max_bid_seq} \
+                 ORDER BY user_id LIMIT {users}) AS bidders \
+             ORDER BY user_id LIMIT {users}"
+        ),
+    };
+    let found: Vec<i64> = sql::<BigInt>(&audience).load(conn)?;
+    Ok(found.into_iter().map(UserId::from_stored).collect())
 }
