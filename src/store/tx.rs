@@ -22,6 +22,9 @@ use crate::domain::{
     TradeRoomId, User, UserId,
 };
 
+/// Inbox rows of an alarm that are written one by one.
+const FEW: usize = 8;
+
 /// What the settings say about judging.
 #[derive(Debug, Clone, Copy)]
 pub struct LedgerRules {
@@ -313,9 +316,8 @@ impl<'c> Tx<'c> {
                 for alarm in gathered.alarms {
                     insert_into(schema::alarms::table).values(alarm).execute(conn)?;
                 }
-                for entry in gathered.inbox {
-                    let muted = i64::from(entry.muted.unwrap_or(false));
-                    sqlite_statements::run::<AddToInbox, _>(conn, [entry.user_id, entry.alarm_id, muted, muted])?;
+                for of_alarm in gathered.inbox.chunk_by(|one, next| one.alarm_id == next.alarm_id) {
+                    write_inbox(conn, of_alarm)?;
                 }
                 Ok(false)
             }
@@ -342,6 +344,21 @@ impl<'c> Tx<'c> {
     fn moved(&self) -> Option<Counters> {
         self.counters.filter(|now| self.found.as_ref() != Some(now))
     }
+}
+
+/// The inbox rows of one alarm.
+fn write_inbox(conn: &mut SqliteConnection, entries: &[InboxEntry]) -> QueryResult<()> {
+    let (together, alone): (Vec<_>, Vec<_>) =
+        entries.iter().partition(|entry| entries.len() > FEW && entry.muted != Some(true));
+    if let Some(first) = together.first() {
+        let users: Vec<i64> = together.iter().map(|entry| entry.user_id).collect();
+        sqlite_statements::add_to_inboxes(conn, first.alarm_id, &users)?;
+    }
+    for entry in alone {
+        let muted = i64::from(entry.muted.unwrap_or(false));
+        sqlite_statements::run::<AddToInbox, _>(conn, [entry.user_id, entry.alarm_id, muted, muted])?;
+    }
+    Ok(())
 }
 
 /// Two statements, because one that names an indexed column (phase, ends_at) pays for its index at every bid.

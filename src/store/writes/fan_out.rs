@@ -9,11 +9,17 @@ use diesel::{delete, dsl::sql, insert_into, prelude::*, sql_types::BigInt, updat
 
 use crate::{
     domain::{Alarm, AlarmKind, EventId, GoodsId, GoodsState, UserId},
-    store::{StoreError, Tx, Write, conn::DbConn, rows::AlarmRow, schema},
+    store::{
+        StoreError, Tx, Write,
+        conn::DbConn,
+        rows::AlarmRow,
+        schema,
+        sqlite_statements::{self, NextBidders, NextLikers},
+    },
 };
 
 /// Users of one chunk: about a millisecond of the ledger's time.
-pub(crate) const CHUNK: usize = 500;
+pub(crate) const CHUNK: usize = 1000;
 
 /// Who is meant: likes up to a mark, and bidders up to a bid of the goods (0: none).
 #[derive(Debug, Clone, Copy)]
@@ -113,7 +119,7 @@ pub(crate) fn step(tx: &mut Tx<'_>, event: EventId, users: usize) -> Result<bool
         delete(dsl::fanouts.filter(dsl::event_id.eq(event.get()))).execute(tx.conn)?;
         if !is_open(tx.conn, goods)? {
             use schema::likes::dsl;
-            delete(dsl::likes.filter(dsl::goods_id.eq(goods.get()).and(dsl::removed.eq(true)))).execute(tx.conn)?;
+            delete(dsl::likes.filter(dsl::goods_id.eq(goods.get()).and(dsl::removed))).execute(tx.conn)?;
         }
     }
     Ok(!full)
@@ -129,22 +135,30 @@ fn next_chunk(
 ) -> Result<Vec<UserId>, StoreError> {
     let Audience { max_like, max_bid_seq } = audience;
     // Walks along indexes that stop after a chunk, and are merged if there are two: a plain union would gather the whole
-    // audience for each chunk. Each user once in each: a chunk that only looks short would end the fan-out. The numbers
-    // stand in the text, because how many like these goods of all is what PostgreSQL has to plan by.
-    let likers = format!(
-        "SELECT DISTINCT user_id FROM likes WHERE goods_id = {goods} AND user_id > {after_user} AND id <= {max_like} \
-         ORDER BY user_id LIMIT {users}"
-    );
-    let audience = match max_bid_seq {
-        0 => likers,
-        _ => format!(
-            "SELECT user_id FROM ({likers}) AS likers \
+    // audience for each chunk. Each user once in each: a chunk that only looks short would end the fan-out.
+    let found = match conn {
+        DbConn::Sqlite(conn) => {
+            let places = |most| [goods.get(), after_user, most, i64::try_from(users).unwrap_or(i64::MAX)];
+            let mut found = sqlite_statements::load::<NextLikers, _>(conn, places(max_like))?;
+            if max_bid_seq > 0 {
+                found.extend(sqlite_statements::load::<NextBidders, _>(conn, places(max_bid_seq))?);
+                found.sort_unstable();
+                found.dedup();
+                found.truncate(users);
+            }
+            found
+        }
+        // The numbers stand in the text, because how many like these goods of all is what it has to plan by.
+        DbConn::Pg(conn) => sql::<BigInt>(&format!(
+            "SELECT user_id FROM (SELECT DISTINCT user_id FROM likes \
+                 WHERE goods_id = {goods} AND user_id > {after_user} AND id <= {max_like} \
+                 ORDER BY user_id LIMIT {users}) AS likers \
              UNION SELECT user_id FROM (SELECT user_id FROM bidders \
                  WHERE goods_id = {goods} AND user_id > {after_user} AND first_seq <= {max_bid_seq} \
                  ORDER BY user_id LIMIT {users}) AS bidders \
              ORDER BY user_id LIMIT {users}"
-        ),
+        ))
+        .load(conn)?,
     };
-    let found: Vec<i64> = sql::<BigInt>(&audience).load(conn)?;
     Ok(found.into_iter().map(UserId::from_stored).collect())
 }
