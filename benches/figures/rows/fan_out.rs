@@ -38,6 +38,8 @@ pub struct FanOut {
     pub cpu_us: f64,
     /// Of it the ledger's: the rows and the marks.
     pub ledger_us: f64,
+    /// Of it the workers': the frames and the pongs.
+    pub workers_us: f64,
     pub last_ms: f64,
     pub threads: String,
 }
@@ -50,6 +52,8 @@ pub struct FanOuts {
     pub bare_us: Vec<f64>,
     /// The same where receipt is proved: one frame in each write, four in each.
     pub proved_us: [Vec<f64>; 2],
+    /// The same with a task for each socket.
+    pub tasks_us: [Vec<f64>; 2],
     pub rss_mib: f64,
 }
 
@@ -98,9 +102,11 @@ pub fn fan_outs(event: Event, sockets: usize, runs: usize, wishes: &Wishes) -> F
             frames = listeners.wait_for(many * sockets, gap * 10);
             std::thread::sleep((at + gap - BEFORE * 6).saturating_duration_since(Instant::now()));
         });
+        let of_thread = |name| window.server.of(name).as_secs_f64() * 1e6 / frames.len().max(1) as f64;
         let found = FanOut {
             cpu_us: window.micros_each(frames.len()),
-            ledger_us: window.server.of("ledger").as_secs_f64() * 1e6 / frames.len().max(1) as f64,
+            ledger_us: of_thread("ledger"),
+            workers_us: of_thread("actix-rt|system"),
             last_ms: frames.last().map_or(f64::NAN, |last| (*last - at).as_secs_f64() * 1e3),
             threads: window.server.by_thread(window.lasted),
         };
@@ -110,14 +116,17 @@ pub fn fan_outs(event: Event, sockets: usize, runs: usize, wishes: &Wishes) -> F
     assert!(listeners.closed().is_empty(), "nobody is let go");
     listeners.stop();
     drop(server);
-    let mut proved_us = [const { Vec::new() }; 2];
+    let (mut proved_us, mut tasks_us) = ([const { Vec::new() }; 2], [const { Vec::new() }; 2]);
     for _ in 0..runs {
         bare_us.push(bare_loop::cpu_a_frame(sockets, &frame, 4).as_secs_f64() * 1e6);
-        for (found, at_once) in proved_us.iter_mut().zip([1, AT_ONCE]) {
-            found.push(bare_loop::cpu_a_proved_frame(sockets, &frame, at_once, 4).as_secs_f64() * 1e6);
+        for (nth, at_once) in [1, AT_ONCE].into_iter().enumerate() {
+            let proved = bare_loop::cpu_a_proved_frame(sockets, &frame, at_once, 4);
+            let of_tasks = bare_loop::cpu_a_proved_frame_of_tasks(sockets, &frame, at_once, 4);
+            proved_us[nth].push(proved.as_secs_f64() * 1e6);
+            tasks_us[nth].push(of_tasks.as_secs_f64() * 1e6);
         }
     }
-    FanOuts { one, four, bare_us, proved_us, rss_mib }
+    FanOuts { one, four, bare_us, proved_us, tasks_us, rss_mib }
 }
 
 pub fn run(sizes: &Sizes) -> Report {
@@ -129,13 +138,13 @@ pub fn run(sizes: &Sizes) -> Report {
         (Event::End, ["fan-out, an end", "fan-out, 4 ends at once"]),
     ] {
         let found = fan_outs(event, sockets, runs, &wishes);
-        rows.push(row(names[0], &found.one, &found, &found.proved_us[0], 1.25));
-        rows.push(row(names[1], &found.four, &found, &found.proved_us[1], 0.5));
+        rows.push(row(names[0], &found.one, &found, 0, 1.25));
+        rows.push(row(names[1], &found.four, &found, 1, 0.5));
     }
     Report::of_rows(rows)
 }
 
-fn row(name: &'static str, these: &[FanOut], found: &FanOuts, proved_us: &[f64], reach: f64) -> Row {
+fn row(name: &'static str, these: &[FanOut], found: &FanOuts, nth: usize, reach: f64) -> Row {
     let cpu: Vec<f64> = these.iter().map(|one| one.cpu_us).collect();
     Row {
         name,
@@ -143,8 +152,10 @@ fn row(name: &'static str, these: &[FanOut], found: &FanOuts, proved_us: &[f64],
         reference: value("bare loop", " µs", found.bare_us.clone()),
         judged: vec![ratio("ratio", &cpu, &found.bare_us).reaching(Reach::AtMost(reach))],
         also: vec![
-            value("bare loop with a ping, that reads the pong", " µs", proved_us.to_vec()),
+            value("bare loop with a ping, that reads the pong", " µs", found.proved_us[nth].clone()),
+            value("the same with a task a socket", " µs", found.tasks_us[nth].clone()),
             value("of ours the ledger's, to store rows and marks", " µs", these.iter().map(|one| one.ledger_us)),
+            value("the workers', to write frames and read pongs", " µs", these.iter().map(|one| one.workers_us)),
             value("last frame after", " ms", these.iter().map(|one| one.last_ms)),
             value("RSS", " MiB", [found.rss_mib]),
         ],

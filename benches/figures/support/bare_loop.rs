@@ -1,18 +1,26 @@
 //! The reference of the fan-outs: a loop that does nothing but write the same frame to as many sockets, while one thread
-//! reads them as the listeners do. And what a loop costs that also asks for receipt and reads the answer.
+//! reads them as the listeners do. And what a loop costs that also asks for receipt and reads the answer, and what it
+//! costs when each socket is a task of its own that is woken for it, as a session is.
 
 use std::{
+    cell::Cell,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     os::fd::AsRawFd,
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    thread::JoinHandle,
     time::Duration,
 };
 
 use mio::{Events, Interest, Poll, Token, unix::SourceFd};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    sync::Notify,
+};
 
 use super::cpu;
 
@@ -34,24 +42,98 @@ pub fn cpu_a_proved_frame(sockets: usize, frame: &[u8], at_once: usize, rounds: 
     cpu(sockets, &frames, rounds, true) / u32::try_from(at_once).unwrap()
 }
 
+/// The same where each socket is a task on the runtime that the server has, woken to write and woken to read the pong.
+pub fn cpu_a_proved_frame_of_tasks(sockets: usize, frame: &[u8], at_once: usize, rounds: usize) -> Duration {
+    let sockets = sockets.min(MOST);
+    let frames: Rc<[u8]> = [frame.repeat(at_once), PING.to_vec()].concat().into();
+    let audience = Audience::of(sockets, true);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    let spent = tokio::task::LocalSet::new().block_on(&runtime, async {
+        let (wake, done) = (Rc::new(Notify::new()), Rc::new(Notify::new()));
+        let (pongs, waiting) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
+        for writer in &audience.writers {
+            let writer = writer.try_clone().unwrap();
+            writer.set_nonblocking(true).unwrap();
+            let mut socket = tokio::net::TcpStream::from_std(writer).unwrap();
+            let (wake, done, pongs) = (Rc::clone(&wake), Rc::clone(&done), Rc::clone(&pongs));
+            let frames = Rc::clone(&frames);
+            let waiting = Rc::clone(&waiting);
+            tokio::task::spawn_local(async move {
+                waiting.set(waiting.get() + 1);
+                loop {
+                    wake.notified().await;
+                    socket.write_all(&frames).await.unwrap();
+                    assert_eq!(socket.read(&mut [0; 64]).await.unwrap(), PONG.len());
+                    pongs.set(pongs.get() + 1);
+                    if pongs.get() == sockets {
+                        done.notify_one();
+                    }
+                }
+            });
+        }
+        while waiting.get() < sockets {
+            tokio::task::yield_now().await;
+        }
+        let mut spent = Duration::ZERO;
+        for round in 1..=rounds {
+            pongs.set(0);
+            let before = cpu::of_this_thread();
+            wake.notify_waiters();
+            done.notified().await;
+            spent += cpu::of_this_thread() - before;
+            audience.has_read(round * sockets * frames.len());
+        }
+        spent
+    });
+    audience.leave();
+    spent / u32::try_from(rounds * sockets * at_once).unwrap()
+}
+
+/// Both ends of many sockets: one is written to, the other is read by a thread.
+struct Audience {
+    writers: Vec<TcpStream>,
+    bytes: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+    reading: JoinHandle<()>,
+}
+
+impl Audience {
+    fn of(sockets: usize, answers: bool) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let pairs = (0..sockets).map(|_| {
+            let reader = TcpStream::connect(address).unwrap();
+            let (writer, _) = listener.accept().unwrap();
+            writer.set_nodelay(true).unwrap();
+            (writer, reader)
+        });
+        let (writers, readers): (Vec<_>, Vec<_>) = pairs.unzip();
+        let (bytes, stop) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
+        let (seen, stopped) = (Arc::clone(&bytes), Arc::clone(&stop));
+        let reading = std::thread::spawn(move || read_all(readers, answers, &seen, &stopped));
+        Self { writers, bytes, stop, reading }
+    }
+
+    /// Returns when so many bytes have been read.
+    fn has_read(&self, bytes: usize) {
+        while self.bytes.load(Ordering::Relaxed) < bytes {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn leave(self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.reading.join().unwrap();
+    }
+}
+
 fn cpu(sockets: usize, frame: &[u8], rounds: usize, proved: bool) -> Duration {
     let sockets = sockets.min(MOST);
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let pairs = (0..sockets).map(|_| {
-        let reader = TcpStream::connect(address).unwrap();
-        let (writer, _) = listener.accept().unwrap();
-        writer.set_nodelay(true).unwrap();
-        (writer, reader)
-    });
-    let (mut writers, readers): (Vec<_>, Vec<_>) = pairs.unzip();
-    let (bytes, stop) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
-    let (seen, stopped) = (Arc::clone(&bytes), Arc::clone(&stop));
-    let reading = std::thread::spawn(move || read_all(readers, proved, &seen, &stopped));
+    let mut audience = Audience::of(sockets, proved);
     let mut poll = Poll::new().unwrap();
     let mut events = Events::with_capacity(1024);
     if proved {
-        for (nth, writer) in writers.iter().enumerate() {
+        for (nth, writer) in audience.writers.iter().enumerate() {
             let descriptor = writer.as_raw_fd();
             poll.registry().register(&mut SourceFd(&descriptor), Token(nth), Interest::READABLE).unwrap();
         }
@@ -59,23 +141,20 @@ fn cpu(sockets: usize, frame: &[u8], rounds: usize, proved: bool) -> Duration {
     let mut spent = Duration::ZERO;
     for round in 1..=rounds {
         let before = cpu::of_this_thread();
-        for writer in &mut writers {
+        for writer in &mut audience.writers {
             writer.write_all(frame).unwrap();
         }
         let mut pongs = 0;
         while proved && pongs < sockets {
             poll.poll(&mut events, None).unwrap();
             for event in &events {
-                pongs += usize::from(writers[event.token().0].read(&mut [0; 64]).unwrap() == PONG.len());
+                pongs += usize::from(audience.writers[event.token().0].read(&mut [0; 64]).unwrap() == PONG.len());
             }
         }
         spent += cpu::of_this_thread() - before;
-        while bytes.load(Ordering::Relaxed) < round * sockets * frame.len() {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        audience.has_read(round * sockets * frame.len());
     }
-    stop.store(true, Ordering::Relaxed);
-    reading.join().unwrap();
+    audience.leave();
     spent / u32::try_from(rounds * sockets).unwrap()
 }
 
