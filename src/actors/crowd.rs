@@ -84,8 +84,8 @@ async fn nobody_who_reads_is_too_slow_for_news_behind_a_crowd() {
     all_is_quiet().await;
     assert!(!witness.borrow().is_closed());
     let mut heard = Vec::new();
-    while let Some(bytes) = witness.borrow_mut().take() {
-        heard.extend_from_slice(&bytes);
+    while let Some(chunk) = witness.borrow_mut().take() {
+        heard.extend_from_slice(&chunk.bytes());
     }
     let bids = String::from_utf8_lossy(&heard).matches("\"response_type\":\"bid\"").count();
     assert_eq!(bids, 6);
@@ -101,6 +101,6 @@ async fn one_bid_is_encoded_once_for_everybody() {
     }
     rooms.send(TellRooms(vec![bid(1)])).await.unwrap();
     all_is_quiet().await;
-    let frames: Vec<_> = outboxes.iter().map(|outbox| outbox.borrow_mut().take().unwrap()).collect();
+    let frames: Vec<_> = outboxes.iter().map(|outbox| outbox.borrow_mut().take().unwrap().bytes()).collect();
     assert!(frames.iter().all(|frame| frame.as_ptr() == frames[0].as_ptr()), "the same bytes, not equal ones");
 }

@@ -21,7 +21,10 @@ use super::{
     missed::Missed,
     receipts::Receipts,
     room::RoomId,
-    session::outbox::{Frame, Offered, Outbox},
+    session::{
+        frame::Frame,
+        outbox::{Offered, Outbox},
+    },
 };
 use crate::{domain::AlarmId, protocol::Close};
 
@@ -222,6 +225,10 @@ impl Actor for Shard {
     /// Sweeps here and not in the sessions: a session whose client doesn't read is not polled any more.
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(Duration::from_secs(1), |shard, _| {
+            // Most of the time nothing waits for anybody.
+            if shard.seats.stats.waiting.load(Ordering::Relaxed) == 0 {
+                return;
+            }
             let mut slow = 0;
             shard.seats.each(|outbox| slow += u64::from(outbox.sweep(shard.slow_after_s)));
             shard.seats.stats.slow.fetch_add(slow, Ordering::Relaxed);
@@ -264,7 +271,7 @@ impl Handler<Push> for Shard {
         let (mut queued, mut overflows) = (0, 0);
         for delivery in deliveries {
             // One for all sessions of this worker: what waits for a slow one is a pointer a frame.
-            let frame = Rc::new(Frame { id: delivery.alarm.map_or(0, AlarmId::get), bytes: delivery.frame });
+            let frame = Rc::new(Frame::new(delivery.alarm.map_or(0, AlarmId::get), delivery.frame));
             for Seated { slot, connection, after } in delivery.seats {
                 let Some(seated) = seats.get(slot).filter(|seated| seated.connection == connection) else { continue };
                 let mut outbox = seated.outbox.borrow_mut();
@@ -336,7 +343,7 @@ impl Handler<RoomPush> for Shard {
         for (room, order) in orders {
             match order {
                 RoomOrder::Frame { bytes, id } => {
-                    let frame = Rc::new(Frame { id, bytes });
+                    let frame = Rc::new(Frame::new(id, bytes));
                     self.seats.each_in(room, |outbox| match outbox.hear(&frame) {
                         Offered::Queued => heard += 1,
                         Offered::Overflow => overflows += 1,

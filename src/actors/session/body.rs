@@ -15,13 +15,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix_http::ws::{CloseCode, CloseReason, OpCode, Parser};
+use actix_http::ws::{CloseCode, CloseReason, Parser};
 use actix_web::Error;
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, task::AtomicWaker};
 use tokio::time::Sleep;
 
-use super::{inbound::Ear, outbox::Outbox};
+use super::{frame, inbound::Ear, outbox::Outbox};
 use crate::protocol::Close;
 
 /// Receipt is asked for at most this often; one ping proves all frames before it.
@@ -87,12 +87,15 @@ impl SocketBody {
         }
     }
 
-    /// A ping behind the frames, if receipt is to be proved and the last ping is old enough; otherwise it is due later.
-    fn proof(&mut self, now: Instant) -> Option<Bytes> {
-        let taken = self.outbox.borrow().taken();
-        if taken <= self.asked || !self.outbox.borrow().proves_receipt() {
+    /// The alarm whose receipt a ping behind the frames is to prove, if the last ping is old enough; otherwise it is due
+    /// later.
+    fn proof(&mut self) -> Option<i64> {
+        let outbox = self.outbox.borrow();
+        let taken = outbox.taken();
+        if taken <= self.asked || !outbox.is_empty() || !outbox.proves_receipt() {
             return None;
         }
+        let now = Instant::now();
         let due = self.asked_at.map_or(now, |at| at + PROVE_EVERY);
         if now < due {
             if self.ask_later.is_none() {
@@ -103,33 +106,27 @@ impl SocketBody {
         self.asked = taken;
         self.asked_at = Some(now);
         self.ask_later = None;
-        let mut ping = BytesMut::with_capacity(24);
-        Parser::write_message(&mut ping, taken.to_string(), OpCode::Ping, true, false);
-        Some(ping.freeze())
+        Some(taken)
     }
 
     /// What waits, with the ping that proves its receipt in the same write.
     fn waiting(&mut self) -> Option<Bytes> {
-        let now = Instant::now();
         let frames = self.outbox.borrow_mut().take();
-        let proof = if self.outbox.borrow().is_empty() { self.proof(now) } else { None };
-        match (frames, proof) {
-            (Some(frames), Some(proof)) => {
-                let mut both = BytesMut::with_capacity(frames.len() + proof.len());
-                both.extend_from_slice(&frames);
-                both.extend_from_slice(&proof);
-                Some(both.freeze())
-            }
-            (frames, proof) => frames.or(proof),
+        match (frames, self.proof()) {
+            (Some(frames), Some(up_to)) => Some(frames.with_ping(up_to)),
+            (Some(frames), None) => Some(frames.bytes()),
+            (None, up_to) => up_to.map(frame::ping),
         }
     }
 
     /// What the actor itself writes, if it has been woken.
-    fn poll_actor(&mut self) -> Poll<Option<Bytes>> {
+    fn poll_actor(&mut self, cx: &Context<'_>) -> Poll<Option<Bytes>> {
         let State::Open(actor) = &mut self.state else { return Poll::Ready(None) };
         if !self.wake.woken.swap(false, Ordering::AcqRel) {
             return Poll::Pending;
         }
+        // Behind the swap: what wakes it from here on wakes this task, or is seen below.
+        self.wake.task.register(cx.waker());
         match actor.as_mut().poll_next(&mut Context::from_waker(&self.waker)) {
             Poll::Ready(Some(Ok(bytes))) => {
                 // It has not said yet what it waits for.
@@ -137,12 +134,16 @@ impl SocketBody {
                 Poll::Ready(Some(bytes))
             }
             Poll::Ready(Some(Err(_)) | None) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                if self.wake.woken.load(Ordering::Acquire) {
+                    cx.waker().wake_by_ref();
+                }
+                Poll::Pending
+            }
         }
     }
 
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        self.wake.task.register(cx.waker());
         loop {
             if let Some(bytes) = self.waiting() {
                 return Poll::Ready(Some(bytes));
@@ -157,7 +158,7 @@ impl SocketBody {
             if is_for_actor {
                 self.wake.woken.store(true, Ordering::Release);
             }
-            match self.poll_actor() {
+            match self.poll_actor(cx) {
                 Poll::Ready(Some(bytes)) => return Poll::Ready(Some(bytes)),
                 Poll::Ready(None) => {
                     self.state = State::Over;

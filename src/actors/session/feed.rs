@@ -6,8 +6,9 @@ use actix::Addr;
 
 use super::{
     alarm::AlarmOpening,
+    frame::Frame,
     opening::{Place, SessionOpening},
-    outbox::{Frame, Outbox},
+    outbox::Outbox,
 };
 use crate::{
     actors::{
@@ -118,7 +119,7 @@ impl Feed {
             Ok(alarms) => {
                 let is_last = (alarms.len() as i64) < self.page;
                 let encode = |(alarm, superseded): &(_, bool)| encode_alarm(alarm, *superseded, self.locale);
-                let page = alarms.iter().map(|one| Frame { id: one.0.id.get(), bytes: encode(one) }).collect();
+                let page = alarms.iter().map(|one| Frame::new(one.0.id.get(), encode(one))).collect();
                 let mut outbox = self.outbox.borrow_mut();
                 outbox.put_page(page);
                 if is_last {

@@ -12,6 +12,7 @@ mod body;
 mod events;
 mod feed;
 mod fragments;
+pub(super) mod frame;
 mod frame_gate;
 mod inbound;
 mod opening;

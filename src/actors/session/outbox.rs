@@ -17,6 +17,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 
+use super::frame::{Chunk, Frame};
 use crate::protocol::Close;
 
 /// Limits of one client (`session.max_pending`, `session.max_pending_bytes`).
@@ -45,14 +46,8 @@ pub(in crate::actors) enum Offered {
 const MAX_MESSAGES: usize = 10_000;
 /// Most bytes handed to the socket at once: what a client that stops reading holds outside this outbox.
 const CHUNK_BYTES: usize = 16 * 1024;
-
-/// A frame that waits, shared by all sessions of a worker.
-pub(in crate::actors) struct Frame {
-    /// The alarm, or in a trade chat the message, that it is; 0: none.
-    pub id: i64,
-    /// Ready for the wire.
-    pub bytes: Bytes,
-}
+/// Kept free behind joined frames.
+const ROOM_FOR_PING: usize = 24;
 
 /// What comes live into an outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -245,7 +240,7 @@ impl Outbox {
     /// A frame that is no alarm: an answer, a ping.
     pub(in crate::actors) fn control(&mut self, bytes: Bytes) {
         if self.close.is_none() && !self.finished && !self.is_over(bytes.len()) {
-            self.put(Rc::new(Frame { id: 0, bytes }));
+            self.put(Rc::new(Frame::new(0, bytes)));
         }
     }
 
@@ -259,7 +254,7 @@ impl Outbox {
     }
 
     /// What the socket gets next: waiting frames joined, so that several leave in one write.
-    pub(in crate::actors) fn take(&mut self) -> Option<Bytes> {
+    pub(in crate::actors) fn take(&mut self) -> Option<Chunk> {
         let fits =
             |length: usize, next: Option<&Rc<Frame>>| next.is_some_and(|next| length + next.bytes.len() <= CHUNK_BYTES);
         let mut count = 1;
@@ -267,7 +262,7 @@ impl Outbox {
         let mut length = first.bytes.len();
         self.took(first.id);
         let chunk = if fits(length, self.queue.front()) {
-            let mut joined = BytesMut::with_capacity(CHUNK_BYTES.min(self.bytes));
+            let mut joined = BytesMut::with_capacity(CHUNK_BYTES.min(self.bytes + ROOM_FOR_PING));
             joined.extend_from_slice(&first.bytes);
             while fits(length, self.queue.front()) {
                 let Some(frame) = self.queue.pop_front() else { break };
@@ -276,9 +271,9 @@ impl Outbox {
                 length += frame.bytes.len();
                 joined.extend_from_slice(&frame.bytes);
             }
-            joined.freeze()
+            Chunk::Joined(joined)
         } else {
-            first.bytes.clone()
+            Chunk::One(first)
         };
         self.stuck = 0;
         self.bytes -= length;

@@ -8,17 +8,17 @@ fn outbox(frames: usize) -> Outbox {
 }
 
 fn frame(alarm: i64) -> Rc<Frame> {
-    Rc::new(Frame { id: alarm, bytes: Bytes::from(format!("{alarm},")) })
+    Rc::new(Frame::new(alarm, Bytes::from(format!("{alarm},"))))
 }
 
 fn page(ids: impl IntoIterator<Item = i64>) -> Vec<Frame> {
-    ids.into_iter().map(|alarm| Frame { id: alarm, bytes: Bytes::from(format!("{alarm},")) }).collect()
+    ids.into_iter().map(|alarm| Frame::new(alarm, Bytes::from(format!("{alarm},")))).collect()
 }
 
 fn taken(outbox: &mut Outbox) -> String {
     let mut all = Vec::new();
     while let Some(chunk) = outbox.take() {
-        all.extend_from_slice(&chunk);
+        all.extend_from_slice(&chunk.bytes());
     }
     String::from_utf8(all).unwrap()
 }
@@ -30,7 +30,7 @@ fn waiting_frames_leave_in_one_piece() {
     for id in 1..=3 {
         assert_eq!(outbox.offer(&frame(id), 0), Offered::Queued);
     }
-    assert_eq!(outbox.take(), Some(Bytes::from("1,2,3,")));
+    assert_eq!(outbox.take().map(Chunk::bytes), Some(Bytes::from("1,2,3,")));
     assert_eq!((outbox.taken(), outbox.bytes), (3, 0));
 }
 
@@ -45,7 +45,7 @@ fn what_overflows_ends_the_session_and_frees_the_memory() {
     assert_eq!(outbox.offer(&frame(4), 0), Offered::Closed);
     let mut heavy = Outbox::of_alarms(OutboxLimits { frames: 100, bytes: 10 }, Arc::default());
     heavy.end_of_list();
-    assert_eq!(heavy.offer(&Rc::new(Frame { id: 1, bytes: Bytes::from_static(&[0; 11]) }), 0), Offered::Overflow);
+    assert_eq!(heavy.offer(&Rc::new(Frame::new(1, Bytes::from_static(&[0; 11]))), 0), Offered::Overflow);
 }
 
 #[test]
