@@ -31,6 +31,10 @@ const MOST: usize = 8000;
 const PING: [u8; 6] = [0; 6];
 const PONG: [u8; 10] = [0; 10];
 
+/// The ledger's pace.
+const CHUNK: usize = 1000;
+const CHUNK_EVERY: Duration = Duration::from_millis(8);
+
 /// CPU of the writing thread for each frame.
 pub fn cpu_a_frame(sockets: usize, frame: &[u8], rounds: usize) -> Duration {
     cpu(sockets, frame, rounds, false)
@@ -42,20 +46,22 @@ pub fn cpu_a_proved_frame(sockets: usize, frame: &[u8], at_once: usize, rounds: 
     cpu(sockets, &frames, rounds, true) / u32::try_from(at_once).unwrap()
 }
 
-/// The same where each socket is a task on the runtime that the server has, woken to write and woken to read the pong.
+/// The same where each socket is a task on the runtime that the server has, woken to write and woken to read the pong,
+/// and not all at once but in the ledger's pace: so many have to be served every few ms, between which bids are.
 pub fn cpu_a_proved_frame_of_tasks(sockets: usize, frame: &[u8], at_once: usize, rounds: usize) -> Duration {
     let sockets = sockets.min(MOST);
     let frames: Rc<[u8]> = [frame.repeat(at_once), PING.to_vec()].concat().into();
     let audience = Audience::of(sockets, true);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let spent = tokio::task::LocalSet::new().block_on(&runtime, async {
-        let (wake, done) = (Rc::new(Notify::new()), Rc::new(Notify::new()));
+        let wakes: Vec<_> = (0..sockets.div_ceil(CHUNK)).map(|_| Rc::new(Notify::new())).collect();
+        let done = Rc::new(Notify::new());
         let (pongs, waiting) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
-        for writer in &audience.writers {
+        for (nth, writer) in audience.writers.iter().enumerate() {
             let writer = writer.try_clone().unwrap();
             writer.set_nonblocking(true).unwrap();
             let mut socket = tokio::net::TcpStream::from_std(writer).unwrap();
-            let (wake, done, pongs) = (Rc::clone(&wake), Rc::clone(&done), Rc::clone(&pongs));
+            let (wake, done, pongs) = (Rc::clone(&wakes[nth / CHUNK]), Rc::clone(&done), Rc::clone(&pongs));
             let frames = Rc::clone(&frames);
             let waiting = Rc::clone(&waiting);
             tokio::task::spawn_local(async move {
@@ -78,7 +84,11 @@ pub fn cpu_a_proved_frame_of_tasks(sockets: usize, frame: &[u8], at_once: usize,
         for round in 1..=rounds {
             pongs.set(0);
             let before = cpu::of_this_thread();
-            wake.notify_waiters();
+            let mut pace = tokio::time::interval(CHUNK_EVERY);
+            for wake in &wakes {
+                pace.tick().await;
+                wake.notify_waiters();
+            }
             done.notified().await;
             spent += cpu::of_this_thread() - before;
             audience.has_read(round * sockets * frames.len());
