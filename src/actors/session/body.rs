@@ -120,13 +120,11 @@ impl SocketBody {
     }
 
     /// What the actor itself writes, if it has been woken.
-    fn poll_actor(&mut self, cx: &Context<'_>) -> Poll<Option<Bytes>> {
+    fn poll_actor(&mut self) -> Poll<Option<Bytes>> {
         let State::Open(actor) = &mut self.state else { return Poll::Ready(None) };
         if !self.wake.woken.swap(false, Ordering::AcqRel) {
             return Poll::Pending;
         }
-        // Behind the swap: what wakes it from here on wakes this task, or is seen below.
-        self.wake.task.register(cx.waker());
         match actor.as_mut().poll_next(&mut Context::from_waker(&self.waker)) {
             Poll::Ready(Some(Ok(bytes))) => {
                 // It has not said yet what it waits for.
@@ -134,16 +132,13 @@ impl SocketBody {
                 Poll::Ready(Some(bytes))
             }
             Poll::Ready(Some(Err(_)) | None) => Poll::Ready(None),
-            Poll::Pending => {
-                if self.wake.woken.load(Ordering::Acquire) {
-                    cx.waker().wake_by_ref();
-                }
-                Poll::Pending
-            }
+            Poll::Pending => Poll::Pending,
         }
     }
 
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        // Each time: a wake that comes while the actor is polled uses the registration up.
+        self.wake.task.register(cx.waker());
         loop {
             if let Some(bytes) = self.waiting() {
                 return Poll::Ready(Some(bytes));
@@ -158,7 +153,7 @@ impl SocketBody {
             if is_for_actor {
                 self.wake.woken.store(true, Ordering::Release);
             }
-            match self.poll_actor(cx) {
+            match self.poll_actor() {
                 Poll::Ready(Some(bytes)) => return Poll::Ready(Some(bytes)),
                 Poll::Ready(None) => {
                     self.state = State::Over;
@@ -216,5 +211,77 @@ impl Stream for SocketBody {
             State::Over => Poll::Ready(None),
         };
         polled.map(|bytes| bytes.map(Ok))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use actix_web::{FromRequest, dev, test::TestRequest, web};
+    use futures_util::{StreamExt, poll, stream};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::actors::session::{outbox::OutboxLimits, proof::Proof};
+
+    /// A client that never says anything.
+    async fn silent() -> web::Payload {
+        let nothing: Pin<Box<dyn Stream<Item = _>>> = Box::pin(stream::pending());
+        let mut nothing = dev::Payload::Stream { payload: nothing };
+        let (request, _) = TestRequest::default().to_http_parts();
+        web::Payload::from_request(&request, &mut nothing).await.unwrap()
+    }
+
+    async fn body(actor: impl Stream<Item = Result<Bytes, Error>> + 'static) -> (SocketBody, Rc<RefCell<Outbox>>) {
+        let limits = OutboxLimits { frames: 10, bytes: 1000 };
+        let outbox = Rc::new(RefCell::new(Outbox::of_room(limits, Arc::default())));
+        let ear = Ear::new(silent().await, 100, Proof::new(Rc::clone(&outbox), None), Rc::clone(&outbox));
+        (SocketBody::new(Rc::clone(&outbox), Box::pin(actor), ear), outbox)
+    }
+
+    /// The actor waits for what other threads tell it, and they do at any moment, also while it is polled.
+    #[actix_web::test]
+    async fn no_wake_of_the_actor_is_lost() {
+        const TIMES: usize = 20_000;
+        let (tell, mut told) = mpsc::unbounded_channel();
+        let (heard, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let (seen, given_up) = (Arc::clone(&heard), Arc::clone(&over));
+        let teller = std::thread::spawn(move || {
+            for time in 1..=TIMES {
+                let _ = tell.send(Bytes::from_static(b"x"));
+                while seen.load(Ordering::Acquire) < time && !given_up.load(Ordering::Relaxed) {
+                    std::thread::yield_now();
+                }
+            }
+        });
+        let actor = stream::poll_fn(move |cx| told.poll_recv(cx).map(|bytes| bytes.map(Ok)));
+        let (mut body, _) = body(actor).await;
+        let all = async {
+            while let Some(Ok(bytes)) = body.next().await {
+                heard.fetch_add(bytes.len(), Ordering::Release);
+            }
+        };
+        let in_time = tokio::time::timeout(Duration::from_secs(60), all).await;
+        over.store(true, Ordering::Relaxed);
+        assert!(in_time.is_ok(), "it waits after {heard:?}");
+        assert_eq!(heard.load(Ordering::Acquire), TIMES);
+        teller.join().unwrap();
+    }
+
+    #[actix_web::test]
+    async fn an_actor_that_nobody_has_woken_is_not_polled_for_a_frame() {
+        let polled = Rc::new(RefCell::new(0));
+        let count = Rc::clone(&polled);
+        let actor = stream::poll_fn(move |_| {
+            *count.borrow_mut() += 1;
+            Poll::Pending
+        });
+        let (mut body, outbox) = body(actor).await;
+        assert!(poll!(body.next()).is_pending());
+        outbox.borrow_mut().control(Bytes::from_static(b"a frame"));
+        assert!(matches!(poll!(body.next()), Poll::Ready(Some(Ok(frame))) if frame == "a frame"));
+        assert!(poll!(body.next()).is_pending());
+        assert_eq!(*polled.borrow(), 1, "at its beginning");
     }
 }
