@@ -22,7 +22,7 @@ use tokio::{
     sync::Notify,
 };
 
-use super::{cpu, listeners::LOOK_EVERY};
+use super::cpu;
 
 /// Both ends of each socket are in this process, which may have 20,000 files open.
 const MOST: usize = 8000;
@@ -177,7 +177,7 @@ fn read_all(readers: Vec<TcpStream>, answers: bool, seen: &AtomicUsize, stop: &A
         reader
     });
     let mut readers: Vec<_> = registered.collect();
-    let mut events = Events::with_capacity(16_384);
+    let mut events = Events::with_capacity(1024);
     let mut buffer = vec![0; 64 * 1024];
     while !stop.load(Ordering::Relaxed) {
         poll.poll(&mut events, Some(Duration::from_millis(20))).unwrap();
@@ -189,9 +189,6 @@ fn read_all(readers: Vec<TcpStream>, answers: bool, seen: &AtomicUsize, stop: &A
                 }
                 seen.fetch_add(read, Ordering::Relaxed);
             }
-        }
-        if !events.is_empty() {
-            std::thread::sleep(LOOK_EVERY);
         }
     }
 }

@@ -18,9 +18,6 @@ use mio::{Events, Interest, Poll, Token, net::TcpStream};
 
 use super::frames::{self, CLOSE, PING, TEXT};
 
-/// They look once in so long. If each frame woke them, they would take the processor from the server for each frame, on
-/// which they live with it; clients elsewhere can't.
-pub const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// Handshakes under way at once.
 const AT_ONCE: usize = 128;
 
@@ -142,7 +139,7 @@ impl<'a> Audience<'a> {
     }
 
     fn listen(mut self, all_there: &Sender<()>) {
-        let mut events = Events::with_capacity(16_384);
+        let mut events = Events::with_capacity(1024);
         let mut buffer = vec![0; 64 * 1024];
         let mut said = false;
         while !self.notes.stop.load(Ordering::Relaxed) {
@@ -160,9 +157,6 @@ impl<'a> Audience<'a> {
             }
             if !self.heard.is_empty() {
                 self.notes.heard.lock().unwrap().append(&mut self.heard);
-            }
-            if said && !events.is_empty() {
-                std::thread::sleep(LOOK_EVERY);
             }
         }
     }
