@@ -35,7 +35,7 @@ const BATCH: usize = 256;
 /// From the begin of one fan-out's chunk to the next: 125,000 users a second. As fast as the disk allows, chunks would
 /// come faster than the workers can write frames and hear their pongs, and every bid would queue behind the thousands of
 /// sessions that have been woken before it.
-const CHUNK_EVERY: Duration = Duration::from_millis(8);
+const CHUNK_EVERY: Duration = Duration::from_millis(4);
 /// Most fan-outs that share a chunk.
 const FANOUTS_AT_ONCE: usize = 4;
 /// Writes of a transaction from which its pace can be told.

@@ -32,8 +32,8 @@ const PING: [u8; 6] = [0; 6];
 const PONG: [u8; 10] = [0; 10];
 
 /// The ledger's pace.
-const CHUNK: usize = 1000;
-const CHUNK_EVERY: Duration = Duration::from_millis(8);
+const CHUNK: usize = 500;
+const CHUNK_EVERY: Duration = Duration::from_millis(4);
 
 /// CPU of the writing thread for each frame.
 pub fn cpu_a_frame(sockets: usize, frame: &[u8], rounds: usize) -> Duration {

@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Users of one chunk: about a millisecond of the ledger's time.
-pub(crate) const CHUNK: usize = 1000;
+pub(crate) const CHUNK: usize = 500;
 
 /// Who is meant: likes up to a mark, and bidders up to a bid of the goods (0: none).
 #[derive(Debug, Clone, Copy)]
