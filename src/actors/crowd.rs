@@ -1,7 +1,15 @@
 //! A crowd in one room, on one thread: what its sockets hear is bounded however many come at once, and one bid is encoded
 //! once for all of them.
 
-use std::{cell::RefCell, rc::Rc, sync::Arc};
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use actix::Addr;
 
@@ -49,16 +57,16 @@ fn rooms(workers: usize) -> (Addr<Rooms>, Vec<ShardHandle>) {
     (rooms, shards)
 }
 
-/// A socket in the room, of a user or a visitor.
+/// A visitor's socket in the room; `waiting` counts what waits for it.
 async fn enter(
     rooms: &Addr<Rooms>,
     shard: &ShardHandle,
     connection: u64,
-    user: Option<Arc<User>>,
+    waiting: &Arc<AtomicUsize>,
 ) -> Rc<RefCell<Outbox>> {
-    let outbox = Rc::new(RefCell::new(Outbox::of_room(LIMITS, Arc::default())));
+    let outbox = Rc::new(RefCell::new(Outbox::of_room(LIMITS, Arc::clone(waiting))));
     shard.seat(connection, Rc::clone(&outbox), Some(ROOM));
-    assert!(rooms.send(Enter { room: ROOM, user, connection, is_over: false }).await.unwrap());
+    assert!(rooms.send(Enter { room: ROOM, user: None, connection, is_over: false }).await.unwrap());
     outbox
 }
 
@@ -72,23 +80,37 @@ async fn all_is_quiet() {
 #[actix::test]
 async fn nobody_who_reads_is_too_slow_for_news_behind_a_crowd() {
     let (rooms, shards) = rooms(1);
-    let witness = enter(&rooms, &shards[0], 0, None).await;
-    // Too few of them are told by themselves before the bids come, and all of them are more than may wait for a socket.
-    for id in 1..=12_000 {
+    let waiting = Arc::<AtomicUsize>::default();
+    let witness = enter(&rooms, &shards[0], 0, &waiting).await;
+    let read = |heard: &mut Vec<u8>| {
+        while let Some(chunk) = witness.borrow_mut().take() {
+            heard.extend_from_slice(&chunk.bytes());
+        }
+    };
+    let mut heard = Vec::new();
+    // Only some of them are told by themselves before the bids come, and the others are more than may wait for a socket.
+    for id in 1..=25_000 {
         let enter = Enter { room: ROOM, user: Some(user(id)), connection: id.cast_unsigned(), is_over: false };
         assert!(rooms.send(enter).await.unwrap());
+        read(&mut heard);
     }
+    // From here on he reads nothing until the room has told of them by itself once more, between the bids.
     for seq in [1, 3, 5] {
+        if seq == 5 {
+            let before = waiting.load(Ordering::Relaxed);
+            let tick = async {
+                while waiting.load(Ordering::Relaxed) == before {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(30), tick).await.expect("it is told");
+        }
         rooms.send(TellRooms(vec![bid(seq), bid(seq + 1)])).await.unwrap();
+        all_is_quiet().await;
     }
-    all_is_quiet().await;
     assert!(!witness.borrow().is_closed());
-    let mut heard = Vec::new();
-    while let Some(chunk) = witness.borrow_mut().take() {
-        heard.extend_from_slice(&chunk.bytes());
-    }
-    let bids = String::from_utf8_lossy(&heard).matches("\"response_type\":\"bid\"").count();
-    assert_eq!(bids, 6);
+    read(&mut heard);
+    assert_eq!(String::from_utf8_lossy(&heard).matches("\"response_type\":\"bid\"").count(), 6);
 }
 
 #[actix::test]
@@ -97,7 +119,7 @@ async fn one_bid_is_encoded_once_for_everybody() {
     let mut outboxes = Vec::new();
     for connection in 0..50 {
         let shard = &shards[usize::from(connection % 2 == 0)];
-        outboxes.push(enter(&rooms, shard, connection, None).await);
+        outboxes.push(enter(&rooms, shard, connection, &Arc::default()).await);
     }
     rooms.send(TellRooms(vec![bid(1)])).await.unwrap();
     all_is_quiet().await;

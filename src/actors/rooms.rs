@@ -33,7 +33,7 @@ const MAILBOX: usize = 4096;
 /// In rooms of up to so many comings and goings are told at once; in larger ones they are gathered for a while (`hall`), so
 /// that many who come at once keep nobody's bid waiting.
 const SMALL: usize = 64;
-/// Of what was gathered so many bytes are told at a time, or half of what may wait for a socket.
+/// Of what was gathered so many bytes are told at a time, or a quarter of what may wait for a socket.
 const GATHER_BYTES: usize = 64 * 1024;
 /// Rooms that are worth a recommendation.
 const BUSIEST: usize = 200;
@@ -49,8 +49,8 @@ pub struct Rooms {
     missed: Arc<Missed<GoodsId>>,
     stats: Arc<ShardStats>,
     gather_bytes: usize,
-    /// Half of what may wait for a socket.
-    max_bytes: usize,
+    /// Of who has come and gone so much is told ahead of news: twice that, and what is gathered, may wait for a socket.
+    ahead_bytes: usize,
 }
 
 impl Rooms {
@@ -73,8 +73,8 @@ impl Rooms {
                 time,
                 missed,
                 stats,
-                gather_bytes: GATHER_BYTES.min(max_pending_bytes / 2),
-                max_bytes: max_pending_bytes / 2,
+                gather_bytes: GATHER_BYTES.min(max_pending_bytes / 4),
+                ahead_bytes: max_pending_bytes / 4,
             }
         })
     }
@@ -121,7 +121,7 @@ impl Rooms {
     /// Puts what a room hears behind who has come and gone before it.
     fn tell(&mut self, id: RoomId, order: impl FnOnce(&Self) -> RoomOrder, orders: &mut Vec<(RoomId, RoomOrder)>) {
         let Some(hall) = self.halls.get_mut(&id) else { return };
-        orders.extend(hall.take_ahead(self.max_bytes).map(|ahead| (id, ahead)));
+        orders.extend(hall.take_ahead(self.ahead_bytes).map(|ahead| (id, ahead)));
         orders.push((id, order(self)));
     }
 

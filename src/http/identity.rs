@@ -124,7 +124,7 @@ impl UserDirectory {
     }
 
     /// The user as he is known to be now.
-    fn fresh(&self, id: UserId) -> Option<Arc<User>> {
+    pub(super) fn fresh(&self, id: UserId) -> Option<Arc<User>> {
         let holds = |seen: &Seen| self.holds_for.is_none_or(|holds_for| seen.at.elapsed() < holds_for);
         self.users.get(&id).filter(holds).map(|seen| seen.user)
     }

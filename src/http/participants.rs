@@ -26,5 +26,5 @@ pub(super) async fn busiest(services: &Services) -> Vec<(GoodsId, usize)> {
 /// Who is in the room of these goods now, as they are called now: a name may have changed since its user came in.
 pub(super) async fn present(services: &Services, goods: GoodsId) -> Vec<Arc<User>> {
     let Ok(present) = services.rooms.send(GetParticipants(goods)).await else { return Vec::new() };
-    present.0.iter().map(|user| services.users.known(user.id).unwrap_or_else(|| Arc::clone(user))).collect()
+    present.0.iter().map(|user| services.users.fresh(user.id).unwrap_or_else(|| Arc::clone(user))).collect()
 }

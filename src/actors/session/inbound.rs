@@ -35,6 +35,8 @@ pub(super) struct Ear {
 enum Held {
     /// Bytes, and how many whole frames end in them.
     Bytes(Bytes, usize),
+    /// A frame that is too large; nothing of it reaches the codec.
+    TooLarge,
     Failed(PayloadError),
     /// Nothing more will come.
     End,
@@ -61,11 +63,7 @@ impl Ear {
                 }
                 Some(Ok(bytes)) => match self.gate.admits(&bytes) {
                     Some(ended) => Some(Held::Bytes(bytes, ended)),
-                    None => {
-                        // Nothing of it reaches the codec; the body sends the close and drops the actor.
-                        self.outbox.borrow_mut().close(Close::TooLarge);
-                        return Poll::Pending;
-                    }
+                    None => Some(Held::TooLarge),
                 },
                 Some(Err(error)) => Some(Held::Failed(error)),
                 None => Some(Held::End),
@@ -83,7 +81,7 @@ impl Ear {
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         match self.held.take() {
             Some(Held::Bytes(bytes, _)) => return Poll::Ready(Some(bytes)),
-            Some(Held::Failed(_) | Held::End) => return Poll::Ready(None),
+            Some(Held::TooLarge | Held::Failed(_) | Held::End) => return Poll::Ready(None),
             None => {}
         }
         Pin::new(&mut self.payload).poll_next(cx).map(|bytes| bytes.and_then(Result::ok))
@@ -138,6 +136,11 @@ impl Stream for Inbound {
             Some(Held::Bytes(bytes, ended)) => {
                 self.due = ended;
                 Poll::Ready(Some(Ok(bytes)))
+            }
+            // In its turn, behind the frames before it; the body sends the close and drops the actor.
+            Some(Held::TooLarge) => {
+                self.ear.borrow().outbox.borrow_mut().close(Close::TooLarge);
+                Poll::Pending
             }
             Some(Held::Failed(error)) => {
                 self.ear.borrow_mut().held = Some(Held::End);
