@@ -2,7 +2,7 @@
 //! there, and with several nodes the course of its events.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, HashSet, VecDeque},
     sync::Arc,
     time::Duration,
 };
@@ -50,9 +50,9 @@ pub(super) struct Hall {
     list: Option<Arc<[Arc<User>]>>,
     /// The auction is over: nothing here to recommend.
     pub is_over: bool,
-    /// Who has come or gone and has not been told of, in that order, each once; and whether he went in between.
+    /// Who has come or gone and has not been told of, in that order, each once.
     untold: VecDeque<UserId>,
-    went: HashMap<UserId, bool>,
+    is_untold: HashSet<UserId>,
     /// Bytes of comings and goings that were told ahead of news since they were told last by themselves.
     pub told_ahead: usize,
     pub gathering: bool,
@@ -67,7 +67,7 @@ impl Hall {
             list: None,
             is_over,
             untold: VecDeque::new(),
-            went: HashMap::new(),
+            is_untold: HashSet::new(),
             told_ahead: 0,
             gathering: false,
             hearing: Hearing::default(),
@@ -90,13 +90,8 @@ impl Hall {
         if self.room.sockets() == 0 {
             return self.tell_nobody(Some(user));
         }
-        let went = self.room.user(user).is_none();
-        match self.went.get_mut(&user) {
-            Some(before) => *before |= went,
-            None => {
-                self.went.insert(user, went);
-                self.untold.push_back(user);
-            }
+        if self.is_untold.insert(user) {
+            self.untold.push_back(user);
         }
     }
 
@@ -111,18 +106,14 @@ impl Hall {
         while bytes.len() < at_most
             && let Some(user) = self.untold.pop_front()
         {
-            let went = self.went.remove(&user).unwrap_or_default();
-            let was_there = self.told.contains_key(&user);
-            let now = self.room.user(user);
-            // Who went and came back at once has a page that waits for his coming.
-            if was_there && (now.is_none() || went) {
+            self.is_untold.remove(&user);
+            // Who is there again has gone in between, and his new page waits for his coming.
+            if self.told.contains_key(&user) {
                 self.is_told(user, None);
                 let out = RoomFrame::Out { participants_count: self.told.len(), user_id: user };
                 bytes.extend_from_slice(&encode(&out));
             }
-            if let Some(now) = now
-                && (!was_there || went)
-            {
+            if let Some(now) = self.room.user(user) {
                 self.is_told(user, Some(Arc::clone(&now)));
                 bytes.extend_from_slice(&encode(&RoomFrame::Enter {
                     sender: user,
@@ -155,7 +146,7 @@ impl Hall {
 
     /// There is nobody to tell it to.
     fn tell_nobody(&mut self, more: Option<UserId>) {
-        self.went.clear();
+        self.is_untold.clear();
         for user in std::mem::take(&mut self.untold).into_iter().chain(more) {
             self.is_told(user, self.room.user(user));
         }
