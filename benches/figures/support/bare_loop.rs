@@ -51,14 +51,15 @@ pub fn cpu_a_proved_frame(sockets: usize, frame: &[u8], at_once: usize, rounds: 
 pub fn cpu_a_proved_frame_of_tasks(sockets: usize, frame: &[u8], at_once: usize, rounds: usize) -> Duration {
     let sockets = sockets.min(MOST);
     let frames: Rc<[u8]> = [frame.repeat(at_once), PING.to_vec()].concat().into();
-    let audience = Audience::of(sockets, true);
+    let mut audience = Audience::of(sockets, true);
+    // Moved, not copied: there are only so many files.
+    let writers = std::mem::take(&mut audience.writers);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let spent = tokio::task::LocalSet::new().block_on(&runtime, async {
         let wakes: Vec<_> = (0..sockets.div_ceil(CHUNK)).map(|_| Rc::new(Notify::new())).collect();
         let done = Rc::new(Notify::new());
         let (pongs, waiting) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(0)));
-        for (nth, writer) in audience.writers.iter().enumerate() {
-            let writer = writer.try_clone().unwrap();
+        for (nth, writer) in writers.into_iter().enumerate() {
             writer.set_nonblocking(true).unwrap();
             let mut socket = tokio::net::TcpStream::from_std(writer).unwrap();
             let (wake, done, pongs) = (Rc::clone(&wakes[nth / CHUNK]), Rc::clone(&done), Rc::clone(&pongs));
