@@ -184,7 +184,7 @@ fn read_all(readers: Vec<TcpStream>, answers: bool, seen: &AtomicUsize, stop: &A
         poll.poll(&mut events, Some(Duration::from_millis(20))).unwrap();
         for event in &events {
             let reader = &mut readers[event.token().0];
-            if let Ok(read) = reader.read(&mut buffer) {
+            if let Ok(read @ 1..) = reader.read(&mut buffer) {
                 if answers {
                     reader.write_all(&PONG).unwrap();
                 }
