@@ -28,7 +28,7 @@ use crate::{
 
 /// Commits that may wait for the hub; beyond, the sessions read the store.
 const MAILBOX: usize = 4096;
-/// How often received marks are written down, how many at once, and how long that may take.
+/// How long after the last time received marks are written down, how many at once, and how long that may take.
 const MARKS_EVERY: Duration = Duration::from_millis(250);
 const MARKS_AT_ONCE: usize = 1000;
 const MARKS_PATIENCE: Duration = Duration::from_secs(2);
@@ -48,6 +48,8 @@ pub struct AlarmHub {
     resyncs: u64,
     ledger: Option<Ledger>,
     writing_marks: bool,
+    /// The next time that marks are written is set.
+    marks_are_due: bool,
 }
 
 impl AlarmHub {
@@ -67,6 +69,7 @@ impl AlarmHub {
                 resyncs: 0,
                 ledger: None,
                 writing_marks: false,
+                marks_are_due: false,
             }
         })
     }
@@ -126,6 +129,19 @@ impl AlarmHub {
         }
     }
 
+    /// Has marks written soon, if there are any. Most of the time there are none, and nothing is woken for them.
+    fn plan_marks(&mut self, ctx: &mut Context<Self>) {
+        if self.marks_are_due || self.writing_marks || !self.registry.has_marks() {
+            return;
+        }
+        self.marks_are_due = true;
+        ctx.run_later(MARKS_EVERY, |hub, ctx| {
+            hub.marks_are_due = false;
+            hub.write_marks(ctx);
+            hub.plan_marks(ctx);
+        });
+    }
+
     fn write_marks(&mut self, ctx: &mut Context<Self>) {
         let Some(ledger) = self.ledger.as_ref().filter(|_| !self.writing_marks) else { return };
         let marks = self.registry.marks_to_write(MARKS_AT_ONCE);
@@ -142,10 +158,6 @@ impl AlarmHub {
 
 impl Actor for AlarmHub {
     type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(MARKS_EVERY, Self::write_marks);
-    }
 }
 
 /// Received marks are on disk (none of them, if the write failed: they are tried again).
@@ -156,9 +168,10 @@ struct MarksWritten(Vec<(UserId, AlarmId)>);
 impl Handler<MarksWritten> for AlarmHub {
     type Result = ();
 
-    fn handle(&mut self, MarksWritten(marks): MarksWritten, _: &mut Self::Context) {
+    fn handle(&mut self, MarksWritten(marks): MarksWritten, ctx: &mut Self::Context) {
         self.writing_marks = false;
         self.registry.marks_written(&marks);
+        self.plan_marks(ctx);
     }
 }
 
@@ -273,10 +286,11 @@ pub(super) struct Received(pub Vec<(UserId, AlarmId)>);
 impl Handler<Received> for AlarmHub {
     type Result = ();
 
-    fn handle(&mut self, Received(marks): Received, _: &mut Self::Context) {
+    fn handle(&mut self, Received(marks): Received, ctx: &mut Self::Context) {
         for (user, up_to) in marks {
             self.registry.received(user, up_to);
         }
+        self.plan_marks(ctx);
     }
 }
 
@@ -426,7 +440,7 @@ impl Handler<GetHubFigures> for AlarmHub {
         HubFigures {
             sessions,
             users,
-            undelivered: self.stats.waiting.load(Ordering::Relaxed),
+            undelivered: self.shards.iter().map(ShardLink::waiting).sum(),
             delivered: self.stats.queued.load(Ordering::Relaxed),
             slow_clients: self.stats.slow.load(Ordering::Relaxed),
             outbox_overflows: self.stats.overflows.load(Ordering::Relaxed),

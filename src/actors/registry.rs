@@ -97,6 +97,11 @@ impl Registry {
         self.received.get(&user).copied()
     }
 
+    /// There are marks that are not on disk.
+    pub(super) fn has_marks(&self) -> bool {
+        !self.received.is_empty()
+    }
+
     /// Some marks to write down, at most `limit`: of neighbours, whose rows share pages, and of each in his turn.
     pub(super) fn marks_to_write(&mut self, limit: usize) -> Vec<(UserId, AlarmId)> {
         let begin = self.handed_out.map_or(Unbounded, Excluded);

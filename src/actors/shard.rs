@@ -36,8 +36,6 @@ const MAILBOX: usize = 1024;
 pub struct ShardStats {
     /// Sessions that hold a seat now, admitted or not.
     pub seats: AtomicUsize,
-    /// Frames that wait in outboxes now.
-    pub waiting: Arc<AtomicUsize>,
     /// Alarm frames put into outboxes.
     pub queued: AtomicU64,
     /// Unread counts and alerts lost because a shard's mailbox was full.
@@ -72,6 +70,8 @@ pub struct ShardHandle {
     index: usize,
     seats: Rc<RefCell<Slab<Occupied>>>,
     rooms: Rc<RefCell<HashMap<RoomId, Bench>>>,
+    /// Frames that wait in its outboxes now. Its own, so that the workers don't take it from each other for each frame.
+    waiting: Arc<AtomicUsize>,
     stats: Arc<ShardStats>,
     /// What its sessions have proved to have.
     pub(super) receipts: Receipts,
@@ -83,9 +83,9 @@ impl ShardHandle {
         self.index
     }
 
-    /// Counts the frames that wait in all outboxes of the node.
+    /// Counts the frames that wait in the outboxes of this worker.
     pub(super) fn waiting(&self) -> Arc<AtomicUsize> {
-        Arc::clone(&self.stats.waiting)
+        Arc::clone(&self.waiting)
     }
 
     /// Seats an outbox, in a room if it is in one; returns its slot.
@@ -146,10 +146,16 @@ pub(super) struct ShardLink {
     shard: Addr<Shard>,
     missed: Arc<AtomicBool>,
     missed_rooms: Arc<Missed<RoomId>>,
+    waiting: Arc<AtomicUsize>,
     stats: Arc<ShardStats>,
 }
 
 impl ShardLink {
+    /// Frames that wait in the shard's outboxes now.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
     /// Hands alarms over. If the shard's mailbox is full, its sessions read the store.
     pub(super) fn push(&self, push: Push) {
         if self.shard.try_send(push).is_err() {
@@ -201,8 +207,9 @@ impl Shard {
         stats: Arc<ShardStats>,
         receipts: Receipts,
     ) -> (ShardHandle, ShardLink) {
-        let (seats, rooms) = (Rc::default(), Rc::default());
-        let seats = ShardHandle { index, seats, rooms, stats: Arc::clone(&stats), receipts };
+        let (seats, rooms, waiting) = (Rc::default(), Rc::default(), Arc::default());
+        let seats =
+            ShardHandle { index, seats, rooms, waiting: Arc::clone(&waiting), stats: Arc::clone(&stats), receipts };
         let missed = Arc::new(AtomicBool::new(false));
         let missed_rooms = Arc::new(Missed::default());
         let of_shard = Self {
@@ -215,7 +222,7 @@ impl Shard {
             ctx.set_mailbox_capacity(MAILBOX);
             of_shard
         });
-        (seats, ShardLink { shard, missed, missed_rooms, stats })
+        (seats, ShardLink { shard, missed, missed_rooms, waiting, stats })
     }
 }
 
@@ -226,7 +233,7 @@ impl Actor for Shard {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(Duration::from_secs(1), |shard, _| {
             // Most of the time nothing waits for anybody.
-            if shard.seats.stats.waiting.load(Ordering::Relaxed) == 0 {
+            if shard.seats.waiting.load(Ordering::Relaxed) == 0 {
                 return;
             }
             let mut slow = 0;

@@ -35,7 +35,7 @@ const BATCH: usize = 256;
 /// From the begin of one fan-out's chunk to the next: 125,000 users a second. As fast as the disk allows, chunks would
 /// come faster than the workers can write frames and hear their pongs, and every bid would queue behind the thousands of
 /// sessions that have been woken before it.
-const CHUNK_EVERY: Duration = Duration::from_millis(4);
+const CHUNK_EVERY: Duration = Duration::from_millis(8);
 /// Most fan-outs that share a chunk.
 const FANOUTS_AT_ONCE: usize = 4;
 /// Writes of a transaction from which its pace can be told.
@@ -277,6 +277,11 @@ impl Writer {
 
     /// Tells the house what is on disk.
     fn publish(&mut self, effects: Effects) {
+        if self.fanouts.is_empty() && !effects.fanouts.is_empty() {
+            // Their first users were a chunk, too. And others that begin at this moment can join: they share all chunks
+            // only if none is ahead.
+            self.fanouts_resume = self.fanouts_resume.max(Instant::now() + CHUNK_EVERY);
+        }
         for event in effects.fanouts {
             if !self.fanouts.contains(&event) {
                 self.fanouts.push(event);

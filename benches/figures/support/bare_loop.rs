@@ -8,11 +8,6 @@ use std::{
     net::{TcpListener, TcpStream},
     os::fd::AsRawFd,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    thread::JoinHandle,
     time::Duration,
 };
 
@@ -22,14 +17,20 @@ use tokio::{
     sync::Notify,
 };
 
-use super::cpu;
+use super::{
+    cpu, frames,
+    listeners::{Listeners, Opening},
+};
 
 /// Both ends of each socket are in this process, which may have 20,000 files open.
 const MOST: usize = 8000;
 
 /// What proves receipt, as long as ours: a ping with a number, and its pong with a mask.
-const PING: [u8; 6] = [0; 6];
-const PONG: [u8; 10] = [0; 10];
+const PING: [u8; 6] = *b"\x89\x041234";
+const PONG_BYTES: usize = 10;
+
+/// For a frame to be heard.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The ledger's pace.
 const CHUNK: usize = 500;
@@ -37,13 +38,13 @@ const CHUNK_EVERY: Duration = Duration::from_millis(4);
 
 /// CPU of the writing thread for each frame.
 pub fn cpu_a_frame(sockets: usize, frame: &[u8], rounds: usize) -> Duration {
-    cpu(sockets, frame, rounds, false)
+    cpu(sockets, frame, 1, rounds, false)
 }
 
 /// The same with so many frames in each write, a ping behind them, and the pong read.
 pub fn cpu_a_proved_frame(sockets: usize, frame: &[u8], at_once: usize, rounds: usize) -> Duration {
     let frames = [frame.repeat(at_once), PING.to_vec()].concat();
-    cpu(sockets, &frames, rounds, true) / u32::try_from(at_once).unwrap()
+    cpu(sockets, &frames, at_once, rounds, true) / u32::try_from(at_once).unwrap()
 }
 
 /// The same where each socket is a task on the runtime that the server has, woken to write and woken to read the pong,
@@ -51,7 +52,7 @@ pub fn cpu_a_proved_frame(sockets: usize, frame: &[u8], at_once: usize, rounds: 
 pub fn cpu_a_proved_frame_of_tasks(sockets: usize, frame: &[u8], at_once: usize, rounds: usize) -> Duration {
     let sockets = sockets.min(MOST);
     let frames: Rc<[u8]> = [frame.repeat(at_once), PING.to_vec()].concat().into();
-    let mut audience = Audience::of(sockets, true);
+    let mut audience = Audience::of(sockets);
     // Moved, not copied: there are only so many files.
     let writers = std::mem::take(&mut audience.writers);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -70,7 +71,7 @@ pub fn cpu_a_proved_frame_of_tasks(sockets: usize, frame: &[u8], at_once: usize,
                 loop {
                     wake.notified().await;
                     socket.write_all(&frames).await.unwrap();
-                    assert_eq!(socket.read(&mut [0; 64]).await.unwrap(), PONG.len());
+                    assert_eq!(socket.read(&mut [0; 64]).await.unwrap(), PONG_BYTES);
                     pongs.set(pongs.get() + 1);
                     if pongs.get() == sockets {
                         done.notify_one();
@@ -82,7 +83,7 @@ pub fn cpu_a_proved_frame_of_tasks(sockets: usize, frame: &[u8], at_once: usize,
             tokio::task::yield_now().await;
         }
         let mut spent = Duration::ZERO;
-        for round in 1..=rounds {
+        for _ in 0..rounds {
             pongs.set(0);
             let before = cpu::of_this_thread();
             let mut pace = tokio::time::interval(CHUNK_EVERY);
@@ -92,55 +93,52 @@ pub fn cpu_a_proved_frame_of_tasks(sockets: usize, frame: &[u8], at_once: usize,
             }
             done.notified().await;
             spent += cpu::of_this_thread() - before;
-            audience.has_read(round * sockets * frames.len());
+            audience.has_heard(sockets * at_once);
         }
         spent
     });
-    audience.leave();
+    audience.listeners.stop();
     spent / u32::try_from(rounds * sockets * at_once).unwrap()
 }
 
-/// Both ends of many sockets: one is written to, the other is read by a thread.
+/// Both ends of many sockets: one is written to, the other is the listeners' that the server has, too.
 struct Audience {
     writers: Vec<TcpStream>,
-    bytes: Arc<AtomicUsize>,
-    stop: Arc<AtomicBool>,
-    reading: JoinHandle<()>,
+    listeners: Listeners,
 }
 
 impl Audience {
-    fn of(sockets: usize, answers: bool) -> Self {
+    fn of(sockets: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let pairs = (0..sockets).map(|_| {
-            let reader = TcpStream::connect(address).unwrap();
-            let (writer, _) = listener.accept().unwrap();
-            writer.set_nodelay(true).unwrap();
-            (writer, reader)
-        });
-        let (writers, readers): (Vec<_>, Vec<_>) = pairs.unzip();
-        let (bytes, stop) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
-        let (seen, stopped) = (Arc::clone(&bytes), Arc::clone(&stop));
-        let reading = std::thread::spawn(move || read_all(readers, answers, &seen, &stopped));
-        Self { writers, bytes, stop, reading }
+        let accepting = std::thread::spawn(move || (0..sockets).map(|_| opened(&listener)).collect());
+        let opening = Opening { path: "/".to_owned(), token: None, greeting: None };
+        let listeners = Listeners::connect(address, vec![opening; sockets], "\"response_type\"");
+        Self { writers: accepting.join().unwrap(), listeners }
     }
 
-    /// Returns when so many bytes have been read.
-    fn has_read(&self, bytes: usize) {
-        while self.bytes.load(Ordering::Relaxed) < bytes {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-    }
-
-    fn leave(self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.reading.join().unwrap();
+    /// Returns when so many frames have been heard.
+    fn has_heard(&self, frames: usize) {
+        self.listeners.wait_for(frames, PATIENCE);
     }
 }
 
-fn cpu(sockets: usize, frame: &[u8], rounds: usize, proved: bool) -> Duration {
+/// The next one who comes, answered.
+fn opened(listener: &TcpListener) -> TcpStream {
+    let (mut socket, _) = listener.accept().unwrap();
+    socket.set_nodelay(true).unwrap();
+    let (mut head, mut part) = (Vec::new(), [0; 1024]);
+    while frames::head_ends(&head).is_none() {
+        let read = socket.read(&mut part).unwrap();
+        head.extend_from_slice(&part[..read]);
+    }
+    socket.write_all(b"HTTP/1.1 101 Switching Protocols\r\n\r\n").unwrap();
+    socket
+}
+
+fn cpu(sockets: usize, frame: &[u8], at_once: usize, rounds: usize, proved: bool) -> Duration {
     let sockets = sockets.min(MOST);
-    let mut audience = Audience::of(sockets, proved);
+    let mut audience = Audience::of(sockets);
     let mut poll = Poll::new().unwrap();
     let mut events = Events::with_capacity(1024);
     if proved {
@@ -150,7 +148,7 @@ fn cpu(sockets: usize, frame: &[u8], rounds: usize, proved: bool) -> Duration {
         }
     }
     let mut spent = Duration::ZERO;
-    for round in 1..=rounds {
+    for _ in 0..rounds {
         let before = cpu::of_this_thread();
         for writer in &mut audience.writers {
             writer.write_all(frame).unwrap();
@@ -159,37 +157,12 @@ fn cpu(sockets: usize, frame: &[u8], rounds: usize, proved: bool) -> Duration {
         while proved && pongs < sockets {
             poll.poll(&mut events, None).unwrap();
             for event in &events {
-                pongs += usize::from(audience.writers[event.token().0].read(&mut [0; 64]).unwrap() == PONG.len());
+                pongs += usize::from(audience.writers[event.token().0].read(&mut [0; 64]).unwrap() == PONG_BYTES);
             }
         }
         spent += cpu::of_this_thread() - before;
-        audience.has_read(round * sockets * frame.len());
+        audience.has_heard(sockets * at_once);
     }
-    audience.leave();
+    audience.listeners.stop();
     spent / u32::try_from(rounds * sockets).unwrap()
-}
-
-fn read_all(readers: Vec<TcpStream>, answers: bool, seen: &AtomicUsize, stop: &AtomicBool) {
-    let mut poll = Poll::new().unwrap();
-    let registered = readers.into_iter().enumerate().map(|(nth, reader)| {
-        reader.set_nonblocking(true).unwrap();
-        let mut reader = mio::net::TcpStream::from_std(reader);
-        poll.registry().register(&mut reader, Token(nth), Interest::READABLE).unwrap();
-        reader
-    });
-    let mut readers: Vec<_> = registered.collect();
-    let mut events = Events::with_capacity(1024);
-    let mut buffer = vec![0; 64 * 1024];
-    while !stop.load(Ordering::Relaxed) {
-        poll.poll(&mut events, Some(Duration::from_millis(20))).unwrap();
-        for event in &events {
-            let reader = &mut readers[event.token().0];
-            if let Ok(read @ 1..) = reader.read(&mut buffer) {
-                if answers {
-                    reader.write_all(&PONG).unwrap();
-                }
-                seen.fetch_add(read, Ordering::Relaxed);
-            }
-        }
-    }
 }

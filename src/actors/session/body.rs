@@ -18,7 +18,7 @@ use std::{
 use actix_http::ws::{CloseCode, CloseReason, Parser};
 use actix_web::Error;
 use bytes::{Bytes, BytesMut};
-use futures_util::{Stream, task::AtomicWaker};
+use futures_util::Stream;
 use tokio::time::Sleep;
 
 use super::{frame, inbound::Ear, outbox::Outbox};
@@ -42,7 +42,7 @@ enum State {
 /// polling it costs as much as writing one.
 struct ActorWake {
     woken: AtomicBool,
-    task: AtomicWaker,
+    task: Waker,
 }
 
 impl Wake for ActorWake {
@@ -52,15 +52,17 @@ impl Wake for ActorWake {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.woken.store(true, Ordering::Release);
-        self.task.wake();
+        self.task.wake_by_ref();
     }
 }
 
 pub(super) struct SocketBody {
     outbox: Rc<RefCell<Outbox>>,
     state: State,
+    /// Who polls the body.
+    task: Waker,
+    /// Wakes that task for the actor.
     wake: Arc<ActorWake>,
-    waker: Waker,
     ear: Rc<RefCell<Ear>>,
     /// The last alarm whose receipt was asked for, and when.
     asked: i64,
@@ -74,12 +76,12 @@ impl SocketBody {
         actor: Pin<Box<dyn Stream<Item = Result<Bytes, Error>>>>,
         ear: Rc<RefCell<Ear>>,
     ) -> Self {
-        let wake = Arc::new(ActorWake { woken: AtomicBool::new(true), task: AtomicWaker::new() });
+        let task = Waker::noop().clone();
         Self {
             outbox,
             state: State::Open(actor),
-            waker: Waker::from(Arc::clone(&wake)),
-            wake,
+            wake: Arc::new(ActorWake { woken: AtomicBool::new(true), task: task.clone() }),
+            task,
             ear,
             asked: 0,
             asked_at: None,
@@ -125,7 +127,8 @@ impl SocketBody {
         if !self.wake.woken.swap(false, Ordering::AcqRel) {
             return Poll::Pending;
         }
-        match actor.as_mut().poll_next(&mut Context::from_waker(&self.waker)) {
+        let waker = Waker::from(Arc::clone(&self.wake));
+        match actor.as_mut().poll_next(&mut Context::from_waker(&waker)) {
             Poll::Ready(Some(Ok(bytes))) => {
                 // It has not said yet what it waits for.
                 self.wake.woken.store(true, Ordering::Release);
@@ -137,8 +140,11 @@ impl SocketBody {
     }
 
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        // Each time: a wake that comes while the actor is polled uses the registration up.
-        self.wake.task.register(cx.waker());
+        if !self.task.will_wake(cx.waker()) {
+            // The actor is polled by another task than before: it has to tell all that it waits for whom to wake.
+            self.task = cx.waker().clone();
+            self.wake = Arc::new(ActorWake { woken: AtomicBool::new(true), task: self.task.clone() });
+        }
         loop {
             if let Some(bytes) = self.waiting() {
                 return Poll::Ready(Some(bytes));

@@ -63,7 +63,7 @@ pub(in crate::actors) struct Outbox {
     limits: OutboxLimits,
     queue: VecDeque<Rc<Frame>>,
     bytes: usize,
-    /// Frames that wait in all outboxes of the node.
+    /// Frames that wait in all outboxes of the worker.
     waiting: Arc<AtomicUsize>,
     /// The last alarm put in.
     cursor: i64,

@@ -18,8 +18,11 @@ use crate::{
     },
 };
 
-/// Users of one chunk: about a millisecond of the ledger's time.
-pub(crate) const CHUNK: usize = 500;
+/// Users that are served with what raised the alarm. Fewer than in a chunk, for many auctions may start at one moment, in
+/// one transaction.
+const FIRST: usize = 250;
+/// Users of one chunk: one or two milliseconds of the ledger's time.
+pub(crate) const CHUNK: usize = 1000;
 
 /// Who is meant: likes up to a mark, and bidders up to a bid of the goods (0: none).
 #[derive(Debug, Clone, Copy)]
@@ -39,9 +42,9 @@ pub(super) fn begin(
         // Bids of this very transaction count too.
         tx.flush()?;
     }
-    let chunk = next_chunk(tx.conn, goods.id, audience, 0, CHUNK)?;
+    let chunk = next_chunk(tx.conn, goods.id, audience, 0, FIRST)?;
     let Some(last) = chunk.last().copied() else { return Ok(()) };
-    let full = chunk.len() == CHUNK;
+    let full = chunk.len() == FIRST;
     let event = EventId::from_stored(tx.raise(kind, goods, None, chunk)?.get());
     if full {
         insert_into(schema::fanouts::table)
