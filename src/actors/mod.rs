@@ -55,7 +55,7 @@ pub use rooms::{
 pub use rooms_of_several::{HearPresence, JoinRooms, SayWhoIsHere};
 pub use session::{
     AlarmOpening, AuctionOpening, Doorkeeper, Judged, Judgement, Pace, SessionLimits, SessionOpening, Signed,
-    TradeOpening, alarm_events, alarm_socket, auction_socket, trade_socket,
+    SocketSession, TradeOpening, alarm_events, alarm_socket, auction_socket, trade_socket,
 };
 pub use shard::{Shard, ShardHandle, ShardStats};
 pub use wire::encode_alarm;

@@ -1,27 +1,36 @@
 //! What the sessions of one worker have proved to have arrived, on its way to the hub: an event with thousands of
 //! receivers is proved by as many pongs, and a message to another thread for each would cost more than reading it.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use crate::domain::{AlarmId, UserId};
 
 type Marks = Vec<(UserId, AlarmId)>;
 
-/// Gathers what is proved while the worker goes through the sockets that have something to read.
+/// The hub is told at most this often. It writes marks down a few times a second.
+const TELL_EVERY: Duration = Duration::from_millis(8);
+
+/// Gathers what is proved while the worker goes through the sockets that have something to read, and for a moment more if
+/// the hub has just been told.
 #[derive(Clone)]
 pub(super) struct Receipts(Rc<Gathering>);
 
 struct Gathering {
     marks: RefCell<Marks>,
+    told_at: Cell<Option<Instant>>,
     tell: Box<dyn Fn(Marks)>,
 }
 
 impl Receipts {
     pub(super) fn told_to(tell: impl Fn(Marks) + 'static) -> Self {
-        Self(Rc::new(Gathering { marks: RefCell::default(), tell: Box::new(tell) }))
+        Self(Rc::new(Gathering { marks: RefCell::default(), told_at: Cell::new(None), tell: Box::new(tell) }))
     }
 
-    /// The user has everything up to here. Told when the tasks that are ready now have had their turn.
+    /// The user has everything up to here. Told when the tasks that are ready now have had their turn, or a moment later.
     pub(super) fn add(&self, user: UserId, up_to: AlarmId) {
         let is_first = {
             let mut marks = self.0.marks.borrow_mut();
@@ -30,7 +39,13 @@ impl Receipts {
         };
         if is_first {
             let receipts = self.clone();
-            actix_web::rt::spawn(async move { receipts.tell() });
+            let wait = self.0.told_at.get().map(|at| TELL_EVERY.saturating_sub(at.elapsed()));
+            actix_web::rt::spawn(async move {
+                if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
+                    tokio::time::sleep(wait).await;
+                }
+                receipts.tell();
+            });
         }
     }
 
@@ -38,6 +53,7 @@ impl Receipts {
     pub(super) fn tell(&self) {
         let marks = self.0.marks.take();
         if !marks.is_empty() {
+            self.0.told_at.set(Some(Instant::now()));
             (self.0.tell)(marks);
         }
     }
@@ -64,5 +80,19 @@ mod tests {
         receipts.tell();
         tokio::task::yield_now().await;
         assert_eq!(told.borrow().len(), 2, "told at once, and not again");
+    }
+
+    #[actix_web::test]
+    async fn what_is_proved_right_after_is_gathered_and_told_once() {
+        let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+        let receipts = Receipts::told_to(move |marks| tell.send(marks).unwrap());
+        let mark = |alarm| (UserId::from_stored(1), AlarmId::from_stored(alarm));
+        let mut prove = |alarm| receipts.add(mark(alarm).0, mark(alarm).1);
+        prove(10);
+        assert_eq!(told.recv().await.unwrap(), [mark(10)]);
+        prove(11);
+        tokio::task::yield_now().await;
+        prove(12);
+        assert_eq!(told.recv().await.unwrap(), [mark(11), mark(12)]);
     }
 }

@@ -35,7 +35,6 @@ use crate::{
 /// Opens an alarm socket.
 pub(super) async fn open(
     request: HttpRequest,
-    payload: web::Payload,
     services: web::Data<Services>,
     shard: web::Data<LocalShard>,
 ) -> Result<HttpResponse, ApiError> {
@@ -45,7 +44,7 @@ pub(super) async fn open(
     let modern = since.is_some() || offered_protocols(&request).any(|offered| offered == SUBPROTOCOL);
     let opening = opening(&request, &services, &shard, Some(&identity))?;
     let alarms = alarms(&services, &identity, since, modern);
-    Ok(alarm_socket(opening, alarms, handshake(&request)?, payload))
+    Ok(alarm_socket(opening, alarms, handshake(&request)?))
 }
 
 /// `GET /alarms/stream`: the same as server-sent events. `Last-Event-ID`, which a browser sends by itself when it comes
@@ -69,7 +68,6 @@ pub(super) async fn stream(
 pub(super) async fn auction(
     request: HttpRequest,
     goods: web::Path<String>,
-    payload: web::Payload,
     services: web::Data<Services>,
     shard: web::Data<LocalShard>,
 ) -> Result<HttpResponse, ApiError> {
@@ -89,14 +87,13 @@ pub(super) async fn auction(
         max_price: services.config.max_price,
         locale: services.config.locale,
     };
-    Ok(auction_socket(opening, auction, handshake, payload).await)
+    Ok(auction_socket(opening, auction, handshake).await)
 }
 
 /// Opens a socket of a trade chat: for seller and buyer of ended goods (fault 13).
 pub(super) async fn trade(
     request: HttpRequest,
     goods: web::Path<String>,
-    payload: web::Payload,
     services: web::Data<Services>,
     shard: web::Data<LocalShard>,
 ) -> Result<HttpResponse, ApiError> {
@@ -117,7 +114,7 @@ pub(super) async fn trade(
         ledger: services.ledger.clone(),
         locale: services.config.locale,
     };
-    Ok(trade_socket(opening, trade, handshake, payload).await)
+    Ok(trade_socket(opening, trade, handshake).await)
 }
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");

@@ -1,12 +1,11 @@
-//! Connections that have become WebSockets, taken out of HTTP: the request is answered by the app like any other, then its
-//! body and the socket belong to a [`Carrier`], a small task that writes what the body yields and ends the connection in
-//! order. What is in the bytes is nothing to it.
+//! Connections whose request asks for an upgrade, taken out of HTTP: the request is answered by the app like any other. If
+//! the answer brings a session, that and the socket belong to a [`Carrier`] from then on, a small task that moves bytes and
+//! ends the connection in order; what is in the bytes is nothing to it.
 //!
 //! The server's own HTTP/1 dispatcher would keep two buffers of 8 KiB and its whole state for as long as the socket
 //! lives, and go through all of it for every frame (`docs/performance.md`).
 
 use std::{
-    cell::RefCell,
     convert::Infallible,
     future::Future,
     io,
@@ -23,9 +22,8 @@ use std::{
 
 use actix_codec::{AsyncRead, AsyncWrite, Encoder, Framed, ReadBuf};
 use actix_http::{
-    ConnectionType, Method, Payload, Request, Response, StatusCode,
-    body::{BoxBody, MessageBody},
-    error::PayloadError,
+    ConnectionType, Method, Payload, Request, Response,
+    body::{BodySize, BoxBody, MessageBody},
     h1::{Codec, Message},
 };
 use actix_web::{
@@ -34,12 +32,13 @@ use actix_web::{
     rt::net::TcpStream,
 };
 use bytes::{Buf, Bytes, BytesMut};
-use futures_util::Stream;
 use tokio::time::Sleep;
+
+use crate::actors::SocketSession;
 
 /// Read from the kernel at once.
 const READ_BYTES: usize = 4 * 1024;
-/// Most that a session gets to read before others have their turn.
+/// Most that a session gets to hear before others have their turn.
 const TURN_BYTES: usize = 32 * 1024;
 /// How long the client may take to end the connection when everything is said: one that is closed with unread input is
 /// reset, and the client might not see the last of it.
@@ -83,103 +82,127 @@ where
     B: MessageBody + 'static,
 {
     let parts = framed.into_parts();
-    let (mut codec, mut out) = (parts.codec, parts.write_buf);
-    let socket = Rc::new(RefCell::new(parts.io));
-    let first = if parts.read_buf.is_empty() { Bytes::new() } else { parts.read_buf.freeze() };
-    let incoming = Incoming { socket: Rc::clone(&socket), first, in_turn: 0 };
-    let (request, _) = request.replace_payload(Payload::Stream { payload: Box::pin(incoming) as _ });
+    let (socket, mut codec, mut out) = (parts.io, parts.codec, parts.write_buf);
+    // Such a request has no body: what comes behind it is of the protocol that it asks for.
+    let (request, _) = request.replace_payload(Payload::None);
     let is_head = request.method() == Method::HEAD;
     let mut response: Response<BoxBody> = match app.call(request).await {
         Ok(response) => Response::from(response.map_into_boxed_body()),
         Err(error) => Response::from(error),
     };
     drop(app);
-    let is_upgraded = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    if !is_upgraded {
-        response.head_mut().set_connection_type(ConnectionType::Close);
+    let session = response.extensions_mut().remove::<SocketSession>();
+    if session.is_none() {
+        // Its end is the connection's.
+        let head = response.head_mut();
+        head.set_connection_type(ConnectionType::Close);
+        head.no_chunking(true);
     }
     let (head, body) = response.into_parts();
-    let size = body.size();
-    let body = if is_head { BoxBody::new(()) } else { body };
-    match codec.encode(Message::Item((head, size)), &mut out) {
-        Ok(()) => {
-            let carrier = Carrier {
-                socket,
-                body,
-                out: out.freeze(),
-                begun: !is_upgraded,
-                phase: Phase::Carrying,
-                _seat: sockets.enter(),
-            };
-            actix_web::rt::spawn(carrier);
+    let size = if session.is_some() { BodySize::None } else { body.size() };
+    if let Err(error) = codec.encode(Message::Item((head, size)), &mut out) {
+        log::debug!("an answer could not be written: {error}");
+        return Ok(());
+    }
+    let out = out.freeze();
+    let seat = sockets.enter();
+    match session {
+        Some(mut session) => {
+            if !parts.read_buf.is_empty() {
+                session.hear(&parts.read_buf);
+            }
+            actix_web::rt::spawn(Carrier::new(socket, session, out, seat));
         }
-        Err(error) => log::debug!("an answer could not be written: {error}"),
+        None => {
+            let body = if is_head { BoxBody::new(()) } else { body };
+            actix_web::rt::spawn(Carrier::new(socket, body, out, seat));
+        }
     }
     Ok(())
 }
 
-type Socket = Rc<RefCell<TcpStream>>;
+/// What is said over a connection.
+trait Said: Unpin {
+    /// What is said before the client has the beginning of it may go along.
+    const BEGINS_AT_ONCE: bool;
 
-/// What the client sends. Holds no buffer while nothing comes.
-struct Incoming {
-    socket: Socket,
-    /// What came behind the request.
-    first: Bytes,
-    in_turn: usize,
+    /// The next bytes for the client; `None` when all is said.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>>;
+
+    /// Whether it takes what the client sends.
+    fn listens(&self) -> bool;
+
+    /// What the client sends, nothing at its end. True if it has to be polled for it.
+    fn hear(&mut self, read: io::Result<&[u8]>) -> bool;
 }
 
-impl Stream for Incoming {
-    type Item = Result<Bytes, PayloadError>;
+impl Said for SocketSession {
+    /// Who has been answered is registered.
+    const BEGINS_AT_ONCE: bool = true;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if !self.first.is_empty() {
-            return Poll::Ready(Some(Ok(std::mem::take(&mut self.first))));
-        }
-        if self.in_turn >= TURN_BYTES {
-            self.in_turn = 0;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        let mut space = [MaybeUninit::uninit(); READ_BYTES];
-        let mut read = ReadBuf::uninit(&mut space);
-        let polled = Pin::new(&mut *self.socket.borrow_mut()).poll_read(cx, &mut read);
-        match polled {
-            Poll::Pending => {
-                self.in_turn = 0;
-                Poll::Pending
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        Self::poll_next(self, cx).map(|bytes| bytes.map(Ok))
+    }
+
+    fn listens(&self) -> bool {
+        Self::listens(self)
+    }
+
+    fn hear(&mut self, read: io::Result<&[u8]>) -> bool {
+        match read {
+            Ok(bytes) => Self::hear(self, bytes),
+            Err(error) => {
+                self.fail(error);
+                true
             }
-            Poll::Ready(Ok(())) if read.filled().is_empty() => Poll::Ready(None),
-            Poll::Ready(Ok(())) => {
-                self.in_turn += read.filled().len();
-                Poll::Ready(Some(Ok(Bytes::copy_from_slice(read.filled()))))
-            }
-            Poll::Ready(Err(error)) => Poll::Ready(Some(Err(PayloadError::Io(error)))),
         }
     }
 }
 
+/// An answer like any other.
+impl Said for BoxBody {
+    const BEGINS_AT_ONCE: bool = false;
+
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        let polled = MessageBody::poll_next(Pin::new(self), cx);
+        polled.map(|bytes| bytes.map(|bytes| bytes.map_err(|error| io::Error::other(error.to_string()))))
+    }
+
+    fn listens(&self) -> bool {
+        false
+    }
+
+    fn hear(&mut self, _: io::Result<&[u8]>) -> bool {
+        true
+    }
+}
+
 enum Phase {
-    /// The body goes to the client.
+    /// What is said goes to the client, and what the client sends comes in.
     Carrying,
     /// All is said; the client ends the connection, or the time is over.
     Parting(Pin<Box<Sleep>>),
 }
 
-/// One connection and the body that is sent over it.
-struct Carrier {
-    socket: Socket,
-    body: BoxBody,
-    /// Taken from the body and not yet by the kernel.
+/// One connection and what is said over it.
+struct Carrier<S> {
+    socket: TcpStream,
+    said: S,
+    /// Not yet taken by the kernel.
     out: Bytes,
     begun: bool,
     phase: Phase,
     _seat: Seat,
 }
 
-impl Carrier {
-    /// Lets a session begin before its client hears that it has: who has been answered is registered.
+impl<S: Said> Carrier<S> {
+    fn new(socket: TcpStream, said: S, out: Bytes, seat: Seat) -> Self {
+        Self { socket, said, out, begun: !S::BEGINS_AT_ONCE, phase: Phase::Carrying, _seat: seat }
+    }
+
+    /// Lets it begin before the client hears that it has.
     fn begin(&mut self, cx: &mut Context<'_>) {
-        if let Poll::Ready(Some(Ok(bytes))) = Pin::new(&mut self.body).poll_next(cx) {
+        if let Poll::Ready(Some(Ok(bytes))) = self.said.poll_next(cx) {
             let mut both = BytesMut::from(std::mem::take(&mut self.out));
             both.extend_from_slice(&bytes);
             self.out = both.freeze();
@@ -188,7 +211,7 @@ impl Carrier {
 
     fn poll_write_out(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.out.is_empty() {
-            let written = ready!(Pin::new(&mut *self.socket.borrow_mut()).poll_write(cx, &self.out))?;
+            let written = ready!(Pin::new(&mut self.socket).poll_write(cx, &self.out))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -199,17 +222,36 @@ impl Carrier {
         Poll::Ready(Ok(()))
     }
 
-    /// Until everything is written; an error is the end of the connection.
+    /// Reads until there is something that it has to be polled for, or no more.
+    fn poll_hear(&mut self, cx: &mut Context<'_>, in_turn: &mut usize) -> Poll<()> {
+        while self.said.listens() {
+            if *in_turn >= TURN_BYTES {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let mut space = [MaybeUninit::uninit(); READ_BYTES];
+            let mut read = ReadBuf::uninit(&mut space);
+            let result = ready!(Pin::new(&mut self.socket).poll_read(cx, &mut read));
+            *in_turn += read.filled().len();
+            if self.said.hear(result.map(|()| read.filled())) {
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Until everything is said and written; an error is the end of the connection.
     fn poll_carry(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !std::mem::replace(&mut self.begun, true) {
             self.begin(cx);
         }
+        let mut in_turn = 0;
         loop {
             ready!(self.poll_write_out(cx))?;
-            match ready!(Pin::new(&mut self.body).poll_next(cx)) {
-                Some(Ok(bytes)) => self.out = bytes,
-                Some(Err(error)) => return Poll::Ready(Err(io::Error::other(error.to_string()))),
-                None => return Pin::new(&mut *self.socket.borrow_mut()).poll_shutdown(cx),
+            match self.said.poll_next(cx)? {
+                Poll::Ready(Some(bytes)) => self.out = bytes,
+                Poll::Ready(None) => return Pin::new(&mut self.socket).poll_shutdown(cx),
+                Poll::Pending => ready!(self.poll_hear(cx, &mut in_turn)),
             }
         }
     }
@@ -219,7 +261,7 @@ impl Carrier {
         loop {
             let mut space = [MaybeUninit::uninit(); READ_BYTES];
             let mut read = ReadBuf::uninit(&mut space);
-            match ready!(Pin::new(&mut *self.socket.borrow_mut()).poll_read(cx, &mut read)) {
+            match ready!(Pin::new(&mut self.socket).poll_read(cx, &mut read)) {
                 Ok(()) if !read.filled().is_empty() => {}
                 Ok(()) | Err(_) => return Poll::Ready(()),
             }
@@ -227,7 +269,7 @@ impl Carrier {
     }
 }
 
-impl Future for Carrier {
+impl<S: Said> Future for Carrier<S> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {

@@ -3,7 +3,7 @@
 use std::{rc::Rc, time::Duration};
 
 use actix::prelude::*;
-use actix_web::{HttpResponse, HttpResponseBuilder, web};
+use actix_web::{HttpResponse, HttpResponseBuilder};
 
 use super::{
     Ctx, Role, Session, SessionOpening,
@@ -46,16 +46,11 @@ struct AlarmRole {
 }
 
 /// Opens an alarm socket.
-pub fn alarm_socket(
-    opening: SessionOpening,
-    alarms: AlarmOpening,
-    handshake: HttpResponseBuilder,
-    payload: web::Payload,
-) -> HttpResponse {
+pub fn alarm_socket(opening: SessionOpening, alarms: AlarmOpening, handshake: HttpResponseBuilder) -> HttpResponse {
     let place = Place::for_alarms(&opening, alarms.user);
     let receipts = (alarms.user, opening.shard.receipts.clone());
     let role = AlarmRole { alarms, read_up_to: 0, reading: false };
-    upgrade(opening, place, role, Some(receipts), handshake, payload)
+    upgrade(opening, place, role, Some(receipts), handshake)
 }
 
 impl Session<AlarmRole> {

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use actix::prelude::*;
-use actix_web::{HttpResponse, HttpResponseBuilder, web};
+use actix_web::{HttpResponse, HttpResponseBuilder};
 
 use super::{Ctx, Role, Session, SessionOpening, opening::Place, speaker::Heard, upgrade};
 use crate::{
@@ -53,7 +53,6 @@ pub async fn auction_socket(
     opening: SessionOpening,
     auction: AuctionOpening,
     handshake: HttpResponseBuilder,
-    payload: web::Payload,
 ) -> HttpResponse {
     let room = (RoomId::Auction(auction.goods), auction.is_over);
     let place = Place::in_room(&opening, &auction.rooms, room, None).await;
@@ -61,7 +60,7 @@ pub async fn auction_socket(
     if let Ok(None) = auction.store.phase(auction.goods).await {
         place.outbox.borrow_mut().close(Close::GoodsDeleted);
     }
-    upgrade(opening, place, AuctionRole(auction), None, handshake, payload)
+    upgrade(opening, place, AuctionRole(auction), None, handshake)
 }
 
 impl Role for AuctionRole {

@@ -2,14 +2,14 @@
 //! actor for it would cost as much as reading it. Everything else is handed to the actor.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
+    io,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use actix_http::error::PayloadError;
-use actix_web::web;
 use bytes::Bytes;
 use futures_util::Stream;
 
@@ -22,69 +22,68 @@ const MASKED: u8 = 0x80;
 /// Longest payload of a pong.
 const LONGEST: usize = 125;
 
-/// Reads what the client sends. Polled by the body; what is for the actor waits here until that takes it, and meanwhile
-/// nothing more is read.
+/// Takes what the client sends. What is for the actor waits here until that takes it, and meanwhile nothing more is heard.
 pub(super) struct Ear {
-    payload: web::Payload,
     gate: FrameGate,
     proof: Rc<Proof>,
-    outbox: Rc<RefCell<Outbox>>,
     held: Option<Held>,
+    /// Where the actor finds it.
+    hand: Hand,
 }
+
+/// From the ear to the actor's stream; empty but while the actor is polled for it.
+type Hand = Rc<Cell<Option<Held>>>;
 
 enum Held {
     /// Bytes, and how many whole frames end in them.
     Bytes(Bytes, usize),
     /// A frame that is too large; nothing of it reaches the codec.
     TooLarge,
-    Failed(PayloadError),
+    Failed(io::Error),
     /// Nothing more will come.
     End,
 }
 
 impl Ear {
-    pub(super) fn new(
-        payload: web::Payload,
-        frame_bytes: usize,
-        proof: Rc<Proof>,
-        outbox: Rc<RefCell<Outbox>>,
-    ) -> Rc<RefCell<Self>> {
-        let gate = FrameGate::new(frame_bytes);
-        Rc::new(RefCell::new(Self { payload, gate, proof, outbox, held: None }))
+    /// The ear, and the stream that the actor reads.
+    pub(super) fn new(frame_bytes: usize, proof: Rc<Proof>, outbox: Rc<RefCell<Outbox>>) -> (Self, Inbound) {
+        let hand = Hand::default();
+        let inbound = Inbound { hand: Rc::clone(&hand), outbox, due: 0 };
+        (Self { gate: FrameGate::new(frame_bytes), proof, held: None, hand }, inbound)
     }
 
-    /// Hears pongs, until something has come that is for the actor.
-    pub(super) fn poll_listen(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.held.is_none() {
-            self.held = match ready!(Pin::new(&mut self.payload).poll_next(cx)) {
-                Some(Ok(bytes)) if self.gate.is_between_frames() && each_pong(&bytes, |_| {}) => {
-                    each_pong(&bytes, |pong| self.proof.pong(pong));
-                    None
-                }
-                Some(Ok(bytes)) => match self.gate.admits(&bytes) {
-                    Some(ended) => Some(Held::Bytes(bytes, ended)),
-                    None => Some(Held::TooLarge),
-                },
-                Some(Err(error)) => Some(Held::Failed(error)),
-                None => Some(Held::End),
-            };
+    /// Nothing waits for the actor.
+    pub(super) fn is_free(&self) -> bool {
+        self.held.is_none()
+    }
+
+    /// Bytes have come; none: nothing more will. Asked only when it is free.
+    pub(super) fn hear(&mut self, bytes: &[u8]) {
+        if self.gate.is_between_frames() && !bytes.is_empty() && each_pong(bytes, |_| {}) {
+            each_pong(bytes, |pong| self.proof.pong(pong));
+            return;
         }
-        Poll::Ready(())
+        self.held = Some(match self.gate.admits(bytes) {
+            _ if bytes.is_empty() => Held::End,
+            Some(ended) => Held::Bytes(Bytes::copy_from_slice(bytes), ended),
+            None => Held::TooLarge,
+        });
     }
 
-    /// Something waits for the actor.
-    pub(super) fn holds(&self) -> bool {
-        self.held.is_some()
+    /// The connection has failed.
+    pub(super) fn fail(&mut self, error: io::Error) {
+        self.held = Some(Held::Failed(error));
     }
 
-    /// Reads on when the actor is gone: the next bytes, whatever they are.
-    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        match self.held.take() {
-            Some(Held::Bytes(bytes, _)) => return Poll::Ready(Some(bytes)),
-            Some(Held::TooLarge | Held::Failed(_) | Held::End) => return Poll::Ready(None),
-            None => {}
+    /// Lets the actor, while it is polled, take what it has heard.
+    pub(super) fn handing_on<T>(&mut self, poll_actor: impl FnOnce() -> T) -> T {
+        if self.held.is_none() {
+            return poll_actor();
         }
-        Pin::new(&mut self.payload).poll_next(cx).map(|bytes| bytes.and_then(Result::ok))
+        self.hand.set(self.held.take());
+        let polled = poll_actor();
+        self.held = self.hand.take();
+        polled
     }
 }
 
@@ -109,21 +108,16 @@ fn each_pong(mut bytes: &[u8], mut hear: impl FnMut(&[u8])) -> bool {
 
 /// What is for the actor.
 pub(super) struct Inbound {
-    ear: Rc<RefCell<Ear>>,
+    hand: Hand,
+    outbox: Rc<RefCell<Outbox>>,
     /// Whole frames that were handed on and that the codec has not been asked for yet.
     due: usize,
-}
-
-impl Inbound {
-    pub(super) fn new(ear: Rc<RefCell<Ear>>) -> Self {
-        Self { ear, due: 0 }
-    }
 }
 
 impl Stream for Inbound {
     type Item = Result<Bytes, PayloadError>;
 
-    /// Wakes nobody: the body has the actor polled when something is held.
+    /// Wakes nobody: the actor is polled when there is something.
     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         // The reader of frames gathers whatever there is before it looks for one. A client that sends small frames as fast
         // as it can would fill the memory; so it gets no more before it has taken what it has.
@@ -131,23 +125,22 @@ impl Stream for Inbound {
             self.due -= 1;
             return Poll::Pending;
         }
-        let held = self.ear.borrow_mut().held.take();
-        match held {
+        match self.hand.take() {
             Some(Held::Bytes(bytes, ended)) => {
                 self.due = ended;
                 Poll::Ready(Some(Ok(bytes)))
             }
-            // In its turn, behind the frames before it; the body sends the close and drops the actor.
+            // In its turn, behind the frames before it; the close is sent and the actor dropped.
             Some(Held::TooLarge) => {
-                self.ear.borrow().outbox.borrow_mut().close(Close::TooLarge);
+                self.outbox.borrow_mut().close(Close::TooLarge);
                 Poll::Pending
             }
             Some(Held::Failed(error)) => {
-                self.ear.borrow_mut().held = Some(Held::End);
-                Poll::Ready(Some(Err(error)))
+                self.hand.set(Some(Held::End));
+                Poll::Ready(Some(Err(PayloadError::Io(error))))
             }
             Some(Held::End) => {
-                self.ear.borrow_mut().held = Some(Held::End);
+                self.hand.set(Some(Held::End));
                 Poll::Ready(None)
             }
             None => Poll::Pending,

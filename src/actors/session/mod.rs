@@ -1,14 +1,13 @@
 //! Sessions. A WebSocket's is an actor: the shell that all of them share is here (frames in, life, expiry, closes), and
 //! what its socket is for is its role: `alarm`, `auction`, `trade`. Over server-sent events it is a stream (`events`).
-//! Deciding what waits for the client is the `outbox`'s, the course of an alarm session the `feed`'s, moving bytes the
-//! `body`'s and the `inbound`'s, what the client's pongs prove the `proof`'s.
+//! Deciding what waits for the client is the `outbox`'s, the course of an alarm session the `feed`'s, what comes
+//! out of it and goes in the `socket`'s and the `inbound`'s, what the client's pongs prove the `proof`'s.
 //!
 //! actix-web-actors polls a session only while its client takes bytes, so nothing that must happen in any case
 //! (dropping what overflows, ending a dead socket) may depend on this actor alone.
 
 mod alarm;
 mod auction;
-mod body;
 mod events;
 mod feed;
 mod fragments;
@@ -18,6 +17,7 @@ mod inbound;
 mod opening;
 pub(super) mod outbox;
 mod proof;
+mod socket;
 mod speaker;
 mod trade;
 
@@ -25,7 +25,7 @@ use std::{cell::RefCell, rc::Rc, time::Duration};
 
 use actix::prelude::*;
 use actix_http::ws::{Codec, OpCode, Parser, ProtocolError};
-use actix_web::{HttpResponse, HttpResponseBuilder, web};
+use actix_web::{HttpResponse, HttpResponseBuilder};
 use actix_web_actors::ws::{Message, WebsocketContext};
 use bytes::BytesMut;
 use serde::Serialize;
@@ -35,12 +35,12 @@ pub use self::{
     auction::{AuctionOpening, auction_socket},
     events::alarm_events,
     opening::{Doorkeeper, Judged, Judgement, Pace, SessionLimits, SessionOpening, Signed},
+    socket::SocketSession,
     trade::{TradeOpening, trade_socket},
 };
 use self::{
-    body::SocketBody,
     fragments::{Fragments, Joined},
-    inbound::{Ear, Inbound},
+    inbound::Ear,
     opening::Place,
     outbox::Outbox,
     proof::Proof,
@@ -74,14 +74,13 @@ struct Session<R: Role> {
 
 type Ctx<R> = WebsocketContext<Session<R>>;
 
-/// Turns an accepted handshake into a running session.
+/// Answers an accepted handshake, with the session as the answer's extension: whoever has the connection carries it.
 fn upgrade<R: Role>(
     opening: SessionOpening,
     place: Rc<Place>,
     role: R,
     receipts: Option<(UserId, Receipts)>,
     mut handshake: HttpResponseBuilder,
-    payload: web::Payload,
 ) -> HttpResponse {
     let frame_bytes = opening.limits.frame_bytes;
     let outbox = Rc::clone(&place.outbox);
@@ -96,9 +95,11 @@ fn upgrade<R: Role>(
         expiry: None,
     };
     let codec = Codec::new().max_size(frame_bytes);
-    let ear = Ear::new(payload, frame_bytes, proof, Rc::clone(&outbox));
-    let actor = WebsocketContext::with_codec(session, Inbound::new(Rc::clone(&ear)), codec);
-    handshake.streaming(SocketBody::new(outbox, Box::pin(actor), ear))
+    let (ear, inbound) = Ear::new(frame_bytes, proof, Rc::clone(&outbox));
+    let actor = WebsocketContext::with_codec(session, inbound, codec);
+    let mut response = handshake.finish();
+    response.extensions_mut().insert(SocketSession::new(outbox, Box::pin(actor), ear));
+    response
 }
 
 impl<R: Role> Session<R> {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use actix::prelude::*;
-use actix_web::{HttpResponse, HttpResponseBuilder, web};
+use actix_web::{HttpResponse, HttpResponseBuilder};
 
 use super::{
     Ctx, Role, Session, SessionOpening,
@@ -60,7 +60,6 @@ pub async fn trade_socket(
     opening: SessionOpening,
     trade: TradeOpening,
     handshake: HttpResponseBuilder,
-    payload: web::Payload,
 ) -> HttpResponse {
     let TradeOpening { goods, info, rooms, ledger, locale } = trade;
     let first = encode(&RoomFrame::GoodsInfo {
@@ -70,7 +69,7 @@ pub async fn trade_socket(
         goods_id: goods,
     });
     let place = Place::in_room(&opening, &rooms, (RoomId::Trade(goods), true), Some(first)).await;
-    upgrade(opening, place, TradeRole { goods, ledger, locale }, None, handshake, payload)
+    upgrade(opening, place, TradeRole { goods, ledger, locale }, None, handshake)
 }
 
 impl Role for TradeRole {

@@ -1,17 +1,18 @@
-//! The response body of a WebSocket: drains the outbox first, then polls the session's actor for what it writes, and
-//! ends the connection with a close frame that the client can still read.
+//! A session as its connection sees it: bytes to write come out, bytes that were read go in. What waits in the outbox comes
+//! first, then what the actor writes; at the end a close frame that the client can still read.
 //!
 //! Frames don't pass through the actor's mailbox, which has no bound: see "Why so" in `ARCHITECTURE.md`.
 
 use std::{
     cell::RefCell,
+    io,
     pin::Pin,
     rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Poll, Wake, Waker, ready},
     time::{Duration, Instant},
 };
 
@@ -26,12 +27,16 @@ use crate::protocol::Close;
 
 /// Receipt is asked for at most this often; one ping proves all frames before it.
 const PROVE_EVERY: Duration = Duration::from_millis(90);
+/// First byte of a close frame.
+const CLOSE: u8 = 0x88;
 /// How long the client's answer to a close frame is waited for. The server then reads on for up to a second more until
 /// the client ends the connection; both together must stay below the 2 s of the contract.
 const LINGER: Duration = Duration::from_millis(500);
 
+type Actor = Pin<Box<dyn Stream<Item = Result<Bytes, Error>>>>;
+
 enum State {
-    Open(Pin<Box<dyn Stream<Item = Result<Bytes, Error>>>>),
+    Open(Actor),
     /// The close frame is out. What the client still sends is read and thrown away until it answers or goes: closing
     /// a socket with unread input would reset it, and the client would never see the code.
     Lingering(Pin<Box<Sleep>>),
@@ -56,26 +61,23 @@ impl Wake for ActorWake {
     }
 }
 
-pub(super) struct SocketBody {
+/// One WebSocket's session.
+pub struct SocketSession {
     outbox: Rc<RefCell<Outbox>>,
     state: State,
-    /// Who polls the body.
+    /// Who polls this.
     task: Waker,
     /// Wakes that task for the actor.
     wake: Arc<ActorWake>,
-    ear: Rc<RefCell<Ear>>,
+    ear: Ear,
     /// The last alarm whose receipt was asked for, and when.
     asked: i64,
     asked_at: Option<Instant>,
     ask_later: Option<Pin<Box<Sleep>>>,
 }
 
-impl SocketBody {
-    pub(super) fn new(
-        outbox: Rc<RefCell<Outbox>>,
-        actor: Pin<Box<dyn Stream<Item = Result<Bytes, Error>>>>,
-        ear: Rc<RefCell<Ear>>,
-    ) -> Self {
+impl SocketSession {
+    pub(super) fn new(outbox: Rc<RefCell<Outbox>>, actor: Actor, ear: Ear) -> Self {
         let task = Waker::noop().clone();
         Self {
             outbox,
@@ -121,14 +123,15 @@ impl SocketBody {
         }
     }
 
-    /// What the actor itself writes, if it has been woken.
+    /// What the actor itself writes, if it has been woken or there is something for it.
     fn poll_actor(&mut self) -> Poll<Option<Bytes>> {
         let State::Open(actor) = &mut self.state else { return Poll::Ready(None) };
-        if !self.wake.woken.swap(false, Ordering::AcqRel) {
+        if !self.wake.woken.swap(false, Ordering::AcqRel) && self.ear.is_free() {
             return Poll::Pending;
         }
         let waker = Waker::from(Arc::clone(&self.wake));
-        match actor.as_mut().poll_next(&mut Context::from_waker(&waker)) {
+        let polled = self.ear.handing_on(|| actor.as_mut().poll_next(&mut Context::from_waker(&waker)));
+        match polled {
             Poll::Ready(Some(Ok(bytes))) => {
                 // It has not said yet what it waits for.
                 self.wake.woken.store(true, Ordering::Release);
@@ -141,7 +144,7 @@ impl SocketBody {
 
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if !self.task.will_wake(cx.waker()) {
-            // The actor is polled by another task than before: it has to tell all that it waits for whom to wake.
+            // Polled by another task than before: the actor has to tell all that it waits for whom to wake.
             self.task = cx.waker().clone();
             self.wake = Arc::new(ActorWake { woken: AtomicBool::new(true), task: self.task.clone() });
         }
@@ -155,10 +158,6 @@ impl SocketBody {
                 self.state = State::Lingering(Box::pin(tokio::time::sleep(LINGER)));
                 return Poll::Ready(Some(close_frame(close)));
             }
-            let is_for_actor = self.ear.borrow_mut().poll_listen(cx).is_ready();
-            if is_for_actor {
-                self.wake.woken.store(true, Ordering::Release);
-            }
             match self.poll_actor() {
                 Poll::Ready(Some(bytes)) => return Poll::Ready(Some(bytes)),
                 Poll::Ready(None) => {
@@ -166,10 +165,6 @@ impl SocketBody {
                     return Poll::Ready(None);
                 }
                 Poll::Pending => {}
-            }
-            if is_for_actor && !self.ear.borrow().holds() {
-                // It has been taken, and there may be more.
-                continue;
             }
             let mut outbox = self.outbox.borrow_mut();
             if outbox.is_empty() && outbox.due_close().is_none() {
@@ -184,19 +179,53 @@ impl SocketBody {
         }
     }
 
-    fn poll_lingering(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        let State::Lingering(deadline) = &mut self.state else { return Poll::Ready(None) };
-        let mut over = deadline.as_mut().poll(cx).is_ready();
-        while !over {
-            match self.ear.borrow_mut().poll_read(cx) {
-                // A client answers a close with a close, as its last frame.
-                Poll::Ready(Some(bytes)) => over = bytes.first() == Some(&0x88),
-                Poll::Ready(None) => over = true,
-                Poll::Pending => return Poll::Pending,
+    /// The next bytes for the client; `None` when the connection is to end.
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        match &mut self.state {
+            State::Open(_) => self.poll_open(cx),
+            State::Lingering(deadline) => {
+                ready!(deadline.as_mut().poll(cx));
+                self.state = State::Over;
+                Poll::Ready(None)
             }
+            State::Over => Poll::Ready(None),
         }
-        self.state = State::Over;
-        Poll::Ready(None)
+    }
+
+    /// Whether it takes more of what the client sends.
+    pub fn listens(&self) -> bool {
+        match self.state {
+            State::Open(_) => self.ear.is_free(),
+            State::Lingering(_) => true,
+            State::Over => false,
+        }
+    }
+
+    /// Bytes have come from the client; none: nothing more will. True if it has to be polled for it.
+    pub fn hear(&mut self, bytes: &[u8]) -> bool {
+        match self.state {
+            State::Open(_) => {
+                self.ear.hear(bytes);
+                !self.ear.is_free()
+            }
+            State::Lingering(_) => {
+                // A client answers a close with a close, as its last frame.
+                let is_over = bytes.first().is_none_or(|first| *first == CLOSE);
+                if is_over {
+                    self.state = State::Over;
+                }
+                is_over
+            }
+            State::Over => true,
+        }
+    }
+
+    /// Reading from the client has failed. It has to be polled for it.
+    pub fn fail(&mut self, error: io::Error) {
+        match self.state {
+            State::Open(_) => self.ear.fail(error),
+            State::Lingering(_) | State::Over => self.state = State::Over,
+        }
     }
 }
 
@@ -207,43 +236,21 @@ fn close_frame(close: Close) -> Bytes {
     frame.freeze()
 }
 
-impl Stream for SocketBody {
-    type Item = Result<Bytes, Error>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let polled = match self.state {
-            State::Open(_) => self.poll_open(cx),
-            State::Lingering(_) => self.poll_lingering(cx),
-            State::Over => Poll::Ready(None),
-        };
-        polled.map(|bytes| bytes.map(Ok))
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::{cell::Cell, sync::atomic::AtomicUsize, task::ready};
+    use std::{cell::Cell, sync::atomic::AtomicUsize};
 
-    use actix_web::{FromRequest, dev, test::TestRequest, web};
-    use futures_util::{StreamExt, poll, stream};
+    use futures_util::stream;
     use tokio::sync::mpsc;
 
     use super::*;
     use crate::actors::session::{outbox::OutboxLimits, proof::Proof};
 
-    /// A client that never says anything.
-    async fn silent() -> web::Payload {
-        let nothing: Pin<Box<dyn Stream<Item = _>>> = Box::pin(stream::pending());
-        let mut nothing = dev::Payload::Stream { payload: nothing };
-        let (request, _) = TestRequest::default().to_http_parts();
-        web::Payload::from_request(&request, &mut nothing).await.unwrap()
-    }
-
-    async fn body(actor: impl Stream<Item = Result<Bytes, Error>> + 'static) -> (SocketBody, Rc<RefCell<Outbox>>) {
+    fn session(actor: impl Stream<Item = Result<Bytes, Error>> + 'static) -> (SocketSession, Rc<RefCell<Outbox>>) {
         let limits = OutboxLimits { frames: 10, bytes: 1000 };
         let outbox = Rc::new(RefCell::new(Outbox::of_room(limits, Arc::default())));
-        let ear = Ear::new(silent().await, 100, Proof::new(Rc::clone(&outbox), None), Rc::clone(&outbox));
-        (SocketBody::new(Rc::clone(&outbox), Box::pin(actor), ear), outbox)
+        let (ear, _) = Ear::new(100, Proof::new(Rc::clone(&outbox), None), Rc::clone(&outbox));
+        (SocketSession::new(Rc::clone(&outbox), Box::pin(actor), ear), outbox)
     }
 
     /// The actor waits for what other threads tell it, and they do at the very moment at which it is polled for a frame.
@@ -268,7 +275,7 @@ mod tests {
             }
             Poll::Ready(None)
         });
-        let (mut body, outbox) = body(actor).await;
+        let (mut session, outbox) = session(actor);
         let all = async {
             // Fewer where others use the processor too.
             let enough = Instant::now() + Duration::from_secs(3);
@@ -279,7 +286,7 @@ mod tests {
                 }
                 outbox.borrow_mut().control(Bytes::from_static(b"a frame"));
                 while heard.get() < time {
-                    std::future::poll_fn(|cx| match body.poll_next_unpin(cx) {
+                    std::future::poll_fn(|cx| match session.poll_next(cx) {
                         Poll::Pending if heard.get() < time => Poll::Pending,
                         _ => Poll::Ready(()),
                     })
@@ -306,11 +313,12 @@ mod tests {
             *count.borrow_mut() += 1;
             Poll::Pending
         });
-        let (mut body, outbox) = body(actor).await;
-        assert!(poll!(body.next()).is_pending());
+        let (mut session, outbox) = session(actor);
+        let mut polled_once = async || std::future::poll_fn(|cx| Poll::Ready(session.poll_next(cx))).await;
+        assert!(polled_once().await.is_pending());
         outbox.borrow_mut().control(Bytes::from_static(b"a frame"));
-        assert!(matches!(poll!(body.next()), Poll::Ready(Some(Ok(frame))) if frame == "a frame"));
-        assert!(poll!(body.next()).is_pending());
+        assert!(matches!(polled_once().await, Poll::Ready(Some(frame)) if frame == "a frame"));
+        assert!(polled_once().await.is_pending());
         assert_eq!(*polled.borrow(), 1, "at its beginning");
     }
 }
