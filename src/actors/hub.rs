@@ -30,7 +30,7 @@ use crate::{
 const MAILBOX: usize = 4096;
 /// How long after the last time received marks are written down, how many at once, and how long that may take.
 const MARKS_EVERY: Duration = Duration::from_millis(250);
-const MARKS_AT_ONCE: usize = 1000;
+const MARKS_AT_ONCE: usize = 2000;
 const MARKS_PATIENCE: Duration = Duration::from_secs(2);
 
 /// One for the whole node.

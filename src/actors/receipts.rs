@@ -87,7 +87,7 @@ mod tests {
         let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
         let receipts = Receipts::told_to(move |marks| tell.send(marks).unwrap());
         let mark = |alarm| (UserId::from_stored(1), AlarmId::from_stored(alarm));
-        let mut prove = |alarm| receipts.add(mark(alarm).0, mark(alarm).1);
+        let prove = |alarm| receipts.add(mark(alarm).0, mark(alarm).1);
         prove(10);
         assert_eq!(told.recv().await.unwrap(), [mark(10)]);
         prove(11);

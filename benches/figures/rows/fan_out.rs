@@ -14,6 +14,7 @@ use crate::{
         bare_loop, bulk,
         house::{FIRST_BIDDER, FIRST_LISTENER, House, listeners_of},
         listeners::{Listeners, Opening},
+        nchan,
         server::Wishes,
         sizes::Sizes,
         window::Window,
@@ -40,6 +41,8 @@ pub struct FanOut {
     pub ledger_us: f64,
     /// Of it the workers': the frames and the pongs.
     pub workers_us: f64,
+    /// Of it the thread's that hub and clock share, which has something to do now and then in any case.
+    pub hub_us: f64,
     pub last_ms: f64,
     pub threads: String,
 }
@@ -54,6 +57,8 @@ pub struct FanOuts {
     pub proved_us: [Vec<f64>; 2],
     /// The same with a task for each socket.
     pub tasks_us: [Vec<f64>; 2],
+    /// CPU of a frame in a service that only passes it on.
+    pub nchan_us: Vec<f64>,
     pub rss_mib: f64,
 }
 
@@ -66,7 +71,7 @@ pub fn fan_outs(event: Event, sockets: usize, runs: usize, wishes: &Wishes) -> F
         Event::Start => bulk::likes(&house, &goods, sockets),
         Event::End => bulk::bids(&house, &goods, sockets),
     }
-    // Time for the frames, the pongs, and the marks, of which there are 2,000 a second.
+    // Time for the frames, the pongs, and the marks, of which there are some thousands a second.
     let gap = Duration::from_millis(1500) + Duration::from_micros(600) * sockets as u32;
     let connecting = Duration::from_secs(3) + Duration::from_micros(600) * sockets as u32;
     let first = bulk::from_now(connecting);
@@ -107,6 +112,7 @@ pub fn fan_outs(event: Event, sockets: usize, runs: usize, wishes: &Wishes) -> F
             cpu_us: window.micros_each(frames.len()),
             ledger_us: of_thread("ledger"),
             workers_us: of_thread("actix-rt|system"),
+            hub_us: of_thread("handsup"),
             last_ms: frames.last().map_or(f64::NAN, |last| (*last - at).as_secs_f64() * 1e3),
             threads: window.server.by_thread(window.lasted),
         };
@@ -126,7 +132,8 @@ pub fn fan_outs(event: Event, sockets: usize, runs: usize, wishes: &Wishes) -> F
             tasks_us[nth].push(of_tasks.as_secs_f64() * 1e6);
         }
     }
-    FanOuts { one, four, bare_us, proved_us, tasks_us, rss_mib }
+    let nchan_us = nchan::cpu_a_frame_us(sockets, &frame, runs);
+    FanOuts { one, four, bare_us, proved_us, tasks_us, nchan_us, rss_mib }
 }
 
 pub fn run(sizes: &Sizes) -> Report {
@@ -146,19 +153,24 @@ pub fn run(sizes: &Sizes) -> Report {
 
 fn row(name: &'static str, these: &[FanOut], found: &FanOuts, nth: usize, reach: f64) -> Row {
     let cpu: Vec<f64> = these.iter().map(|one| one.cpu_us).collect();
+    let mut also = vec![
+        value("bare loop with a ping, that reads the pong", " µs", found.proved_us[nth].clone()),
+        value("the same with a task a socket", " µs", found.tasks_us[nth].clone()),
+        value("of ours the ledger's, to store rows and marks", " µs", these.iter().map(|one| one.ledger_us)),
+        value("the workers', to write frames and read pongs", " µs", these.iter().map(|one| one.workers_us)),
+        value("the hub's and the clock's", " µs", these.iter().map(|one| one.hub_us)),
+        value("last frame after", " ms", these.iter().map(|one| one.last_ms)),
+        value("RSS", " MiB", [found.rss_mib]),
+    ];
+    if nth == 0 && !found.nchan_us.is_empty() {
+        also.push(value("Nchan, which stores and proves nothing", " µs", found.nchan_us.clone()));
+    }
     Row {
         name,
         figure: value("server's CPU a frame", " µs", cpu.clone()),
         reference: value("bare loop", " µs", found.bare_us.clone()),
         judged: vec![ratio("ratio", &cpu, &found.bare_us).reaching(Reach::AtMost(reach))],
-        also: vec![
-            value("bare loop with a ping, that reads the pong", " µs", found.proved_us[nth].clone()),
-            value("the same with a task a socket", " µs", found.tasks_us[nth].clone()),
-            value("of ours the ledger's, to store rows and marks", " µs", these.iter().map(|one| one.ledger_us)),
-            value("the workers', to write frames and read pongs", " µs", these.iter().map(|one| one.workers_us)),
-            value("last frame after", " ms", these.iter().map(|one| one.last_ms)),
-            value("RSS", " MiB", [found.rss_mib]),
-        ],
+        also,
         note: these.last().map_or_else(String::new, |one| one.threads.clone()),
     }
 }

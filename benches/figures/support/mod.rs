@@ -9,6 +9,7 @@ pub mod disk;
 pub mod frames;
 pub mod house;
 pub mod listeners;
+pub mod nchan;
 pub mod one_by_one;
 pub mod postgres;
 pub mod server;
