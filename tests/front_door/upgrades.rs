@@ -62,6 +62,36 @@ async fn who_asks_for_an_upgrade_where_there_is_none_gets_the_answer_whole_and_t
     scene.must_be_unharmed().await;
 }
 
+/// An answer without a length, which nobody frames here: its end is the connection's.
+#[actix_web::test]
+async fn a_stream_of_events_that_was_asked_to_become_a_socket_is_a_stream_of_events() {
+    let scene = Scene::set().await;
+    let mut raw = Raw::connect(scene.node.address());
+    let path = format!("/alarms/stream?since=0&token={}", scene.rude.token());
+    raw.write(format!("GET {path} HTTP/1.1\r\n{HANDSHAKE}\r\n").as_bytes());
+    let answer = raw.answer().expect("an answer");
+    assert_eq!(answer.status, 200);
+    assert!(!answer.head.to_ascii_lowercase().contains("transfer-encoding"), "{}", answer.head);
+    assert_eq!(raw.exactly(7).expect("an event"), b"data: {");
+    drop(raw);
+    scene.must_be_unharmed().await;
+}
+
+/// What comes behind such a request is no body: it is answered at once, and not when nothing more comes.
+#[actix_web::test]
+async fn a_bid_that_asks_to_become_a_socket_is_refused_at_once() {
+    let scene = Scene::set().await;
+    let mut raw = Raw::connect(scene.node.address());
+    let bid = "{\"price\":1000}";
+    let bearer = format!("Authorization: Bearer {}\r\nContent-Length: {}\r\n", scene.rude.token(), bid.len());
+    raw.write(format!("POST /goods/1/bids HTTP/1.1\r\n{HANDSHAKE}{bearer}\r\n{bid}").as_bytes());
+    let answer = raw.answer().expect("an answer");
+    assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_body"));
+    raw.end_of_input();
+    raw.ends();
+    scene.must_be_unharmed().await;
+}
+
 #[actix_web::test]
 async fn the_answer_to_head_has_no_body_whatever_else_is_asked_for() {
     let scene = Scene::set().await;

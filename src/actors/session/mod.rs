@@ -184,7 +184,7 @@ impl<R: Role> StreamHandler<Result<Message, ProtocolError>> for Session<R> {
             },
             Ok(Message::Ping(payload)) => self.control(&payload, OpCode::Pong),
             Ok(Message::Pong(payload)) => self.proof.pong(&payload),
-            // Answered with the same code; then the body ends.
+            // Answered with the same code; then the session ends.
             Ok(Message::Close(reason)) => {
                 self.outbox.borrow_mut().finish();
                 ctx.close(reason.map(|reason| reason.code.into()));

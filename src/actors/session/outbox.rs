@@ -1,5 +1,5 @@
 //! What waits for one client: frames encoded once for all receivers, in order, bounded by count and bytes. Plain: no
-//! actor, no socket. Lives on one worker thread; the worker's shard puts frames in, the response body takes them out.
+//! actor, no socket. Lives on one worker thread; the worker's shard puts frames in, the session's socket takes them out.
 //!
 //! The rule that keeps a session's alarms without gap, double or disorder stands here: `cursor` is the last alarm that
 //! was put in. A session that catches up reads the store from there; what comes live meanwhile is not queued but only

@@ -158,7 +158,8 @@ impl Raw {
         begun.elapsed()
     }
 
-    fn exactly(&mut self, length: usize) -> Option<Vec<u8>> {
+    /// The next bytes; `None` when the connection has ended before.
+    pub fn exactly(&mut self, length: usize) -> Option<Vec<u8>> {
         while self.unread.len() < length {
             self.more()?;
         }
