@@ -172,8 +172,8 @@ mod tests {
     impl Write for Slow {
         type Out = ();
 
-        fn weight(&self) -> usize {
-            1000
+        fn weight(&self) -> Option<usize> {
+            Some(1000)
         }
 
         fn run(&self, _: &mut Tx<'_>) -> Result<(), StoreError> {

@@ -50,6 +50,8 @@ pub struct AlarmHub {
     writing_marks: bool,
     /// The next time that marks are written is set.
     marks_are_due: bool,
+    /// The service restarts: what is proved from now on is written at once.
+    is_ending: bool,
 }
 
 impl AlarmHub {
@@ -70,6 +72,7 @@ impl AlarmHub {
                 ledger: None,
                 writing_marks: false,
                 marks_are_due: false,
+                is_ending: false,
             }
         })
     }
@@ -171,6 +174,9 @@ impl Handler<MarksWritten> for AlarmHub {
     fn handle(&mut self, MarksWritten(marks): MarksWritten, ctx: &mut Self::Context) {
         self.writing_marks = false;
         self.registry.marks_written(&marks);
+        if self.is_ending && !marks.is_empty() {
+            self.write_marks(ctx);
+        }
         self.plan_marks(ctx);
     }
 }
@@ -290,6 +296,9 @@ impl Handler<Received> for AlarmHub {
         for (user, up_to) in marks {
             self.registry.received(user, up_to);
         }
+        if self.is_ending {
+            self.write_marks(ctx);
+        }
         self.plan_marks(ctx);
     }
 }
@@ -400,7 +409,21 @@ impl Handler<CloseAll> for AlarmHub {
         for shard in &self.shards {
             shard.close(CloseSeats::Restarting { spread_ms });
         }
+        self.is_ending = true;
         self.write_marks(ctx);
+    }
+}
+
+/// Whether all that sessions have proved is on disk.
+#[derive(Message)]
+#[rtype(result = "bool")]
+pub struct AreMarksWritten;
+
+impl Handler<AreMarksWritten> for AlarmHub {
+    type Result = bool;
+
+    fn handle(&mut self, _: AreMarksWritten, _: &mut Self::Context) -> bool {
+        !self.registry.has_marks()
     }
 }
 

@@ -11,7 +11,7 @@ use crate::domain::{AlarmId, UserId};
 
 type Marks = Vec<(UserId, AlarmId)>;
 
-/// The hub is told at most this often. It writes marks down a few times a second.
+/// The hub is told at most this often, but for who leaves. It writes marks down a few times a second.
 const TELL_EVERY: Duration = Duration::from_millis(8);
 
 /// Gathers what is proved while the worker goes through the sockets that have something to read, and for a moment more if
@@ -22,31 +22,36 @@ pub(super) struct Receipts(Rc<Gathering>);
 struct Gathering {
     marks: RefCell<Marks>,
     told_at: Cell<Option<Instant>>,
+    /// The next telling is set.
+    is_due: Cell<bool>,
     tell: Box<dyn Fn(Marks)>,
 }
 
 impl Receipts {
     pub(super) fn told_to(tell: impl Fn(Marks) + 'static) -> Self {
-        Self(Rc::new(Gathering { marks: RefCell::default(), told_at: Cell::new(None), tell: Box::new(tell) }))
+        Self(Rc::new(Gathering {
+            marks: RefCell::default(),
+            told_at: Cell::new(None),
+            is_due: Cell::new(false),
+            tell: Box::new(tell),
+        }))
     }
 
     /// The user has everything up to here. Told when the tasks that are ready now have had their turn, or a moment later.
     pub(super) fn add(&self, user: UserId, up_to: AlarmId) {
-        let is_first = {
-            let mut marks = self.0.marks.borrow_mut();
-            marks.push((user, up_to));
-            marks.len() == 1
-        };
-        if is_first {
-            let receipts = self.clone();
-            let wait = self.0.told_at.get().map(|at| TELL_EVERY.saturating_sub(at.elapsed()));
-            actix_web::rt::spawn(async move {
-                if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
-                    tokio::time::sleep(wait).await;
-                }
-                receipts.tell();
-            });
+        self.0.marks.borrow_mut().push((user, up_to));
+        if self.0.is_due.replace(true) {
+            return;
         }
+        let receipts = self.clone();
+        let wait = self.0.told_at.get().map(|at| TELL_EVERY.saturating_sub(at.elapsed()));
+        actix_web::rt::spawn(async move {
+            if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
+                tokio::time::sleep(wait).await;
+            }
+            receipts.0.is_due.set(false);
+            receipts.tell();
+        });
     }
 
     /// Tells at once: a user who leaves may be back before the others have had their turn.

@@ -19,8 +19,8 @@ use super::{
 };
 use crate::{
     actors::{
-        AlarmHub, ArrivalGate, AuctionClock, BidDesk, BidEntrance, CloseAll, JoinHub, JoinRooms, KnownGoods, Missed,
-        Rooms, ShardStats, UseLedger,
+        AlarmHub, AreMarksWritten, ArrivalGate, AuctionClock, BidDesk, BidEntrance, CloseAll, JoinHub, JoinRooms,
+        KnownGoods, Missed, Rooms, ShardStats, UseLedger,
     },
     bus::{Bus, BusError, BusThread},
     http::{Keys, KnownTokens, OpenSockets, RateLimits, Readiness, Services, UserDirectory},
@@ -32,6 +32,8 @@ use crate::{
 const DRAIN: Duration = Duration::from_secs(4);
 /// How long sockets may take to close after that: the client's answer and its end of the connection.
 const PART: Duration = Duration::from_millis(1750);
+/// How long it may take until what the sockets have proved is written down.
+const MARKS: Duration = Duration::from_millis(250);
 /// How often it is looked whether what is waited for is over.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// How long the ledger's queue may take to be written at the end.
@@ -198,6 +200,13 @@ impl Node {
         self.server.stop(true).await;
         if let Ok(Err(error)) = self.stopped.await {
             log::error!("the server ended with an error: {error}");
+        }
+        // Who comes back without `since` is not to be sent again what he has proved to have.
+        let deadline = Instant::now() + MARKS;
+        while let Ok(false) = self.services.hub.send(AreMarksWritten).await
+            && Instant::now() < deadline
+        {
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
         let (ledger, (tell, told)) = (self.ledger, tokio::sync::oneshot::channel());
         // On a thread that nobody waits for at the end: a database that is silent must not keep the process.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use actix_web::{
-    HttpRequest, HttpResponse, HttpResponseBuilder,
+    HttpMessage, HttpRequest, HttpResponse, HttpResponseBuilder,
     http::header::{HeaderName, ORIGIN},
     web,
 };
@@ -21,6 +21,7 @@ use super::{
     identity::{Identity, SUBPROTOCOL, offered_protocols},
     query,
     rate::Who,
+    upgraded::MayUpgrade,
 };
 use crate::{
     actors::{
@@ -120,8 +121,14 @@ pub(super) async fn trade(
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 fn handshake(request: &HttpRequest) -> Result<HttpResponseBuilder, Problem> {
-    ws::handshake_with_protocols(request, &[SUBPROTOCOL])
-        .map_err(|error| Problem::new(Code::InvalidBody, format!("no WebSocket handshake: {error}")))
+    let refused = |why: String| Problem::new(Code::InvalidBody, format!("no WebSocket handshake: {why}"));
+    let answer = ws::handshake_with_protocols(request, &[SUBPROTOCOL]).map_err(|error| refused(error.to_string()))?;
+    // What has a body, or names other protocols beside, is answered as HTTP.
+    if request.extensions().contains::<MayUpgrade>() {
+        Ok(answer)
+    } else {
+        Err(refused("it asks for nothing but \"websocket\", and has no body".to_owned()))
+    }
 }
 
 fn signed(identity: &Identity) -> Signed {

@@ -22,7 +22,7 @@ use std::{
 
 use actix_codec::{AsyncRead, AsyncWrite, Encoder, Framed, ReadBuf};
 use actix_http::{
-    ConnectionType, Method, Payload, Request, Response,
+    ConnectionType, HttpMessage, Method, Payload, Request, Response,
     body::{BodySize, BoxBody, MessageBody},
     h1::{Codec, Message},
 };
@@ -68,6 +68,9 @@ impl Drop for Seat {
     }
 }
 
+/// Of a request whose answer may bring a session: of others nobody would carry it.
+pub(super) struct MayUpgrade;
+
 /// Has the app answer a request to upgrade, and hands the connection to a task of its own.
 ///
 /// # Errors
@@ -85,6 +88,7 @@ where
     let (socket, mut codec, mut out) = (parts.io, parts.codec, parts.write_buf);
     // Such a request has no body: what comes behind it is of the protocol that it asks for.
     let (request, _) = request.replace_payload(Payload::None);
+    request.extensions_mut().insert(MayUpgrade);
     let is_head = request.method() == Method::HEAD;
     let mut response: Response<BoxBody> = match app.call(request).await {
         Ok(response) => Response::from(response.map_into_boxed_body()),

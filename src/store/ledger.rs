@@ -30,9 +30,10 @@ pub trait Write: Send + 'static {
         None
     }
 
-    /// How many things it writes, where many are handed in as one.
-    fn weight(&self) -> usize {
-        1
+    /// How many things it writes, where many are handed in as one; `None` if they are not such as others wait for, and the
+    /// ledger's pace can't be told by them.
+    fn weight(&self) -> Option<usize> {
+        Some(1)
     }
 
     /// Does it inside the ledger's transaction.
@@ -184,7 +185,7 @@ impl Ledger {
 pub(super) trait Entry: Send {
     fn deadline(&self) -> Instant;
     fn goods(&self) -> Option<GoodsId>;
-    fn weight(&self) -> usize;
+    fn weight(&self) -> Option<usize>;
     fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError>;
     fn answer(self: Box<Self>, fate: Result<(), WriteError>);
 }
@@ -207,7 +208,7 @@ impl<W: Write> Entry for Job<W> {
         self.write.goods()
     }
 
-    fn weight(&self) -> usize {
+    fn weight(&self) -> Option<usize> {
         self.write.weight()
     }
 

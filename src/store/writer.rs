@@ -415,7 +415,11 @@ impl Writer {
                 }
                 let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
                 self.stats.last_commit_us.store(micros, Ordering::Relaxed);
-                self.learn_pace(begun.elapsed(), batch.iter().map(|entry| entry.weight()).sum());
+                if fanouts.is_empty()
+                    && let Some(writes) = batch.iter().map(|entry| entry.weight()).sum()
+                {
+                    self.learn_pace(begun.elapsed(), writes);
+                }
                 self.served(fanouts.len(), &done);
                 Ok(effects)
             }

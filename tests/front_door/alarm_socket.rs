@@ -127,6 +127,21 @@ async fn what_a_pong_has_proved_is_not_sent_again() {
 }
 
 #[actix_web::test]
+async fn what_was_proved_right_before_the_node_ended_is_not_sent_again() {
+    let node = TestNode::start();
+    outbid_times(&node, 1).await;
+    let mut socket = node.user(2).socket().await;
+    let had = socket.expect("outbid").await;
+    socket.send_json(&json!({"type": "ack", "up_to": id(&had)})).await;
+    // The answer comes after the ack was taken.
+    socket.send_json(&json!({"type": "ping"})).await;
+    while socket.next().await["response_type"] != "pong" {}
+    let node = node.restart();
+    outbid_times(&node, 1).await;
+    assert!(id(&node.user(2).socket().await.expect("outbid").await) > id(&had));
+}
+
+#[actix_web::test]
 async fn what_is_acknowledged_is_not_sent_again_and_what_was_not_sent_cannot_be() {
     let node = TestNode::start();
     outbid_times(&node, 3).await;

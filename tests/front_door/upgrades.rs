@@ -92,6 +92,22 @@ async fn a_bid_that_asks_to_become_a_socket_is_refused_at_once() {
     scene.must_be_unharmed().await;
 }
 
+/// What stays HTTP becomes no socket: nobody would carry it.
+#[actix_web::test]
+async fn a_handshake_with_a_body_or_with_other_protocols_beside_is_refused() {
+    let scene = Scene::set().await;
+    let of_one = HANDSHAKE.replace("Upgrade: websocket", "Upgrade: websocket, another");
+    let chunked = format!("{HANDSHAKE}Transfer-Encoding: chunked\r\n");
+    for headers in [of_one, chunked] {
+        let mut raw = Raw::connect(scene.node.address());
+        let request = format!("GET /ws/alarms/?token={} HTTP/1.1\r\n{headers}\r\n", scene.rude.token());
+        raw.write(request.as_bytes());
+        let answer = raw.answer().expect("an answer");
+        assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_body"), "{headers}");
+    }
+    scene.must_be_unharmed().await;
+}
+
 #[actix_web::test]
 async fn the_answer_to_head_has_no_body_whatever_else_is_asked_for() {
     let scene = Scene::set().await;

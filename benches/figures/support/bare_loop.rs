@@ -33,8 +33,8 @@ const PONG_BYTES: usize = 10;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The ledger's pace.
-const CHUNK: usize = 500;
-const CHUNK_EVERY: Duration = Duration::from_millis(4);
+const CHUNK: usize = 1000;
+const CHUNK_EVERY: Duration = Duration::from_millis(8);
 
 /// CPU of the writing thread for each frame.
 pub fn cpu_a_frame(sockets: usize, frame: &[u8], rounds: usize) -> Duration {

@@ -16,6 +16,8 @@ use futures_util::Stream;
 use super::{frame_gate::FrameGate, outbox::Outbox, proof::Proof};
 use crate::protocol::Close;
 
+/// First byte of a close frame.
+pub(super) const CLOSE: u8 = 0x88;
 /// First byte of a pong that is whole, and the bit of a frame that a client has masked.
 const PONG: u8 = 0x8a;
 const MASKED: u8 = 0x80;
@@ -55,6 +57,15 @@ impl Ear {
     /// Nothing waits for the actor.
     pub(super) fn is_free(&self) -> bool {
         self.held.is_none()
+    }
+
+    /// What waits for the actor is the last that the client says: a close frame, or the end.
+    pub(super) fn holds_the_last(&self) -> bool {
+        match &self.held {
+            Some(Held::Bytes(bytes, _)) => bytes.first() == Some(&CLOSE),
+            Some(Held::TooLarge | Held::Failed(_) | Held::End) => true,
+            None => false,
+        }
     }
 
     /// Bytes have come; none: nothing more will. Asked only when it is free.

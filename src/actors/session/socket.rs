@@ -22,13 +22,15 @@ use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use tokio::time::Sleep;
 
-use super::{frame, inbound::Ear, outbox::Outbox};
+use super::{
+    frame,
+    inbound::{CLOSE, Ear},
+    outbox::Outbox,
+};
 use crate::protocol::Close;
 
 /// Receipt is asked for at most this often; one ping proves all frames before it.
 const PROVE_EVERY: Duration = Duration::from_millis(90);
-/// First byte of a close frame.
-const CLOSE: u8 = 0x88;
 /// How long the client's answer to a close frame is waited for. The server then reads on for up to a second more until
 /// the client ends the connection; both together must stay below the 2 s of the contract.
 const LINGER: Duration = Duration::from_millis(500);
@@ -155,7 +157,11 @@ impl SocketSession {
             let due_close = self.outbox.borrow().due_close();
             if let Some(close) = due_close {
                 // Dropping the actor gives its seat back, which needs the outbox.
-                self.state = State::Lingering(Box::pin(tokio::time::sleep(LINGER)));
+                self.state = if self.ear.holds_the_last() {
+                    State::Over
+                } else {
+                    State::Lingering(Box::pin(tokio::time::sleep(LINGER)))
+                };
                 return Poll::Ready(Some(close_frame(close)));
             }
             match self.poll_actor() {
@@ -305,20 +311,37 @@ mod tests {
         teller.join().unwrap();
     }
 
+    async fn polled(session: &mut SocketSession) -> Poll<Option<Bytes>> {
+        std::future::poll_fn(|cx| Poll::Ready(session.poll_next(cx))).await
+    }
+
     #[actix_web::test]
     async fn an_actor_that_nobody_has_woken_is_not_polled_for_a_frame() {
-        let polled = Rc::new(RefCell::new(0));
-        let count = Rc::clone(&polled);
+        let times = Rc::new(Cell::new(0));
+        let count = Rc::clone(&times);
         let actor = stream::poll_fn(move |_| {
-            *count.borrow_mut() += 1;
+            count.set(count.get() + 1);
             Poll::Pending
         });
         let (mut session, outbox) = session(actor);
-        let mut polled_once = async || std::future::poll_fn(|cx| Poll::Ready(session.poll_next(cx))).await;
-        assert!(polled_once().await.is_pending());
+        assert!(polled(&mut session).await.is_pending());
         outbox.borrow_mut().control(Bytes::from_static(b"a frame"));
-        assert!(matches!(polled_once().await, Poll::Ready(Some(frame)) if frame == "a frame"));
-        assert!(polled_once().await.is_pending());
-        assert_eq!(*polled.borrow(), 1, "at its beginning");
+        assert!(matches!(polled(&mut session).await, Poll::Ready(Some(frame)) if frame == "a frame"));
+        assert!(polled(&mut session).await.is_pending());
+        assert_eq!(times.get(), 1, "at its beginning");
+    }
+
+    /// The client has said his last while the actor could not look at it, and is not waited for.
+    #[actix_web::test]
+    async fn who_has_said_his_last_is_not_waited_for() {
+        let last: [(&[u8], bool); 3] = [(b"\x88\x80\0\0\0\0", true), (b"", true), (b"\x81\x80\0\0\0\0", false)];
+        for (bytes, is_last) in last {
+            let (mut session, outbox) = session(stream::pending());
+            assert!(polled(&mut session).await.is_pending());
+            assert!(session.hear(bytes) && !session.listens(), "it is the actor's");
+            outbox.borrow_mut().close(Close::TooSlow);
+            assert!(matches!(polled(&mut session).await, Poll::Ready(Some(frame)) if frame.first() == Some(&CLOSE)));
+            assert_eq!(matches!(polled(&mut session).await, Poll::Ready(None)), is_last, "{bytes:?}");
+        }
     }
 }

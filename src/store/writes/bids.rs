@@ -76,8 +76,8 @@ impl Write for PlaceBids {
         Some(self.goods)
     }
 
-    fn weight(&self) -> usize {
-        self.bids.len()
+    fn weight(&self) -> Option<usize> {
+        Some(self.bids.len())
     }
 
     fn run(&self, tx: &mut Tx<'_>) -> Result<PlacedBids, StoreError> {

@@ -17,6 +17,10 @@ pub struct MarkReceived(pub Vec<(UserId, AlarmId)>);
 impl Write for MarkReceived {
     type Out = ();
 
+    fn weight(&self) -> Option<usize> {
+        None
+    }
+
     fn run(&self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         match tx.conn {
             DbConn::Sqlite(conn) => {
