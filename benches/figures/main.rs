@@ -32,13 +32,13 @@ fn main() -> ExitCode {
     if !words.iter().any(|word| word == "--bench") {
         return ExitCode::SUCCESS;
     }
-    let words: Vec<&str> = words.iter().map(String::as_str).filter(|word| !word.starts_with("--")).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).filter(|word| *word != "--bench").collect();
     let (names, sizes): (Vec<&str>, Vec<&str>) = words.into_iter().partition(|word| !word.contains('='));
     let sizes = match Sizes::parse(sizes.into_iter()) {
         Ok(sizes) => sizes,
         Err(error) => return complain(&error),
     };
-    let all = names == ["all"];
+    let all = names == ["all"] || names == ["--all"];
     let asked: Vec<&Program> = if all {
         PROGRAMS.iter().collect()
     } else {

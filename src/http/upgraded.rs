@@ -295,3 +295,92 @@ impl<S: Said> Future for Carrier<S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        cell::{Cell, RefCell},
+        collections::VecDeque,
+        io::{Read, Write},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    /// Says this, and hears everything.
+    #[derive(Clone, Default)]
+    struct Talker {
+        says: Rc<RefCell<VecDeque<Bytes>>>,
+        heard: Rc<Cell<usize>>,
+    }
+
+    impl Said for Talker {
+        const BEGINS_AT_ONCE: bool = false;
+
+        fn poll_next(&mut self, _: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+            self.says.borrow_mut().pop_front().map_or(Poll::Pending, |bytes| Poll::Ready(Some(Ok(bytes))))
+        }
+
+        fn listens(&self) -> bool {
+            true
+        }
+
+        fn hear(&mut self, read: io::Result<&[u8]>) -> bool {
+            self.heard.set(self.heard.get() + read.unwrap().len());
+            false
+        }
+    }
+
+    /// A talker on a connection, and its client.
+    fn carried(talker: &Talker) -> (Carrier<Talker>, std::net::TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (socket, _) = listener.accept().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let socket = TcpStream::from_std(socket).unwrap();
+        (Carrier::new(socket, talker.clone(), Bytes::new(), OpenSockets::default().enter()), client)
+    }
+
+    /// Polls it whenever it is woken, until so.
+    async fn until(carrier: &mut Carrier<Talker>, mut so: impl FnMut() -> bool) {
+        let polled = std::future::poll_fn(|cx| {
+            assert!(Pin::new(&mut *carrier).poll(cx).is_pending());
+            if so() { Poll::Ready(()) } else { Poll::Pending }
+        });
+        tokio::time::timeout(Duration::from_secs(10), polled).await.expect("it goes on by itself");
+    }
+
+    #[actix_web::test]
+    async fn who_sends_much_at_once_is_heard_in_turns() {
+        const SENT: usize = 3 * TURN_BYTES;
+        let talker = Talker::default();
+        let (mut carrier, mut client) = carried(&talker);
+        client.write_all(&vec![0; SENT]).unwrap();
+        let mut most = 0;
+        let mut before = 0;
+        until(&mut carrier, || {
+            let heard = talker.heard.get();
+            most = most.max(heard - std::mem::replace(&mut before, heard));
+            heard == SENT
+        })
+        .await;
+        assert!((1..=TURN_BYTES).contains(&most), "{most} bytes in one turn");
+    }
+
+    #[actix_web::test]
+    async fn who_does_not_read_is_not_heard_until_he_does() {
+        // More than the kernel holds.
+        const SAID: usize = 32 * 1024 * 1024;
+        let talker = Talker::default();
+        let (mut carrier, mut client) = carried(&talker);
+        talker.says.borrow_mut().push_back(vec![0; SAID].into());
+        client.write_all(b"a word").unwrap();
+        carrier.socket.readable().await.unwrap();
+        until(&mut carrier, || true).await;
+        assert!(!carrier.out.is_empty(), "he has not read");
+        assert_eq!(talker.heard.get(), 0);
+        let reading = std::thread::spawn(move || client.read_exact(&mut vec![0; SAID]).map(|()| client));
+        until(&mut carrier, || talker.heard.get() == 6).await;
+        reading.join().unwrap().unwrap();
+    }
+}
