@@ -127,7 +127,7 @@ where
 
 /// What is said over a connection.
 trait Said: Unpin {
-    /// What is said before the client has the beginning of it may go along.
+    /// Whether it is asked for its first bytes before the client hears that it has begun.
     const BEGINS_AT_ONCE: bool;
 
     /// The next bytes for the client; `None` when all is said.
@@ -141,7 +141,7 @@ trait Said: Unpin {
 }
 
 impl Said for SocketSession {
-    /// Who has been answered is registered.
+    /// So that who has been answered is registered.
     const BEGINS_AT_ONCE: bool = true;
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
@@ -204,7 +204,7 @@ impl<S: Said> Carrier<S> {
         Self { socket, said, out, begun: !S::BEGINS_AT_ONCE, phase: Phase::Carrying, _seat: seat }
     }
 
-    /// Lets it begin before the client hears that it has.
+    /// Asks it for its first bytes, which then leave with the answer.
     fn begin(&mut self, cx: &mut Context<'_>) {
         if let Poll::Ready(Some(Ok(bytes))) = self.said.poll_next(cx) {
             let mut both = BytesMut::from(std::mem::take(&mut self.out));
