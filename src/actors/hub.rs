@@ -50,8 +50,6 @@ pub struct AlarmHub {
     writing_marks: bool,
     /// The next time that marks are written is set.
     marks_are_due: bool,
-    /// The service restarts: what is proved from now on is written at once.
-    is_ending: bool,
 }
 
 impl AlarmHub {
@@ -72,7 +70,6 @@ impl AlarmHub {
                 ledger: None,
                 writing_marks: false,
                 marks_are_due: false,
-                is_ending: false,
             }
         })
     }
@@ -174,9 +171,6 @@ impl Handler<MarksWritten> for AlarmHub {
     fn handle(&mut self, MarksWritten(marks): MarksWritten, ctx: &mut Self::Context) {
         self.writing_marks = false;
         self.registry.marks_written(&marks);
-        if self.is_ending && !marks.is_empty() {
-            self.write_marks(ctx);
-        }
         self.plan_marks(ctx);
     }
 }
@@ -296,9 +290,6 @@ impl Handler<Received> for AlarmHub {
         for (user, up_to) in marks {
             self.registry.received(user, up_to);
         }
-        if self.is_ending {
-            self.write_marks(ctx);
-        }
         self.plan_marks(ctx);
     }
 }
@@ -405,24 +396,24 @@ pub struct CloseAll {
 impl Handler<CloseAll> for AlarmHub {
     type Result = ();
 
-    fn handle(&mut self, CloseAll { spread_ms }: CloseAll, ctx: &mut Self::Context) {
+    fn handle(&mut self, CloseAll { spread_ms }: CloseAll, _: &mut Self::Context) {
         for shard in &self.shards {
             shard.close(CloseSeats::Restarting { spread_ms });
         }
-        self.is_ending = true;
-        self.write_marks(ctx);
     }
 }
 
-/// Whether all that sessions have proved is on disk.
+/// Writes what sessions have proved without waiting for its turn. True when all of it is on disk; the next is written when
+/// this is asked again.
 #[derive(Message)]
 #[rtype(result = "bool")]
-pub struct AreMarksWritten;
+pub struct WriteMarks;
 
-impl Handler<AreMarksWritten> for AlarmHub {
+impl Handler<WriteMarks> for AlarmHub {
     type Result = bool;
 
-    fn handle(&mut self, _: AreMarksWritten, _: &mut Self::Context) -> bool {
+    fn handle(&mut self, _: WriteMarks, ctx: &mut Self::Context) -> bool {
+        self.write_marks(ctx);
         !self.registry.has_marks()
     }
 }

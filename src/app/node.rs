@@ -19,8 +19,8 @@ use super::{
 };
 use crate::{
     actors::{
-        AlarmHub, AreMarksWritten, ArrivalGate, AuctionClock, BidDesk, BidEntrance, CloseAll, JoinHub, JoinRooms,
-        KnownGoods, Missed, Rooms, ShardStats, UseLedger,
+        AlarmHub, ArrivalGate, AuctionClock, BidDesk, BidEntrance, CloseAll, JoinHub, JoinRooms, KnownGoods, Missed,
+        Rooms, ShardStats, UseLedger, WriteMarks,
     },
     bus::{Bus, BusError, BusThread},
     http::{Keys, KnownTokens, OpenSockets, RateLimits, Readiness, Services, UserDirectory},
@@ -203,7 +203,7 @@ impl Node {
         }
         // Who comes back without `since` is not to be sent again what he has proved to have.
         let deadline = Instant::now() + MARKS;
-        while let Ok(false) = self.services.hub.send(AreMarksWritten).await
+        while let Ok(false) = self.services.hub.send(WriteMarks).await
             && Instant::now() < deadline
         {
             tokio::time::sleep(LOOK_AGAIN).await;
