@@ -136,6 +136,8 @@ async fn what_was_proved_right_before_the_node_ended_is_not_sent_again() {
     // The answer comes after the ack was taken.
     socket.send_json(&json!({"type": "ping"})).await;
     while socket.next().await["response_type"] != "pong" {}
+    // Gone at once, so that the node has nobody to wait for.
+    drop(socket);
     let node = node.restart();
     outbid_times(&node, 1).await;
     assert!(id(&node.user(2).socket().await.expect("outbid").await) > id(&had));
