@@ -288,6 +288,35 @@ impl Settings {
             if is_set { Err(wrong(key, "not available in this version; leave it out")) } else { Ok(()) }
         };
         absent("auth.metrics_token", self.auth.metrics_token.is_some())?;
+        self.check_pairs()
+    }
+
+    /// Values that are good each by itself and can't both hold. What is merely unusual passes.
+    fn check_pairs(&self) -> Result<(), SettingsError> {
+        let Session { heartbeat_s, timeout_s, max_pending_bytes, .. } = self.session;
+        if timeout_s <= heartbeat_s {
+            let problem =
+                format!("{timeout_s} must be above session.heartbeat_s ({heartbeat_s}): healthy clients would end");
+            return Err(wrong("session.timeout_s", problem));
+        }
+        let frame_bytes = self.limits.frame_bytes;
+        if max_pending_bytes < frame_bytes {
+            let problem = format!(
+                "{max_pending_bytes} must be at least limits.frame_bytes ({frame_bytes}): one frame would end all who hear it"
+            );
+            return Err(wrong("session.max_pending_bytes", problem));
+        }
+        for (key, secret) in
+            [("auth.jwt_secret", &self.auth.jwt_secret), ("auth.jwt_secret_previous", &self.auth.jwt_secret_previous)]
+        {
+            let is_known = secret.as_ref().is_some_and(|secret| secret.reveal() == DEV_SECRET);
+            if is_known && !self.auth.insecure_dev_secret {
+                return Err(wrong(
+                    key,
+                    "is the development key that everybody knows; auth.insecure_dev_secret allows it",
+                ));
+            }
+        }
         Ok(())
     }
 
@@ -298,13 +327,26 @@ impl Settings {
     /// The key that is missing or unsafe.
     pub fn check_serve(&self) -> Result<(), SettingsError> {
         self.jwt_secret()?;
-        self.media_dir()?;
+        self.check_media_dir()?;
         let weak = |secret: &Secret| secret.reveal().len() < 32 && !self.auth.insecure_dev_secret;
         if self.auth.jwt_secret_previous.as_ref().is_some_and(weak) {
             return Err(wrong("auth.jwt_secret_previous", "needs at least 32 bytes"));
         }
         if self.auth.dev_login && !self.bind()?.iter().all(|address| address.ip().is_loopback()) {
             return Err(wrong("auth.dev_login", "only allowed when server.bind is a loopback address"));
+        }
+        Ok(())
+    }
+
+    /// Every file in the folder of pictures is served to everybody, so neither the database nor the settings may lie in it.
+    fn check_media_dir(&self) -> Result<(), SettingsError> {
+        let Some(folder) = self.media_dir()? else { return Ok(()) };
+        let url = self.database()?;
+        let files = [("database.url", url.file()), ("config/local.toml", Some(Path::new("config/local.toml")))];
+        for (name, file) in files {
+            if file.is_some_and(|file| is_below(file, &folder)) {
+                return Err(wrong("server.media_dir", format!("{name} lies in it, and would be served to everybody")));
+            }
         }
         Ok(())
     }
@@ -449,6 +491,13 @@ impl Settings {
         };
         self.server.trusted_proxies.iter().map(parse).collect()
     }
+}
+
+/// Whether a file that may not be there yet is, or will be, below a folder whose links are resolved.
+fn is_below(file: &Path, folder: &Path) -> bool {
+    let Ok(file) = std::path::absolute(file) else { return false };
+    let existing = file.ancestors().find_map(|part| part.canonicalize().ok());
+    existing.is_some_and(|existing| existing.starts_with(folder))
 }
 
 /// What is wrong with a file, without the lines of it that the parser cites: they may hold a key or a password.

@@ -1,7 +1,10 @@
 //! Connections: which engine, and what both have to offer. What only one of them knows stands in `sqlite` and
 //! `postgres`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use diesel::{
     connection::SimpleConnection,
@@ -89,6 +92,14 @@ impl DatabaseUrl {
         match self.0 {
             Engine::Sqlite(_) => "sqlite",
             Engine::Postgres(_) => "postgres",
+        }
+    }
+
+    /// The file that holds the data, if it is one.
+    pub fn file(&self) -> Option<&Path> {
+        match &self.0 {
+            Engine::Sqlite(path) => Some(path),
+            Engine::Postgres(_) => None,
         }
     }
 

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use handsup::app::DEV_SECRET;
 use serde_json::{Value, json};
 
 use crate::support::{Client, DEADLINE, Handsup, Raw, SECRET, Served, Socket, claims, database, goods_body, signed};
@@ -134,6 +135,49 @@ fn bad_values_stop_the_start() {
     refuses(&of_wrong_kind, &["serve"], "auction.duration_s");
     refuses(&good().file("mine.toml", "[auction\n"), &["serve", "--config", "mine.toml"], "mine.toml");
     refuses(&good(), &["serve", "--config", "missing.toml"], "missing.toml");
+}
+
+/// Each value is good by itself; together they can't hold. The line names the key to change.
+#[test]
+fn settings_that_contradict_each_other_stop_the_start() {
+    for (pair, key) in [
+        (&[("session.timeout_s", "2")][..], "session.timeout_s: 2 must be above session.heartbeat_s (20)"),
+        (&[("session.heartbeat_s", "45")], "session.timeout_s: 45 must be above session.heartbeat_s (45)"),
+        (&[("session.heartbeat_s", "7"), ("session.timeout_s", "7")], "session.timeout_s"),
+        (&[("limits.frame_bytes", "1048577")], "session.max_pending_bytes"),
+        (&[("session.max_pending_bytes", "4096"), ("limits.frame_bytes", "4097")], "session.max_pending_bytes"),
+        (&[("bus.url", "redis://127.0.0.1"), ("database.url", "sqlite://a.db")], "bus.url"),
+        (&[("auth.dev_login", "true"), ("server.bind", "0.0.0.0:0")], "auth.dev_login"),
+        (&[("auth.jwt_secret", DEV_SECRET)], "auth.jwt_secret"),
+        (&[("auth.jwt_secret_previous", DEV_SECRET)], "auth.jwt_secret_previous"),
+        (&[("server.media_dir", "config")], "server.media_dir: config/local.toml"),
+        (&[("server.media_dir", ".")], "server.media_dir: database.url"),
+        (&[("server.media_dir", "pictures"), ("database.url", "sqlite://pictures/a/b.db")], "server.media_dir"),
+        (&[("server.media_dir", "pictures"), ("database.url", "sqlite://link/b.db")], "server.media_dir"),
+    ] {
+        let folder = good().file("config/local.toml", "").file("pictures/goods/a.png", "a picture");
+        std::os::unix::fs::symlink("pictures/goods", folder.folder().join("link")).unwrap();
+        let handsup = pair.iter().fold(folder, |handsup, (key, value)| handsup.set(key, value));
+        refuses(&handsup, &["serve"], key);
+    }
+}
+
+/// What is merely unusual is taken.
+#[test]
+fn settings_that_only_look_strange_together_do_not_stop_the_start() {
+    let strange = good()
+        .set("session.heartbeat_s", "2")
+        .set("session.timeout_s", "3")
+        .set("session.max", "5")
+        .set("session.max_pending_bytes", "4096")
+        .set("limits.frame_bytes", "4096")
+        .set("auction.duration_s", "10")
+        .set("auction.soft_close_s", "60")
+        .set("auth.jwt_secret_previous", SECRET)
+        .file("pictures/goods/a.png", "a picture")
+        .set("server.media_dir", "pictures")
+        .set("database.url", "sqlite://pictures-and-more/a.db");
+    strange.start(&["serve"]).base();
 }
 
 #[actix_web::test]
