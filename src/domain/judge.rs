@@ -23,7 +23,7 @@ pub struct Bid {
 pub enum Refusal {
     /// The seller bids on his own goods.
     SellerCannotBid,
-    /// It arrived before `starts_at`.
+    /// It arrived before `starts_at`, and the start is not recorded yet.
     NotStarted,
     /// It arrived at or after `ends_at`, or the auction has ended.
     Ended,
@@ -55,7 +55,8 @@ pub fn judge(goods: &GoodsState, bid: &Bid, soft_close_ms: i64) -> Result<Accept
     if bid.user == goods.seller {
         return Err(Refusal::SellerCannotBid);
     }
-    if bid.received_at < goods.starts_at {
+    // Once the start is recorded the phase decides and no clock: that of the bid's node may be behind, or have been set back.
+    if goods.phase == Phase::Scheduled && bid.received_at < goods.starts_at {
         return Err(Refusal::NotStarted);
     }
     if goods.phase == Phase::Ended || bid.received_at >= goods.ends_at {
@@ -84,9 +85,11 @@ impl GoodsState {
     ///
     /// A price only rises and an end stays an end, so what a remembered state refuses, the newest would refuse too.
     /// "Ended" never comes from a clock against the remembered `ends_at` (another bid may just have moved it), and
-    /// "too low" is left to the ledger from that instant on, so that the reason is the contract's first one.
+    /// "too low" is left to the ledger from that instant on, so that the reason is the contract's first one. "Not started"
+    /// never comes from memory: the start may have been recorded since.
     pub fn certain_refusal(&self, bid: &Bid) -> Option<Refusal> {
         match judge(self, bid, 0) {
+            Err(Refusal::NotStarted) => None,
             Err(Refusal::Ended) if self.phase != Phase::Ended => None,
             Err(refusal) => Some(refusal),
             Ok(_) => None,
@@ -137,6 +140,16 @@ mod tests {
     }
 
     #[test]
+    fn once_the_start_is_recorded_no_clock_says_that_it_is_too_early() {
+        let early = bid(2, 500, Timestamp::from_secs(997));
+        let mut g = goods();
+        assert!(judge(&g, &early, 0).is_ok());
+        g.phase = Phase::Scheduled;
+        assert_eq!(judge(&g, &early, 0), Err(Refusal::NotStarted));
+        assert_eq!(g.certain_refusal(&early), None, "the start may have been recorded since");
+    }
+
+    #[test]
     fn the_last_microsecond_is_in_time_and_the_end_is_not() {
         let g = goods();
         let last = Timestamp::from_micros(g.ends_at.micros() - 1);
@@ -181,7 +194,7 @@ mod tests {
                 let b = bid(user, price, Timestamp::from_secs(at));
                 let before = g.clone();
                 if let Ok(yes) = judge(&g, &b, soft) {
-                    prop_assert!(b.received_at >= before.starts_at && b.received_at < before.ends_at);
+                    prop_assert!(b.received_at < before.ends_at);
                     prop_assert!(yes.ends_at >= before.ends_at);
                     prop_assert!(user != 1);
                     prop_assert_eq!(yes.outbid, before.lead.map(|l| l.user).filter(|u| u.get() != user));

@@ -444,3 +444,21 @@ async fn auctions_start_at_their_time_also_when_the_clock_was_set_back() {
     }
     assert_eq!(kinds(&node.user(2), goods).await, ["auction_started"]);
 }
+
+/// Who has heard `started` is in time, whatever the clock says then.
+#[actix_web::test]
+async fn after_the_start_nobody_is_too_early_though_the_clock_is_set_back() {
+    let (node, time) = node_at_noon();
+    let goods = node.goods(SELLER, 10_000, 600).await;
+    let early = node.user(2).bid(goods, 1000).await;
+    assert_eq!(early.code(), "auction_not_started");
+    let mut room = node.user(3).room(goods).await;
+    room.hear("enter").await;
+    move_to(&node, &time, noon().plus_ms(10_000)).await;
+    room.hear("started").await;
+    time.set(noon().plus_ms(7000));
+    accepted(&node.user(2), goods, 1000).await;
+    room.hear("bid").await;
+    room.send_json(&json!({"is_money": true, "message": 2000})).await;
+    assert_eq!(room.hear("bid").await["high_price"], 2000);
+}

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     clock::{SELLER, accepted, kinds, noon, page},
+    idempotency::bid,
     nodes_rooms::next_event,
     support::{
         Client, Fleet, HoldingTime, ManualTime, Nodes, Seed, Socket, count,
@@ -204,6 +205,43 @@ async fn a_bid_that_arrived_in_time_at_a_node_that_is_held_up_is_in_time_at_all(
         assert_eq!(next_event(&mut room).await, ended);
         assert_eq!(kinds(&nodes[0].user(2), goods).await, ["outbid", "auction_lost"]);
         assert_eq!(kinds(&nodes[1].user(3), goods).await, ["auction_won"]);
+    }
+}
+
+/// One node's clock is behind: who has heard `started` there bids at once, over HTTP and in the room, and is in time.
+#[actix_web::test]
+async fn after_the_start_nobody_is_too_early_at_a_node_whose_clock_is_behind() {
+    if !several_nodes_can_be() {
+        return;
+    }
+    let (ahead, behind) = (ManualTime::at(noon()), ManualTime::at(noon().plus_ms(-20)));
+    let mut nodes = Nodes::none(ahead.clone());
+    nodes.add(ahead.clone(), |_| {});
+    nodes.add(behind.clone(), |_| {});
+    nodes.know_each_other().await;
+    let mut goods = Vec::new();
+    for _ in 0..4 {
+        goods.push(nodes[0].goods(SELLER, 10_000, 600).await);
+    }
+    // The other node is not the first to do it for these.
+    let mut rooms = Vec::new();
+    for goods in &goods {
+        let early = bid(&nodes[1].user(2), *goods, 1000, &format!("k{goods}")).await;
+        assert_eq!(early.code(), "auction_not_started");
+        let mut room = nodes[1].user(3).room(*goods).await;
+        room.hear("enter").await;
+        rooms.push(room);
+    }
+    ahead.set(noon().plus_ms(10_000));
+    ahead.set(noon().plus_ms(10_000 + LATER_MS));
+    behind.set(noon().plus_ms(9_980));
+    for (goods, room) in goods.iter().zip(&mut rooms) {
+        room.hear("started").await;
+        let answer = bid(&nodes[1].user(2), *goods, 1000, &format!("k{goods}")).await;
+        assert_eq!(answer.status, 201, "{}", answer.text);
+        room.send_json(&json!({"is_money": true, "message": 2000})).await;
+        room.hear("bid").await;
+        assert_eq!(room.hear("bid").await["high_price"], 2000);
     }
 }
 

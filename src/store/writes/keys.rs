@@ -27,6 +27,7 @@ struct KeyRow {
 
 const ACCEPTED: &str = "accepted";
 const SELLER: &str = "seller_cannot_bid";
+/// Kept by versions before this one; the same bid may be accepted now.
 const NOT_STARTED: &str = "auction_not_started";
 const ENDED: &str = "auction_ended";
 const TOO_LOW: &str = "bid_too_low";
@@ -38,7 +39,8 @@ pub(super) fn find(tx: &mut Tx<'_>, bid: &Bid, key: &IdempotencyKey) -> Result<O
     let of_key = || dsl::idempotency_keys.filter(dsl::user_id.eq(bid.user.get()).and(dsl::key.eq(key.as_str())));
     let row: Option<KeyRow> = of_key().select(KeyRow::as_select()).get_result(tx.conn).optional()?;
     let Some(row) = row else { return Ok(None) };
-    if row.created_at <= tx.now().plus_ms(-IdempotencyKey::KEPT_MS).micros() {
+    let is_old = row.created_at <= tx.now().plus_ms(-IdempotencyKey::KEPT_MS).micros();
+    if is_old || row.verdict == NOT_STARTED {
         delete(of_key()).execute(tx.conn)?;
         return Ok(None);
     }
@@ -48,16 +50,18 @@ pub(super) fn find(tx: &mut Tx<'_>, bid: &Bid, key: &IdempotencyKey) -> Result<O
     Ok(Some(BidVerdict::Replayed(Box::new(verdict(bid, &row)?))))
 }
 
-/// Keeps a verdict of the rule under the key.
+/// Keeps a verdict of the rule under the key, if it stays what it is (PROTOCOL.md 4 names which).
 pub(super) fn keep(tx: &mut Tx<'_>, bid: &Bid, key: &IdempotencyKey, verdict: &BidVerdict) -> Result<(), StoreError> {
     let (name, stored, low) = match verdict {
         BidVerdict::Accepted(stored) => (ACCEPTED, Some(stored), None),
         BidVerdict::Refused(Refusal::SellerCannotBid) => (SELLER, None, None),
-        BidVerdict::Refused(Refusal::NotStarted) => (NOT_STARTED, None, None),
         BidVerdict::Refused(Refusal::Ended) => (ENDED, None, None),
         BidVerdict::Refused(Refusal::TooLow { high_price, minimum }) => (TOO_LOW, None, Some((high_price, minimum))),
-        // No such goods is no verdict of the rule; the others are kept already.
-        BidVerdict::UnknownGoods | BidVerdict::Replayed(_) | BidVerdict::KeyReused => return Ok(()),
+        // "Not started" holds only for now, and no such goods is no verdict of the rule; the others are kept already.
+        BidVerdict::Refused(Refusal::NotStarted)
+        | BidVerdict::UnknownGoods
+        | BidVerdict::Replayed(_)
+        | BidVerdict::KeyReused => return Ok(()),
     };
     let row = KeyRow {
         user_id: bid.user.get(),
@@ -92,7 +96,6 @@ fn verdict(bid: &Bid, row: &KeyRow) -> Result<BidVerdict, StoreError> {
             ends_at: Timestamp::from_micros(whole(row.ends_at)?),
         }),
         SELLER => BidVerdict::Refused(Refusal::SellerCannotBid),
-        NOT_STARTED => BidVerdict::Refused(Refusal::NotStarted),
         ENDED => BidVerdict::Refused(Refusal::Ended),
         TOO_LOW => BidVerdict::Refused(Refusal::TooLow {
             high_price: row.high_price.map(Price::from_stored),
