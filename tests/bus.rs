@@ -7,13 +7,13 @@ mod redis;
 use std::sync::mpsc::channel;
 
 use handsup::{
-    bus::{Bus, BusUrl, Heard},
-    domain::UserId,
+    bus::{Bus, BusUrl, Heard, IfFull, Seating, SocketOf},
+    domain::{Timestamp, UserId},
 };
 
 use self::redis::{RedisServer, redis_is_here};
 
-const MOST: usize = 16;
+const MOST: usize = 3;
 
 /// A node's bus which counts sockets.
 fn counting(server: &RedisServer) -> Bus {
@@ -24,47 +24,80 @@ fn counting(server: &RedisServer) -> Bus {
     bus
 }
 
-#[actix_web::test]
-async fn a_count_that_a_newer_one_overtakes_fits_only_if_the_newer_one_does() {
-    if !redis_is_here() {
-        return;
-    }
-    let server = RedisServer::start();
-    let (one, other) = (counting(&server), counting(&server));
-    let user = UserId::new(7).unwrap();
-    for mine in [1, 8] {
-        assert!(other.seat(user, mine, MOST).await);
-    }
-    // A ninth socket asks for its seat while the count of the other nine is on its way.
-    let late = one.seat(user, 9, MOST);
-    one.seated(user, 9).await;
-    assert!(!late.await, "he has 17");
-    assert!(!other.seat(user, 9, MOST).await);
-    // One of them goes.
-    let late = one.seat(user, 8, MOST);
-    one.seated(user, 8).await;
-    assert!(late.await, "he has 16");
+fn user() -> UserId {
+    UserId::new(7).unwrap()
+}
+
+/// The user opens a socket there, at this second; of too many the oldest go.
+async fn open(bus: &Bus, connection: u64, at: i64) -> Seating {
+    bus.seat(user(), (connection, Timestamp::from_secs(at)), (MOST, IfFull::OldestGoes)).await
+}
+
+fn gone(of: &[(&Bus, u64)]) -> Seating {
+    Seating::Counted(
+        of.iter().map(|(bus, connection)| SocketOf { node: bus.me().unwrap(), connection: *connection }).collect(),
+    )
 }
 
 #[actix_web::test]
-async fn a_count_that_comes_after_the_last_socket_has_gone_holds_no_seat() {
+async fn of_too_many_sockets_the_oldest_go_whichever_node_has_them() {
     if !redis_is_here() {
         return;
     }
     let server = RedisServer::start();
     let (one, other) = (counting(&server), counting(&server));
-    let user = UserId::new(7).unwrap();
-    let late = one.seat(user, 1, MOST);
-    one.seated(user, 0).await;
-    late.await;
-    assert!(other.seat(user, MOST, MOST).await);
-    for bus in [&one, &other] {
-        bus.seated(user, 0).await;
+    for (bus, connection, at) in [(&one, 1, 10), (&other, 1, 11), (&one, 2, 12)] {
+        assert_eq!(open(bus, connection, at).await, gone(&[]));
+    }
+    assert_eq!(open(&other, 2, 13).await, gone(&[(&one, 1)]));
+    // This node's clock is behind; what is opened now is the newest all the same.
+    assert_eq!(open(&one, 3, 5).await, gone(&[(&other, 1)]));
+    assert_eq!(open(&one, 4, 6).await, gone(&[(&one, 2)]));
+    assert_eq!(open(&other, 3, 14).await, gone(&[(&other, 2)]));
+}
+
+#[actix_web::test]
+async fn what_gives_way_is_not_counted_and_what_is_counted_again_pushes_nobody_out() {
+    if !redis_is_here() {
+        return;
+    }
+    let server = RedisServer::start();
+    let (one, other) = (counting(&server), counting(&server));
+    let give_way = |connection| {
+        let at = Timestamp::from_secs(50);
+        one.seat(user(), (connection, at), (MOST, IfFull::NewestGoes))
+    };
+    for connection in 1..=MOST as u64 {
+        assert_eq!(give_way(connection).await, gone(&[]));
+    }
+    assert_eq!(give_way(9).await, Seating::Full);
+    one.unseat(user(), 1).await;
+    assert_eq!(give_way(10).await, gone(&[]));
+    // He has had these since before the others.
+    other.seat_again(user(), 1, Timestamp::from_secs(20)).await;
+    other.seat_again(user(), 2, Timestamp::from_secs(10)).await;
+    assert_eq!(give_way(11).await, Seating::Full);
+    assert_eq!(open(&one, 12, 60).await, gone(&[(&other, 2), (&other, 1), (&one, 2)]));
+}
+
+#[actix_web::test]
+async fn sockets_of_a_node_that_is_gone_count_no_more_and_the_last_leaves_nothing_behind() {
+    if !redis_is_here() {
+        return;
+    }
+    let server = RedisServer::start();
+    let (one, other) = (counting(&server), counting(&server));
+    for connection in 1..=MOST as u64 {
+        assert_eq!(open(&other, connection, 10).await, gone(&[]));
+    }
+    other.stop().await;
+    for connection in 1..=MOST as u64 {
+        assert_eq!(open(&one, connection, 20).await, gone(&[]));
+    }
+    for connection in 1..=MOST as u64 {
+        one.unseat(user(), connection).await;
     }
     let mut redis = ::redis::Client::open(server.url()).unwrap().get_connection().unwrap();
-    let keys: Vec<String> = ::redis::cmd("KEYS").arg("*seats*").query(&mut redis).unwrap();
-    for key in keys {
-        let lives: i64 = ::redis::cmd("TTL").arg(&key).query(&mut redis).unwrap();
-        assert!((0..=60).contains(&lives), "{key} lives {lives} s");
-    }
+    let keys: Vec<String> = ::redis::cmd("KEYS").arg("*sockets*").query(&mut redis).unwrap();
+    assert_eq!(keys, Vec::<String>::new());
 }

@@ -15,13 +15,13 @@ use actix::prelude::*;
 use bytes::Bytes;
 
 use super::{
-    registry::{Registry, Seat},
+    registry::{Registered, Registry, Seat},
     shard::{CloseSeats, Delivery, Push, Seated, ShardLink, ShardStats},
     wire::{encode, encode_alarm, payload},
 };
 use crate::{
-    bus::{Bus, Channel, Told},
-    domain::{Alarm, AlarmId, Locale, Receiver, UserId},
+    bus::{Bus, Channel, IfFull, Seating, SocketOf, Told},
+    domain::{Alarm, AlarmId, Locale, Receiver, Timestamp, UserId},
     protocol::{Close, ServerFrame},
     store::{Ledger, writes::MarkReceived},
 };
@@ -46,6 +46,8 @@ pub struct AlarmHub {
     /// Set by who found the hub's mailbox full.
     missed: Arc<AtomicBool>,
     resyncs: u64,
+    /// Sessions that had to go because their user opened newer ones.
+    evicted: u64,
     ledger: Option<Ledger>,
     writing_marks: bool,
     /// The next time that marks are written is set.
@@ -67,6 +69,7 @@ impl AlarmHub {
                 max_per_user,
                 missed,
                 resyncs: 0,
+                evicted: 0,
                 ledger: None,
                 writing_marks: false,
                 marks_are_due: false,
@@ -104,27 +107,58 @@ impl AlarmHub {
         }
     }
 
-    /// The user's sessions here end.
-    pub(super) fn refuse(&self, user: UserId) {
-        let all = self.registry.all(user).map(|seat| (seat, 0));
-        for (shard, which) in self.shards.iter().zip(self.by_shard(all)) {
+    fn close(&self, seats: impl Iterator<Item = Seat>, close: Close) {
+        for (shard, which) in self.shards.iter().zip(self.by_shard(seats.map(|seat| (seat, 0)))) {
             if !which.is_empty() {
-                shard.close(CloseSeats::Some(which, Close::TokenRefused));
+                shard.close(CloseSeats::Some(which, close));
             }
         }
     }
 
+    /// The user's sessions here end.
+    pub(super) fn refuse(&self, user: UserId) {
+        self.close(self.registry.all(user), Close::TokenRefused);
+    }
+
     /// A session gives its seat back, once.
-    fn leave(&mut self, user: UserId, connection: u64, ctx: &mut Context<Self>) {
-        let Some(heard_alarms) = self.registry.leave(user, connection) else { return };
+    fn leave(&mut self, user: UserId, connection: u64, ctx: &mut Context<Self>) -> Option<Seat> {
+        let Registered { seat, hears_alarms, is_counted, .. } = self.registry.leave(user, connection)?;
         if self.bus.is_on() {
-            if heard_alarms {
+            if hears_alarms {
                 self.bus.release(Channel::User(user));
             }
-            ctx.spawn(self.bus.seated(user, self.registry.count(user)).into_actor(self));
+            // Otherwise when the answer to its count is there, which this must not overtake.
+            if is_counted {
+                ctx.spawn(self.bus.unseat(user, connection).into_actor(self));
+            }
             // He may come back on another node, which knows only what is on disk.
             if self.registry.received_mark(user).is_some() {
                 self.write_marks(ctx);
+            }
+        }
+        Some(seat)
+    }
+
+    /// A session ends because its user has opened newer ones, here or elsewhere. From here on it is not one of his any
+    /// more, however long its client takes to notice.
+    pub(super) fn evict(&mut self, user: UserId, connection: u64, ctx: &mut Context<Self>) {
+        if let Some(seat) = self.leave(user, connection, ctx) {
+            self.evicted += 1;
+            self.close(std::iter::once(seat), Close::TooManySockets);
+        }
+    }
+
+    /// The bus has answered for a session whether it may stay, and who has to go for it.
+    fn seated(&mut self, user: UserId, connection: u64, seating: &Seating, ctx: &mut Context<Self>) {
+        if !self.registry.counted(user, connection) {
+            ctx.spawn(self.bus.unseat(user, connection).into_actor(self));
+        }
+        let Seating::Counted(gone) = seating else { return };
+        for SocketOf { node, connection } in gone {
+            if self.bus.me() == Some(*node) {
+                self.evict(user, *connection, ctx);
+            } else {
+                self.bus.tell_all(Told::TooMany { node: *node, user, connection: *connection });
             }
         }
     }
@@ -216,6 +250,10 @@ pub(super) struct Register {
     pub seat: Seat,
     /// Whether it wants to be told of its user's alarms; otherwise it is in a room.
     pub hears_alarms: bool,
+    /// Who goes if the user has `session.max_per_user` sockets.
+    pub if_full: IfFull,
+    /// Now.
+    pub at: Timestamp,
 }
 
 /// The session is registered.
@@ -225,17 +263,23 @@ pub(super) struct Admitted {
     pub received: Option<AlarmId>,
 }
 
-/// The user has `session.max_per_user` sockets.
+/// The user has `session.max_per_user` sockets, and this one was to give way.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TooManySockets;
 
 impl Handler<Register> for AlarmHub {
     type Result = ActorResponse<Self, Result<Admitted, TooManySockets>>;
 
-    fn handle(&mut self, register: Register, _: &mut Self::Context) -> Self::Result {
-        let Register { user, seat, hears_alarms } = register;
-        if !self.registry.enter(user, seat, hears_alarms, self.max_per_user) {
+    fn handle(&mut self, register: Register, ctx: &mut Self::Context) -> Self::Result {
+        let Register { user, seat, hears_alarms, if_full, at } = register;
+        let most = self.max_per_user;
+        if if_full == IfFull::NewestGoes && self.registry.registered(user).count() >= most {
             return ActorResponse::reply(Err(TooManySockets));
+        }
+        self.registry.enter(user, Registered { seat, hears_alarms, at, is_counted: false });
+        // If there are too many here alone, the oldest of all is here.
+        while let Some(oldest) = self.registry.one_too_many(user, most) {
+            self.evict(user, oldest, ctx);
         }
         let admitted = Admitted { received: self.registry.received_mark(user) };
         if !self.bus.is_on() {
@@ -243,21 +287,22 @@ impl Handler<Register> for AlarmHub {
         }
         // From the answer on, everything that any node commits is heard here, or noticed to be missing.
         let held = hears_alarms.then(|| self.bus.hold(Channel::User(user)));
-        let fits = self.bus.seat(user, self.registry.count(user), self.max_per_user);
+        let seating = self.bus.seat(user, (seat.connection, at), (most, if_full));
         let both = async move {
             let held = async {
                 if let Some(held) = held {
                     held.await;
                 }
             };
-            futures_util::join!(held, fits).1
+            futures_util::join!(held, seating).1
         };
-        ActorResponse::r#async(both.into_actor(self).map(move |fits, hub, ctx| {
-            if fits {
-                return Ok(admitted);
+        ActorResponse::r#async(both.into_actor(self).map(move |seating, hub, ctx| {
+            hub.seated(user, seat.connection, &seating, ctx);
+            if seating == Seating::Full {
+                hub.leave(user, seat.connection, ctx);
+                return Err(TooManySockets);
             }
-            hub.leave(user, seat.connection, ctx);
-            Err(TooManySockets)
+            Ok(admitted)
         }))
     }
 }
@@ -444,6 +489,8 @@ pub struct HubFigures {
     pub resyncs: u64,
     /// Sessions that had not been told of an alarm of another node, and read it from the store.
     pub behind: u64,
+    /// Sessions that ended because their user opened more than `session.max_per_user`.
+    pub evicted: u64,
 }
 
 impl Handler<GetHubFigures> for AlarmHub {
@@ -460,6 +507,7 @@ impl Handler<GetHubFigures> for AlarmHub {
             outbox_overflows: self.stats.overflows.load(Ordering::Relaxed),
             untold: self.stats.untold.load(Ordering::Relaxed),
             behind: self.stats.behind.load(Ordering::Relaxed),
+            evicted: self.evicted,
             resyncs: self.resyncs + self.stats.resyncs.load(Ordering::Relaxed),
         }
     }

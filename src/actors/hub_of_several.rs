@@ -12,7 +12,7 @@ use super::{
     wire::{encode, encode_json},
 };
 use crate::{
-    bus::Bus,
+    bus::{Bus, NodeId},
     domain::UserId,
     protocol::ServerFrame,
     store::{InboxEnd, Store},
@@ -98,17 +98,24 @@ pub enum HearForUser {
     Unread(UserId, i64, i64),
     /// Something that he sent is refused: JSON.
     Alert(UserId, String),
+    /// He has opened more sockets than he may have: this one, of that node, has to go.
+    TooMany(NodeId, UserId, u64),
 }
 
 impl Handler<HearForUser> for AlarmHub {
     type Result = ();
 
-    fn handle(&mut self, heard: HearForUser, _: &mut Self::Context) {
+    fn handle(&mut self, heard: HearForUser, ctx: &mut Self::Context) {
         match heard {
             HearForUser::Unread(user, unread, last_id) => {
                 self.tell(user, &encode(&ServerFrame::Unread { unread, last_id }));
             }
             HearForUser::Alert(user, json) => self.tell(user, &encode_json(json)),
+            HearForUser::TooMany(node, user, connection) => {
+                if self.bus.me() == Some(node) {
+                    self.evict(user, connection, ctx);
+                }
+            }
         }
     }
 }
@@ -127,14 +134,16 @@ impl Handler<CountSeats> for AlarmHub {
 }
 
 impl AlarmHub {
-    /// Tells the counts of these users, some at a time; each as it is when it is told.
+    /// Has the sessions of these users counted, some users at a time; those that are there when it is their turn.
     fn count_seats(&mut self, mut users: Vec<UserId>, ctx: &mut Context<Self>) {
         let some = users.split_off(users.len().saturating_sub(SEATS));
         if some.is_empty() {
             return;
         }
-        let told = some.into_iter().map(|user| self.bus.seated(user, self.registry.count(user)));
-        let told = futures_util::future::join_all(told);
-        ctx.spawn(told.into_actor(self).map(move |_, hub, ctx| hub.count_seats(users, ctx)));
+        let (registry, bus) = (&self.registry, &self.bus);
+        let sessions = some.iter().flat_map(|user| registry.registered(*user).map(move |one| (*user, one)));
+        let counted = sessions.map(|(user, one)| bus.seat_again(user, one.seat.connection, one.at));
+        let counted = futures_util::future::join_all(counted);
+        ctx.spawn(counted.into_actor(self).map(move |_, hub, ctx| hub.count_seats(users, ctx)));
     }
 }

@@ -1,13 +1,13 @@
 //! Who is connected: sessions by user id, and which alarms are known to have reached whom. Plain.
 //!
-//! A seat is told apart by its connection id: a late leave must not evict a newer session.
+//! A seat is told apart by its connection id, which rises: a late leave must not evict a newer session.
 
 use std::{
     collections::{BTreeMap, HashMap},
     ops::Bound::{Excluded, Unbounded},
 };
 
-use crate::domain::{AlarmId, UserId};
+use crate::domain::{AlarmId, Timestamp, UserId};
 
 /// One session's place: which worker's shard, which slot there, and for which connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,10 +17,16 @@ pub(super) struct Seat {
     pub connection: u64,
 }
 
+/// A session that is registered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Registered {
-    seat: Seat,
-    hears_alarms: bool,
+pub(super) struct Registered {
+    pub seat: Seat,
+    /// Whether it hears alarms; otherwise it is in a room.
+    pub hears_alarms: bool,
+    /// When it was opened.
+    pub at: Timestamp,
+    /// Whether other nodes may know of it.
+    pub is_counted: bool,
 }
 
 #[derive(Default)]
@@ -34,19 +40,27 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    /// Seats a session, which hears alarms or is in a room; false if the user has `max_per_user` already.
-    pub(super) fn enter(&mut self, user: UserId, seat: Seat, hears_alarms: bool, max_per_user: usize) -> bool {
-        let seats = self.seats.entry(user).or_default();
-        if seats.len() >= max_per_user {
-            return false;
-        }
-        seats.push(Registered { seat, hears_alarms });
+    /// Seats a session.
+    pub(super) fn enter(&mut self, user: UserId, session: Registered) {
+        self.seats.entry(user).or_default().push(session);
         self.sessions += 1;
-        true
     }
 
-    /// A session leaves; whether it heard alarms, if it was there. A user without sessions leaves nothing behind.
-    pub(super) fn leave(&mut self, user: UserId, connection: u64) -> Option<bool> {
+    /// The oldest of the user's sessions, if they are more than the most that are allowed.
+    pub(super) fn one_too_many(&self, user: UserId, most: usize) -> Option<u64> {
+        let seats = self.seats.get(&user).filter(|seats| seats.len() > most)?;
+        seats.iter().map(|one| one.seat.connection).min()
+    }
+
+    /// Other nodes may know of a session from now on; false if it has left.
+    pub(super) fn counted(&mut self, user: UserId, connection: u64) -> bool {
+        let mut seats = self.seats.get_mut(&user).into_iter().flatten();
+        let session = seats.find(|one| one.seat.connection == connection);
+        session.map(|session| session.is_counted = true).is_some()
+    }
+
+    /// A session leaves; what it was, if it was there. A user without sessions leaves nothing behind.
+    pub(super) fn leave(&mut self, user: UserId, connection: u64) -> Option<Registered> {
         let seats = self.seats.get_mut(&user)?;
         let at = seats.iter().position(|one| one.seat.connection == connection)?;
         let left = seats.swap_remove(at);
@@ -54,12 +68,7 @@ impl Registry {
         if seats.is_empty() {
             self.seats.remove(&user);
         }
-        Some(left.hears_alarms)
-    }
-
-    /// How many sessions the user has.
-    pub(super) fn count(&self, user: UserId) -> usize {
-        self.seats.get(&user).map_or(0, Vec::len)
+        Some(left)
     }
 
     /// Everybody who has a session.
@@ -67,7 +76,8 @@ impl Registry {
         self.seats.keys().copied().collect()
     }
 
-    fn registered(&self, user: UserId) -> impl Iterator<Item = &Registered> {
+    /// The user's sessions.
+    pub(super) fn registered(&self, user: UserId) -> impl Iterator<Item = &Registered> {
         self.seats.get(&user).into_iter().flatten()
     }
 
@@ -135,22 +145,30 @@ mod tests {
         Seat { shard: 0, slot: 0, connection }
     }
 
+    fn session(connection: u64, hears_alarms: bool) -> Registered {
+        Registered { seat: seat(connection), hears_alarms, at: Timestamp::from_secs(0), is_counted: false }
+    }
+
     #[test]
-    fn several_sessions_of_a_user_and_a_limit() {
+    fn of_too_many_sessions_of_a_user_the_oldest_is_named() {
         let mut registry = Registry::default();
-        assert!(registry.enter(user(1), seat(1), true, 2));
-        assert!(registry.enter(user(1), seat(2), true, 2));
-        assert!(!registry.enter(user(1), seat(3), true, 2));
-        assert!(registry.enter(user(2), seat(4), true, 2));
-        assert_eq!(registry.counts(), (3, 2));
+        for connection in [2, 1, 3] {
+            registry.enter(user(1), session(connection, true));
+        }
+        registry.enter(user(2), session(4, true));
+        assert_eq!(registry.counts(), (4, 2));
+        assert_eq!([3, 2].map(|most| registry.one_too_many(user(1), most)), [None, Some(1)]);
+        assert_eq!(registry.one_too_many(user(2), 1), None);
+        registry.leave(user(1), 1);
+        assert_eq!(registry.one_too_many(user(1), 1), Some(2));
     }
 
     #[test]
     fn a_socket_in_a_room_counts_and_hears_no_alarms() {
         let mut registry = Registry::default();
-        assert!(registry.enter(user(1), seat(1), false, 2));
-        assert!(registry.enter(user(1), seat(2), true, 2));
-        assert!(!registry.enter(user(1), seat(3), false, 2));
+        registry.enter(user(1), session(1, false));
+        registry.enter(user(1), session(2, true));
+        assert_eq!(registry.one_too_many(user(1), 1), Some(1));
         assert_eq!(registry.hearing(user(1)).collect::<Vec<_>>(), [seat(2)]);
         assert_eq!(registry.all(user(1)).count(), 2);
     }
@@ -158,11 +176,22 @@ mod tests {
     #[test]
     fn a_late_leave_evicts_nobody_else() {
         let mut registry = Registry::default();
-        assert!(registry.enter(user(1), seat(2), true, 2));
+        let second = session(2, true);
+        registry.enter(user(1), second);
         assert_eq!((registry.leave(user(1), 1), registry.leave(user(2), 2)), (None, None));
         assert_eq!(registry.all(user(1)).collect::<Vec<_>>(), [seat(2)]);
-        assert_eq!((registry.leave(user(1), 2), registry.leave(user(1), 2)), (Some(true), None));
+        assert_eq!((registry.leave(user(1), 2), registry.leave(user(1), 2)), (Some(second), None));
         assert_eq!(registry.counts(), (0, 0));
+    }
+
+    #[test]
+    fn who_has_left_before_others_know_of_him_is_not_there() {
+        let mut registry = Registry::default();
+        registry.enter(user(1), session(1, true));
+        registry.enter(user(1), session(2, true));
+        registry.leave(user(1), 1);
+        assert!(!registry.counted(user(1), 1) && registry.counted(user(1), 2));
+        assert!(registry.leave(user(1), 2).is_some_and(|left| left.is_counted));
     }
 
     #[test]

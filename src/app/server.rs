@@ -1,6 +1,7 @@
 //! The server: its addresses, its workers with their part of the house, and how their connections are set up.
 
 use std::{
+    future::ready,
     io,
     net::{SocketAddr, TcpListener},
     os::fd::AsFd,
@@ -13,8 +14,8 @@ use std::{
 };
 
 use actix::prelude::*;
-use actix_http::HttpService;
-use actix_service::{IntoServiceFactory, map_config};
+use actix_http::{HttpService, error::DispatchError};
+use actix_service::{IntoServiceFactory, ServiceFactoryExt, map_config};
 use actix_web::{
     App,
     dev::{AppConfig, Server, ServiceFactory, fn_factory, fn_service},
@@ -27,7 +28,7 @@ use actix_web::{
 use super::Settings;
 use crate::{
     actors::{AlarmHub, Rooms, ShardStats, attach_worker},
-    http::{self, LocalShard, OpenSockets, Services, cors, refused_as_problem, take_over},
+    http::{self, Connection, LocalShard, OpenSockets, Services, cors, refused_as_problem, take_over},
 };
 
 /// How long requests may still take when the node ends and the sockets are closed, in seconds.
@@ -111,7 +112,11 @@ pub(super) fn serve(
                 }
             });
             let ending = ending.clone();
-            HttpService::build()
+            let connections = fn_service(|tcp: TcpStream| {
+                let peer = tcp.peer_addr().ok();
+                ready(Ok::<_, DispatchError>((Connection::new(tcp), peer)))
+            });
+            let http = HttpService::build()
                 // So that connections that wait for their next request end with the node.
                 .graceful_shutdown_signal(move || {
                     let ending = ending.clone();
@@ -120,10 +125,13 @@ pub(super) fn serve(
                 .client_disconnect_timeout(DISCONNECT)
                 .h1_write_buffer_size(WRITE_BUFFER)
                 .local_addr(address)
-                .on_connect_ext(move |tcp: &TcpStream, _| set_up_socket(tcp, dead_after))
+                .on_connect_ext(move |connection: &Connection, data| {
+                    set_up_socket(connection.tcp(), dead_after);
+                    data.insert(connection.end());
+                })
                 .upgrade(upgrades)
-                .h1(app())
-                .tcp()
+                .h1(app());
+            connections.and_then(http)
         })?;
     }
     Ok((server.run(), addresses))

@@ -82,6 +82,9 @@ impl Watch {
                 let _ = self.hub.try_send(HearForUser::Alert(user, json));
             }
             // Few, and nobody says them again: past the bound.
+            Heard::Told(_, Told::TooMany { node, user, connection }) => {
+                self.hub.do_send(HearForUser::TooMany(node, user, connection));
+            }
             Heard::Told(node, Told::Present(changes)) => self.rooms.do_send(HearPresence::Changes(node, changes)),
             Heard::Told(node, Told::AllPresent { part, at, of }) => {
                 self.rooms.do_send(HearPresence::All { node, part, at, of });

@@ -23,11 +23,14 @@ use std::{
 use tokio::sync::{Notify, mpsc, oneshot};
 use url::Url;
 
-pub use self::told::{NodeId, Presence, Told};
 use self::{
     members::Members,
     told::{AnyChannel, Outgoing},
     wanted::Wanted,
+};
+pub use self::{
+    seats::{IfFull, Seating, SocketOf},
+    told::{NodeId, Presence, Told},
 };
 use crate::domain::{Alarm, GoodsId, Receiver, UserId};
 
@@ -177,7 +180,6 @@ struct Shared {
     counting: Mutex<Option<Counting>>,
     /// Something could not be told that nobody finds in the store.
     owes: AtomicBool,
-    seats_version: AtomicU64,
     hears: AtomicBool,
     tells: AtomicBool,
     stats: Stats,
@@ -225,7 +227,6 @@ impl Bus {
             members: Mutex::new(Members::new(me)),
             counting: Mutex::new(None),
             owes: AtomicBool::new(false),
-            seats_version: AtomicU64::new(0),
             hears: AtomicBool::new(false),
             tells: AtomicBool::new(false),
             stats: Stats::default(),

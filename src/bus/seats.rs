@@ -1,92 +1,155 @@
-//! How many sockets a user has on all nodes together: the one count that nodes can't each keep for themselves. It stands
-//! in Redis, which adds up and decides at once; while it is away each node counts its own.
+//! Which sockets a user has on all nodes together: the one thing that nodes can't each keep for themselves. It stands in
+//! Redis, which decides at once whose turn it is to go; while it is away each node knows only its own.
 
 use std::sync::{LazyLock, atomic::Ordering};
 
 use redis::Script;
 
-use super::{Bus, Counting, PATIENCE, link::COUNTS_LIVE_MS, locked};
-use crate::domain::UserId;
+use super::{Bus, Counting, NodeId, PATIENCE, link::COUNTS_LIVE_MS, locked};
+use crate::domain::{Timestamp, UserId};
 
-/// A count that nobody has changed for so long is of no socket: tokens don't live that long.
+/// A user's sockets that nobody has added to for so long are none: tokens don't live that long.
 const KEPT_S: u64 = 14 * 24 * 3600;
-/// Counts of nothing are kept for so long that an older one that comes late finds them.
-const NONE_KEPT_S: u64 = 60;
 
-/// The counts of one user stand in one hash, by the connection that counts, each with the version of its writer: an older
-/// count that comes late changes nothing, and fits if the newer one does, in which it is contained. Those of connections
-/// that are gone don't count; who counts lives. With the most that are allowed it answers whether the new count fits;
-/// without, it only writes it down.
+/// The sockets of one user stand in one sorted set, oldest first, each with its node and the connection that counts it
+/// there; those of connections that are gone don't count, and who counts lives. A socket that is counted is always the
+/// newest, whatever the clocks of the nodes say. Answers which sockets have to go so that there are no more than the most
+/// that are allowed (0: as many as there are), or nothing if the socket itself was to give way and has not been counted.
 static COUNT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
-        local me, version, mine, most, living = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5]
-        redis.call('SET', living .. me, 1, 'PX', ARGV[7])
-        local others, newer, all = 0, nil, redis.call('HGETALL', KEYS[1])
-        for i = 1, #all, 2 do
-            local at, count = string.match(all[i + 1], '^(%d+) (%d+)$')
-            if all[i] == me then
-                if tonumber(at) > version then newer = tonumber(count) end
-            elseif redis.call('EXISTS', living .. all[i]) == 1 then
-                others = others + tonumber(count)
-            else
-                redis.call('HDEL', KEYS[1], all[i])
-            end
+        local name, socket, at, most, gives_way, living = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6]
+        redis.call('SET', living .. name, 1, 'PX', ARGV[7])
+        local lives = {}
+        for _, one in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+            local of = string.match(one, '^%d+:(%d+):')
+            if lives[of] == nil then lives[of] = redis.call('EXISTS', living .. of) end
+            if lives[of] == 0 then redis.call('ZREM', KEYS[1], one) end
         end
-        if most > 0 and others + (newer or mine) > most then return 0 end
-        if not newer then
-            redis.call('HSET', KEYS[1], me, ARGV[2] .. ' ' .. ARGV[3])
-            redis.call('EXPIRE', KEYS[1], others + mine > 0 and ARGV[6] or ARGV[8])
+        if gives_way == '1' and redis.call('ZCARD', KEYS[1]) >= most then return false end
+        if most > 0 then
+            local newest = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2]
+            if newest then at = math.max(at, tonumber(newest) + 1) end
         end
-        return 1
+        redis.call('ZADD', KEYS[1], string.format('%.0f', at), socket)
+        redis.call('EXPIRE', KEYS[1], ARGV[8])
+        local gone = {}
+        while most > 0 and redis.call('ZCARD', KEYS[1]) > most do
+            table.insert(gone, redis.call('ZPOPMIN', KEYS[1])[1])
+        end
+        return gone
         ",
     )
 });
 
+/// One socket of a user, on whichever node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketOf {
+    /// Where it is.
+    pub node: NodeId,
+    /// Which one there.
+    pub connection: u64,
+}
+
+/// What becomes of a socket that a user opens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seating {
+    /// It is counted, and these are too many now.
+    Counted(Vec<SocketOf>),
+    /// There are as many as there may be, and it gives way.
+    Full,
+    /// Nobody could be asked: it is let in.
+    Unknown,
+}
+
+/// Who goes if a user has as many sockets as he may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfFull {
+    /// His oldest one.
+    OldestGoes,
+    /// The new one.
+    NewestGoes,
+}
+
 impl Bus {
-    /// Whether a user who has `mine` sockets on this node, the new one among them, has no more than `most` on all nodes.
-    /// What can't be asked is not refused.
-    pub fn seat(&self, user: UserId, mine: usize, most: usize) -> impl Future<Output = bool> + Send + use<> {
-        let asked = self.count(user, mine, most);
+    /// Counts a socket that a user has opened on this node. `at` orders it among those that are counted again after Redis
+    /// has lost them.
+    pub fn seat(
+        &self,
+        user: UserId,
+        (connection, at): (u64, Timestamp),
+        (most, if_full): (usize, IfFull),
+    ) -> impl Future<Output = Seating> + Send + use<> {
+        let asked = self.count(user, connection, at, most, if_full);
         let shared = self.0.clone();
         async move {
-            let fits = asked.await;
-            if let (None, Some(shared)) = (fits, shared) {
-                shared.stats.uncounted.fetch_add(1, Ordering::Relaxed);
+            match asked.await {
+                Some(Some(gone)) => Seating::Counted(gone),
+                Some(None) => Seating::Full,
+                None => {
+                    if let Some(shared) = shared {
+                        shared.stats.uncounted.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Seating::Unknown
+                }
             }
-            fits != Some(0)
         }
     }
 
-    /// The user has so many sockets on this node now.
-    pub fn seated(&self, user: UserId, mine: usize) -> impl Future<Output = ()> + Send + use<> {
-        let told = self.count(user, mine, 0);
+    /// Counts a socket that has been open for a while; nobody has to go for it.
+    pub fn seat_again(&self, user: UserId, connection: u64, at: Timestamp) -> impl Future<Output = ()> + Send + use<> {
+        let counted = self.count(user, connection, at, 0, IfFull::OldestGoes);
         async move {
-            told.await;
+            counted.await;
         }
     }
 
-    fn count(&self, user: UserId, mine: usize, most: usize) -> impl Future<Output = Option<u8>> + Send + use<> {
-        let ready = self.0.as_ref().and_then(|shared| {
-            let Counting { connection, name } = locked(&shared.counting).clone()?;
-            // Taken here, in the order in which the counts were true.
-            let version = shared.seats_version.fetch_add(1, Ordering::Relaxed);
-            let mut count = COUNT.key(format!("{}seats:{user}", shared.prefix));
-            count
-                .arg(name)
-                .arg(version)
-                .arg(mine)
-                .arg(most)
-                .arg(format!("{}counts:", shared.prefix))
-                .arg(KEPT_S)
-                .arg(COUNTS_LIVE_MS)
-                .arg(NONE_KEPT_S);
-            Some((connection, count))
+    /// A socket that was counted is gone.
+    pub fn unseat(&self, user: UserId, connection: u64) -> impl Future<Output = ()> + Send + use<> {
+        let ready = self.counting().map(|(me, prefix, Counting { connection: redis, name })| {
+            let gone =
+                redis::Cmd::zrem(format!("{prefix}sockets:{user}"), format!("{}:{name}:{connection}", me.bits()));
+            (redis, gone)
         });
         async move {
-            let (mut conn, count) = ready?;
-            match tokio::time::timeout(PATIENCE, count.invoke_async(&mut conn)).await {
-                Ok(Ok(fits)) => Some(fits),
+            let Some((mut redis, gone)) = ready else { return };
+            if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, gone.exec_async(&mut redis)).await {
+                log::debug!("a socket that is gone still counts: {error}");
+            }
+        }
+    }
+
+    fn counting(&self) -> Option<(NodeId, &str, Counting)> {
+        let shared = self.0.as_ref()?;
+        let counting = locked(&shared.counting).clone()?;
+        Some((shared.me, &shared.prefix, counting))
+    }
+
+    fn count(
+        &self,
+        user: UserId,
+        connection: u64,
+        at: Timestamp,
+        most: usize,
+        if_full: IfFull,
+    ) -> impl Future<Output = Option<Option<Vec<SocketOf>>>> + Send + use<> {
+        let ready = self.counting().map(|(me, prefix, Counting { connection: redis, name })| {
+            let mut count = COUNT.key(format!("{prefix}sockets:{user}"));
+            count
+                .arg(name)
+                .arg(format!("{}:{name}:{connection}", me.bits()))
+                .arg(at.micros())
+                .arg(most)
+                .arg(u8::from(if_full == IfFull::NewestGoes))
+                .arg(format!("{prefix}counts:"))
+                .arg(COUNTS_LIVE_MS)
+                .arg(KEPT_S);
+            (redis, count)
+        });
+        async move {
+            let (mut redis, count) = ready?;
+            match tokio::time::timeout(PATIENCE, count.invoke_async::<Option<Vec<String>>>(&mut redis)).await {
+                Ok(Ok(gone)) => Some(gone.map(|gone| gone.iter().filter_map(|one| SocketOf::parse(one)).collect())),
                 Ok(Err(error)) => {
                     log::debug!("sockets can't be counted: {error}");
                     None
@@ -94,5 +157,14 @@ impl Bus {
                 Err(_) => None,
             }
         }
+    }
+}
+
+impl SocketOf {
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split(':');
+        let node = NodeId::from_bits(parts.next()?.parse().ok()?);
+        let connection = parts.nth(1)?.parse().ok()?;
+        Some(Self { node, connection })
     }
 }

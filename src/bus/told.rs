@@ -28,6 +28,10 @@ impl NodeId {
         self.0
     }
 
+    pub(super) const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
     #[cfg(test)]
     pub(crate) const fn of_test(bits: u64) -> Self {
         Self(bits)
@@ -89,6 +93,15 @@ pub enum Told {
     },
     /// The node ends.
     Leaving,
+    /// A user has opened more sockets than he may have: this one, of that node, has to go.
+    TooMany {
+        /// Which node has it.
+        node: NodeId,
+        /// Whose it is.
+        user: UserId,
+        /// Which one.
+        connection: u64,
+    },
 }
 
 /// Any channel.
@@ -186,6 +199,7 @@ mod tests {
             Told::User(user()),
             Told::Beat { asks: true },
             Told::Leaving,
+            Told::TooMany { node: NodeId::of_test(7), user: UserId::from_stored(1), connection: 9 },
         ];
         for told in all {
             let node = NodeId::random();
@@ -210,6 +224,7 @@ mod tests {
         assert_eq!(bytes(Told::AllPresent { part: Vec::new(), at: 0, of: 1 }), [1, 5, 0, 0, 1]);
         assert_eq!(bytes(Told::Beat { asks: true }), [1, 7, 1]);
         assert_eq!(bytes(Told::Leaving), [1, 8]);
+        assert_eq!(bytes(Told::TooMany { node: NodeId::of_test(3), user, connection: 4 }), [1, 9, 3, 10, 4]);
         let kinds: Vec<u8> = AlarmKind::ALL.iter().flat_map(|kind| postcard::to_allocvec(kind).unwrap()).collect();
         assert_eq!(kinds, [0, 1, 2, 3, 4, 5, 6, 7]);
     }

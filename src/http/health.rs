@@ -127,6 +127,7 @@ struct HubCheck {
     slow_clients: u64,
     untold: u64,
     resyncs: u64,
+    evicted: u64,
 }
 
 #[derive(Serialize)]
@@ -240,6 +241,7 @@ async fn examine(services: &Services) -> Health {
             outbox_overflows: hub.map_or(0, |hub| hub.outbox_overflows),
             untold: hub.map_or(0, |hub| hub.untold),
             resyncs: hub.map_or(0, |hub| hub.resyncs),
+            evicted: hub.map_or(0, |hub| hub.evicted),
         },
         auction_clock: {
             let overdue = read.and_then(|(oldest, _)| oldest);

@@ -5,6 +5,7 @@ mod alarms;
 mod answer;
 mod bids;
 mod body;
+mod connection;
 mod cors;
 mod dev;
 mod error;
@@ -28,6 +29,7 @@ mod users;
 use actix_web::{FromRequest, Handler, Responder, Route, guard, web};
 
 pub use self::{
+    connection::{Connection, ConnectionEnd},
     cors::{cors, refused_as_problem},
     error::ApiError,
     health::Readiness,

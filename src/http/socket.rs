@@ -3,6 +3,7 @@
 
 use std::{
     cell::RefCell,
+    future::poll_fn,
     rc::Rc,
     sync::{Arc, atomic::Ordering},
 };
@@ -17,6 +18,7 @@ use actix_web_actors::ws;
 use super::{
     ApiError, Services,
     bids::{goods_id, no_such_goods},
+    connection::ConnectionEnd,
     cors::is_own_origin,
     identity::{Identity, SUBPROTOCOL, offered_protocols},
     query,
@@ -29,7 +31,7 @@ use crate::{
         TradeOpening, alarm_events, alarm_socket, auction_socket, trade_socket,
     },
     domain::{Phase, User},
-    protocol::{Code, Problem},
+    protocol::{Close, Code, Problem},
     store::TradeAccess,
 };
 
@@ -48,7 +50,7 @@ pub(super) async fn open(
     Ok(alarm_socket(opening, alarms, handshake(&request)?))
 }
 
-/// `GET /alarms/stream`: the same as server-sent events. `Last-Event-ID`, which a browser sends by itself when it comes
+/// `GET /alarms/stream`: the same as server-sent events; 204 for a user who has as many sockets as he may have. `Last-Event-ID`, which a browser sends by itself when it comes
 /// back, goes over `since`, which is of the page's first time.
 pub(super) async fn stream(
     request: HttpRequest,
@@ -62,7 +64,15 @@ pub(super) async fn stream(
     };
     let since = last.or(query::number(&request, "since")?);
     let opening = opening(&request, &services, &shard, Some(&identity))?;
-    Ok(alarm_events(&opening, &alarms(&services, &identity, since, since.is_some()), signed(&identity)))
+    let alarms = alarms(&services, &identity, since, since.is_some());
+    let end = request.conn_data::<ConnectionEnd>().cloned().unwrap_or_default();
+    let gone = Box::pin(poll_fn(move |cx| end.poll(cx)));
+    match alarm_events(&opening, &alarms, signed(&identity), gone).await {
+        Ok(stream) => Ok(stream),
+        // After this an `EventSource` does not come back, as it would after any other end.
+        Err(Close::TooManySockets) => Ok(HttpResponse::NoContent().finish()),
+        Err(_) => Err(Problem::unavailable("no stream can be opened here now").into()),
+    }
 }
 
 /// Opens a socket of an auction room: with a token for who takes part, without one for a visitor.

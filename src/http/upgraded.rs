@@ -29,11 +29,11 @@ use actix_http::{
 use actix_web::{
     Error,
     dev::{Service, ServiceResponse},
-    rt::net::TcpStream,
 };
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::time::Sleep;
 
+use super::connection::Connection;
 use crate::actors::SocketSession;
 
 /// Read from the kernel at once.
@@ -77,7 +77,7 @@ pub(super) struct MayUpgrade;
 /// None: what fails here is the client's connection, which is gone then.
 pub async fn take_over<A, B>(
     app: Rc<A>,
-    (request, framed): (Request, Framed<TcpStream, Codec>),
+    (request, framed): (Request, Framed<Connection, Codec>),
     sockets: OpenSockets,
 ) -> Result<(), Infallible>
 where
@@ -119,7 +119,7 @@ where
         }
         None => {
             let body = if is_head { BoxBody::new(()) } else { body };
-            actix_web::rt::spawn(Carrier::new(socket, body, out, seat));
+            actix_web::rt::spawn(Carrier::new(socket, Answer { body, is_heard: false }, out, seat));
         }
     }
     Ok(())
@@ -164,20 +164,28 @@ impl Said for SocketSession {
 }
 
 /// An answer like any other.
-impl Said for BoxBody {
+struct Answer {
+    body: BoxBody,
+    /// The client has said its last.
+    is_heard: bool,
+}
+
+impl Said for Answer {
     const BEGINS_AT_ONCE: bool = false;
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
-        let polled = MessageBody::poll_next(Pin::new(self), cx);
+        let polled = MessageBody::poll_next(Pin::new(&mut self.body), cx);
         polled.map(|bytes| bytes.map(|bytes| bytes.map_err(|error| io::Error::other(error.to_string()))))
     }
 
+    /// Only for the end, which the body may be waiting for.
     fn listens(&self) -> bool {
-        false
+        !self.is_heard
     }
 
-    fn hear(&mut self, _: io::Result<&[u8]>) -> bool {
-        true
+    fn hear(&mut self, read: io::Result<&[u8]>) -> bool {
+        self.is_heard = read.map_or(true, <[u8]>::is_empty);
+        self.is_heard
     }
 }
 
@@ -190,7 +198,7 @@ enum Phase {
 
 /// One connection and what is said over it.
 struct Carrier<S> {
-    socket: TcpStream,
+    socket: Connection,
     said: S,
     /// Not yet taken by the kernel.
     out: Bytes,
@@ -200,7 +208,7 @@ struct Carrier<S> {
 }
 
 impl<S: Said> Carrier<S> {
-    fn new(socket: TcpStream, said: S, out: Bytes, seat: Seat) -> Self {
+    fn new(socket: Connection, said: S, out: Bytes, seat: Seat) -> Self {
         Self { socket, said, out, begun: !S::BEGINS_AT_ONCE, phase: Phase::Carrying, _seat: seat }
     }
 
@@ -305,6 +313,8 @@ mod tests {
         net::TcpListener,
     };
 
+    use actix_web::rt::net::TcpStream;
+
     use super::*;
 
     /// Says this, and hears everything.
@@ -337,7 +347,7 @@ mod tests {
         let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (socket, _) = listener.accept().unwrap();
         socket.set_nonblocking(true).unwrap();
-        let socket = TcpStream::from_std(socket).unwrap();
+        let socket = Connection::new(TcpStream::from_std(socket).unwrap());
         (Carrier::new(socket, talker.clone(), Bytes::new(), OpenSockets::default().enter()), client)
     }
 
@@ -375,7 +385,7 @@ mod tests {
         let (mut carrier, mut client) = carried(&talker);
         talker.says.borrow_mut().push_back(vec![0; SAID].into());
         client.write_all(b"a word").unwrap();
-        carrier.socket.readable().await.unwrap();
+        carrier.socket.tcp().readable().await.unwrap();
         until(&mut carrier, || true).await;
         assert!(!carrier.out.is_empty(), "he has not read");
         assert_eq!(talker.heard.get(), 0);

@@ -3,7 +3,7 @@
 use awc::ws::Message;
 use serde_json::json;
 
-use crate::support::{Socket, TestNode, eventually, session_figures};
+use crate::support::{Closed, Socket, TestNode, eventually, session_figures};
 
 #[actix_web::test]
 async fn the_outbid_user_hears_it_in_every_tab_and_nobody_else_does() {
@@ -234,19 +234,35 @@ async fn both_paths_are_one_endpoint_with_and_without_the_last_slash() {
 }
 
 #[actix_web::test]
-async fn a_user_has_so_many_sockets() {
+async fn a_user_has_so_many_sockets_and_with_a_newer_one_the_oldest_ends() {
     let node = TestNode::with(|settings| settings.session.max_per_user = 2);
     let user = node.user(2);
-    let (_first, second) = (user.socket().await, user.socket().await);
-    let mut third = user.socket().await;
-    let closed = third.closed().await;
-    assert_eq!(closed.code, Some(4409));
-    // The place of one that has gone is free again.
-    second.close().await;
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        let mut socket = user.socket_since(0).await;
+        socket.hear("hello").await;
+        open.push(socket);
+    }
+    let too_many = Closed { code: Some(4409), reason: "too many sockets of this user".to_owned() };
+    for mut oldest in open.drain(..2) {
+        assert_eq!(oldest.closed().await, too_many);
+    }
+    let mut evicted = 0;
+    for admin in node.admins() {
+        evicted += admin.get("/admin/health").await.body["checks"]["alarm_hub"]["evicted"].as_i64().unwrap();
+    }
+    assert_eq!(evicted, 2);
+    outbid_times(&node, 1).await;
+    for socket in &mut open {
+        socket.expect("outbid").await;
+    }
+    // The place of one that has gone is free: nobody has to go for the next.
+    open.remove(1).close().await;
     let admins = node.admins();
     eventually("the seat is free", || async { (session_figures(&admins).await["sessions"] == 1).then_some(()) }).await;
-    let mut again = user.socket_since(0).await;
-    again.hear("hello").await;
+    user.socket_since(0).await.hear("hello").await;
+    open[0].send_json(&json!({"type": "ping"})).await;
+    open[0].hear("pong").await;
 }
 
 #[actix_web::test]

@@ -134,8 +134,63 @@ async fn streams_count_as_sockets_and_need_a_token() {
     let user = node.user(2);
     let wrong = user.send_with(awc::http::Method::GET, "/alarms/stream", None, &[("Last-Event-ID", "x")]).await;
     assert_eq!((wrong.status, &wrong.body["field"]), (422, &json!("Last-Event-ID")));
-    let _socket = user.socket().await;
-    let mut stream = Stream::open(&node, user.token(), "/alarms/stream", "");
-    assert!(stream.next().unwrap()[1].1.contains("4409"));
-    assert_eq!(stream.next(), None);
+    let mut socket = user.socket_since(0).await;
+    socket.hear("hello").await;
+    // After this an `EventSource` does not come back; and nobody has to go for it.
+    let refused = user.get("/alarms/stream").await;
+    assert_eq!((refused.status, refused.text.as_str()), (204, ""));
+    socket.send_json(&json!({"type": "ping"})).await;
+    socket.hear("pong").await;
+}
+
+/// However the client ends it, and although no heartbeat would notice within the hour.
+#[actix_web::test]
+async fn a_stream_whose_client_has_gone_gives_its_seat_back_at_once() {
+    let node = TestNode::with(|settings| {
+        settings.session.heartbeat_s = 3600;
+        settings.session.timeout_s = 7200;
+    });
+    let user = node.user(2);
+    let open = |headers: &str| Stream::open(&node, user.token(), "/alarms/stream?since=0", headers);
+    let admins = node.admins();
+    let all_are_free = || async {
+        eventually("the seats are free", || async {
+            let figures = crate::support::session_figures(&admins).await;
+            (figures["sessions"] == 0).then_some(())
+        })
+        .await;
+    };
+    for headers in ["", "Connection: upgrade\r\nUpgrade: websocket\r\n"] {
+        let mut read = open(headers);
+        assert_eq!(read.data()["response_type"], "hello");
+        drop(read);
+        all_are_free().await;
+        // What it leaves unread makes a reset of its end.
+        drop(open(headers));
+        all_are_free().await;
+        let half = open(headers);
+        half.0.get_ref().shutdown(std::net::Shutdown::Write).unwrap();
+        all_are_free().await;
+        drop(half);
+    }
+}
+
+#[actix_web::test]
+async fn who_reloads_a_page_with_a_stream_again_and_again_is_not_locked_out() {
+    let node = TestNode::start();
+    let user = node.user(2);
+    for _ in 0..40 {
+        // The one before may not have been noticed to be gone.
+        let again = eventually("a stream", || async {
+            let mut raw = crate::support::Raw::connect(node.address());
+            raw.write(
+                format!("GET /alarms/stream HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n", user.token())
+                    .as_bytes(),
+            );
+            (raw.exactly(12).as_deref() == Some(b"HTTP/1.1 200")).then_some(raw)
+        })
+        .await;
+        drop(again);
+    }
+    user.socket_since(0).await.hear("hello").await;
 }

@@ -41,10 +41,9 @@ async fn verdicts_of_the_rule_are_kept_too() {
     let low = bid(&user, goods, 10, "low").await;
     assert_eq!(low.code(), "bid_too_low");
     assert_eq!(user.bid(goods, 2000).await.status, 201);
-    for (again, first) in [
-        (bid(&node.user(1), goods, 1000, "s").await, seller),
-        (bid(&user, goods, 10, "low").await, low),
-    ] {
+    for (again, first) in
+        [(bid(&node.user(1), goods, 1000, "s").await, seller), (bid(&user, goods, 10, "low").await, low)]
+    {
         assert_eq!((again.status, replayed(&again), &again.body), (first.status, true, &first.body));
     }
 }

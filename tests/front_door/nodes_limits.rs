@@ -16,35 +16,51 @@ use crate::{
 
 /// The usual `session.max_per_user`.
 const MOST: usize = 16;
-/// How long a node that is gone may hold its users' seats.
-const MISSED: Duration = Duration::from_secs(15);
-
-/// One more socket of this user, if he may have it.
-async fn one_more(client: &Client) -> Option<Socket> {
+/// One more socket of this user, which has heard its greeting.
+pub async fn one_more(client: &Client) -> Socket {
     let mut socket = client.socket_since(0).await;
-    socket.try_next().await.is_some().then_some(socket)
-}
-
-async fn is_full(client: &Client) {
-    assert_eq!(client.socket_since(0).await.closed().await.code, Some(4409));
-}
-
-/// A socket, as soon as he may have one more.
-pub async fn one_comes_free(client: &Client) -> Socket {
-    eventually_within(MISSED, "a free seat", || one_more(client)).await
+    socket.hear("hello").await;
+    socket
 }
 
 /// As many as he may have, at these nodes in turn.
 async fn all_seats(clients: &[Client]) -> Vec<Socket> {
     let mut open = Vec::new();
     for at in 0..MOST {
-        open.push(one_more(&clients[at % clients.len()]).await.expect("a seat"));
+        open.push(one_more(&clients[at % clients.len()]).await);
     }
     open
 }
 
+/// Whether the socket is open; otherwise it has been told that the user has too many.
+async fn is_open(socket: &mut Socket) -> bool {
+    socket.try_send_json(&json!({"type": "ping"})).await;
+    match socket.text_or_close().await {
+        Ok(pong) => {
+            assert_eq!(pong["response_type"], "pong");
+            true
+        }
+        Err(closed) => {
+            assert_eq!(closed.code, Some(4409));
+            false
+        }
+    }
+}
+
+async fn all_are_open(sockets: &mut [Socket]) {
+    for (at, socket) in sockets.iter_mut().enumerate() {
+        assert!(is_open(socket).await, "socket {at}");
+    }
+}
+
+/// How many sockets there are on all nodes.
+async fn sessions(nodes: &Nodes) -> i64 {
+    let admins: Vec<Client> = nodes.iter().map(TestNode::admin).collect();
+    crate::support::session_figures(&admins).await["sessions"].as_i64().unwrap()
+}
+
 #[actix_web::test]
-async fn a_user_has_so_many_sockets_on_all_nodes_together() {
+async fn a_user_has_so_many_sockets_on_all_nodes_together_and_the_oldest_goes() {
     if !several_nodes_can_be() {
         return;
     }
@@ -53,78 +69,62 @@ async fn a_user_has_so_many_sockets_on_all_nodes_together() {
     let clients = nodes.users(2);
     let mut open = all_seats(&clients).await;
     for client in &clients {
-        is_full(client).await;
-        assert_eq!(client.room(goods).await.closed().await.code, Some(4409), "a room's socket is one too");
-        let mut stream = client.get("/alarms/stream").await.text;
-        stream.retain(|c| c.is_ascii_digit());
-        assert_eq!(stream, "4409", "and so is an event stream");
+        // A stream gives way.
+        assert_eq!(client.get("/alarms/stream").await.status, 204);
     }
+    all_are_open(&mut open).await;
+    // The first one was opened at the first node, the second one at the second.
+    let mut next = one_more(&clients[1]).await;
+    assert!(!is_open(&mut open.remove(0)).await);
+    let mut room = clients[0].room(goods).await;
+    room.hear("enter").await;
+    assert!(!is_open(&mut open.remove(0)).await, "a room's socket is one too");
     // Nobody else's.
-    assert!(one_more(&nodes[1].user(3)).await.is_some());
-    for at in [0, 1] {
-        // The first was at the first node.
-        drop(open.remove(0));
-        open.push(one_comes_free(&clients[at]).await);
-        is_full(&clients[1 - at]).await;
+    one_more(&nodes[1].user(3)).await;
+    all_are_open(&mut open).await;
+    assert!(is_open(&mut next).await);
+    drop((open, next, room));
+    eventually("all seats are free", || async { (sessions(&nodes).await == 0).then_some(()) }).await;
+    // All at once at both nodes: so many stay.
+    let uncounted = async || nodes.bus_figures("uncounted").await.iter().sum::<u64>() as usize;
+    let before = uncounted().await;
+    let mut came = join_all((0..MOST * 2).map(|at| clients[at % 2].socket_since(0))).await;
+    let mut stayed = 0;
+    for socket in &mut came {
+        match socket.text_or_close().await {
+            Ok(hello) => {
+                assert_eq!(hello["response_type"], "hello");
+                stayed += usize::from(is_open(socket).await);
+            }
+            Err(closed) => assert_eq!(closed.code, Some(4409)),
+        }
     }
-    // All at once at both nodes: no more than there are seats.
-    drop(open);
-    eventually("all seats are free", || async {
-        let figures = crate::support::session_figures(&[nodes[0].admin(), nodes[1].admin()]).await;
-        (figures["users"] == 0).then_some(())
-    })
-    .await;
-    let uncounted = async || nodes.bus_figures("uncounted").await.iter().sum::<u64>();
-    for _ in 0..3 {
-        let before = uncounted().await;
-        let came = join_all((0..MOST * 2).map(|at| one_more(&clients[at % 2]))).await;
-        let open: Vec<Socket> = came.into_iter().flatten().collect();
-        // Whoever can't be counted in time is let in: on a machine with so much else to do, that happens.
-        let may = MOST as u64 + uncounted().await - before;
-        assert!(open.len() as u64 <= may, "{} at once", open.len());
-        assert!(open.len() >= MOST / 2, "only {}", open.len());
-    }
+    // Whoever can't be counted in time is let in: on a machine with so much else to do, that happens.
+    let may = MOST + uncounted().await - before;
+    eventually("so many are left", || async { (sessions(&nodes).await <= may as i64).then_some(()) }).await;
+    assert!(stayed >= MOST, "only {stayed}");
 }
 
 #[actix_web::test]
-async fn seats_at_a_node_that_is_killed_come_free() {
+async fn who_comes_back_from_a_node_that_is_killed_or_ends_is_let_in_at_once() {
     if !several_nodes_can_be() {
         return;
     }
     let fleet = Fleet::start(2, &[]).await;
-    let clients = [fleet.user(0, 2).unwrap(), fleet.user(1, 2).unwrap()];
-    let open = all_seats(&clients).await;
-    is_full(&clients[0]).await;
-    let killed = Instant::now();
+    let client = |at: usize| fleet.user(at, 2).unwrap();
+    let open = all_seats(&[client(1)]).await;
     fleet.kill(1);
-    let mut again = Vec::new();
-    for _ in 0..MOST / 2 {
-        again.push(one_comes_free(&clients[0]).await);
-    }
-    eprintln!("seats were free after {:?}", killed.elapsed());
-    is_full(&clients[0]).await;
-    // One that ends in order gives them back too.
+    let mut again = all_seats(&[client(0)]).await;
+    all_are_open(&mut again).await;
+    drop(open);
     fleet.start_at(1).await;
-    drop((open, again));
-    let clients = [fleet.user(0, 2).unwrap(), fleet.user(1, 2).unwrap()];
-    eventually("all seats are free", || async {
-        let one = one_more(&clients[1]).await;
-        (one.is_some() && fleet.admin(0).unwrap().get("/admin/health").await.body["checks"]["sessions"]["users"] == 0)
-            .then_some(())
-    })
-    .await;
-    let mut open = Vec::new();
-    for at in 0..MOST {
-        open.push(one_comes_free(&clients[at % 2]).await);
-    }
-    fleet.end(1).await;
-    for _ in 0..MOST / 2 {
-        open.push(one_comes_free(&clients[0]).await);
-    }
+    fleet.end(0).await;
+    let mut again = all_seats(&[client(1)]).await;
+    all_are_open(&mut again).await;
 }
 
 #[actix_web::test]
-async fn seats_are_counted_again_after_redis_was_lost() {
+async fn sockets_are_counted_again_after_redis_was_lost() {
     if !several_nodes_can_be() {
         return;
     }
@@ -135,24 +135,23 @@ async fn seats_are_counted_again_after_redis_was_lost() {
     nodes.say_of_their_bus("warn").await;
     // Each node counts its own as long as it is alone.
     let before = nodes.bus_figures("uncounted").await[0];
-    open.push(one_more(&clients[0]).await.expect("a seat"));
+    open.push(one_more(&clients[0]).await);
     assert_eq!(nodes.bus_figures("uncounted").await[0], before + 1);
+    all_are_open(&mut open).await;
     nodes.redis.start_again();
     nodes.say_of_their_bus("pass").await;
     nodes.know_each_other().await;
+    // With the next one, those go that are too many, as soon as all are counted again.
+    let mut newer = Vec::new();
     for client in &clients {
-        eventually("he has too many again", || async {
-            let mut socket = client.socket_since(0).await;
-            (socket.closed_within(Duration::from_millis(500)).await == Some(4409)).then_some(())
-        })
-        .await;
+        let newest = eventually("he has so many again", || async {
+            let newest = one_more(client).await;
+            (sessions(&nodes).await <= MOST as i64).then_some(newest)
+        });
+        newer.push(newest.await);
     }
-    // Two have to go before one can come: he had one more than he may have.
-    drop(open.split_off(MOST - 1));
-    open.push(one_comes_free(&clients[1]).await);
-    for client in &clients {
-        is_full(client).await;
-    }
+    assert!(!is_open(&mut open[0]).await && !is_open(&mut open[1]).await, "the oldest ones");
+    all_are_open(&mut newer).await;
 }
 
 /// A user who is refused at one node: what that closes at all of them, and what is refused from then on.
@@ -201,7 +200,7 @@ async fn a_user_who_is_refused_at_one_node_is_out_at_all() {
     set_active(&nodes[2], 7, true).await;
     for client in nodes.users(7) {
         eventually("he is back", || async { (client.get("/alarms/unread").await.status == 200).then_some(()) }).await;
-        assert!(one_more(&client).await.is_some());
+        one_more(&client).await;
     }
     bystander.send_json(&json!({"type": "ping"})).await;
     bystander.hear("pong").await;
@@ -332,7 +331,7 @@ async fn two_services_on_one_redis_do_not_hear_each_other() {
     alarms.hear("hello").await;
     let mut room = other.visitor().room(goods).await;
     let _present = nodes[0].user(5).room(goods).await;
-    let seats = all_seats(&nodes.users(2)).await;
+    let mut seats = all_seats(&nodes.users(2)).await;
     for (user, price) in [(2, 1000), (3, 2000)] {
         assert_eq!(nodes[1].user(user).bid(goods, price).await.status, 201);
     }
@@ -341,7 +340,12 @@ async fn two_services_on_one_redis_do_not_hear_each_other() {
     }
     assert_eq!(alarms.expect("outbid").await["high_price"], 2500, "the first that is heard there");
     assert_eq!(room.hear("bid").await["high_price"], 1500, "and nobody's coming before it");
-    assert!(one_more(&other.user(2)).await.is_some(), "the seats are counted apart");
+    one_more(&other.user(2)).await;
+    for seat in &mut seats {
+        seat.expect("outbid").await;
+    }
+    // The seats are counted apart.
+    all_are_open(&mut seats).await;
     assert_eq!(crate::support::bus_of(&other.admin()).await["others"], 0);
     assert_eq!(nodes.bus_figures("others").await, [1, 1]);
     drop(seats);

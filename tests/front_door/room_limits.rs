@@ -215,7 +215,7 @@ async fn who_floods_a_room_is_closed_with_4429_and_nobody_else() {
 }
 
 #[actix_web::test]
-async fn sockets_of_whatever_kind_count_together_and_one_too_many_is_never_in_the_room() {
+async fn sockets_of_whatever_kind_count_together_and_the_oldest_is_out_of_its_room() {
     let time = ManualTime::at(noon());
     let node = TestNode::with_time(time.clone(), |settings| {
         settings.session.max_per_user = 3;
@@ -227,36 +227,30 @@ async fn sockets_of_whatever_kind_count_together_and_one_too_many_is_never_in_th
     let mut alarms = user.socket_since(0).await;
     alarms.hear("hello").await;
     alarms.expect("auction_won").await;
+    let mut witness = node.visitor().room(first).await;
     let mut room = user.room(first).await;
     room.hear("enter").await;
-    let trade = user.try_trade(sold).await.unwrap();
-    let mut witness = node.visitor().room(second).await;
-    let too_many = Closed { code: Some(4409), reason: "too many sockets of this user".to_owned() };
-    assert_eq!(user.room(second).await.closed().await, too_many);
-    for _ in 0..3 {
-        assert_eq!(user.room(second).await.close_code().await, 4409);
-        assert_eq!(user.try_trade(sold).await.unwrap().close_code().await, 4409);
-        assert_eq!(user.socket_since(0).await.close_code().await, 4409);
-    }
-    // The next who comes is the first one there.
-    let other = node.user(3).room(second).await;
-    let entered = witness.hear("enter").await;
-    assert_eq!((&entered["user_id"], &entered["participants_count"]), (&json!(3), &json!(1)));
-    // One fewer, and there is room for one again.
-    trade.close().await;
-    let mut again = eventually("a free place", || async {
-        let mut socket = user.room(second).await;
-        let is_in = tokio::time::timeout(DEADLINE, socket.try_next()).await.expect("a frame or the end");
-        is_in.map(|frame| (socket, frame))
-    })
-    .await;
-    assert_eq!((&again.1["response_type"], &again.1["participants_count"]), (&json!("enter"), &json!(2)));
-    assert_eq!(witness.hear("enter").await["user_id"], 2, "now he is there, and was not before");
-    again.0.send_json(&line_frame(second, 2, "hi")).await;
-    assert_eq!(witness.hear("message").await["message"], "hi");
-    drop(other);
+    assert_eq!(witness.hear("enter").await["user_id"], 2);
+    let mut trade = user.try_trade(sold).await.unwrap();
+    trade.hear("goods_info").await;
+    let mut other = user.room(second).await;
+    assert_eq!(other.hear("enter").await["participants_count"], 1);
+    assert_eq!(alarms.close_code().await, 4409);
+    let mut again = user.try_trade(sold).await.unwrap();
+    again.hear("goods_info").await;
+    assert_eq!(room.close_code().await, 4409);
+    assert_eq!(witness.hear("out").await["user_id"], 2, "he is in that room no more");
+    let mut alarms = user.socket_since(0).await;
+    alarms.hear("hello").await;
+    assert_eq!(trade.close_code().await, 4409);
+    // A stream gives way, and nobody goes for it.
+    assert_eq!(user.get("/alarms/stream").await.status, 204);
+    other.send_json(&line_frame(second, 2, "hi")).await;
+    assert_eq!(other.hear("message").await["message"], "hi");
+    alarms.expect("auction_won").await;
     alarms.send_json(&json!({"type": "ping"})).await;
     assert_eq!(alarms.hear("pong").await["response_type"], "pong");
+    again.close().await;
 }
 
 #[actix_web::test]

@@ -13,46 +13,61 @@ use actix_web::{Error, HttpResponse, http::header};
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt, Stream};
 use serde::Serialize;
-use tokio::time::Interval;
+use tokio::time::{Interval, timeout};
 
 use super::{
     alarm::AlarmOpening,
     feed::Feed,
-    opening::{Place, SessionOpening, Signed},
+    opening::{PATIENCE, Place, SessionOpening, Signed},
     outbox::Outbox,
 };
-use crate::{actors::wire::payload, domain::Timestamp, protocol::Close, time_source::TimeSource};
+use crate::{actors::wire::payload, bus::IfFull, domain::Timestamp, protocol::Close, time_source::TimeSource};
 
 /// Most bytes handed to the connection at once.
 const CHUNK_BYTES: usize = 16 * 1024;
 
-/// Opens a session over server-sent events, for as long as the token holds.
-pub fn alarm_events(opening: &SessionOpening, alarms: &AlarmOpening, signed: Signed) -> HttpResponse {
+/// Opens a session over server-sent events, for as long as the token holds and the client is not `gone`.
+///
+/// # Errors
+/// The user has as many sockets as he may have, to which a stream gives way (4409), or none can be opened now (1013).
+pub async fn alarm_events(
+    opening: &SessionOpening,
+    alarms: &AlarmOpening,
+    signed: Signed,
+    gone: Waiting,
+) -> Result<HttpResponse, Close> {
     let place = Place::for_alarms(opening, signed.user);
+    let feed = Feed::new(opening, alarms, Rc::clone(&place));
+    let registered = timeout(PATIENCE, feed.register(IfFull::NewestGoes)).await;
+    let admitted = registered.unwrap_or(Err(Close::TryAgainLater))?;
     let mut heartbeat = tokio::time::interval(opening.limits.heartbeat);
     heartbeat.reset();
     let body = EventBody {
         outbox: Rc::clone(&place.outbox),
-        running: Some((Box::pin(Feed::new(opening, alarms, Rc::clone(&place)).run().fuse()), place)),
+        running: Some((Box::pin(feed.run_admitted(admitted).fuse()), place)),
+        gone,
         heartbeat,
         time: Arc::clone(&opening.time),
         expires_at: signed.expires_at,
         expiry: opening.time.wait_until(signed.expires_at),
     };
-    HttpResponse::Ok()
+    Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
         .insert_header((header::CACHE_CONTROL, "no-store"))
         // A proxy that gathers would make every alarm late.
         .insert_header((header::HeaderName::from_static("x-accel-buffering"), "no"))
-        .streaming(body)
+        .streaming(body))
 }
 
-type Waiting = Pin<Box<dyn Future<Output = ()>>>;
+/// Something that is waited for.
+pub type Waiting = Pin<Box<dyn Future<Output = ()>>>;
 
 struct EventBody {
     outbox: Rc<RefCell<Outbox>>,
     /// The course and the seat; none when it is over.
     running: Option<(Waiting, Rc<Place>)>,
+    /// Resolves when the client has ended the connection, which a body is not told of otherwise.
+    gone: Waiting,
     heartbeat: Interval,
     time: Arc<dyn TimeSource>,
     expires_at: Timestamp,
@@ -113,6 +128,11 @@ impl Stream for EventBody {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         let Some((course, _)) = &mut this.running else { return Poll::Ready(None) };
+        if this.gone.as_mut().poll(cx).is_ready() {
+            // Gives the seat back.
+            this.running = None;
+            return Poll::Ready(None);
+        }
         // It ends when the outbox is closed, which is seen below.
         let _ = course.as_mut().poll(cx);
         if this.is_expired(cx) {

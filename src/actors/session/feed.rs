@@ -12,10 +12,11 @@ use super::{
 };
 use crate::{
     actors::{
-        hub::{AlarmHub, Register},
+        hub::{Admitted, AlarmHub, Register, TooManySockets},
         registry::Seat,
         wire::{encode, encode_alarm},
     },
+    bus::IfFull,
     domain::{Locale, UserId},
     protocol::{Close, ServerFrame},
     store::Store,
@@ -62,15 +63,29 @@ impl Feed {
         }
     }
 
-    /// Runs until the session is over.
+    /// Registers the session, before anything is read: what is committed from then on is at least noted.
+    ///
+    /// # Errors
+    /// How it has to close.
+    pub(super) async fn register(&self, if_full: IfFull) -> Result<Admitted, Close> {
+        let (user, seat, at) = (self.user, self.seat, self.time.now());
+        match self.hub.send(Register { user, seat, hears_alarms: true, if_full, at }).await {
+            Ok(Ok(admitted)) => Ok(admitted),
+            Ok(Err(TooManySockets)) => Err(Close::TooManySockets),
+            Err(_) => Err(Close::TryAgainLater),
+        }
+    }
+
+    /// Registers the session and runs until it is over.
     pub(super) async fn run(self) {
-        // First register, then read: what is committed from here on is at least noted.
-        let register = Register { user: self.user, seat: self.seat, hears_alarms: true };
-        let received = match self.hub.send(register).await {
-            Ok(Ok(admitted)) => admitted.received,
-            Ok(Err(_)) => return self.outbox.borrow_mut().close(Close::TooManySockets),
-            Err(_) => return self.outbox.borrow_mut().close(Close::TryAgainLater),
-        };
+        match self.register(IfFull::OldestGoes).await {
+            Ok(admitted) => self.run_admitted(admitted).await,
+            Err(close) => self.outbox.borrow_mut().close(close),
+        }
+    }
+
+    /// Runs until the session, which is registered, is over.
+    pub(super) async fn run_admitted(self, Admitted { received }: Admitted) {
         let start = loop {
             match self.store.session_start(self.user, self.since, received).await {
                 Ok(start) if start.is_active => break start,

@@ -24,13 +24,14 @@ use crate::{
         rooms::{Enter, GoOut, Rooms},
         shard::ShardHandle,
     },
+    bus::IfFull,
     domain::{Timestamp, User, UserId},
     protocol::Close,
     time_source::TimeSource,
 };
 
 /// How long a handshake waits for its place.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Settings of sessions.
 #[derive(Debug, Clone, Copy)]
@@ -130,7 +131,7 @@ impl Place {
     }
 
     /// Takes a seat in a room (whose auction may be over), with a first frame for this socket alone. The socket hears
-    /// everything that is committed after this returns. A user who has too many sockets is in no room; his socket is about to be closed.
+    /// everything that is committed after this returns.
     pub(super) async fn in_room(
         opening: &SessionOpening,
         rooms: &Addr<Rooms>,
@@ -145,11 +146,10 @@ impl Place {
         let place = Self::take(opening, outbox, user, Some((rooms.clone(), room)));
         let close = |close| place.outbox.borrow_mut().close(close);
         if let Some(user) = user {
-            let register = Register { user, seat: place.seat, hears_alarms: false };
-            match timeout(PATIENCE, opening.hub.send(register)).await {
-                Ok(Ok(Ok(_))) => {}
-                Ok(Ok(Err(_))) => close(Close::TooManySockets),
-                Ok(Err(_)) | Err(_) => close(Close::TryAgainLater),
+            let (seat, if_full, at) = (place.seat, IfFull::OldestGoes, opening.time.now());
+            let register = Register { user, seat, hears_alarms: false, if_full, at };
+            if !matches!(timeout(PATIENCE, opening.hub.send(register)).await, Ok(Ok(Ok(_)))) {
+                close(Close::TryAgainLater);
             }
             // He may have been made inactive since the handshake was looked at; from here on the hub finds this seat.
             if opening.doorkeeper.user().is_some_and(|user| !user.is_active) {
