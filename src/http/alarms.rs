@@ -39,7 +39,7 @@ struct Unread {
 
 /// One page of the user's inbox.
 pub(super) async fn list(request: HttpRequest, services: web::Data<Services>) -> Result<HttpResponse, ApiError> {
-    let user = services.user(&request).await?.user.id;
+    let user = services.reader(&request).await?.user.id;
     let query = AlarmQuery {
         after: query::number(&request, "after")?,
         before: query::number(&request, "before")?,
@@ -54,7 +54,7 @@ pub(super) async fn list(request: HttpRequest, services: web::Data<Services>) ->
 
 /// How many are unread, and the newest id.
 pub(super) async fn unread(request: HttpRequest, services: web::Data<Services>) -> Result<HttpResponse, ApiError> {
-    let user = services.user(&request).await?.user.id;
+    let user = services.reader(&request).await?.user.id;
     let (unread, last_id) = services.store.unread(user).await?;
     Ok(answer::ok(&Unread { unread, last_id }))
 }
@@ -123,7 +123,7 @@ impl Preferences {
 
 /// Which kinds the user has muted.
 pub(super) async fn preferences(request: HttpRequest, services: web::Data<Services>) -> Result<HttpResponse, ApiError> {
-    let user = services.user(&request).await?.user.id;
+    let user = services.reader(&request).await?.user.id;
     Ok(answer::ok(&Preferences::new(&services.store.muted(user).await?)))
 }
 

@@ -185,7 +185,7 @@ struct Sessions {
 
 /// Everything that the operator wants to know at night.
 pub(super) async fn admin(request: HttpRequest, services: web::Data<Services>) -> Result<HttpResponse, ApiError> {
-    services.admin(&request).await?;
+    services.operator(&request).await?;
     let health = examine(&services).await;
     let response = match health.status {
         Status::Fail => HttpResponse::ServiceUnavailable(),

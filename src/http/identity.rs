@@ -15,6 +15,7 @@ use actix_web::{
     http::header::{AUTHORIZATION, HeaderName, SEC_WEBSOCKET_PROTOCOL},
 };
 use quick_cache::sync::Cache;
+use tokio::time::timeout;
 
 use super::{ApiError, Keys, Services, query, rate::Who, token::Claims};
 use crate::{
@@ -30,7 +31,7 @@ const HOLDS_FOR: Duration = Duration::from_secs(3);
 /// Tokens that are remembered: some hundred bytes each.
 const KNOWN_TOKENS: usize = 10_000;
 /// How long a user may take to be made. With the reading before it well within the 3 s of a 503.
-const PATIENCE: Duration = Duration::from_millis(500);
+pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 /// The subprotocol of modern clients, and the one that carries their token.
 pub(super) const SUBPROTOCOL: &str = "handsup.v1";
 const BEARER_PROTOCOL: &str = "bearer.";
@@ -44,6 +45,17 @@ pub struct Identity {
     pub admin: bool,
     /// When the token expires.
     pub expires_at: Timestamp,
+    /// Whether the user has a row. What a user without one writes would point to nobody.
+    pub is_stored: bool,
+}
+
+/// What a request needs of its user's row in the database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Row {
+    /// The request writes: the row has to be there first.
+    Needed,
+    /// The request reads, and does not fail because the row of a new user can't be written.
+    Wanted,
 }
 
 /// Tokens that were good lately, so that who bids again and again has his looked at once. When they expire is looked at
@@ -147,18 +159,27 @@ impl Services {
     /// # Errors
     /// 401 for a bad token, 429 over the rate of requests, 503 when the user can't be looked up.
     pub(super) async fn visitor(&self, request: &HttpRequest) -> Result<Option<Identity>, ApiError> {
-        let identity = self.identify_again(header_token(request)?).await?;
+        let identity = self.identify_again(header_token(request)?, Row::Wanted).await?;
         self.admit(request, identity.as_ref())?;
         Ok(identity)
     }
 
-    /// Who asks; a token is needed.
+    /// Who reads; a token is needed.
     ///
     /// # Errors
     /// 401 without a good token, 429 over the rate of requests, 503 when the user can't be looked up.
+    pub(super) async fn reader(&self, request: &HttpRequest) -> Result<Identity, ApiError> {
+        let reader = self.visitor(request).await?;
+        reader.ok_or_else(token_needed)
+    }
+
+    /// Who writes; a token is needed.
+    ///
+    /// # Errors
+    /// 401 without a good token, 429 over the rate of requests, 503 when the user can't be looked up or made.
     pub(super) async fn user(&self, request: &HttpRequest) -> Result<Identity, ApiError> {
-        let identity = self.identify_again(header_token(request)?).await?;
-        let identity = identity.ok_or_else(|| ApiError::unauthorized("a token is needed"))?;
+        let identity = self.identify_again(header_token(request)?, Row::Needed).await?;
+        let identity = identity.ok_or_else(token_needed)?;
         self.admit(request, Some(&identity))?;
         Ok(identity)
     }
@@ -175,13 +196,40 @@ impl Services {
         Ok(identity)
     }
 
+    /// Whether an admin asks who wants to know how the service is. The answer is wanted most when the database is away,
+    /// so a valid token needs no row, and an inactive user is refused as far as that can be known.
+    ///
+    /// # Errors
+    /// 401 without a good token, 403 with one that isn't an admin's, 429 over the rate of requests without an admin's.
+    pub(super) async fn operator(&self, request: &HttpRequest) -> Result<(), ApiError> {
+        let token = header_token(request)?.ok_or_else(token_needed)?;
+        let claims = self.tokens.verify(&token, &self.keys, self.time.now()).ok_or_else(token_refused)?;
+        if !claims.admin {
+            self.rates.request(Who::User(claims.user))?;
+        }
+        let known = match self.users.fresh(claims.user) {
+            Some(user) => Some(user),
+            None => match timeout(PATIENCE, self.users.learn(&self.store, claims.user)).await {
+                Ok(Ok(user)) => user,
+                Ok(Err(_)) | Err(_) => self.users.known(claims.user),
+            },
+        };
+        if known.is_some_and(|user| !user.is_active) {
+            return Err(token_refused());
+        }
+        if !claims.admin {
+            return Err(Problem::new(Code::Forbidden, "an admin's token is needed").into());
+        }
+        Ok(())
+    }
+
     /// Who bids. Bids have a rate of their own.
     ///
     /// # Errors
-    /// 401 without a good token, 429 over the rate of bids, 503 when the user can't be looked up.
+    /// 401 without a good token, 429 over the rate of bids, 503 when the user can't be looked up or made.
     pub(super) async fn bidder(&self, request: &HttpRequest) -> Result<Identity, ApiError> {
-        let identity = self.identify_again(header_token(request)?).await?;
-        let identity = identity.ok_or_else(|| ApiError::unauthorized("a token is needed"))?;
+        let identity = self.identify_again(header_token(request)?, Row::Needed).await?;
+        let identity = identity.ok_or_else(token_needed)?;
         if !identity.admin {
             self.rates.bid(Who::User(identity.user.id))?;
         }
@@ -194,7 +242,7 @@ impl Services {
     /// 401 without a good token, 429 over the rate of requests, 503 when the user can't be looked up.
     pub(super) async fn stream_user(&self, request: &HttpRequest) -> Result<Identity, ApiError> {
         let identity = self.identify(socket_token(request)?).await?;
-        let identity = identity.ok_or_else(|| ApiError::unauthorized("a token is needed"))?;
+        let identity = identity.ok_or_else(token_needed)?;
         self.admit(request, Some(&identity))?;
         Ok(identity)
     }
@@ -225,52 +273,63 @@ impl Services {
         }
     }
 
-    /// Judges a token that is presented.
+    /// Judges a token that is presented for reading.
     ///
     /// # Errors
     /// 401 for a bad token or an inactive user, 503 when the user can't be looked up.
     pub(super) async fn identify(&self, token: Option<String>) -> Result<Option<Identity>, ApiError> {
         let Some(token) = token else { return Ok(None) };
-        self.identity(self.keys.verify(&token, self.time.now())).await.map(Some)
+        self.identity(self.keys.verify(&token, self.time.now()), Row::Wanted).await.map(Some)
     }
 
     /// The same, of somebody who will show this token again.
-    async fn identify_again(&self, token: Option<String>) -> Result<Option<Identity>, ApiError> {
+    async fn identify_again(&self, token: Option<String>, row: Row) -> Result<Option<Identity>, ApiError> {
         let Some(token) = token else { return Ok(None) };
-        self.identity(self.tokens.verify(&token, &self.keys, self.time.now())).await.map(Some)
+        self.identity(self.tokens.verify(&token, &self.keys, self.time.now()), row).await.map(Some)
     }
 
-    async fn identity(&self, claims: Option<Claims>) -> Result<Identity, ApiError> {
-        let refused = || ApiError::unauthorized("the token is not good");
-        let claims = claims.ok_or_else(refused)?;
-        let user = self.see_user(claims.user, claims.username, claims.issued_at).await?;
+    async fn identity(&self, claims: Option<Claims>, row: Row) -> Result<Identity, ApiError> {
+        let claims = claims.ok_or_else(token_refused)?;
+        let (user, is_stored) = self.see_user(claims.user, claims.username, claims.issued_at, row).await?;
         if !user.is_active {
-            return Err(refused());
+            return Err(token_refused());
         }
-        Ok(Identity { user, admin: claims.admin, expires_at: claims.expires_at })
+        Ok(Identity { user, admin: claims.admin, expires_at: claims.expires_at, is_stored })
     }
 
-    /// The user of a token: made if he is new, renamed if the token is newer than his name.
-    async fn see_user(&self, id: UserId, name: Option<String>, iat: Option<i64>) -> Result<Arc<User>, ApiError> {
+    /// The user of a token, and whether they have a row: made if they are new, renamed if the token is newer than
+    /// their name.
+    async fn see_user(
+        &self,
+        id: UserId,
+        name: Option<String>,
+        iat: Option<i64>,
+        row: Row,
+    ) -> Result<(Arc<User>, bool), ApiError> {
         let known = match self.users.fresh(id) {
             Some(user) => Some(user),
             None => self.users.learn(&self.store, id).await?,
         };
         let Some(user) = known else {
-            return Ok(Arc::new(self.ledger.write(SeeUser { id, name, iat }, PATIENCE).await?));
+            return match self.ledger.write(SeeUser { id, name: name.clone(), iat }, PATIENCE).await {
+                Ok(user) => Ok((Arc::new(user), true)),
+                // Not remembered: the next request tries again to make them.
+                Err(_) if row == Row::Wanted => Ok((Arc::new(User::first_seen(id, name.as_deref(), iat)), false)),
+                Err(error) => Err(error.into()),
+            };
         };
         let mut renamed = User::clone(&user);
         if !renamed.learn_name(name.as_deref(), iat) {
-            return Ok(user);
+            return Ok((user, true));
         }
         let see = SeeUser { id, name, iat };
         if renamed.username == user.username {
             // Only a newer token with the same name: nobody waits for that.
             self.ledger.submit(see, Instant::now() + PATIENCE, |_| {});
-            return Ok(user);
+            return Ok((user, true));
         }
         // Somebody who is known is not turned away because his new name can't be written now.
-        Ok(self.ledger.write(see, PATIENCE).await.map_or(user, Arc::new))
+        Ok((self.ledger.write(see, PATIENCE).await.map_or(user, Arc::new), true))
     }
 
     /// Counts a request of a user, or of an address where there is none; admins are exempt.
@@ -297,6 +356,14 @@ impl Services {
         let hops = forwarded.iter().rev().map_while(|hop| hop.trim().parse::<IpAddr>().ok());
         hops.take(32).find(|hop| !trusted(hop)).unwrap_or(peer)
     }
+}
+
+fn token_needed() -> ApiError {
+    ApiError::unauthorized("a token is needed")
+}
+
+fn token_refused() -> ApiError {
+    ApiError::unauthorized("the token is not good")
 }
 
 /// A handshake is refused with 401, 403, 404 or 503 (contract 5): over the rate, too, it is to be tried again later.

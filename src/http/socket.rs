@@ -5,7 +5,11 @@ use std::{
     cell::RefCell,
     future::poll_fn,
     rc::Rc,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
 };
 
 use actix_web::{
@@ -20,7 +24,7 @@ use super::{
     bids::{goods_id, no_such_goods},
     connection::ConnectionEnd,
     cors::is_own_origin,
-    identity::{Identity, SUBPROTOCOL, offered_protocols},
+    identity::{Identity, PATIENCE, SUBPROTOCOL, offered_protocols},
     query,
     rate::Who,
     upgraded::MayUpgrade,
@@ -32,7 +36,7 @@ use crate::{
     },
     domain::{Phase, User},
     protocol::{Close, Code, Problem},
-    store::TradeAccess,
+    store::{TradeAccess, writes::SeeUser},
 };
 
 /// Opens an alarm socket.
@@ -179,6 +183,7 @@ fn opening(
         doorkeeper: Rc::new(Door {
             services: services.clone().into_inner(),
             user: RefCell::new(identity.map(|identity| Arc::clone(&identity.user))),
+            is_stored: Arc::new(AtomicBool::new(identity.is_none_or(|identity| identity.is_stored))),
             admin: identity.is_some_and(|identity| identity.admin),
             who: services.who(request, identity),
         }),
@@ -193,6 +198,8 @@ struct Door {
     services: Arc<Services>,
     /// Who opened it, as he was last known.
     user: RefCell<Option<Arc<User>>>,
+    /// Whether their row is written: at the handshake nobody waits for that.
+    is_stored: Arc<AtomicBool>,
     admin: bool,
     who: Who,
 }
@@ -217,6 +224,20 @@ impl Doorkeeper for Door {
             *user = known;
         }
         Some(Arc::clone(user))
+    }
+
+    fn may_write(&self) -> bool {
+        if self.is_stored.load(Ordering::Relaxed) {
+            return true;
+        }
+        if let Some(user) = self.user() {
+            let see = SeeUser { id: user.id, name: Some(user.username.clone()), iat: Some(user.named_at) };
+            let is_stored = Arc::clone(&self.is_stored);
+            self.services.ledger.submit(see, Instant::now() + PATIENCE, move |seen| {
+                is_stored.fetch_or(seen.is_ok(), Ordering::Relaxed);
+            });
+        }
+        false
     }
 
     fn bid_pace(&self) -> Pace {

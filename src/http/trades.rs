@@ -81,7 +81,7 @@ impl MessageShape {
 
 /// The user's trades, the latest activity first.
 pub(super) async fn list(request: HttpRequest, services: web::Data<Services>) -> Result<HttpResponse, ApiError> {
-    let user = services.user(&request).await?.user.id;
+    let user = services.reader(&request).await?.user.id;
     let page = query::page(&request)?;
     let trades = query::not_past_the_end(page, services.store.trades(user, page).await?)?;
     let time_zone = services.config.draft.time_zone;
@@ -94,7 +94,7 @@ pub(super) async fn show(
     goods: web::Path<String>,
     services: web::Data<Services>,
 ) -> Result<HttpResponse, ApiError> {
-    let reader = services.user(&request).await?.user.id;
+    let reader = services.reader(&request).await?.user.id;
     let page = query::page(&request)?;
     let goods = goods_id(&goods)?;
     let messages = match services.store.trade_talk(goods, reader, page).await? {

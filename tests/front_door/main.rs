@@ -26,6 +26,7 @@ mod linear;
 mod linear_checker;
 mod lists;
 mod media;
+mod new_users;
 mod nodes_alarms;
 mod nodes_clock;
 mod nodes_faults;

@@ -90,6 +90,10 @@ pub trait Doorkeeper {
     /// The user as he is known now (his name may have changed since the socket opened); `None` for a visitor.
     fn user(&self) -> Option<Arc<User>>;
 
+    /// Whether the user has a row that what they write can point to. If not, one is being written: it may be there when
+    /// they try again.
+    fn may_write(&self) -> bool;
+
     /// Counts a bid.
     fn bid_pace(&self) -> Pace;
 

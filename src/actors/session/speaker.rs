@@ -48,6 +48,9 @@ impl<R: Role> Session<R> {
             // As over HTTP: first who somebody is, then how fast.
             (_, None) => self.alert(&Problem::new(Code::Unauthorized, "a token is needed"), locale, heard),
             (Pace::TooFast, Some(_)) => self.alert(&Problem::too_many_requests(1), locale, heard),
+            (Pace::Fine, Some(_)) if !doorkeeper.may_write() => {
+                self.alert(&Problem::unavailable("not stored; try again"), locale, heard);
+            }
             (Pace::Fine, Some(user)) => return Some((spoken, user)),
         }
         None

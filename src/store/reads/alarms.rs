@@ -189,7 +189,7 @@ fn start(conn: &mut DbConn, user: i64, since: Option<i64>, received: Option<i64>
         use schema::users::dsl;
         dsl::users.filter(dsl::id.eq(user)).select((dsl::received_up_to, dsl::is_active)).get_result(conn).optional()?
     };
-    // Every user of a token has a row; one without would have been made just now, active and with nothing received.
+    // A user whose row could not be written yet is active, and has received nothing.
     let (stored_mark, is_active) = stored.unwrap_or((0, true));
     let cursor = match since {
         Some(since) => since.min(last_id),
