@@ -70,18 +70,19 @@ pub(super) async fn place(
     let key = idempotency_key(&request)?;
     let body = body::read(&request, payload, services.config.body_bytes).await?;
     let body: BidBody = body::object(&body)?;
-    let price = body::price("price", &body.price, services.config.max_price)?;
+    let max_price = services.config.max_price;
+    let price = body::price("price", &body.price, max_price)?;
     let goods = goods_id(&goods)?;
     // The whole body is here: this is the bid's arrival.
     let bid = ArrivingBid { goods, bidder: bidder.user, price, key, spent };
     let answer = services.entrance.arrive(bid).await;
     match answer {
         BidAnswer::Verdict(BidVerdict::Replayed(first)) => {
-            let mut again = answered(*first).unwrap_or_else(|error| error.error_response());
+            let mut again = answered(*first, max_price).unwrap_or_else(|error| error.error_response());
             again.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
             Ok(again)
         }
-        BidAnswer::Verdict(verdict) => answered(verdict),
+        BidAnswer::Verdict(verdict) => answered(verdict, max_price),
         BidAnswer::Failed(WriteError::NotStored) => Err(Problem::bid_unavailable(Outcome::NotStored).into()),
         BidAnswer::Failed(WriteError::Unknown) => Err(Problem::bid_unavailable(Outcome::Unknown).into()),
     }
@@ -95,17 +96,17 @@ fn of_bid(error: ApiError) -> ApiError {
     }
 }
 
-fn answered(verdict: BidVerdict) -> Result<HttpResponse, ApiError> {
+fn answered(verdict: BidVerdict, max_price: Price) -> Result<HttpResponse, ApiError> {
     match verdict {
         BidVerdict::Accepted(stored) => Ok(answer::created(&Accepted::from(stored))),
-        BidVerdict::Refused(refusal) => Err(Problem::refused_bid(&refusal).into()),
+        BidVerdict::Refused(refusal) => Err(Problem::refused_bid(&refusal, max_price).into()),
         BidVerdict::UnknownGoods => Err(no_such_goods()),
         BidVerdict::KeyReused => {
             Err(Problem::new(Code::IdempotencyKeyReused, "the key belongs to a bid on other goods or at another price")
                 .into())
         }
         // One is never kept inside another.
-        BidVerdict::Replayed(first) => answered(*first),
+        BidVerdict::Replayed(first) => answered(*first, max_price),
     }
 }
 

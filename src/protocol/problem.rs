@@ -3,7 +3,7 @@
 
 use serde::Serialize;
 
-use crate::domain::Refusal;
+use crate::domain::{Price, Refusal};
 
 /// The contract's error codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,8 +132,9 @@ struct Document {
     field: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     high_price: Option<i64>,
+    /// Where the code names it; null where no bid is high enough.
     #[serde(skip_serializing_if = "Option::is_none")]
-    minimum: Option<i64>,
+    minimum: Option<Option<i64>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<Outcome>,
     /// Seconds for the `Retry-After` header.
@@ -193,16 +194,21 @@ impl Problem {
         Self::unavailable(detail).with(|it| it.outcome = Some(outcome))
     }
 
-    /// A bid refused by the rule.
-    pub fn refused_bid(refusal: &Refusal) -> Self {
+    /// A bid refused by the rule, where no price may be above `max_price` (`limits.max_price`).
+    pub fn refused_bid(refusal: &Refusal, max_price: Price) -> Self {
         match refusal {
             Refusal::SellerCannotBid => Self::new(Code::SellerCannotBid, "the goods are yours"),
             Refusal::NotStarted => Self::new(Code::AuctionNotStarted, "the auction has not started"),
             Refusal::Ended => Self::new(Code::AuctionEnded, "the auction has ended"),
             Refusal::TooLow { high_price, minimum } => {
-                Self::new(Code::BidTooLow, format!("the next bid is at least {}", minimum.won())).with(|it| {
-                    it.high_price = Some(high_price.map_or(0, |price| price.won()));
-                    it.minimum = Some(minimum.won());
+                let minimum = Some(minimum.won()).filter(|minimum| *minimum <= max_price.won());
+                let detail = minimum.map_or_else(
+                    || format!("no higher bid is possible: a price is at most {}", max_price.won()),
+                    |minimum| format!("the next bid is at least {minimum}"),
+                );
+                Self::new(Code::BidTooLow, detail).with(|it| {
+                    it.high_price = Some(high_price.map_or(0, Price::won));
+                    it.minimum = Some(minimum);
                 })
             }
         }
@@ -221,6 +227,11 @@ impl Problem {
     /// The price to beat, where the code names it.
     pub fn high_price(&self) -> Option<i64> {
         self.0.high_price
+    }
+
+    /// Whether no bid is high enough any more.
+    pub fn leaves_no_room(&self) -> bool {
+        self.0.minimum == Some(None)
     }
 
     /// What became of a bid, where the code names it.

@@ -114,6 +114,7 @@ impl RoomFrame<'static> {
 fn text(problem: &Problem, locale: Locale) -> &'static str {
     match (locale, problem.code()) {
         (Locale::Ko, Code::SellerCannotBid) => "주최자는 입찰을 못 합니다.",
+        (Locale::Ko, Code::BidTooLow) if problem.leaves_no_room() => "더 높은 금액으로는 입찰할 수 없어요.",
         (Locale::Ko, Code::BidTooLow | Code::AuctionNotStarted | Code::AuctionEnded) => {
             "현재 입찰가보다 낮거나 종료된 경매입니다."
         }
@@ -125,6 +126,7 @@ fn text(problem: &Problem, locale: Locale) -> &'static str {
         (Locale::Ko, Code::Unavailable) => "지금은 처리할 수 없어요. 잠시 후 다시 시도해 주세요.",
         (Locale::Ko, _) => "올바르지 않은 접근",
         (Locale::En, Code::SellerCannotBid) => "Sellers cannot bid on their own goods.",
+        (Locale::En, Code::BidTooLow) if problem.leaves_no_room() => "No higher bid is possible.",
         (Locale::En, Code::BidTooLow | Code::AuctionNotStarted | Code::AuctionEnded) => {
             "The bid is too low, or the auction is not live."
         }

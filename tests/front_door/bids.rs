@@ -1,7 +1,7 @@
 //! Bids over HTTP: the rule, its refusals, and what concurrency must not break.
 
 use futures_util::future::join_all;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::TestNode;
 
@@ -72,4 +72,27 @@ async fn fault_1_fifty_concurrent_bidders_never_break_the_order() {
         }
         assert_eq!(heard, expected);
     }
+}
+
+#[actix_web::test]
+async fn where_no_price_is_high_enough_the_minimum_is_null_and_the_text_says_so() {
+    let node = TestNode::with(|settings| settings.limits.max_price = 1_000_000);
+    let goods = node.live_goods(1).await;
+    let mut room = node.user(4).room(goods).await;
+    room.hear("enter").await;
+    assert_eq!(node.user(2).bid(goods, 1_000_000).await.status, 201);
+    room.hear("bid").await;
+    let key = [("Idempotency-Key", "k")];
+    for headers in [&[][..], &key, &key] {
+        let body = json!({"price": 1_000_000}).to_string().into_bytes();
+        let path = format!("/goods/{goods}/bids");
+        let refused = node.user(3).send_with(awc::http::Method::POST, &path, Some(body), headers).await;
+        assert_eq!((refused.code(), &refused.body["high_price"]), ("bid_too_low", &json!(1_000_000)));
+        assert_eq!(refused.body.get("minimum"), Some(&Value::Null), "{}", refused.text);
+        assert_eq!(refused.body["detail"], "no higher bid is possible: a price is at most 1000000");
+    }
+    room.send_json(&json!({"is_money": true, "message": 1_000_000})).await;
+    let alert = room.hear("alert").await;
+    assert_eq!((&alert["code"], &alert["high_price"]), (&json!("bid_too_low"), &json!(1_000_000)));
+    assert_eq!(alert["message"], "더 높은 금액으로는 입찰할 수 없어요.");
 }

@@ -97,7 +97,7 @@ impl Session<AuctionRole> {
     fn tell_refused(&self, answer: BidAnswer) {
         let refused = match answer {
             BidAnswer::Verdict(BidVerdict::Accepted(_) | BidVerdict::Replayed(_) | BidVerdict::KeyReused) => return,
-            BidAnswer::Verdict(BidVerdict::Refused(refusal)) => Problem::refused_bid(&refusal),
+            BidAnswer::Verdict(BidVerdict::Refused(refusal)) => Problem::refused_bid(&refusal, self.role.0.max_price),
             BidAnswer::Verdict(BidVerdict::UnknownGoods) => Problem::new(Code::NotFound, "no such goods"),
             BidAnswer::Failed(WriteError::NotStored) => Problem::bid_unavailable(Outcome::NotStored),
             BidAnswer::Failed(WriteError::Unknown) => Problem::bid_unavailable(Outcome::Unknown),
