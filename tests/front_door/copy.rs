@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use diesel::{
-    Connection, RunQueryDsl, SqliteConnection,
+    RunQueryDsl,
     connection::SimpleConnection,
     dsl::sql,
     sql_types::{BigInt, Text},
@@ -47,14 +47,14 @@ async fn evening(folder: &Path) -> PathBuf {
     drop((room, trade));
     node.stop();
     // An audience that is not all served yet; nobody is left in it.
-    let mut conn = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
+    let mut conn = database::sqlite(&path);
     conn.batch_execute("INSERT INTO fanouts VALUES (1, 2, 0, 0, 0)").unwrap();
     path
 }
 
 /// All rows of these two files are the same.
 fn same(one: &Path, other: &Path) {
-    let mut conn = SqliteConnection::establish(one.to_str().unwrap()).unwrap();
+    let mut conn = database::sqlite(one);
     conn.batch_execute(&format!("ATTACH '{}' AS other", other.display())).unwrap();
     let tables: Vec<String> =
         sql::<Text>("SELECT name FROM main.sqlite_master WHERE type = 'table'").load(&mut conn).unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use diesel::{Connection, QueryableByName, RunQueryDsl, SqliteConnection, sql_types::Text};
+use diesel::{QueryableByName, RunQueryDsl, sql_types::Text};
 use futures_util::future::join_all;
 use serde_json::json;
 
@@ -268,7 +268,7 @@ async fn a_full_disk_never_corrupts_and_room_is_enough_to_go_on() {
     }
     assert!(ids.windows(2).all(|pair| pair[0] < pair[1]));
     process.kill();
-    let mut conn = SqliteConnection::establish(database.to_str().unwrap()).unwrap();
+    let mut conn = database::sqlite(&database);
     let checked: Vec<Checked> = diesel::sql_query("PRAGMA integrity_check").load(&mut conn).unwrap();
     assert_eq!(checked[0].integrity_check, "ok");
 }

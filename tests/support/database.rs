@@ -106,10 +106,18 @@ fn drop_those_of_the_dead(server: &mut PgConnection) {
     }
 }
 
+/// A connection to a database's file that waits for its turn, as any writer does: a node that ends, and others who look
+/// behind the service's back, hold the lock for moments.
+pub fn sqlite(database: &Path) -> SqliteConnection {
+    let mut conn = SqliteConnection::establish(database.to_str().unwrap()).unwrap();
+    conn.batch_execute("PRAGMA busy_timeout = 30000").unwrap();
+    conn
+}
+
 /// Runs statements behind the service's back.
 pub fn run(database: &Path, statements: &str) {
     match server() {
-        None => SqliteConnection::establish(database.to_str().unwrap()).unwrap().batch_execute(statements),
+        None => sqlite(database).batch_execute(statements),
         Some(_) => PgConnection::establish(&url_of(database)).unwrap().batch_execute(statements),
     }
     .unwrap();
@@ -119,7 +127,7 @@ pub fn run(database: &Path, statements: &str) {
 pub fn number(database: &Path, what: &str) -> i64 {
     let query = sql::<BigInt>(&format!("SELECT {what}"));
     match server() {
-        None => query.get_result(&mut SqliteConnection::establish(database.to_str().unwrap()).unwrap()),
+        None => query.get_result(&mut sqlite(database)),
         Some(_) => query.get_result(&mut PgConnection::establish(&url_of(database)).unwrap()),
     }
     .unwrap()
@@ -150,7 +158,7 @@ impl Locked {
         let url = url(folder);
         let mut run: Box<dyn FnMut(&str) + Send> = match url.strip_prefix("sqlite://") {
             Some(path) => {
-                let mut conn = SqliteConnection::establish(path).unwrap();
+                let mut conn = sqlite(Path::new(path));
                 Box::new(move |sql| conn.batch_execute(sql).unwrap())
             }
             None => {
@@ -158,11 +166,7 @@ impl Locked {
                 Box::new(move |sql| conn.batch_execute(sql).unwrap())
             }
         };
-        run(if url.starts_with("sqlite") {
-            "PRAGMA busy_timeout = 5000; BEGIN IMMEDIATE"
-        } else {
-            "BEGIN; SELECT one FROM id_counters FOR UPDATE"
-        });
+        run(if on_sqlite_only() { "BEGIN IMMEDIATE" } else { "BEGIN; SELECT one FROM id_counters FOR UPDATE" });
         Self(run)
     }
 }
