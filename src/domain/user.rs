@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::UserId;
+use super::{Timestamp, UserId};
 
 /// A user as other people see him (the origin's `U`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,7 +17,8 @@ pub struct User {
     pub rating_score: i32,
     /// An inactive user's tokens are refused.
     pub is_active: bool,
-    /// `iat` (seconds) of the token that set `username`: an older token doesn't set it back.
+    /// The least `iat` (seconds) of a token that may set `username`: that of the token that did, or the second after an
+    /// admin did.
     pub named_at: i64,
 }
 
@@ -41,24 +42,51 @@ impl User {
 
     /// Takes the name of a token unless a newer token has set one; true if anything changed and is worth a write
     /// (also that a newer token repeats the name: one that lies between must not change it).
-    /// A token without `iat` tells nothing about its age: it is believed, and beats no later one.
+    /// A token without `iat` tells nothing about its age: it counts as older than all that do.
     pub fn learn_name(&mut self, name: Option<&str>, iat: Option<i64>) -> bool {
-        let name: String =
-            name.unwrap_or_default().trim().chars().filter(|c| !c.is_control()).take(Self::MAX_NAME_CHARS).collect();
-        if name.is_empty() || iat.is_some_and(|iat| iat < self.named_at) {
+        let (name, named_at) = (clean(name.unwrap_or_default()), iat.unwrap_or(0));
+        if name.is_empty() || named_at < self.named_at {
             return false;
         }
-        let named_at = iat.unwrap_or(self.named_at);
         let changed = name != self.username || named_at != self.named_at;
         self.named_at = named_at;
         self.username = name;
         changed
     }
+
+    /// An admin names the user now, whatever tokens have said: only one that is issued in a later second renames them.
+    pub fn rename(&mut self, name: &str, now: Timestamp) {
+        let name = clean(name);
+        if !name.is_empty() {
+            self.username = name;
+            self.named_at = self.named_at.max(now.secs()) + 1;
+        }
+    }
+}
+
+/// A name as it is kept: in one line, and not too long.
+fn clean(name: &str) -> String {
+    name.trim().chars().filter(|c| !c.is_control()).take(User::MAX_NAME_CHARS).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_that_an_admin_gives_holds_until_a_token_of_a_later_second() {
+        let mut user = User::first_seen(UserId::from_stored(7), Some("old"), Some(100));
+        user.rename("given", Timestamp::from_micros(100_999_999));
+        assert!(!user.learn_name(Some("old"), Some(100)));
+        assert_eq!(user.username, "given");
+        assert!(user.learn_name(Some("new"), Some(101)));
+        // An issuer whose clock is ahead.
+        assert!(user.learn_name(Some("ahead"), Some(500)));
+        user.rename("given", Timestamp::from_secs(110));
+        assert!(!user.learn_name(Some("ahead"), Some(500)));
+        assert_eq!(user.username, "given");
+        assert!(user.learn_name(Some("newer"), Some(501)));
+    }
 
     #[test]
     fn the_newest_tokens_name_wins() {
@@ -71,8 +99,12 @@ mod tests {
         assert!(user.learn_name(Some("newer"), Some(30)));
         assert!(!user.learn_name(Some("newer"), Some(30)), "nothing to write");
         assert!(!user.learn_name(Some("late"), Some(25)), "the token of 30 was newer");
-        assert!(user.learn_name(Some("ageless"), None));
+        assert!(!user.learn_name(Some("ageless"), None), "it may be older");
         assert!(!user.learn_name(Some("  "), Some(99)), "an empty name is none");
-        assert_eq!(user.username, "ageless");
+        assert_eq!(user.username, "newer");
+        let mut user = User::first_seen(id, Some("one"), None);
+        assert!(user.learn_name(Some("other"), None), "where no token has an age, the last one is believed");
+        user.rename("given", Timestamp::from_secs(40));
+        assert!(!user.learn_name(Some("other"), None), "what an admin says holds");
     }
 }

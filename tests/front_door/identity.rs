@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use handsup::domain::Timestamp;
 
 use crate::support::{
-    Answer, Client, Raw, SECRET, Socket, TestNode, claims, database, goods_body, signed, signed_with, token,
+    Answer, Client, ManualTime, Raw, SECRET, Socket, TestNode, claims, database, goods_body, signed, signed_with, token,
 };
 
 const OTHER_KEY: &str = "another-key-that-is-long-enough-to-be-one";
@@ -272,6 +272,32 @@ async fn the_newest_tokens_name_wins() {
     assert_eq!(double.bid(goods, 1005).await.status, 201);
     let history = node.visitor().history(goods).await;
     assert!(history.iter().all(|bid| bid["username"] == "new"), "the history has the names of now: {history:?}");
+}
+
+#[actix_web::test]
+async fn a_name_that_an_admin_gives_holds_until_a_token_of_a_later_second() {
+    let time = ManualTime::at(Timestamp::parse_rfc3339("2026-11-22T08:00:00.900Z").unwrap());
+    let node = TestNode::with_time(time.clone(), |_| {});
+    let goods = node.goods(1, 0, 600).await;
+    let named = |name: &str, iat: i64| with_token(&node, of_seven(node.now(), &json!({"username": name, "iat": iat})));
+    let name_after = |price: i64, client: Client| {
+        let node = &node;
+        async move {
+            assert_eq!(client.bid(goods, price).await.status, 201);
+            node.visitor().history(goods).await.last().unwrap()["username"].as_str().unwrap().to_owned()
+        }
+    };
+    let second = node.now().secs();
+    assert_eq!(name_after(1000, named("own", second)).await, "own");
+    let given = node.admin().put("/admin/users/7", &json!({"username": "given"})).await;
+    assert_eq!(given.status, 200, "{}", given.text);
+    assert_eq!(name_after(1001, named("own", second)).await, "given");
+    assert_eq!(
+        name_after(1002, with_token(&node, of_seven(node.now(), &json!({"username": "ageless"})))).await,
+        "given"
+    );
+    time.advance_ms(100);
+    assert_eq!(name_after(1003, named("newer", second + 1)).await, "newer");
 }
 
 /// A name is what people see: nothing else in the token may break anything.

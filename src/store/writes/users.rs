@@ -79,8 +79,9 @@ impl Write for ChangeUser {
         // The backend may know users that have never shown a token here.
         let mut user = found.unwrap_or_else(|| User::first_seen(self.id, None, None));
         user.is_active = self.is_active.unwrap_or(user.is_active);
-        // As of now: tokens issued before don't set the old name back.
-        user.learn_name(self.username.as_deref(), self.username.as_ref().map(|_| tx.now().secs()));
+        if let Some(name) = &self.username {
+            user.rename(name, tx.now());
+        }
         if let Some(image) = &self.profile_image {
             user.profile_image.clone_from(image);
         }
