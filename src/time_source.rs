@@ -11,7 +11,7 @@ pub trait TimeSource: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
 
     /// Resolves when `until` has come by this clock as it runs now. A clock that is set meanwhile makes it early or
-    /// late: who waits looks at [`now`](Self::now) again, and doesn't wait for long at once.
+    /// late: who waits looks at [`now`](Self::now) again, and now and then meanwhile if it matters.
     fn wait_until(&self, until: Timestamp) -> Pin<Box<dyn Future<Output = ()>>>;
 }
 

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use handsup::domain::Timestamp;
 use serde_json::{Value, json};
 
-use crate::support::{DEADLINE, ManualTime, TestNode, eventually};
+use crate::support::{DEADLINE, ManualTime, SilentTime, TestNode, eventually};
 
 /// One event: its fields in order.
 type Event = Vec<(String, String)>;
@@ -125,6 +125,27 @@ async fn a_stream_ends_with_its_token_and_gives_its_seat_back() {
         (admin.get("/admin/health").await.body["checks"]["sessions"]["sessions"] == 0).then_some(())
     })
     .await;
+}
+
+/// Nothing that waits for a time wakes, as when a machine's clock is set forward: each heartbeat looks at the clock.
+#[actix_web::test]
+async fn sessions_of_expired_tokens_end_at_the_next_heartbeat_though_the_clock_was_set_forward() {
+    let time = SilentTime::at(Timestamp::parse_rfc3339("2026-11-22T08:00:00Z").unwrap());
+    let node = TestNode::with_time(time.clone(), |settings| {
+        settings.session.heartbeat_s = 1;
+        settings.session.timeout_s = 60;
+    });
+    let user = node.user(2);
+    let goods = node.goods(1, 3_600_000, 600).await;
+    let mut alarms = user.socket_since(0).await;
+    alarms.hear("hello").await;
+    let mut room = user.room(goods).await;
+    room.hear("enter").await;
+    let mut stream = Stream::open(&node, user.token(), "/alarms/stream?since=0", "");
+    assert_eq!(stream.data()["response_type"], "hello");
+    time.set(node.now().plus_ms(3_600_000));
+    assert_eq!((alarms.close_code().await, room.close_code().await), (4401, 4401));
+    assert!(stream.is_closed_with("4401"));
 }
 
 #[actix_web::test]

@@ -110,10 +110,14 @@ impl EventBody {
         Bytes::from(format!("{retry}event: close\ndata: {goodbye}\n\n"))
     }
 
+    fn is_expired(&self) -> bool {
+        self.time.now() >= self.expires_at
+    }
+
     /// Expired by the clock as it is now; a clock that was set back is waited for again.
-    fn is_expired(&mut self, cx: &mut Context<'_>) -> bool {
+    fn poll_expired(&mut self, cx: &mut Context<'_>) -> bool {
         while self.expiry.as_mut().poll(cx).is_ready() {
-            if self.time.now() >= self.expires_at {
+            if self.is_expired() {
                 return true;
             }
             self.expiry = self.time.wait_until(self.expires_at);
@@ -135,7 +139,7 @@ impl Stream for EventBody {
         }
         // It ends when the outbox is closed, which is seen below.
         let _ = course.as_mut().poll(cx);
-        if this.is_expired(cx) {
+        if this.poll_expired(cx) {
             this.outbox.borrow_mut().close(Close::TokenRefused);
         }
         if let Some(events) = this.waiting() {
@@ -151,6 +155,11 @@ impl Stream for EventBody {
         }
         this.outbox.borrow_mut().set_reader(cx.waker());
         if this.heartbeat.poll_tick(cx).is_ready() {
+            // A wait for a time does not notice that the clock is set.
+            if this.is_expired() {
+                this.outbox.borrow_mut().close(Close::TokenRefused);
+                cx.waker().wake_by_ref();
+            }
             return Poll::Ready(Some(Ok(Bytes::from_static(b": \n\n"))));
         }
         Poll::Pending

@@ -121,6 +121,8 @@ impl<R: Role> Session<R> {
     fn watch_life(&self, ctx: &mut Ctx<R>) {
         let SessionLimits { heartbeat, timeout, .. } = self.opening.limits;
         ctx.run_interval(heartbeat, |session, _| {
+            // A wait for a time does not notice that the clock is set.
+            session.close_if_expired();
             let taken = session.outbox.borrow().taken();
             session.control(taken.to_string().as_bytes(), OpCode::Ping);
         });
@@ -137,19 +139,25 @@ impl<R: Role> Session<R> {
         });
     }
 
+    /// Closes if the token has expired by the clock as it is now; true if it has.
+    fn close_if_expired(&self) -> bool {
+        let has = self.opening.signed.is_some_and(|signed| self.opening.time.now() >= signed.expires_at);
+        if has {
+            self.close(Close::TokenRefused);
+        }
+        has
+    }
+
     /// Closes when the token expires; looked at again when the wait is over, for it may have been renewed.
     fn watch_expiry(&mut self, ctx: &mut Ctx<R>) {
         if let Some(handle) = self.expiry.take() {
             ctx.cancel_future(handle);
         }
-        let Some(Signed { expires_at, .. }) = self.opening.signed else { return };
-        let now = self.opening.time.now();
-        if now >= expires_at {
-            self.close(Close::TokenRefused);
+        if self.close_if_expired() {
             return;
         }
-        // Not longer at once, so that a clock that is set is noticed.
-        let wait = self.opening.time.wait_until(expires_at.min(now.plus_ms(60_000)));
+        let Some(Signed { expires_at, .. }) = self.opening.signed else { return };
+        let wait = self.opening.time.wait_until(expires_at);
         self.expiry = Some(ctx.spawn(wait.into_actor(self).map(|(), session, ctx| {
             session.expiry = None;
             session.watch_expiry(ctx);
