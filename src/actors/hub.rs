@@ -434,16 +434,18 @@ impl Handler<RefuseUser> for AlarmHub {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct CloseAll {
-    /// The longest wait, in ms; each session gets one of its own.
+    /// The shortest wait, in ms …
+    pub from_ms: u64,
+    /// … and how much longer the longest is; each session gets one of its own.
     pub spread_ms: u64,
 }
 
 impl Handler<CloseAll> for AlarmHub {
     type Result = ();
 
-    fn handle(&mut self, CloseAll { spread_ms }: CloseAll, _: &mut Self::Context) {
+    fn handle(&mut self, CloseAll { from_ms, spread_ms }: CloseAll, _: &mut Self::Context) {
         for shard in &self.shards {
-            shard.close(CloseSeats::Restarting { spread_ms });
+            shard.close(CloseSeats::Restarting { from_ms, spread_ms });
         }
     }
 }

@@ -375,7 +375,9 @@ pub(super) enum CloseSeats {
     Some(Vec<Seated>, Close),
     /// All of them, told to come back after a time of their own, spread over so many ms.
     Restarting {
-        /// The longest wait.
+        /// The shortest wait.
+        from_ms: u64,
+        /// How much longer the longest is.
         spread_ms: u64,
     },
 }
@@ -393,8 +395,9 @@ impl Handler<CloseSeats> for Shard {
                     }
                 }
             }
-            CloseSeats::Restarting { spread_ms } => self.seats.each(|outbox| {
-                outbox.close(Close::Restarting { retry_ms: rand::random_range(0..=spread_ms) });
+            CloseSeats::Restarting { from_ms, spread_ms } => self.seats.each(|outbox| {
+                let retry_ms = from_ms + rand::random_range(0..=spread_ms);
+                outbox.close(Close::Restarting { retry_ms });
             }),
         }
     }

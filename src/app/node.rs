@@ -24,7 +24,10 @@ use crate::{
     },
     bus::{Bus, BusError, BusThread},
     http::{Keys, KnownTokens, OpenSockets, RateLimits, Readiness, Services, UserDirectory},
-    store::{LedgerThread, Nodes, Observer, Store, StoreError},
+    store::{
+        LedgerThread, Nodes, Observer, Store, StoreError,
+        writes::{ForgetStop, NoteStop},
+    },
     time_source::TimeSource,
 };
 
@@ -38,8 +41,14 @@ const MARKS: Duration = Duration::from_millis(250);
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// How long the ledger's queue may take to be written at the end.
 const WRITE_OUT: Duration = Duration::from_millis(2500);
-/// Sessions come back within this time, each at a moment of its own.
+/// When sessions come back: not before this, nor before a restart as long as the last one is over …
+const RETRY_LEAST_MS: u64 = 1000;
+/// … and then within this time, each at a moment of its own.
 const RETRY_SPREAD_MS: u64 = 5000;
+/// A node that was down for longer was not restarted, but stopped and started.
+const LONGEST_RESTART_MS: i64 = 60_000;
+/// How long the note of when the sockets were told may take.
+const NOTE_PATIENCE: Duration = Duration::from_millis(300);
 /// How often rates of who has been quiet are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
 
@@ -69,6 +78,8 @@ pub struct Node {
     server: ServerHandle,
     ledger: LedgerThread,
     bus: Option<BusThread>,
+    /// How long sockets are to wait at least when the node ends.
+    retry_from_ms: u64,
     stopped: actix_web::rt::task::JoinHandle<io::Result<()>>,
 }
 
@@ -166,6 +177,7 @@ impl Node {
         let sockets = OpenSockets::default();
         let house = House { services: services.clone(), hub, rooms, stats: sessions, sockets: sockets.clone() };
         let (server, addresses) = serve(settings, listeners, &house)?;
+        let retry_from_ms = if bus.is_on() { RETRY_LEAST_MS } else { retry_from_ms(&services)? };
         let handle = server.handle();
         let stopped = actix_web::rt::spawn(server);
         actix_web::rt::spawn(forget_quiet(services.clone()));
@@ -179,7 +191,8 @@ impl Node {
         if bus.is_on() {
             actix_web::rt::spawn(adoption::adopt(services.store.clone(), services.ledger.clone()));
         }
-        Ok(Self { addresses, services, sockets, server: handle, ledger: ledger_thread, bus: bus_thread, stopped })
+        let (ledger, bus) = (ledger_thread, bus_thread);
+        Ok(Self { addresses, services, sockets, server: handle, ledger, bus, retry_from_ms, stopped })
     }
 
     /// Ends in order, within 10 s: no new bids, answered ones finished, sockets told when to come back, the queue of
@@ -191,7 +204,12 @@ impl Node {
             tokio::time::sleep(LOOK_AGAIN).await;
         }
         // Answered when the shards have been told.
-        let _ = self.services.hub.send(CloseAll { spread_ms: RETRY_SPREAD_MS }).await;
+        let (from_ms, spread_ms) = (self.retry_from_ms, RETRY_SPREAD_MS);
+        let _ = self.services.hub.send(CloseAll { from_ms, spread_ms }).await;
+        if self.bus.is_none() {
+            // Without it the next restart is as long as none is known to be.
+            let _ = self.services.ledger.write(NoteStop, NOTE_PATIENCE).await;
+        }
         // The server doesn't wait for what is no longer its own.
         let deadline = Instant::now() + PART;
         while self.sockets.count() > 0 && Instant::now() < deadline {
@@ -250,6 +268,19 @@ impl Node {
             },
         }
     }
+}
+
+/// How long sockets are to wait at least when this node ends: as long as the restart has taken that brought it up. With
+/// other nodes beside it nobody has to wait for it.
+fn retry_from_ms(services: &Services) -> Result<u64, StoreError> {
+    let Some(at) = services.store.stopped_at()? else { return Ok(RETRY_LEAST_MS) };
+    services.ledger.submit(ForgetStop, Instant::now() + FORGET_EVERY, |_| {});
+    let took_ms = services.time.now().ms_since(at);
+    if !(0..=LONGEST_RESTART_MS).contains(&took_ms) {
+        return Ok(RETRY_LEAST_MS);
+    }
+    log::info!("listening again {took_ms} ms after the sockets were told to come back");
+    Ok(took_ms.unsigned_abs().max(RETRY_LEAST_MS))
 }
 
 async fn forget_quiet(services: web::Data<Services>) {

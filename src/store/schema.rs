@@ -197,6 +197,13 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    stops (one) {
+        one -> Integer,
+        stopped_at -> BigInt,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(
     alarms,
     inbox,

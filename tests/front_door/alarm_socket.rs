@@ -1,9 +1,10 @@
 //! The alarm socket: what is heard, in which order, what a client without `since` gets, and how sockets end.
 
 use awc::ws::Message;
+use handsup::domain::Timestamp;
 use serde_json::json;
 
-use crate::support::{Closed, Socket, TestNode, eventually, session_figures};
+use crate::support::{Closed, ManualTime, Socket, TestNode, eventually, session_figures};
 
 #[actix_web::test]
 async fn the_outbid_user_hears_it_in_every_tab_and_nobody_else_does() {
@@ -315,5 +316,43 @@ async fn a_node_that_ends_tells_its_sockets_when_to_come_back() {
     waits.sort_unstable();
     waits.dedup();
     assert!(waits.len() > 10, "spread: {waits:?}");
+    assert!(waits.iter().all(|wait| (1000..=6000).contains(wait)), "{waits:?}");
     stopping.join().unwrap();
+}
+
+/// How long this node tells its sockets to wait when it ends.
+async fn least_wait(mut node: TestNode) -> (TestNode, u64) {
+    let mut sockets = Vec::new();
+    for user in 2..52 {
+        sockets.push(node.user(user).socket().await);
+    }
+    let stopping = std::thread::spawn(move || {
+        node.stop();
+        node
+    });
+    let mut least = u64::MAX;
+    for socket in &mut sockets {
+        let reason: serde_json::Value = serde_json::from_str(&socket.closed().await.reason).unwrap();
+        least = least.min(reason["retry_ms"].as_u64().unwrap());
+    }
+    (stopping.join().unwrap(), least)
+}
+
+/// What a restart takes is seen at the next one: before that time nobody is to come back.
+#[actix_web::test]
+async fn after_a_slow_restart_clients_are_told_to_stay_away_for_as_long() {
+    let time = ManualTime::at(Timestamp::parse_rfc3339("2026-11-22T08:00:00Z").unwrap());
+    let node = TestNode::alone_with_time(time.clone(), |_| {});
+    let (node, unknown) = least_wait(node).await;
+    assert!((1000..2500).contains(&unknown), "{unknown}");
+    time.advance_ms(9000);
+    let (node, slow) = least_wait(node.restart()).await;
+    assert!((9000..10_500).contains(&slow), "{slow}");
+    time.advance_ms(1);
+    let (node, quick) = least_wait(node.restart()).await;
+    assert!((1000..2500).contains(&quick), "{quick}");
+    // That was no restart.
+    time.advance_ms(3_600_000);
+    let (_, long) = least_wait(node.restart()).await;
+    assert!((1000..2500).contains(&long), "{long}");
 }

@@ -60,8 +60,8 @@ fn same(one: &Path, other: &Path) {
         sql::<Text>("SELECT name FROM main.sqlite_master WHERE type = 'table'").load(&mut conn).unwrap();
     let of_the_service = tables.iter().filter(|table| !table.starts_with("__") && !table.starts_with("sqlite_"));
     let mut compared = 0;
-    // A writer's mark and the probe's padding mean something only where they are.
-    for table in of_the_service.filter(|table| !["writer_marks", "probe"].contains(&table.as_str())) {
+    // A writer's mark, the probe's padding and a stop mean something only where they are.
+    for table in of_the_service.filter(|table| !["writer_marks", "probe", "stops"].contains(&table.as_str())) {
         let mut number =
             |what: String| -> i64 { sql::<BigInt>(&format!("SELECT {what}")).get_result(&mut conn).unwrap() };
         let rows = number(format!("count(*) FROM main.{table}"));

@@ -10,6 +10,7 @@ mod likes;
 mod lines;
 mod page;
 mod rooms;
+mod stops;
 mod superseded;
 mod trades;
 mod users;

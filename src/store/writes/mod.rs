@@ -11,6 +11,7 @@ mod phases;
 mod probe;
 mod read_state;
 mod received;
+mod stops;
 mod talk;
 mod users;
 
@@ -23,5 +24,6 @@ pub use phases::{EndAuction, Ended, RaiseEndingSoon, StartAuction};
 pub use probe::Probe;
 pub use read_state::{MarkRead, ReadAlarms, SetMuted};
 pub use received::MarkReceived;
+pub use stops::{ForgetStop, NoteStop};
 pub use talk::{ReadMessages, ReadTrade, SayLine, SendTradeMessage};
 pub use users::{ChangeUser, SeeUser};
