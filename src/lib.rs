@@ -2,6 +2,8 @@
 //!
 //! The rooms and who may import whom are in `ARCHITECTURE.md`; `tests/architecture.rs` holds the direction.
 #![forbid(unsafe_code)]
+// `print!` and `eprint!` panic when nobody can read them.
+#![warn(clippy::print_stderr)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
 pub mod actors;

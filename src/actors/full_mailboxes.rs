@@ -132,7 +132,7 @@ async fn sessions_read_the_store_when_the_hub_could_not_be_told() {
     let session = live(&seats);
     let missed = Arc::new(AtomicBool::new(false));
     let locale = Locale::En;
-    let hub = AlarmHub::open(locale, 16, stats, Arc::clone(&missed));
+    let hub = AlarmHub::open(Box::new(move || locale), 16, stats, Arc::clone(&missed));
     hub.do_send(AttachShard { index: 0, link });
     let refused = (0..ENOUGH).filter(|_| hub.try_send(Deliver(Vec::new())).is_err()).count();
     assert!(refused > 0, "the mailbox has an end");

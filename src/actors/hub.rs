@@ -33,6 +33,9 @@ const MARKS_EVERY: Duration = Duration::from_millis(250);
 const MARKS_AT_ONCE: usize = 2000;
 const MARKS_PATIENCE: Duration = Duration::from_secs(2);
 
+/// The language of texts as it is set now.
+pub type LocaleSource = Box<dyn Fn() -> Locale + Send>;
+
 /// One for the whole node.
 pub struct AlarmHub {
     pub(super) registry: Registry,
@@ -41,7 +44,7 @@ pub struct AlarmHub {
     /// Ends of inboxes are being looked up.
     pub(super) looking: bool,
     stats: Arc<ShardStats>,
-    locale: Locale,
+    locale: LocaleSource,
     max_per_user: usize,
     /// Set by who found the hub's mailbox full.
     missed: Arc<AtomicBool>,
@@ -56,7 +59,12 @@ pub struct AlarmHub {
 
 impl AlarmHub {
     /// Starts a hub without sessions. `missed` is set by whoever can't hand a commit over because the mailbox is full.
-    pub fn open(locale: Locale, max_per_user: usize, stats: Arc<ShardStats>, missed: Arc<AtomicBool>) -> Addr<Self> {
+    pub fn open(
+        locale: LocaleSource,
+        max_per_user: usize,
+        stats: Arc<ShardStats>,
+        missed: Arc<AtomicBool>,
+    ) -> Addr<Self> {
         Self::create(|ctx| {
             ctx.set_mailbox_capacity(MAILBOX);
             Self {
@@ -364,7 +372,7 @@ impl Handler<Deliver> for AlarmHub {
             if seats.iter().all(Vec::is_empty) {
                 continue;
             }
-            let frame = encode_alarm(alarm, false, self.locale);
+            let frame = encode_alarm(alarm, false, (self.locale)());
             for (push, seats) in pushes.iter_mut().zip(seats) {
                 if !seats.is_empty() {
                     push.push(Delivery { alarm: Some(alarm.id), frame: frame.clone(), seats });

@@ -44,7 +44,9 @@ pub use auction_clock::{AuctionClock, ClockFigures, GetClockFigures, WatchGoods}
 pub use bid_actor::{BidActor, BidAnswer, BidReply, EndReply};
 pub use bid_desk::{BidDesk, DeskFigures, EndGoods, ForgetGoods, GetDeskFigures, PlaceBid};
 pub use bid_entrance::{ArrivingBid, BidEntrance};
-pub use hub::{AlarmHub, CloseAll, Deliver, GetHubFigures, HubFigures, RefuseUser, TellUnread, UseLedger, WriteMarks};
+pub use hub::{
+    AlarmHub, CloseAll, Deliver, GetHubFigures, HubFigures, LocaleSource, RefuseUser, TellUnread, UseLedger, WriteMarks,
+};
 pub use hub_of_several::{CountSeats, HearForUser, JoinHub};
 pub use known::KnownGoods;
 pub use missed::Missed;

@@ -2,12 +2,16 @@
 
 mod adoption;
 mod housekeeping;
+mod logging;
 mod node;
+mod reload;
 mod server;
 mod settings;
 mod watch;
 
 pub use self::{
+    logging::{LogRules, Logging},
     node::{Node, StartError},
+    reload::SettingsChange,
     settings::{DEV_SECRET, Secret, Settings, SettingsError},
 };

@@ -9,21 +9,22 @@ use std::{
 
 use actix::prelude::*;
 use actix_web::{dev::ServerHandle, web};
+use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 
 use super::{
-    Settings, SettingsError, adoption,
+    Settings, SettingsChange, SettingsError, adoption,
     housekeeping::Housekeeping,
     server::{House, bind, serve},
     watch::Watch,
 };
 use crate::{
     actors::{
-        AlarmHub, ArrivalGate, AuctionClock, BidDesk, BidEntrance, CloseAll, JoinHub, JoinRooms, KnownGoods, Missed,
-        Rooms, ShardStats, UseLedger, WriteMarks,
+        AlarmHub, ArrivalGate, AuctionClock, BidDesk, BidEntrance, CloseAll, JoinHub, JoinRooms, KnownGoods,
+        LocaleSource, Missed, Rooms, ShardStats, UseLedger, WriteMarks,
     },
     bus::{Bus, BusError, BusThread},
-    http::{Keys, KnownTokens, OpenSockets, RateLimits, Readiness, Services, UserDirectory},
+    http::{OpenSockets, Readiness, Services, UserDirectory},
     store::{
         LedgerThread, Nodes, Observer, Store, StoreError,
         writes::{ForgetStop, NoteStop},
@@ -73,6 +74,8 @@ pub enum StartError {
 pub struct Node {
     /// Where.
     pub addresses: Vec<SocketAddr>,
+    /// As they are in force.
+    settings: Settings,
     services: web::Data<Services>,
     sockets: OpenSockets,
     server: ServerHandle,
@@ -93,8 +96,7 @@ impl Node {
         settings.check()?;
         settings.check_serve()?;
         let config = settings.http()?;
-        let previous = settings.auth.jwt_secret_previous.as_ref().map(|secret| secret.reveal());
-        let keys = Keys::new(settings.jwt_secret()?, previous);
+        let live = Arc::new(ArcSwap::from_pointee(settings.live(None)?));
         let bus_url = settings.bus()?;
         let nodes = if bus_url.is_some() { Nodes::Several } else { Nodes::One };
         let opened = Store::open_for(nodes, &settings.database()?, settings.database.pool)?;
@@ -106,8 +108,11 @@ impl Node {
         let users = Arc::new(UserDirectory::new(nodes));
         let gate = Arc::new(ArrivalGate::default());
         let missed = Arc::new(AtomicBool::new(false));
-        let hub =
-            AlarmHub::open(config.locale, settings.session.max_per_user, Arc::clone(&sessions), Arc::clone(&missed));
+        let locale: LocaleSource = {
+            let live = Arc::clone(&live);
+            Box::new(move || live.load().locale)
+        };
+        let hub = AlarmHub::open(locale, settings.session.max_per_user, Arc::clone(&sessions), Arc::clone(&missed));
         let missed_rooms = Arc::new(Missed::default());
         let rooms = Rooms::open(
             config.draft.time_zone,
@@ -158,10 +163,8 @@ impl Node {
         let services = web::Data::new(Services {
             started_at: time.now(),
             readiness: Readiness::default(),
-            keys,
-            tokens: KnownTokens::default(),
+            live,
             users,
-            rates: RateLimits::new(&settings.rates()),
             store,
             ledger,
             desk,
@@ -191,8 +194,27 @@ impl Node {
         if bus.is_on() {
             actix_web::rt::spawn(adoption::adopt(services.store.clone(), services.ledger.clone()));
         }
-        let (ledger, bus) = (ledger_thread, bus_thread);
-        Ok(Self { addresses, services, sockets, server: handle, ledger, bus, retry_from_ms, stopped })
+        let (settings, ledger, bus) = (settings.clone(), ledger_thread, bus_thread);
+        Ok(Self { addresses, settings, services, sockets, server: handle, ledger, bus, retry_from_ms, stopped })
+    }
+
+    /// Puts in force what of these settings can change while the node runs.
+    ///
+    /// # Errors
+    /// They can't be taken; nothing is changed.
+    pub fn change_settings(&mut self, new: &Settings) -> Result<SettingsChange, SettingsError> {
+        new.check()?;
+        new.check_serve()?;
+        let merged = self.settings.with_live_of(new);
+        // Not only all of the new ones together, but also these beside those that stay.
+        merged.check()?;
+        merged.check_serve()?;
+        let live = merged.live(Some((&self.settings, &self.services.live.load())))?;
+        let change =
+            SettingsChange { in_force: self.settings.differences(&merged), need_restart: merged.differences(new) };
+        self.services.live.store(Arc::new(live));
+        self.settings = merged;
+        Ok(change)
     }
 
     /// Ends in order, within 10 s: no new bids, answered ones finished, sockets told when to come back, the queue of
@@ -286,6 +308,6 @@ fn retry_from_ms(services: &Services) -> Result<u64, StoreError> {
 async fn forget_quiet(services: web::Data<Services>) {
     loop {
         tokio::time::sleep(FORGET_EVERY).await;
-        services.rates.forget_quiet();
+        services.live.load().rates.forget_quiet();
     }
 }

@@ -20,7 +20,7 @@ use actix_web::{
     App,
     dev::{AppConfig, Server, ServiceFactory, fn_factory, fn_service},
     http::header,
-    middleware::{Condition, DefaultHeaders, NormalizePath, from_fn},
+    middleware::{DefaultHeaders, NormalizePath, from_fn},
     rt::net::TcpStream,
     web,
 };
@@ -92,12 +92,11 @@ pub(super) fn serve(
             let index = shards.fetch_add(1, Ordering::Relaxed);
             let shard = web::Data::new(LocalShard(attach_worker(index, slow_after_s, &hub, &rooms, stats)));
             let app = move || {
-                let origins = &services.config.allowed_origins;
                 let app = App::new()
                     .app_data(services.clone())
                     .app_data(shard.clone())
-                    .wrap(Condition::new(!origins.is_empty(), cors(origins)))
-                    .wrap(Condition::new(!origins.is_empty(), from_fn(refused_as_problem)))
+                    .wrap(cors(services.clone()))
+                    .wrap(from_fn(refused_as_problem))
                     .wrap(NormalizePath::trim())
                     .wrap(DefaultHeaders::new().add((header::X_CONTENT_TYPE_OPTIONS, "nosniff")))
                     .configure(http::routes);

@@ -13,6 +13,7 @@ use config::{Config, Environment, File, FileFormat};
 use serde::{Deserialize, Deserializer, Serialize};
 use url::Url;
 
+use super::logging::{LogFormat, LogRules};
 use crate::{
     actors::SessionLimits,
     bus::BusUrl,
@@ -23,7 +24,7 @@ use crate::{
 
 /// The key that `auth.insecure_dev_secret` allows: in everybody's hands, so only for development.
 pub const DEV_SECRET: &str = "handsup-development-key-that-everybody-knows";
-const DEFAULTS: &str = include_str!("../../config/default.toml");
+pub(super) const DEFAULTS: &str = include_str!("../../config/default.toml");
 const MASK: &str = "********";
 
 /// A setting that can't be taken: one line, with its key.
@@ -34,7 +35,7 @@ pub struct SettingsError {
     problem: String,
 }
 
-fn wrong(key: &str, problem: impl Into<String>) -> SettingsError {
+pub(super) fn wrong(key: &str, problem: impl Into<String>) -> SettingsError {
     SettingsError { key: key.to_owned(), problem: problem.into() }
 }
 
@@ -52,6 +53,7 @@ pub struct Settings {
     pub session: Session,
     pub limits: Limits,
     pub alarms: Alarms,
+    pub log: Log,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -135,6 +137,14 @@ pub struct Limits {
 pub struct Alarms {
     pub locale: String,
     pub keep_days: u32,
+}
+
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Log {
+    pub level: String,
+    pub format: String,
 }
 
 /// A text that is never shown: neither printed nor logged.
@@ -258,6 +268,7 @@ impl Settings {
         self.bus()?;
         self.time_zone()?;
         self.locale()?;
+        self.log_rules()?;
         let range = |key: &str, value: i128, least: i128, most: i128| {
             if (least..=most).contains(&value) {
                 Ok(())
@@ -428,7 +439,6 @@ impl Settings {
     /// A value that [`check`](Self::check) refuses.
     pub fn http(&self) -> Result<HttpConfig, SettingsError> {
         Ok(HttpConfig {
-            allowed_origins: self.origins()?,
             trusted_proxies: self.trusted_proxies()?,
             media_dir: self.media_dir()?,
             body_bytes: self.limits.body_bytes,
@@ -436,7 +446,6 @@ impl Settings {
             dev_login: self.auth.dev_login,
             max_sessions: self.session.max,
             draft: DraftRules { time_zone: self.time_zone()?, duration_s: self.auction.duration_s },
-            locale: self.locale()?,
             session: SessionLimits {
                 heartbeat: Duration::from_secs(self.session.heartbeat_s),
                 timeout: Duration::from_secs(self.session.timeout_s),
@@ -459,6 +468,28 @@ impl Settings {
         }
     }
 
+    /// Which records the log has, and how they are written: `RUST_LOG` goes over `log.level`.
+    ///
+    /// # Errors
+    /// One of them can't be taken.
+    pub fn log_rules(&self) -> Result<LogRules, SettingsError> {
+        let format = match self.log.format.as_str() {
+            "text" => LogFormat::Text,
+            "json" => LogFormat::Json,
+            other => return Err(wrong("log.format", format!("{other:?} is not text or json"))),
+        };
+        // A mistyped level would be the name of a target, and all others would be silent.
+        let is_level = |part: &str| part.contains(['=', '/']) || part.trim().parse::<log::LevelFilter>().is_ok();
+        if !self.log.level.split(',').all(is_level) {
+            let problem = format!("{:?} is not off, error, warn, info, debug, trace, or TARGET=LEVEL", self.log.level);
+            return Err(wrong("log.level", problem));
+        }
+        match std::env::var("RUST_LOG") {
+            Ok(level) if !level.is_empty() => LogRules::new("RUST_LOG", &level, format),
+            _ => LogRules::new("log.level", &self.log.level, format),
+        }
+    }
+
     /// The settings in force as TOML, secrets masked.
     pub fn show(&self) -> String {
         toml::to_string(self).unwrap_or_else(|error| format!("# {error}\n"))
@@ -470,7 +501,7 @@ impl Settings {
     }
 
     /// The origins as browsers write them: scheme and host in lower case, no port that goes without saying.
-    fn origins(&self) -> Result<Vec<String>, SettingsError> {
+    pub(super) fn origins(&self) -> Result<Vec<String>, SettingsError> {
         let parse = |text: &String| {
             let url = Url::parse(text).ok().filter(|url| {
                 let is_web = matches!(url.scheme(), "http" | "https") && url.has_host();

@@ -6,7 +6,7 @@ use std::{io, sync::Arc, time::Duration};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{CommandError, announce, demo_bots::Client};
+use super::{CommandError, demo_bots::Client, say, serve::announce};
 use crate::{
     app::{Node, Settings, StartError},
     domain::Timestamp,
@@ -23,6 +23,8 @@ const ROUND: Duration = Duration::from_secs(40);
 pub(super) async fn run() -> Result<(), CommandError> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    // Its terminal is closed.
+    let mut hangup = signal(SignalKind::hangup())?;
     let folder = tempfile::tempdir()?;
     let mut settings = Settings::defaults()?;
     settings.database.url = format!("sqlite://{}", folder.path().join("demo.db").display());
@@ -42,9 +44,10 @@ pub(super) async fn run() -> Result<(), CommandError> {
         played = play(&base) => played,
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
+        _ = hangup.recv() => Ok(()),
         () = node.failed() => Err("the server has ended".to_owned()),
     };
-    println!("\nending the demo");
+    say("\nending the demo");
     node.stop().await;
     played.map_err(CommandError::Demo)
 }
@@ -59,7 +62,7 @@ async fn play(base: &str) -> Result<(), String> {
     let (watched, seller) = (user(WATCHED), user(SELLER));
     watched.listen("mina ");
     seller.listen("seller");
-    println!("below is what two users hear over their WebSockets: mina, who likes everything, and the seller\n");
+    say("below is what two users hear over their WebSockets: mina, who likes everything, and the seller\n");
     // Goods that only lie ahead, and some that are over already; those of the rounds are live.
     goods(seller, "Bicycle (over)", -30, 10).await?;
     goods(seller, "Turntable (tomorrow)", 86_400, 1200).await?;
@@ -106,17 +109,21 @@ async fn goods(seller: &Client, title: &str, starts_in_s: i64, duration_s: i64) 
 
 fn how_to_join(base: &str, watched: &Client, open: i64) {
     let socket = base.replacen("http", "ws", 1);
-    println!("join in from another terminal (the camera is goods {open}):");
-    println!("  # a token of your own");
-    println!("  TOKEN=$(curl -s {base}/dev/token -d '{{\"user_id\": 77, \"username\": \"me\"}}' | cut -d'\"' -f4)");
-    println!("  # outbid everybody, then look at the history");
-    println!("  curl -s {base}/goods/{open}/bids -H \"Authorization: Bearer $TOKEN\" -d '{{\"price\": 6000}}'; echo");
-    println!("  curl -s {base}/goods/{open}/bids; echo");
-    println!("  # hear your alarms (or mina's, with her token)");
-    println!("  websocat \"{socket}/ws/alarms/?since=0&token=$TOKEN\"");
-    println!("  # watch the camera's room, and bid or talk in it");
-    println!("  websocat \"{socket}/ws/auction/{open}/?token=$TOKEN\"");
-    println!("  {{\"is_money\": true, \"message\": 8000}}");
-    println!("  {{\"is_money\": false, \"message\": \"hello\"}}");
-    println!("  MINA={}\n", watched.token());
+    say(format_args!("join in from another terminal (the camera is goods {open}):"));
+    say(format_args!("  # a token of your own"));
+    say(format_args!(
+        "  TOKEN=$(curl -s {base}/dev/token -d '{{\"user_id\": 77, \"username\": \"me\"}}' | cut -d'\"' -f4)"
+    ));
+    say(format_args!("  # outbid everybody, then look at the history"));
+    say(format_args!(
+        "  curl -s {base}/goods/{open}/bids -H \"Authorization: Bearer $TOKEN\" -d '{{\"price\": 6000}}'; echo"
+    ));
+    say(format_args!("  curl -s {base}/goods/{open}/bids; echo"));
+    say(format_args!("  # hear your alarms (or mina's, with her token)"));
+    say(format_args!("  websocat \"{socket}/ws/alarms/?since=0&token=$TOKEN\""));
+    say(format_args!("  # watch the camera's room, and bid or talk in it"));
+    say(format_args!("  websocat \"{socket}/ws/auction/{open}/?token=$TOKEN\""));
+    say(format_args!("  {{\"is_money\": true, \"message\": 8000}}"));
+    say(format_args!("  {{\"is_money\": false, \"message\": \"hello\"}}"));
+    say(format_args!("  MINA={}\n", watched.token()));
 }

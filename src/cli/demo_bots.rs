@@ -4,6 +4,8 @@ use awc::ws::Frame;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 
+use super::say;
+
 /// One user with a token.
 pub(super) struct Client {
     base: String,
@@ -46,11 +48,11 @@ impl Client {
         actix_web::rt::spawn(async move {
             let mut socket = match request.connect().await {
                 Ok((_, socket)) => socket,
-                Err(error) => return println!("{name} | can't connect: {error}"),
+                Err(error) => return say(format_args!("{name} | can't connect: {error}")),
             };
             while let Some(Ok(frame)) = socket.next().await {
                 match frame {
-                    Frame::Text(text) => println!("{name} | {}", String::from_utf8_lossy(&text)),
+                    Frame::Text(text) => say(format_args!("{name} | {}", String::from_utf8_lossy(&text))),
                     Frame::Ping(payload) => {
                         let _ = socket.send(awc::ws::Message::Pong(payload)).await;
                     }

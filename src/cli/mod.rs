@@ -1,21 +1,24 @@
 //! The command line: what `handsup` does with which words. Each command is short; the demo has its own file.
-#![allow(clippy::print_stdout)] // Printing is what a command line is for.
 
 mod demo;
 mod demo_bots;
+mod serve;
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
-
-use clap::{Args, Parser, Subcommand};
-use tokio::signal::unix::{SignalKind, signal};
+use std::{
+    fmt::Display,
+    io::{self, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use crate::{
-    app::{Node, Settings, SettingsError, StartError},
+    app::{Logging, Settings, SettingsError, StartError},
     domain::UserId,
     http::{Keys, NewToken},
     store::{Copied, CopyError, DatabaseUrl, Store, copy},
     time_source::{SystemTime, TimeSource},
 };
+use clap::{Args, Parser, Subcommand};
 
 /// Live auctions: bids, and alarms that are never lost, doubled or late.
 #[derive(Parser)]
@@ -69,15 +72,27 @@ struct TokenArgs {
 
 /// Runs the command line. Errors are one line on stderr and exit code 1 (2 for words that are none).
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info,actix_server=warn")).init();
-    match run(cli) {
+    let done = run(Cli::parse());
+    log::logger().flush();
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("handsup: {error}");
+            // If nobody can be told, the exit code tells.
+            let _ = writeln!(io::stderr(), "handsup: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Prints what a command was asked for. That it can't be printed is its failure.
+fn print(text: impl Display) -> Result<(), CommandError> {
+    let mut stdout = io::stdout();
+    write!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(CommandError::Stdout)
+}
+
+/// Says a line to whoever looks on. If nobody does any more, that ends nothing.
+fn say(line: impl Display) {
+    let _ = print(format_args!("{line}\n"));
 }
 
 /// Why a command did not do what was asked.
@@ -94,7 +109,9 @@ enum CommandError {
     #[error("{0}")]
     Copy(#[from] CopyError),
     #[error("{0}")]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
+    #[error("stdout: {0}")]
+    Stdout(io::Error),
     #[error("--user-id: a whole number from 1")]
     UserId,
     #[error("{0}")]
@@ -106,27 +123,26 @@ enum CommandError {
 fn run(cli: Cli) -> Result<(), CommandError> {
     if matches!(cli.command, Some(Command::Demo)) {
         // The demo needs nothing, so no setting of this place may get in its way.
+        Logging::start(Settings::defaults()?.log_rules()?)?;
         return actix::System::new().block_on(demo::run());
     }
     if let Some(Command::Copy { from, to }) = &cli.command {
+        Logging::start(Settings::defaults()?.log_rules()?)?;
         return copy_database(from, to);
     }
     let settings = Settings::load(cli.config.as_deref())?;
+    let logging = Logging::start(settings.log_rules()?)?;
     match cli.command {
-        None | Some(Command::Serve) => actix::System::new().block_on(serve(&settings)),
+        None | Some(Command::Serve) => actix::System::new().block_on(serve::serve(&settings, cli.config, &logging)),
         Some(Command::Demo) => Ok(()),
         Some(Command::Migrate) => {
             let url = settings.database()?;
             Store::open(&url, 1)?;
-            println!("{url} is up to date");
-            Ok(())
+            print(format_args!("{url} is up to date\n"))
         }
         Some(Command::Copy { .. }) => Ok(()),
         Some(Command::Token(args)) => token(&settings, args),
-        Some(Command::Config) => {
-            print!("{}", settings.show());
-            Ok(())
-        }
+        Some(Command::Config) => print(settings.show()),
     }
 }
 
@@ -134,43 +150,14 @@ fn run(cli: Cli) -> Result<(), CommandError> {
 fn copy_database(from: &str, to: &str) -> Result<(), CommandError> {
     let url = |name, text: &str| DatabaseUrl::parse(text).map_err(|error| CommandError::Url(name, error));
     for Copied { table, rows } in copy(&url("--from", from)?, &url("--to", to)?)? {
-        println!("{rows:>12} {table}");
+        print(format_args!("{rows:>12} {table}\n"))?;
     }
-    println!("copied, and counted on both sides");
-    Ok(())
+    print("copied, and counted on both sides\n")
 }
 
 fn token(settings: &Settings, args: TokenArgs) -> Result<(), CommandError> {
     let user = UserId::new(args.user_id).ok_or(CommandError::UserId)?;
     let keys = Keys::new(settings.jwt_secret()?, None);
     let new = NewToken { user, username: Some(args.username), ttl_s: args.ttl, admin: args.admin };
-    println!("{}", keys.mint(&new, SystemTime.now())?);
-    Ok(())
-}
-
-async fn serve(settings: &Settings) -> Result<(), CommandError> {
-    // Heard from the first moment on: a signal that comes while the node starts is not lost.
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut node = Node::start(settings, Arc::new(SystemTime))?;
-    if settings.auth.jwt_secret.is_none() {
-        log::warn!("auth.insecure_dev_secret is on: anybody can make tokens for this server");
-    }
-    announce(&node);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-        () = node.failed() => return Err(CommandError::Io(std::io::Error::other("the server has ended"))),
-    }
-    log::info!("ending: no new bids, sockets are told when to come back");
-    node.stop().await;
-    log::info!("ended");
-    Ok(())
-}
-
-/// The line that says where the node listens.
-fn announce(node: &Node) {
-    for address in &node.addresses {
-        println!("listening on http://{address}");
-    }
+    print(format_args!("{}\n", keys.mint(&new, SystemTime.now())?))
 }

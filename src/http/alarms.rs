@@ -47,7 +47,7 @@ pub(super) async fn list(request: HttpRequest, services: web::Data<Services>) ->
         limit: query::limit(&request, PAGE)?,
     };
     let page = services.store.inbox(user, query).await?;
-    let locale = services.config.locale;
+    let locale = services.live.load().locale;
     let results = page.alarms.iter().map(|row| AlarmBody::row(&row.alarm, row.read, row.superseded, locale)).collect();
     Ok(answer::ok(&Inbox { results, unread: page.unread, last_id: page.last_id }))
 }

@@ -11,23 +11,30 @@ use actix_web::{
         header::{self, HeaderValue},
     },
     middleware::Next,
+    web,
 };
 
-use super::error::ApiError;
+use super::{Services, error::ApiError};
 use crate::protocol::{Code, Problem};
 
-/// What pages of these origins may send, and read of the answers.
-pub fn cors(origins: &[String]) -> Cors {
-    let cors = Cors::default()
+/// What pages of `server.allowed_origins`, as it is set now, may send and read of the answers.
+pub fn cors(services: web::Data<Services>) -> Cors {
+    Cors::default()
+        .allowed_origin_fn(move |origin, head| is_own_origin(origin, head) || services.allows_origin(origin))
         .allowed_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE])
-        .allowed_origin_fn(is_own_origin)
         .allowed_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
         .allowed_header("idempotency-key")
         .allowed_header("last-event-id")
         .expose_headers([header::RETRY_AFTER])
         .expose_headers(["idempotent-replayed"])
-        .max_age(3600);
-    origins.iter().fold(cors, |cors, origin| cors.allowed_origin(origin))
+        .max_age(3600)
+}
+
+impl Services {
+    /// Whether this is one of `server.allowed_origins`.
+    pub(super) fn allows_origin(&self, origin: &HeaderValue) -> bool {
+        self.live.load().allowed_origins.iter().any(|one| one.as_bytes() == origin.as_bytes())
+    }
 }
 
 /// Whether a page is of the service's own origin: the origin's host and port are those that the request was sent to. A

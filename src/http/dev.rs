@@ -38,7 +38,11 @@ pub(super) async fn token(
     let user = user.ok_or_else(|| Problem::invalid_value("user_id", "a whole number from 1"))?;
     let username = body.username.map(|name| body::text("username", name)).transpose()?;
     let new = NewToken { user, username, ttl_s: TTL_S, admin: body.admin.unwrap_or(false) };
-    let token =
-        services.keys.mint(&new, services.time.now()).map_err(|error| Problem::unavailable(&error.to_string()))?;
+    let token = services
+        .live
+        .load()
+        .keys
+        .mint(&new, services.time.now())
+        .map_err(|error| Problem::unavailable(&error.to_string()))?;
     Ok(answer::ok(&TokenShape { token, user_id: user.get(), expires_in_s: TTL_S }))
 }

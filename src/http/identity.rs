@@ -70,7 +70,7 @@ impl Default for KnownTokens {
 
 impl KnownTokens {
     /// What a token says, if it is good.
-    fn verify(&self, token: &str, keys: &Keys, now: Timestamp) -> Option<Claims> {
+    pub(super) fn verify(&self, token: &str, keys: &Keys, now: Timestamp) -> Option<Claims> {
         if let Some(known) = self.0.get(token) {
             return (known.expires_at > now).then(|| Claims::clone(&known));
         }
@@ -203,9 +203,9 @@ impl Services {
     /// 401 without a good token, 403 with one that isn't an admin's, 429 over the rate of requests without an admin's.
     pub(super) async fn operator(&self, request: &HttpRequest) -> Result<(), ApiError> {
         let token = header_token(request)?.ok_or_else(token_needed)?;
-        let claims = self.tokens.verify(&token, &self.keys, self.time.now()).ok_or_else(token_refused)?;
+        let claims = self.live.load().known_claims(&token, self.time.now()).ok_or_else(token_refused)?;
         if !claims.admin {
-            self.rates.request(Who::User(claims.user))?;
+            self.live.load().rates.request(Who::User(claims.user))?;
         }
         let known = match self.users.fresh(claims.user) {
             Some(user) => Some(user),
@@ -231,7 +231,7 @@ impl Services {
         let identity = self.identify_again(header_token(request)?, Row::Needed).await?;
         let identity = identity.ok_or_else(token_needed)?;
         if !identity.admin {
-            self.rates.bid(Who::User(identity.user.id))?;
+            self.live.load().rates.bid(Who::User(identity.user.id))?;
         }
         Ok(identity)
     }
@@ -279,13 +279,15 @@ impl Services {
     /// 401 for a bad token or an inactive user, 503 when the user can't be looked up.
     pub(super) async fn identify(&self, token: Option<String>) -> Result<Option<Identity>, ApiError> {
         let Some(token) = token else { return Ok(None) };
-        self.identity(self.keys.verify(&token, self.time.now()), Row::Wanted).await.map(Some)
+        let claims = self.live.load().keys.verify(&token, self.time.now());
+        self.identity(claims, Row::Wanted).await.map(Some)
     }
 
     /// The same, of somebody who will show this token again.
     async fn identify_again(&self, token: Option<String>, row: Row) -> Result<Option<Identity>, ApiError> {
         let Some(token) = token else { return Ok(None) };
-        self.identity(self.tokens.verify(&token, &self.keys, self.time.now()), row).await.map(Some)
+        let claims = self.live.load().known_claims(&token, self.time.now());
+        self.identity(claims, row).await.map(Some)
     }
 
     async fn identity(&self, claims: Option<Claims>, row: Row) -> Result<Identity, ApiError> {
@@ -337,7 +339,7 @@ impl Services {
         if identity.is_some_and(|identity| identity.admin) {
             return Ok(());
         }
-        Ok(self.rates.request(self.who(request, identity))?)
+        Ok(self.live.load().rates.request(self.who(request, identity))?)
     }
 
     /// The client's address: the peer's, or behind trusted proxies the nearest one that is not trusted.

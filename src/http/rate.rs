@@ -34,7 +34,7 @@ impl Who {
 const FLOOD: NonZeroU32 = NonZeroU32::new(5).unwrap(); // Seen to be no zero when this is compiled.
 
 /// How much of what a user may send in a second.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rates {
     /// `limits.bids_per_second`
     pub bids: NonZeroU32,

@@ -3,8 +3,9 @@
 use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use actix::Addr;
+use arc_swap::ArcSwap;
 
-use super::{Keys, KnownTokens, RateLimits, Readiness, UserDirectory};
+use super::{Claims, Keys, RateLimits, Readiness, UserDirectory, identity::KnownTokens};
 use crate::{
     actors::{AlarmHub, AuctionClock, BidDesk, BidEntrance, Rooms, SessionLimits, ShardStats},
     bus::Bus,
@@ -16,8 +17,6 @@ use crate::{
 /// Settings that handlers need.
 #[derive(Debug, Clone)]
 pub struct HttpConfig {
-    /// `server.allowed_origins`
-    pub allowed_origins: Vec<String>,
     /// `server.trusted_proxies`
     pub trusted_proxies: Vec<IpAddr>,
     /// `server.media_dir`, without links on the way to it.
@@ -32,26 +31,47 @@ pub struct HttpConfig {
     pub max_sessions: usize,
     /// What is asked of new goods.
     pub draft: DraftRules,
-    /// `alarms.locale`
-    pub locale: Locale,
     /// Settings of sessions.
     pub session: SessionLimits,
+}
+
+/// What SIGHUP changes while the node runs, and what is remembered because of it. Replaced as a whole: nobody sees half of
+/// a change, and no token outlives its key in a memory.
+pub struct LiveConfig {
+    /// `auth.jwt_secret`, `auth.jwt_secret_previous`
+    pub keys: Keys,
+    /// Tokens that were good under these keys lately.
+    tokens: KnownTokens,
+    /// `server.allowed_origins`
+    pub allowed_origins: Vec<String>,
+    /// `limits.…_per_second`
+    pub rates: Arc<RateLimits>,
+    /// `alarms.locale`
+    pub locale: Locale,
+}
+
+impl LiveConfig {
+    /// With no token seen yet.
+    pub fn new(keys: Keys, allowed_origins: Vec<String>, rates: Arc<RateLimits>, locale: Locale) -> Self {
+        Self { keys, tokens: KnownTokens::default(), allowed_origins, rates, locale }
+    }
+
+    /// What a token says that is likely to be shown again, if it is good.
+    pub(super) fn known_claims(&self, token: &str, now: Timestamp) -> Option<Claims> {
+        self.tokens.verify(token, &self.keys, now)
+    }
 }
 
 /// Everything that handlers reach.
 pub struct Services {
     /// Settings.
     pub config: HttpConfig,
+    /// Settings that may change while the node runs.
+    pub live: Arc<ArcSwap<LiveConfig>>,
     /// The clock.
     pub time: Arc<dyn TimeSource>,
-    /// Token keys.
-    pub keys: Keys,
-    /// Tokens seen lately.
-    pub tokens: KnownTokens,
     /// Users seen lately.
     pub users: Arc<UserDirectory>,
-    /// Rates.
-    pub rates: RateLimits,
     /// The reading side of the database.
     pub store: Store,
     /// The writing side.

@@ -34,7 +34,7 @@ use crate::{
         AlarmOpening, AuctionOpening, Doorkeeper, Judged, Judgement, Pace, SessionOpening, ShardHandle, Signed,
         TradeOpening, alarm_events, alarm_socket, auction_socket, trade_socket,
     },
-    domain::{Phase, User},
+    domain::{Locale, Phase, User},
     protocol::{Close, Code, Problem},
     store::{TradeAccess, writes::SeeUser},
 };
@@ -45,7 +45,7 @@ pub(super) async fn open(
     services: web::Data<Services>,
     shard: web::Data<LocalShard>,
 ) -> Result<HttpResponse, ApiError> {
-    check_origin(&request, &services.config.allowed_origins)?;
+    check_origin(&request, &services.live.load().allowed_origins)?;
     let identity = services.socket_user(&request).await?;
     let since = query::number(&request, "since")?;
     let modern = since.is_some() || offered_protocols(&request).any(|offered| offered == SUBPROTOCOL);
@@ -86,7 +86,7 @@ pub(super) async fn auction(
     services: web::Data<Services>,
     shard: web::Data<LocalShard>,
 ) -> Result<HttpResponse, ApiError> {
-    check_origin(&request, &services.config.allowed_origins)?;
+    check_origin(&request, &services.live.load().allowed_origins)?;
     let identity = services.socket_visitor(&request).await?;
     let goods = goods_id(&goods)?;
     let phase = services.store.phase(goods).await?.ok_or_else(no_such_goods)?;
@@ -100,7 +100,6 @@ pub(super) async fn auction(
         entrance: Arc::clone(&services.entrance),
         ledger: services.ledger.clone(),
         max_price: services.config.max_price,
-        locale: services.config.locale,
     };
     Ok(auction_socket(opening, auction, handshake).await)
 }
@@ -112,7 +111,7 @@ pub(super) async fn trade(
     services: web::Data<Services>,
     shard: web::Data<LocalShard>,
 ) -> Result<HttpResponse, ApiError> {
-    check_origin(&request, &services.config.allowed_origins)?;
+    check_origin(&request, &services.live.load().allowed_origins)?;
     let identity = services.socket_user(&request).await?;
     let goods = goods_id(&goods)?;
     let info = match services.store.trade_access(goods, identity.user.id).await? {
@@ -122,13 +121,7 @@ pub(super) async fn trade(
     };
     let handshake = handshake(&request)?;
     let opening = opening(&request, &services, &shard, Some(&identity))?;
-    let trade = TradeOpening {
-        goods,
-        info,
-        rooms: services.rooms.clone(),
-        ledger: services.ledger.clone(),
-        locale: services.config.locale,
-    };
+    let trade = TradeOpening { goods, info, rooms: services.rooms.clone(), ledger: services.ledger.clone() };
     Ok(trade_socket(opening, trade, handshake).await)
 }
 
@@ -156,7 +149,6 @@ fn alarms(services: &Services, identity: &Identity, since: Option<i64>, modern: 
         modern,
         store: services.store.clone(),
         ledger: services.ledger.clone(),
-        locale: services.config.locale,
     }
 }
 
@@ -241,11 +233,15 @@ impl Doorkeeper for Door {
     }
 
     fn bid_pace(&self) -> Pace {
-        if self.admin { Pace::Fine } else { self.services.rates.bid_pace(self.who) }
+        if self.admin { Pace::Fine } else { self.services.live.load().rates.bid_pace(self.who) }
     }
 
     fn line_pace(&self) -> Pace {
-        if self.admin { Pace::Fine } else { self.services.rates.line_pace(self.who) }
+        if self.admin { Pace::Fine } else { self.services.live.load().rates.line_pace(self.who) }
+    }
+
+    fn locale(&self) -> Locale {
+        self.services.live.load().locale
     }
 }
 

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     actors::read_state::mark_read,
-    domain::{Locale, UserId},
+    domain::UserId,
     protocol::{AlarmSocketFrame, Close, ServerFrame},
     store::{Ledger, Store, writes::ReadAlarms},
 };
@@ -33,8 +33,6 @@ pub struct AlarmOpening {
     pub store: Store,
     /// Where what is read is written down.
     pub ledger: Ledger,
-    /// Language of texts.
-    pub locale: Locale,
 }
 
 /// What an alarm socket knows.

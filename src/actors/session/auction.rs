@@ -14,7 +14,7 @@ use crate::{
         room::RoomId,
         rooms::Rooms,
     },
-    domain::{GoodsId, Locale, Price},
+    domain::{GoodsId, Price},
     protocol::{Close, Code, Outcome, Problem, Said},
     store::{
         Ledger, Store, WriteError,
@@ -41,8 +41,6 @@ pub struct AuctionOpening {
     pub ledger: Ledger,
     /// `limits.max_price`
     pub max_price: Price,
-    /// Language of texts.
-    pub locale: Locale,
 }
 
 /// What a socket of an auction room knows.
@@ -65,8 +63,7 @@ pub async fn auction_socket(
 
 impl Role for AuctionRole {
     fn text(session: &mut Session<Self>, text: &str, ctx: &mut Ctx<Self>) {
-        let locale = session.role.0.locale;
-        let Some((spoken, user)) = session.listen(text, locale, Heard::Here) else { return };
+        let Some((spoken, user)) = session.listen(text, Heard::Here) else { return };
         let AuctionOpening { goods, max_price, .. } = session.role.0;
         match spoken.in_auction(goods, user.id, max_price) {
             Ok(Said::Bid(price)) => {
@@ -84,10 +81,10 @@ impl Role for AuctionRole {
                         Ok(false) => Problem::new(Code::NotFound, "no such goods"),
                         Err(_) => Problem::unavailable("the line could not be stored"),
                     };
-                    session.alert(&refused, session.role.0.locale, Heard::Here);
+                    session.alert(&refused, Heard::Here);
                 }));
             }
-            Err(problem) => session.alert(&problem, locale, Heard::Here),
+            Err(problem) => session.alert(&problem, Heard::Here),
         }
     }
 }
@@ -102,6 +99,6 @@ impl Session<AuctionRole> {
             BidAnswer::Failed(WriteError::NotStored) => Problem::bid_unavailable(Outcome::NotStored),
             BidAnswer::Failed(WriteError::Unknown) => Problem::bid_unavailable(Outcome::Unknown),
         };
-        self.alert(&refused, self.role.0.locale, Heard::Here);
+        self.alert(&refused, Heard::Here);
     }
 }

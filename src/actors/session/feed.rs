@@ -7,7 +7,7 @@ use actix::Addr;
 use super::{
     alarm::AlarmOpening,
     frame::Frame,
-    opening::{Place, SessionOpening},
+    opening::{Doorkeeper, Place, SessionOpening},
     outbox::Outbox,
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
         wire::{encode, encode_alarm},
     },
     bus::IfFull,
-    domain::{Locale, UserId},
+    domain::UserId,
     protocol::{Close, ServerFrame},
     store::Store,
     time_source::TimeSource,
@@ -38,7 +38,7 @@ pub(super) struct Feed {
     hub: Addr<AlarmHub>,
     store: Store,
     time: Arc<dyn TimeSource>,
-    locale: Locale,
+    doorkeeper: Rc<dyn Doorkeeper>,
     since: Option<i64>,
     /// The heartbeat in seconds, if the client wants a `hello`.
     hello: Option<u64>,
@@ -56,7 +56,7 @@ impl Feed {
             hub: opening.hub.clone(),
             store: alarms.store.clone(),
             time: Arc::clone(&opening.time),
-            locale: alarms.locale,
+            doorkeeper: Rc::clone(&opening.doorkeeper),
             since: alarms.since,
             hello: alarms.modern.then_some(opening.limits.heartbeat.as_secs()),
             page: PAGE.min(i64::try_from(opening.limits.max_pending).unwrap_or(PAGE)).max(1),
@@ -133,7 +133,8 @@ impl Feed {
         match self.store.backlog(self.user, cursor, superseded_after, self.page).await {
             Ok(alarms) => {
                 let is_last = (alarms.len() as i64) < self.page;
-                let encode = |(alarm, superseded): &(_, bool)| encode_alarm(alarm, *superseded, self.locale);
+                let locale = self.doorkeeper.locale();
+                let encode = |(alarm, superseded): &(_, bool)| encode_alarm(alarm, *superseded, locale);
                 let page = alarms.iter().map(|one| Frame::new(one.0.id.get(), encode(one))).collect();
                 let mut outbox = self.outbox.borrow_mut();
                 outbox.put_page(page);

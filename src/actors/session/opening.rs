@@ -25,7 +25,7 @@ use crate::{
         shard::ShardHandle,
     },
     bus::IfFull,
-    domain::{Timestamp, User, UserId},
+    domain::{Locale, Timestamp, User, UserId},
     protocol::Close,
     time_source::TimeSource,
 };
@@ -99,6 +99,9 @@ pub trait Doorkeeper {
 
     /// Counts any other frame of a room.
     fn line_pace(&self) -> Pace;
+
+    /// Language of texts.
+    fn locale(&self) -> Locale;
 }
 
 /// What every session needs to open.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Pace, Role, Session};
 use crate::{
     actors::{hub::AlertUser, wire::encode},
-    domain::{Locale, User},
+    domain::User,
     protocol::{Close, Code, Problem, RoomFrame, Spoken},
 };
 
@@ -21,8 +21,8 @@ pub(super) enum Heard {
 
 impl<R: Role> Session<R> {
     /// Tells the author of a refused frame, and nobody else.
-    pub(super) fn alert(&self, problem: &Problem, locale: Locale, heard: Heard) {
-        let frame = encode(&RoomFrame::alert(problem, locale));
+    pub(super) fn alert(&self, problem: &Problem, heard: Heard) {
+        let frame = encode(&RoomFrame::alert(problem, self.opening.doorkeeper.locale()));
         if heard == Heard::Here {
             self.outbox.borrow_mut().control(frame.clone());
         }
@@ -33,7 +33,7 @@ impl<R: Role> Session<R> {
 
     /// Reads a frame and who says it, if it is JSON, no visitor's, and not too fast. Refuses it otherwise. Whoever may not
     /// speak any more is not listened to, however far the order to close his socket has come.
-    pub(super) fn listen<'a>(&self, text: &'a str, locale: Locale, heard: Heard) -> Option<(Spoken<'a>, Arc<User>)> {
+    pub(super) fn listen<'a>(&self, text: &'a str, heard: Heard) -> Option<(Spoken<'a>, Arc<User>)> {
         let Ok(spoken) = Spoken::parse(text) else {
             self.close(Close::NotJson);
             return None;
@@ -46,10 +46,10 @@ impl<R: Role> Session<R> {
             (_, Some(user)) if expired || !user.is_active => self.close(Close::TokenRefused),
             (Pace::Flood, _) => self.close(Close::TooManyFrames),
             // As over HTTP: first who somebody is, then how fast.
-            (_, None) => self.alert(&Problem::new(Code::Unauthorized, "a token is needed"), locale, heard),
-            (Pace::TooFast, Some(_)) => self.alert(&Problem::too_many_requests(1), locale, heard),
+            (_, None) => self.alert(&Problem::new(Code::Unauthorized, "a token is needed"), heard),
+            (Pace::TooFast, Some(_)) => self.alert(&Problem::too_many_requests(1), heard),
             (Pace::Fine, Some(_)) if !doorkeeper.may_write() => {
-                self.alert(&Problem::unavailable("not stored; try again"), locale, heard);
+                self.alert(&Problem::unavailable("not stored; try again"), heard);
             }
             (Pace::Fine, Some(user)) => return Some((spoken, user)),
         }

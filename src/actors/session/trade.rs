@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     actors::{room::RoomId, rooms::Rooms, wire::encode},
-    domain::{GoodsId, Locale, TradeMessageId, UserId},
+    domain::{GoodsId, TradeMessageId, UserId},
     protocol::{Code, Problem, RoomFrame},
     store::{
         Ledger, TradeInfo,
@@ -44,15 +44,12 @@ pub struct TradeOpening {
     pub rooms: Addr<Rooms>,
     /// Where messages are stored.
     pub ledger: Ledger,
-    /// Language of texts.
-    pub locale: Locale,
 }
 
 /// What a socket of a trade chat knows.
 struct TradeRole {
     goods: GoodsId,
     ledger: Ledger,
-    locale: Locale,
 }
 
 /// Opens a socket of a trade chat.
@@ -61,7 +58,7 @@ pub async fn trade_socket(
     trade: TradeOpening,
     handshake: HttpResponseBuilder,
 ) -> HttpResponse {
-    let TradeOpening { goods, info, rooms, ledger, locale } = trade;
+    let TradeOpening { goods, info, rooms, ledger } = trade;
     let first = encode(&RoomFrame::GoodsInfo {
         image: info.image.as_deref(),
         high_price: info.high_price,
@@ -69,7 +66,7 @@ pub async fn trade_socket(
         goods_id: goods,
     });
     let place = Place::in_room(&opening, &rooms, (RoomId::Trade(goods), true), Some(first)).await;
-    upgrade(opening, place, TradeRole { goods, ledger, locale }, None, handshake)
+    upgrade(opening, place, TradeRole { goods, ledger }, None, handshake)
 }
 
 impl Role for TradeRole {
@@ -83,8 +80,7 @@ impl Role for TradeRole {
     }
 
     fn text(session: &mut Session<Self>, text: &str, ctx: &mut Ctx<Self>) {
-        let locale = session.role.locale;
-        let Some((spoken, user)) = session.listen(text, locale, Heard::Elsewhere) else { return };
+        let Some((spoken, user)) = session.listen(text, Heard::Elsewhere) else { return };
         let goods = session.role.goods;
         match spoken.in_trade(goods, user.id) {
             Ok(text) => {
@@ -96,10 +92,10 @@ impl Role for TradeRole {
                         Ok(false) => Problem::new(Code::Forbidden, "not your trade"),
                         Err(_) => Problem::unavailable("the message could not be stored"),
                     };
-                    session.alert(&refused, session.role.locale, Heard::Elsewhere);
+                    session.alert(&refused, Heard::Elsewhere);
                 }));
             }
-            Err(problem) => session.alert(&problem, locale, Heard::Elsewhere),
+            Err(problem) => session.alert(&problem, Heard::Elsewhere),
         }
     }
 }

@@ -1,14 +1,18 @@
 //! The real program, in a folder of its own and with no environment but what a test gives it.
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader},
     path::Path,
     process::{Child, Command, ExitStatus, Output, Stdio},
-    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    sync::{
+        Arc, Mutex,
+        mpsc::{Receiver, RecvTimeoutError, channel},
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::{Client, DEADLINE, PATIENT_DEADLINE};
@@ -39,10 +43,15 @@ impl Handsup {
 
     /// Writes a file into the folder.
     pub fn file(self, path: &str, text: &str) -> Self {
+        self.write(path, text);
+        self
+    }
+
+    /// The same, while the program runs.
+    pub fn write(&self, path: &str, text: &str) {
         let path = self.folder().join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
-        self
     }
 
     pub fn folder(&self) -> &Path {
@@ -66,18 +75,18 @@ impl Handsup {
         stdout.trim_end().to_owned()
     }
 
+    /// The program, for a test that starts it its own way.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_handsup"));
+        program.args(words).current_dir(self.folder()).stdin(Stdio::null());
+        program.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
+        program
+    }
+
     /// Starts a command that goes on.
     pub fn start(&self, words: &[&str]) -> Served {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_handsup"))
-            .args(words)
-            .current_dir(self.folder())
-            .env_clear()
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the program starts");
+        let child = self.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+        let mut child = child.expect("the program starts");
         let (tell, lines) = channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let reader = std::thread::spawn(move || {
@@ -85,13 +94,17 @@ impl Handsup {
                 let _ = tell.send(line);
             }
         });
-        let mut errors = child.stderr.take().unwrap();
-        let stderr = std::thread::spawn(move || {
-            let mut all = Vec::new();
-            let _ = errors.read_to_end(&mut all);
-            String::from_utf8_lossy(&all).into_owned()
+        let mut errors = BufReader::new(child.stderr.take().unwrap());
+        let log = Arc::new(Mutex::new(String::new()));
+        let logged = Arc::clone(&log);
+        let log_reader = std::thread::spawn(move || {
+            let mut line = Vec::new();
+            while errors.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+                logged.lock().unwrap().push_str(&String::from_utf8_lossy(&line));
+                line.clear();
+            }
         });
-        Served { child, lines, reader: Some(reader), stderr: Some(stderr) }
+        Served { child, lines, reader: Some(reader), log, log_reader: Some(log_reader) }
     }
 }
 
@@ -100,7 +113,8 @@ pub struct Served {
     child: Child,
     lines: Receiver<String>,
     reader: Option<JoinHandle<()>>,
-    stderr: Option<JoinHandle<String>>,
+    log: Arc<Mutex<String>>,
+    log_reader: Option<JoinHandle<()>>,
 }
 
 impl Served {
@@ -130,8 +144,22 @@ impl Served {
 
     /// What Ctrl-C does.
     pub fn interrupt(&self) {
-        let status = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().unwrap();
-        assert!(status.success());
+        self.signal(Signal::INT);
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// What it has written to stderr by now.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Waits until this stands on stderr so many times; gives all of it.
+    pub async fn logged(&self, what: &str, times: usize) -> String {
+        let look = || async { Some(self.log()).filter(|log| log.matches(what).count() >= times) };
+        super::eventually(&format!("{what:?} in the log"), look).await
     }
 
     /// Waits for its end.
@@ -154,7 +182,8 @@ impl Served {
 
     /// All that it wrote to stderr, after its end.
     pub fn stderr(&mut self) -> String {
-        self.stderr.take().unwrap().join().unwrap()
+        self.log_reader.take().unwrap().join().unwrap();
+        self.log()
     }
 }
 
@@ -162,10 +191,8 @@ impl Drop for Served {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        if std::thread::panicking()
-            && let Some(Ok(said)) = self.stderr.take().map(JoinHandle::join)
-        {
-            eprintln!("the program's stderr:\n{said}");
+        if std::thread::panicking() {
+            eprintln!("the program's stderr:\n{}", self.log());
         }
     }
 }

@@ -16,6 +16,7 @@ use handsup::{
     http::{Keys, NewToken},
     time_source::{SystemTime, TimeSource},
 };
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
 use super::{Client, DEADLINE, PATIENT_DEADLINE, SECRET, database, eventually_within, token};
 
@@ -49,9 +50,8 @@ impl Process {
 
     /// There is room again.
     pub fn lift_limit(&self) {
-        let id = self.child.id().to_string();
-        let lifted = Command::new("prlimit").args(["--pid", &id, "--fsize=unlimited:"]).status();
-        assert!(lifted.unwrap().success());
+        let none = Rlimit { current: None, maximum: None };
+        prlimit(Some(Pid::from_child(&self.child)), Resource::Fsize, none).unwrap();
     }
 
     /// Waits until it listens.
@@ -145,24 +145,21 @@ impl Process {
         assert_eq!(exit.signal(), Some(9), "{exit}: it had ended by itself");
     }
 
-    /// SIGTERM.
     pub fn terminate(&self) {
-        self.signal("TERM");
+        self.signal(Signal::TERM);
     }
 
     /// It stands still until [`go_on`](Self::go_on), as a machine may that has too much to do.
     pub fn stand_still(&self) {
-        self.signal("STOP");
+        self.signal(Signal::STOP);
     }
 
     pub fn go_on(&self) {
-        self.signal("CONT");
+        self.signal(Signal::CONT);
     }
 
-    /// Only a shell's `kill` can send it without a crate for it.
-    fn signal(&self, signal: &str) {
-        let sent = Command::new("sh").arg("-c").arg(format!("kill -{signal} {}", self.child.id())).status();
-        assert!(sent.unwrap().success());
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// How it ends, by itself.

@@ -1,0 +1,161 @@
+//! Settings that are read again while the node runs: what of them can change then, and what needs a restart.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use super::{
+    Settings, SettingsError,
+    settings::{Auth, Secret},
+};
+use crate::http::{Keys, LiveConfig, RateLimits};
+
+/// What became of settings that were read again.
+#[derive(Debug)]
+pub struct SettingsChange {
+    /// Keys that have changed and are in force.
+    pub in_force: Vec<String>,
+    /// Keys that are in force only after a restart.
+    pub need_restart: Vec<String>,
+}
+
+impl Settings {
+    /// What can change while the node runs. Rates that stay what they were go on counting where they are.
+    ///
+    /// # Errors
+    /// A value that [`check`](Self::check) or [`check_serve`](Self::check_serve) refuses.
+    pub fn live(&self, before: Option<(&Self, &LiveConfig)>) -> Result<LiveConfig, SettingsError> {
+        let previous = self.auth.jwt_secret_previous.as_ref().map(Secret::reveal);
+        let keys = Keys::new(self.jwt_secret()?, previous);
+        let rates = match before {
+            Some((settings, live)) if settings.rates() == self.rates() => Arc::clone(&live.rates),
+            _ => Arc::new(RateLimits::new(&self.rates())),
+        };
+        Ok(LiveConfig::new(keys, self.origins()?, rates, self.locale()?))
+    }
+
+    /// These settings with what can change while the node runs as `new` has it: keys, origins, rates, locale, the log.
+    #[must_use]
+    pub fn with_live_of(&self, new: &Self) -> Self {
+        let mut merged = self.clone();
+        merged.auth.jwt_secret.clone_from(&new.auth.jwt_secret);
+        merged.auth.jwt_secret_previous.clone_from(&new.auth.jwt_secret_previous);
+        merged.server.allowed_origins.clone_from(&new.server.allowed_origins);
+        merged.limits.bids_per_second = new.limits.bids_per_second;
+        merged.limits.lines_per_second = new.limits.lines_per_second;
+        merged.limits.requests_per_second = new.limits.requests_per_second;
+        merged.alarms.locale.clone_from(&new.alarms.locale);
+        merged.log = new.log.clone();
+        merged
+    }
+
+    /// The keys that `other` has otherwise.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        // What is masked there looks alike.
+        let hidden = |settings: &Self| {
+            let of = |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.reveal().to_owned());
+            let Auth { jwt_secret, jwt_secret_previous, metrics_token, .. } = &settings.auth;
+            [
+                ("auth.jwt_secret", of(jwt_secret)),
+                ("auth.jwt_secret_previous", of(jwt_secret_previous)),
+                ("auth.metrics_token", of(metrics_token)),
+                ("database.url", Some(settings.database.url.clone())),
+                ("bus.url", settings.bus.url.clone()),
+            ]
+        };
+        let (mine, theirs) = (self.by_key(), other.by_key());
+        let keys: BTreeSet<&String> = mine.keys().chain(theirs.keys()).collect();
+        let shown = keys.into_iter().filter(|key| mine.get(*key) != theirs.get(*key)).cloned();
+        let hidden = hidden(self).into_iter().zip(hidden(other));
+        let hidden = hidden.filter(|(mine, theirs)| mine != theirs).map(|((key, _), _)| key.to_owned());
+        shown.chain(hidden).collect::<BTreeSet<_>>().into_iter().collect()
+    }
+
+    /// Every key with its value as it is shown.
+    fn by_key(&self) -> BTreeMap<String, toml::Value> {
+        let sections = toml::Table::try_from(self).unwrap_or_default();
+        let of_section = |(section, values): (String, toml::Value)| {
+            let values = values.as_table().cloned().unwrap_or_default();
+            values.into_iter().map(move |(key, value)| (format!("{section}.{key}"), value))
+        };
+        sections.into_iter().flat_map(of_section).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::settings::DEFAULTS;
+    use serde::Deserialize;
+
+    /// PROTOCOL.md 1: keys, origins, rates, locale, the log.
+    const LIVE: [&str; 9] = [
+        "alarms.locale",
+        "auth.jwt_secret",
+        "auth.jwt_secret_previous",
+        "limits.bids_per_second",
+        "limits.lines_per_second",
+        "limits.requests_per_second",
+        "log.format",
+        "log.level",
+        "server.allowed_origins",
+    ];
+
+    /// Every key that config/default.toml names, with and without a default.
+    fn all_keys() -> Vec<(String, String)> {
+        let mut section = "";
+        let mut keys = Vec::new();
+        for line in DEFAULTS.lines() {
+            let line = line.trim_start_matches("# ");
+            let name = line.split_whitespace().next().unwrap_or_default();
+            let is_name = !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+            if let Some(header) = line.strip_prefix('[') {
+                section = header.trim_end_matches(']');
+            } else if is_name && !section.is_empty() {
+                keys.push((section.to_owned(), name.to_owned()));
+            }
+        }
+        keys
+    }
+
+    fn with(section: &str, key: &str, value: toml::Value) -> Option<Settings> {
+        let mut all: toml::Table = DEFAULTS.parse().unwrap();
+        all[section].as_table_mut().unwrap().insert(key.to_owned(), value);
+        Settings::deserialize(all).ok()
+    }
+
+    /// With a value that differs from the default, of whichever kind the key is.
+    fn otherwise(section: &str, key: &str) -> Settings {
+        let values =
+            [toml::Value::from(4711), toml::Value::from("other"), toml::Value::from(true), vec!["other"].into()];
+        let changed = values.into_iter().find_map(|value| with(section, key, value));
+        changed.unwrap_or_else(|| panic!("{section}.{key} takes no value"))
+    }
+
+    #[test]
+    fn every_key_either_changes_while_the_node_runs_or_is_named_as_needing_a_restart() {
+        let defaults = Settings::defaults().unwrap();
+        let keys = all_keys();
+        assert!(keys.len() >= 33, "{keys:?}");
+        for (section, name) in keys {
+            let key = format!("{section}.{name}");
+            let new = otherwise(&section, &name);
+            assert_eq!(defaults.differences(&new), std::slice::from_ref(&key), "the change is seen");
+            let merged = defaults.with_live_of(&new);
+            let (in_force, need_restart) = (defaults.differences(&merged), merged.differences(&new));
+            let is_live = LIVE.contains(&&*key);
+            assert_eq!((in_force.len(), need_restart.len()), (usize::from(is_live), usize::from(!is_live)), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_changed_secret_is_seen_though_it_is_not_shown() {
+        let of = |url: &str| with("database", "url", url.into()).unwrap();
+        let (one, other) = (of("postgres://me:first@db/x"), of("postgres://me:second@db/x"));
+        assert_eq!(one.show(), other.show());
+        assert_eq!(one.differences(&other), ["database.url"]);
+        let of = |key: &str| with("auth", "jwt_secret", key.into()).unwrap();
+        assert_eq!(of("one").differences(&of("other")), ["auth.jwt_secret"]);
+    }
+}

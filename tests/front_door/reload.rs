@@ -1,0 +1,229 @@
+//! SIGHUP: the settings are read again, what can change while the node runs is in force, and no socket ends by it.
+
+use std::{net::SocketAddr, time::Duration};
+
+use handsup::{
+    domain::UserId,
+    http::{Keys, NewToken},
+    time_source::{SystemTime, TimeSource},
+};
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::support::{Client, DEADLINE, Handsup, Raw, SECRET, Served, Socket, goods_body};
+
+const READ_AGAIN: &str = "SIGHUP: the settings are read again";
+const NOTHING_CHANGED: &str = "SIGHUP: nothing is changed";
+const OTHER: &str = "another-test-key-that-is-long-enough-too";
+const MARKET: &str = "https://market.example";
+
+/// A running server whose settings stand in a file.
+struct Changing {
+    handsup: Handsup,
+    served: Served,
+    base: String,
+    times: usize,
+}
+
+impl Changing {
+    fn start(text: &str) -> Self {
+        let handsup = Handsup::new().set("server.bind", "127.0.0.1:0").file("config/local.toml", text);
+        let served = handsup.start(&["serve"]);
+        let base = served.base();
+        Self { handsup, served, base, times: 0 }
+    }
+
+    /// Has it read this instead; gives the whole log.
+    async fn read(&mut self, text: &str) -> String {
+        self.handsup.write("config/local.toml", text);
+        self.served.signal(Signal::HUP);
+        self.times += 1;
+        self.served.logged(READ_AGAIN, self.times).await
+    }
+
+    /// The same with what can't be taken.
+    async fn refuse(&mut self, text: &str, times: usize) -> String {
+        self.handsup.write("config/local.toml", text);
+        self.served.signal(Signal::HUP);
+        self.served.logged(NOTHING_CHANGED, times).await
+    }
+
+    /// A user with a token of this key.
+    fn user(&self, id: i64, key: &str) -> Client {
+        Served::client(&self.base, Some(&token(id, key)))
+    }
+
+    async fn live_goods(&self, seller: &Client) -> i64 {
+        let body = goods_body(&json!({"starts_at": SystemTime.now(), "duration_s": 1200}));
+        let made = seller.post("/goods/", &body).await;
+        assert_eq!(made.status, 201, "{}", made.text);
+        made.body["id"].as_i64().unwrap()
+    }
+
+    fn handshake_from(&self, origin: &str, key: &str) -> u16 {
+        let address: SocketAddr = self.base.trim_start_matches("http://").parse().unwrap();
+        let bearer = format!("Bearer {}", token(7, key));
+        Raw::connect(address).handshake("/ws/alarms/", &[("Origin", origin), ("Authorization", &bearer)]).status
+    }
+}
+
+fn token(id: i64, key: &str) -> String {
+    let user = UserId::new(id).unwrap();
+    let new = NewToken { user, username: Some(format!("name{id}")), ttl_s: 3600, admin: false };
+    Keys::new(key, None).mint(&new, SystemTime.now()).unwrap()
+}
+
+fn keys(now: &str, previous: Option<&str>) -> String {
+    let previous = previous.map(|key| format!("jwt_secret_previous = \"{key}\"\n")).unwrap_or_default();
+    format!("[auth]\njwt_secret = \"{now}\"\n{previous}")
+}
+
+async fn reads(client: &Client) -> u16 {
+    client.get("/alarms").await.status
+}
+
+/// A key rotates, the old one is taken away; who is connected stays so, and hears on.
+#[actix_web::test]
+async fn sighup_rotates_the_keys_and_sockets_stay() {
+    let mut server = Changing::start(&keys(SECRET, None));
+    let (old, new) = (server.user(2, SECRET), server.user(2, OTHER));
+    let mut socket = old.socket_since(0).await;
+    socket.hear("hello").await;
+    assert_eq!((reads(&old).await, reads(&new).await), (200, 401));
+    let log = server.read(&keys(OTHER, Some(SECRET))).await;
+    assert!(log.contains("changed: auth.jwt_secret, auth.jwt_secret_previous"), "{log}");
+    assert_eq!((reads(&old).await, reads(&new).await), (200, 200));
+    // A token that the node has just seen is refused as well.
+    server.read(&keys(OTHER, None)).await;
+    assert_eq!((reads(&old).await, reads(&new).await), (401, 200));
+    let goods = server.live_goods(&server.user(1, OTHER)).await;
+    assert_eq!(new.bid(goods, 1000).await.status, 201);
+    assert_eq!(server.user(3, OTHER).bid(goods, 2000).await.status, 201);
+    socket.expect("outbid").await;
+    let log = server.served.log();
+    assert!(!log.contains(SECRET) && !log.contains(OTHER), "{log}");
+}
+
+#[actix_web::test]
+async fn sighup_changes_the_origins_the_locale_and_the_rates() {
+    let mut server = Changing::start(&keys(SECRET, None));
+    let (seller, rival, bidder) = (server.user(1, SECRET), server.user(2, SECRET), server.user(3, SECRET));
+    let goods = server.live_goods(&seller).await;
+    let mut socket = bidder.socket_since(0).await;
+    socket.hear("hello").await;
+    assert_eq!(server.handshake_from(MARKET, SECRET), 403);
+    assert_eq!((bidder.bid(goods, 1000).await.status, rival.bid(goods, 2000).await.status), (201, 201));
+    assert_eq!(socket.expect("outbid").await["message"], "다른 핸더가 입찰했어요!");
+
+    let own = "[server]\nallowed_origins = [\"https://market.example\"]\n[alarms]\nlocale = \"en\"\n";
+    let log = server.read(&(keys(SECRET, None) + own)).await;
+    assert!(log.contains("changed: alarms.locale, server.allowed_origins"), "{log}");
+    assert_eq!(server.handshake_from(MARKET, SECRET), 101);
+    assert_eq!(server.handshake_from("https://evil.example", SECRET), 403);
+    let preflight = [("Origin", MARKET), ("Access-Control-Request-Method", "POST")];
+    let asked = bidder.send_with(awc::http::Method::OPTIONS, "/goods/", None, &preflight).await;
+    assert_eq!(asked.headers.get("access-control-allow-origin").unwrap(), MARKET);
+    assert_eq!((bidder.bid(goods, 3000).await.status, rival.bid(goods, 4000).await.status), (201, 201));
+    assert_eq!(socket.expect("outbid").await["message"], "Another bidder has outbid you!");
+    assert_eq!(bidder.get("/alarms").await.body["results"][0]["message"], "Another bidder has outbid you!");
+
+    let slow = "[limits]\nrequests_per_second = 1\nbids_per_second = 1\nlines_per_second = 1\n";
+    server.read(&(keys(SECRET, None) + slow)).await;
+    let statuses = [reads(&rival).await, reads(&rival).await, reads(&rival).await];
+    assert_eq!(statuses, [200, 200, 429], "a burst of twice the rate passes");
+    // The same rates again don't begin to count anew.
+    server.read(&(keys(SECRET, None) + slow)).await;
+    assert_eq!(reads(&rival).await, 429);
+    let mut room =
+        Socket::open(&server.base, &format!("/ws/auction/{goods}/"), &[], Some(&token(4, SECRET))).await.unwrap();
+    room.hear("enter").await;
+    for _ in 0..3 {
+        room.send_json(&json!({"is_money": false, "message": "hello"})).await;
+    }
+    let mut heard = Vec::new();
+    while heard.last() != Some(&json!("alert")) {
+        heard.push(room.next().await["response_type"].clone());
+    }
+    assert_eq!(server.handshake_from(MARKET, SECRET), 403, "origins that are left out are refused again");
+}
+
+#[actix_web::test]
+async fn sighup_changes_what_the_log_shows_and_how() {
+    let mut server = Changing::start(&keys(SECRET, None));
+    let log = server.read(&(keys(SECRET, None) + "[log]\nlevel = \"debug\"\nformat = \"json\"\n")).await;
+    assert!(log.contains("changed: log.format, log.level"), "{log}");
+    server.read(&keys(SECRET, None)).await;
+    let log = server.read(&keys(SECRET, None)).await;
+    assert!(log.contains("changed: nothing"), "{log}");
+    let lines: Vec<&str> = log.lines().collect();
+    let is_json = |line: &&&str| serde_json::from_str::<Value>(line).is_ok_and(|line| line.is_object());
+    assert_eq!(lines.iter().filter(is_json).count(), 1, "the first one alone was in force then: {log}");
+    assert!(lines.last().unwrap().starts_with('['), "{log}");
+}
+
+#[actix_web::test]
+async fn sighup_names_what_needs_a_restart_until_it_comes() {
+    let mut server = Changing::start(&keys(SECRET, None));
+    let both = "[session]\nmax_per_user = 1\n[database]\nurl = \"sqlite://other.db\"\n[alarms]\nlocale = \"en\"\n";
+    for time in 1..=2 {
+        server.read(&(keys(SECRET, None) + both)).await;
+        let named = "SIGHUP: in force only after a restart: database.url, session.max_per_user";
+        server.served.logged(named, time).await;
+    }
+    let user = server.user(2, SECRET);
+    let (first, second) = (user.socket_since(0).await, user.socket_since(0).await);
+    drop((first, second));
+    assert!(!server.handsup.folder().join("other.db").exists());
+    let log = server.read(&keys(SECRET, None)).await;
+    assert_eq!(log.matches("only after a restart").count(), 2, "as it was: {log}");
+}
+
+/// Whatever is wrong with it: an unknown key, a bad value, a contradiction, no TOML, what only `serve` asks.
+#[actix_web::test]
+async fn a_bad_file_at_sighup_changes_nothing() {
+    let mut server = Changing::start(&keys(SECRET, None));
+    let old = server.user(2, SECRET);
+    let mut socket = old.socket_since(0).await;
+    socket.hear("hello").await;
+    let with_locale = keys(OTHER, None) + "[alarms]\nlocale = \"en\"\n";
+    for (time, (text, key)) in (1..).zip([
+        (with_locale.clone() + "[session]\ntimeout = 1\n", "session.timeout"),
+        (with_locale.clone() + "[limits]\nbids_per_second = 0\n", "limits.bids_per_second"),
+        (with_locale.clone() + "[session]\ntimeout_s = 5\n", "session.timeout_s"),
+        (with_locale.clone() + "[log]\nlevel = \"inof\"\n", "log.level"),
+        (with_locale.clone() + "[log]\nformat = \"xml\"\n", "log.format"),
+        (with_locale.clone() + "[server]\nmedia_dir = \"nowhere\"\n", "server.media_dir"),
+        (keys("short", None), "auth.jwt_secret"),
+        // This needs a restart, so that the key would be in force without what allows it.
+        (keys("short", None) + "insecure_dev_secret = true\n", "auth.jwt_secret"),
+        ("[auth\n".to_owned() + &with_locale, "config/local.toml"),
+        (String::new(), "auth.jwt_secret"),
+    ]) {
+        let log = server.refuse(&text, time).await;
+        let line = log.lines().rfind(|line| line.contains(NOTHING_CHANGED)).unwrap();
+        assert!(line.contains(key), "{key}: {line}");
+        assert_eq!((reads(&old).await, reads(&server.user(2, OTHER)).await), (200, 401), "{key}");
+    }
+    let goods = server.live_goods(&server.user(1, SECRET)).await;
+    assert_eq!((old.bid(goods, 1000).await.status, server.user(3, SECRET).bid(goods, 2000).await.status), (201, 201));
+    assert_eq!(socket.expect("outbid").await["message"], "다른 핸더가 입찰했어요!");
+    assert!(!server.served.log().contains(OTHER), "{}", server.served.log());
+    let served = &mut server.served;
+    served.interrupt();
+    assert_eq!(served.ended(DEADLINE).code(), Some(0));
+}
+
+/// However many come, and while it starts.
+#[actix_web::test]
+async fn many_sighups_end_nothing() {
+    let handsup = crate::settings::good();
+    let mut served = handsup.start(&["serve"]);
+    let base = served.base();
+    for _ in 0..200 {
+        served.signal(Signal::HUP);
+    }
+    served.logged(READ_AGAIN, 1).await;
+    assert_eq!(Served::client(&base, None).get("/health/ready").await.status, 200);
+    served.interrupt();
+    assert_eq!(served.ended(Duration::from_secs(20)).code(), Some(0));
+}
