@@ -53,6 +53,8 @@ fn environment(path: &str) -> BTreeMap<String, String> {
         let value = line[at + name.len()..].trim_start_matches([':', '=', ' ']).trim_end_matches(['\\', ' ']);
         // Compose puts in what `.env` holds.
         let value = match value.strip_prefix("${") {
+            // Passed on only if it is set.
+            None if value.is_empty() => continue,
             Some(rest) if rest.contains(":?") => SECRET.to_owned(),
             Some(rest) => rest.trim_end_matches('}').split_once(":-").map_or("", |(_, other)| other).to_owned(),
             None => value.to_owned(),
@@ -245,6 +247,10 @@ fn no_file_holds_a_secret_and_none_gets_into_the_image() {
     for variable in read("deploy/compose.yaml").split("${").skip(1) {
         let name = variable.split([':', '}']).next().unwrap();
         assert!(example.lines().any(|line| line.starts_with(&format!("{name}="))), "{name}");
+    }
+    for line in lines("deploy/compose.yaml").iter().filter(|line| line.contains("HANDSUP__") && line.ends_with(':')) {
+        let name = line.trim().trim_end_matches(':');
+        assert!(example.lines().any(|line| line == format!("#{name}=")), "{name}");
     }
 }
 

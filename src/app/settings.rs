@@ -2,6 +2,7 @@
 //! line that names its key.
 
 use std::{
+    io,
     net::{IpAddr, SocketAddr, ToSocketAddrs},
     num::NonZeroU32,
     path::{Path, PathBuf},
@@ -9,7 +10,7 @@ use std::{
 };
 
 use chrono_tz::Tz;
-use config::{Config, Environment, File, FileFormat};
+use config::{Config, Environment, File, FileFormat, FileSourceFile, Value, ValueKind};
 use serde::{Deserialize, Deserializer, Serialize};
 use url::Url;
 
@@ -215,9 +216,7 @@ fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Er
     }
     Ok(match Either::deserialize(deserializer)? {
         Either::Items(items) => items,
-        Either::Joined(joined) => {
-            joined.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
-        }
+        Either::Joined(joined) => joined.split(',').map(str::trim).map(str::to_owned).collect(),
     })
 }
 
@@ -228,17 +227,20 @@ impl Settings {
     /// # Errors
     /// The first key that is unknown or has a bad value.
     pub fn load(file: Option<&Path>) -> Result<Self, SettingsError> {
-        let mut sources = Config::builder()
-            .add_source(File::from_str(DEFAULTS, FileFormat::Toml))
-            .add_source(File::new("config/default.toml", FileFormat::Toml).required(false))
-            .add_source(File::new("config/local.toml", FileFormat::Toml).required(false));
-        if let Some(file) = file {
-            sources = sources.add_source(File::new(&file.to_string_lossy(), FileFormat::Toml));
+        let mut sources = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
+        for path in ["config/default.toml", "config/local.toml"].map(Path::new) {
+            if is_there(path) {
+                sources = sources.add_source(readable(path)?);
+            }
+        }
+        if let Some(path) = file {
+            sources = sources.add_source(readable(path)?);
         }
         // Values stay texts until their field says what they are: a key of digits must not become a number.
-        let environment = Environment::with_prefix("HANDSUP").prefix_separator("__").separator("__").ignore_empty(true);
+        let environment = Environment::with_prefix("HANDSUP").prefix_separator("__").separator("__");
         let config =
             sources.add_source(environment).build().map_err(|error| wrong("settings", without_lines(&error)))?;
+        no_empty_value("", &config.cache)?;
         let settings: Self = serde_path_to_error::deserialize(config)
             .map_err(|error| wrong(&error.path().to_string(), one_line(error.inner())))?;
         settings.check()?;
@@ -529,6 +531,36 @@ fn is_below(file: &Path, folder: &Path) -> bool {
     let Ok(file) = std::path::absolute(file) else { return false };
     let existing = file.ancestors().find_map(|part| part.canonicalize().ok());
     existing.is_some_and(|existing| existing.starts_with(folder))
+}
+
+/// Whether there is something of this name. A link that leads nowhere is there too: whoever made it wants the file's
+/// settings in force.
+fn is_there(path: &Path) -> bool {
+    let is_none = |error: io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+    !path.symlink_metadata().is_err_and(is_none)
+}
+
+/// A file that can be read: of one that can't, what it sets would be missing without a word.
+fn readable(path: &Path) -> Result<File<FileSourceFile, FileFormat>, SettingsError> {
+    let name = path.to_string_lossy();
+    match std::fs::read_to_string(path) {
+        Ok(_) => Ok(File::new(&name, FileFormat::Toml)),
+        Err(error) => Err(wrong(&name, format!("can't be read: {error}"))),
+    }
+}
+
+/// An empty text is a value that somebody forgot to put in. Taken as none, the default would be in force unseen.
+fn no_empty_value(key: &str, value: &Value) -> Result<(), SettingsError> {
+    let empty = || Err(wrong(key, "is empty: give it a value, or leave it out"));
+    match &value.kind {
+        ValueKind::String(text) if text.trim().is_empty() => empty(),
+        ValueKind::Array(items) => items.iter().try_for_each(|item| no_empty_value(key, item)),
+        ValueKind::Table(table) => table.iter().try_for_each(|(name, value)| {
+            let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+            no_empty_value(&key, value)
+        }),
+        _ => Ok(()),
+    }
 }
 
 /// What is wrong with a file, without the lines of it that the parser cites: they may hold a key or a password.

@@ -47,6 +47,7 @@ mod rooms;
 mod sessions_of_users;
 mod settings;
 mod slow_client;
+mod starts;
 mod statements;
 mod storm;
 mod support;
