@@ -1,0 +1,72 @@
+//! A migration that has been committed is never edited: databases that have had it would stay as the old text left them.
+//! What it got wrong is put right by a migration of its own.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use sha2::{Digest, Sha256};
+
+/// Every file of every migration, with the SHA-256 of its text. A new migration gets its lines here when it is committed.
+///
+/// Two were edited on the day of their first commit: `sqlite/2026-11-22-000004_rooms`, whose first text stored what is
+/// read of a trade in other columns, and `postgres/2026-11-22-000003_bidders`, which has locked the bids since. The later
+/// texts stand: all databases but those of that day were made by them, the first one of rooms does not fit any program
+/// since, and the lock leaves nothing in the schema.
+const COMMITTED: &str = "
+70e976ff420f5c9da0f119eaf764641b9e99fde5bd445fab297455f0ab8b03a5 postgres/2026-11-22-000001_all/down.sql
+08ac4b15f3aa2f44df607ff5f92e01938d063a7c1d646003eb58ccb56fb9c8b9 postgres/2026-11-22-000001_all/up.sql
+2a4465c1e7a4722d450aa858ba2289c4c393ef15edcdfde29bd6af287cc5ce6a postgres/2026-11-22-000002_service_id/down.sql
+fa4c43d405c18a8a767940347820998985f17c7d3d8a89ad5385ab03f5a96cd4 postgres/2026-11-22-000002_service_id/up.sql
+fae3783c3830869515c813a1c59499251263dba93952c9c934202b516df52ac4 postgres/2026-11-22-000003_bidders/down.sql
+fb559bd162a5c19c6dc8ec1984573463924fb49b89db79a40ef1ae257131dd36 postgres/2026-11-22-000003_bidders/up.sql
+63d9f648a4610f3b5841264a26416939e63f012b88f7f8bc114b728922e45427 postgres/2026-11-23-000004_likes_removed/down.sql
+eacb63854f569d556c1d57507bb40edca08cef5b2f66eff8f2f7b2f314aebfc5 postgres/2026-11-23-000004_likes_removed/up.sql
+556f2dd0c4a2f9bbe7f1075f900e56f348619b7a5d84001b01fc6f4840967436 sqlite/2026-11-22-000001_auctions/down.sql
+dc5d3e5d174ff7dc75ba2ffd2446365e736f287ad8b7a72abbf51b18cc8b018e sqlite/2026-11-22-000001_auctions/up.sql
+a13c0f998f98af1a128dc4c65eba675ffa1b80d5c52ce817d47e80f9b6632742 sqlite/2026-11-22-000002_inbox/down.sql
+ee5ee0ffccd56dc4448a447febe64bbde415aba484250767de6c1dd0c65cff2d sqlite/2026-11-22-000002_inbox/up.sql
+29333762f5828e9dfec889d0723f57357e49f31d5fe2bf8be662d5494717f0ec sqlite/2026-11-22-000003_probe/down.sql
+40d48ff2839ab47ce0ce5355b4cb1090e821a09ddc5ba09c4a4699528d9bf7b2 sqlite/2026-11-22-000003_probe/up.sql
+c377d3897404fb8be8d22fefe4e63a57b7093ac17532b1aa35a8f38626f0e2ba sqlite/2026-11-22-000004_rooms/down.sql
+c2f5cdad518c78c2da65be8ea72126542362bc3918bca323b81aaa5a2e6542ae sqlite/2026-11-22-000004_rooms/up.sql
+2af413de625b55772aff4a08bf512d7deeba9ae62b4c5a0fd280b1a6b71b6887 sqlite/2026-11-22-000005_lists/down.sql
+e9e71383d7e92d1729cbfc01433a4725e1fe3e6624bb0b24fb8a42d325291b93 sqlite/2026-11-22-000005_lists/up.sql
+c8b2764af85b515e57efdbd609ae8e39d0c61404e98f200068236a09939bbbc1 sqlite/2026-11-22-000006_writers/down.sql
+5230e6f1545aba4242e48c16973089604d65e4321b4dd6146db99627b2ff58a5 sqlite/2026-11-22-000006_writers/up.sql
+fae3783c3830869515c813a1c59499251263dba93952c9c934202b516df52ac4 sqlite/2026-11-22-000007_bidders/down.sql
+635f65a0aa4622eddfb1af0467814644b6263d14802967b53117d66656061b2f sqlite/2026-11-22-000007_bidders/up.sql
+63d9f648a4610f3b5841264a26416939e63f012b88f7f8bc114b728922e45427 sqlite/2026-11-23-000008_likes_removed/down.sql
+eacb63854f569d556c1d57507bb40edca08cef5b2f66eff8f2f7b2f314aebfc5 sqlite/2026-11-23-000008_likes_removed/up.sql
+";
+
+fn files(folder: &Path, into: &mut BTreeMap<String, String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files(&path, into);
+        } else {
+            let hash: String =
+                Sha256::digest(fs::read(&path).unwrap()).iter().map(|byte| format!("{byte:02x}")).collect();
+            let name = path.strip_prefix(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations")).unwrap();
+            into.insert(name.to_str().unwrap().to_owned(), hash);
+        }
+    }
+}
+
+#[test]
+fn a_committed_migration_is_never_edited() {
+    let committed: BTreeMap<String, String> = COMMITTED
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(hash, name)| (name.trim().to_owned(), hash.to_owned()))
+        .collect();
+    let mut found = BTreeMap::new();
+    files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations"), &mut found);
+    assert!(committed.len() >= 24, "{committed:?}");
+    for (name, hash) in &committed {
+        assert_eq!(found.get(name), Some(hash), "{name} was edited: undo that, and write a new migration");
+    }
+    for (name, hash) in &found {
+        assert!(committed.contains_key(name), "{name} is new: add `{hash} {name}` above");
+    }
+}
