@@ -153,6 +153,20 @@ impl Write for Panics {
     }
 }
 
+/// Moves the database's file away before its transaction is committed.
+struct Moves {
+    from: std::path::PathBuf,
+    to: std::path::PathBuf,
+}
+
+impl Write for Moves {
+    type Out = ();
+
+    fn run(&self, _: &mut Tx<'_>) -> Result<(), StoreError> {
+        std::fs::rename(&self.from, &self.to).map_err(|_| StoreError::Row("it has been moved"))
+    }
+}
+
 fn user(id: i64) -> UserId {
     UserId::new(id).unwrap()
 }
@@ -483,6 +497,38 @@ async fn a_received_mark_never_goes_back() {
     assert_eq!((start.cursor, start.last_id), (ids[1].get(), ids[1].get()));
     let since = fixture.store.session_start(user(2), Some(0), None).await.unwrap();
     assert_eq!(since.cursor, 0);
+}
+
+/// Committed where a restart would not look for it: nobody can say yes or no until the file is back.
+#[actix_web::test]
+async fn what_is_committed_into_a_file_that_was_moved_away_is_unknown_until_it_is_back() {
+    if !database::on_sqlite_only() {
+        return;
+    }
+    let fixture = Fixture::new();
+    let goods = fixture.goods().await;
+    fixture.write(bid(goods, 2, 100)).await;
+    let (here, away) = (database::usual(fixture.folder.path()), fixture.folder.path().join("away.db"));
+    let release = fixture.hold();
+    let moves = fixture.submit(Moves { from: here.clone(), to: away.clone() });
+    let under_way = fixture.submit(bid(goods, 3, 200));
+    drop(release);
+    assert_eq!(moves.recv_timeout(PATIENCE).unwrap(), Err(WriteError::Unknown));
+    assert_eq!(under_way.recv_timeout(PATIENCE).unwrap().err(), Some(WriteError::Unknown));
+    assert_eq!(fixture.ledger.write(bid(goods, 4, 300), PATIENCE).await.err(), Some(WriteError::NotStored));
+    assert!(matches!(fixture.store.bids_after(goods, 0, 100).await, Err(StoreError::Lost(_))));
+    assert!(fixture.heard.lock().unwrap().is_empty(), "nobody is told what may not be so");
+
+    std::fs::rename(&away, &here).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while fixture.heard.lock().unwrap().is_empty() {
+        assert!(Instant::now() < deadline, "the loser is told of the bid that is stored after all");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let placed = fixture.write(bid(goods, 4, 300)).await;
+    assert_eq!(accepted(&placed.verdicts[0]), Some(3), "behind the bid of 200");
+    let outbid: Vec<Vec<UserId>> = fixture.heard.lock().unwrap().iter().map(|(_, to)| to.clone()).collect();
+    assert_eq!(outbid, [vec![user(2)], vec![user(3)]]);
 }
 
 /// A process that is killed may have sent its COMMIT: what it wrote comes before whatever the next one reads.

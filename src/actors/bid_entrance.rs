@@ -87,7 +87,7 @@ impl BidEntrance {
     /// What can be said of a bid at once, without handing it on. One with a key always goes to the ledger: its first answer
     /// may be kept there.
     fn answer_at_once(&self, bid: &KeyedBid) -> Option<BidAnswer> {
-        if self.is_draining() {
+        if self.is_draining() || self.ledger.is_lost() {
             return Some(BidAnswer::Failed(WriteError::NotStored));
         }
         if bid.key.is_none()

@@ -3,6 +3,7 @@
 
 use std::{
     path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -14,8 +15,10 @@ use diesel::{
 
 use super::{
     StoreError,
+    database_file::{DatabaseFile, FileId},
     postgres::{self, NodeLock},
-    sqlite::{self, FileLock},
+    schema_version::Migrated,
+    sqlite,
 };
 
 /// The connection that all queries are written for.
@@ -87,6 +90,14 @@ impl DatabaseUrl {
         }
     }
 
+    /// Where it is, whichever folder one is in; without passwords.
+    pub(crate) fn absolute(&self) -> Self {
+        match &self.0 {
+            Engine::Sqlite(path) => Self(Engine::Sqlite(std::path::absolute(path).unwrap_or_else(|_| path.clone()))),
+            Engine::Postgres(_) => self.clone(),
+        }
+    }
+
     /// `sqlite` or `postgres`.
     pub fn engine(&self) -> &'static str {
         match self.0 {
@@ -111,7 +122,7 @@ impl DatabaseUrl {
         }
     }
 
-    /// Opens one connection for the writer; for SQLite making file and folder if need be.
+    /// Opens one connection for the writer.
     pub(crate) fn connect_writer(&self) -> Result<DbConn, StoreError> {
         match &self.0 {
             Engine::Sqlite(path) => sqlite::connect_writer(path).map(DbConn::Sqlite),
@@ -119,21 +130,27 @@ impl DatabaseUrl {
         }
     }
 
-    pub(crate) fn pool(&self, size: u32) -> Result<DbPool, StoreError> {
+    /// Opens reading connections to the database that this lock is for.
+    pub(crate) fn pool(&self, size: u32, lock: &OwnLock) -> Result<DbPool, StoreError> {
+        let file = match lock {
+            OwnLock::File(file) => Some(file.id()),
+            OwnLock::Node(_) => None,
+        };
         Pool::builder()
             .max_size(size)
             // A server takes long to open one, so all are there before somebody needs them.
             .min_idle(matches!(self.0, Engine::Sqlite(_)).then_some(1))
             // For all of them at the start; a read waits for less.
             .connection_timeout(POOL_WAIT)
-            .build(Readers(self.clone()))
+            .build(Readers { url: self.clone(), file })
             .map_err(|error| StoreError::Unavailable(error.to_string()))
     }
 
-    /// Takes the database for this process, or for all nodes with a bus. A file can't be shared.
+    /// Takes the database for this process, or for all nodes with a bus. A file can't be shared, and is made if it is not
+    /// there.
     pub(crate) fn lock(&self, nodes: Nodes) -> Result<OwnLock, StoreError> {
         match &self.0 {
-            Engine::Sqlite(path) => FileLock::take(path).map(OwnLock::File),
+            Engine::Sqlite(path) => DatabaseFile::take(path).map(OwnLock::File),
             Engine::Postgres(server) => server.lock(nodes).map(OwnLock::Node),
         }
     }
@@ -149,22 +166,57 @@ pub enum Nodes {
 }
 
 /// Held by the process whose database it is.
-#[allow(dead_code)] // Held, not read.
 pub(crate) enum OwnLock {
-    File(FileLock),
-    Node(NodeLock),
+    File(DatabaseFile),
+    Node(#[allow(dead_code)] NodeLock), // Held, not read.
+}
+
+impl OwnLock {
+    /// From here on [`look`](Self::look) compares with how the database is now. The connection has migrated it.
+    pub(crate) fn watch(&mut self, conn: DbConn) -> Result<(), StoreError> {
+        match (self, conn) {
+            (Self::File(file), DbConn::Sqlite(conn)) => file.watch(conn),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a restart would find what is stored. A server sees to its files itself.
+    pub(crate) fn look(&mut self) -> Result<(), StoreError> {
+        match self {
+            Self::File(file) => file.look(),
+            Self::Node(_) => Ok(()),
+        }
+    }
+
+    /// Whether the last look said no.
+    pub(crate) fn is_lost(&self) -> Arc<AtomicBool> {
+        match self {
+            Self::File(file) => file.is_lost(),
+            Self::Node(_) => Arc::default(),
+        }
+    }
 }
 
 /// Makes reading connections: they can't write, so that all writes go through the ledger.
-pub(crate) struct Readers(DatabaseUrl);
+pub(crate) struct Readers {
+    url: DatabaseUrl,
+    /// The file that is this process's own, whatever its name names by now.
+    file: Option<FileId>,
+}
 
 impl ManageConnection for Readers {
     type Connection = DbConn;
     type Error = diesel::r2d2::Error;
 
     fn connect(&self) -> Result<DbConn, Self::Error> {
-        match &self.0.0 {
-            Engine::Sqlite(path) => sqlite::connect_reader(path).map(DbConn::Sqlite),
+        match &self.url.0 {
+            Engine::Sqlite(path) => {
+                if FileId::at(path).ok() != self.file {
+                    let lost = "its file is not there".to_owned();
+                    return Err(diesel::r2d2::Error::ConnectionError(ConnectionError::BadConnection(lost)));
+                }
+                sqlite::connect_reader(path).map(DbConn::Sqlite)
+            }
             Engine::Postgres(server) => server.connect_reader().map(DbConn::Pg),
         }
     }
@@ -179,12 +231,11 @@ impl ManageConnection for Readers {
 }
 
 /// Brings the schema up to date.
-pub(crate) fn migrate(conn: &mut DbConn) -> Result<usize, StoreError> {
+pub(crate) fn migrate(conn: &mut DbConn) -> Result<Migrated, StoreError> {
     match conn {
         DbConn::Sqlite(conn) => sqlite::migrate(conn),
         DbConn::Pg(conn) => postgres::migrate(conn),
     }
-    .map_err(|error| StoreError::Unavailable(format!("migrations: {error}")))
 }
 
 /// Whether the schema is up to date.
@@ -193,7 +244,6 @@ pub(crate) fn is_migrated(conn: &mut DbConn) -> Result<bool, StoreError> {
         DbConn::Sqlite(conn) => sqlite::is_migrated(conn),
         DbConn::Pg(conn) => postgres::is_migrated(conn),
     }
-    .map_err(|error| StoreError::Unavailable(format!("migrations: {error}")))
 }
 
 /// Begins a transaction that will write, as the only one that does so now.

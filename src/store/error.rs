@@ -6,6 +6,12 @@ pub enum StoreError {
     /// The database can't be reached or is locked; try again later.
     #[error("database unavailable: {0}")]
     Unavailable(String),
+    /// The file of the database is not what was written into it, or not where a restart would look for it.
+    #[error("the database is lost: {0}")]
+    Lost(String),
+    /// The database has had a migration that this program does not know.
+    #[error("the database was used by a newer version (its migration {0} is not known to version {version}); run that version, or go back to a backup", version = env!("CARGO_PKG_VERSION"))]
+    Newer(String),
     /// A statement failed.
     #[error("statement failed: {0}")]
     Statement(diesel::result::Error),

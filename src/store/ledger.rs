@@ -92,6 +92,7 @@ pub type Observer = Box<dyn Fn(Vec<Committed>) + Send>;
 pub struct Ledger {
     queue: SyncSender<Item>,
     stats: Arc<LedgerStats>,
+    is_lost: Arc<AtomicBool>,
 }
 
 /// What the writer finds in its queue.
@@ -103,10 +104,10 @@ pub(super) enum Item {
 
 impl Ledger {
     /// A way to a writer that is yet to be started on the receiving end.
-    pub(super) fn channel() -> (Self, Receiver<Item>, Arc<LedgerStats>) {
+    pub(super) fn channel(is_lost: Arc<AtomicBool>) -> (Self, Receiver<Item>, Arc<LedgerStats>) {
         let (queue, items) = sync_channel(QUEUE);
         let stats = Arc::new(LedgerStats::default());
-        (Self { queue, stats: Arc::clone(&stats) }, items, stats)
+        (Self { queue, stats: Arc::clone(&stats), is_lost }, items, stats)
     }
 
     /// Hands a write in; `reply` is called on the ledger's thread with what became of it, exactly once.
@@ -156,6 +157,11 @@ impl Ledger {
                 Ok(Err(_)) | Err(_) => Err(WriteError::Unknown),
             }
         }
+    }
+
+    /// Whether a restart would not find what is stored: not even what is remembered of it holds then.
+    pub fn is_lost(&self) -> bool {
+        self.is_lost.load(Ordering::Acquire)
     }
 
     /// What one write takes of a transaction that has many of them, on average of the last ones; zero before the first.

@@ -5,6 +5,7 @@
 mod addressing;
 mod conn;
 mod copy;
+mod database_file;
 mod error;
 mod ledger;
 mod mark;
@@ -14,6 +15,7 @@ mod postgres_batch;
 mod reads;
 mod rows;
 mod schema;
+mod schema_version;
 mod search;
 mod sqlite;
 mod sqlite_statements;
@@ -21,8 +23,15 @@ mod tx;
 mod writer;
 pub mod writes;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
+use diesel::prelude::*;
 use tokio::sync::Semaphore;
 
 use self::conn::{DbConn, DbPool, OwnLock};
@@ -52,6 +61,8 @@ const MAX_WAITING_READS: usize = 2048;
 pub struct Store {
     engine: &'static str,
     pool: DbPool,
+    /// What is read would not be found after a restart.
+    is_lost: Arc<AtomicBool>,
     /// As many as there are connections: a blocking thread is only taken when a connection is free for it.
     turns: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
@@ -84,14 +95,26 @@ impl Store {
     /// # Errors
     /// Like [`open`](Self::open).
     pub fn open_for(nodes: Nodes, url: &DatabaseUrl, pool_size: u32) -> Result<OpenedStore, StoreError> {
-        let lock = url.lock(nodes)?;
-        let done = conn::migrate(&mut url.connect_writer()?)?;
-        if done > 0 {
-            log::info!("{done} migrations done");
+        let mut lock = url.lock(nodes)?;
+        let mut conn = url.connect_writer()?;
+        let schema = conn::migrate(&mut conn)?;
+        if schema.done > 0 {
+            log::info!("{} migrations done", schema.done);
         }
+        let goods: i64 = schema::goods::table.count().get_result(&mut conn)?;
+        log::info!(
+            "version {}, engine {}: {} {}, schema {}, {goods} goods",
+            env!("CARGO_PKG_VERSION"),
+            url.engine(),
+            if schema.is_new { "made" } else { "opened" },
+            url.absolute(),
+            schema.version,
+        );
+        lock.watch(conn)?;
         let store = Self {
             engine: url.engine(),
-            pool: url.pool(pool_size)?,
+            pool: url.pool(pool_size, &lock)?,
+            is_lost: lock.is_lost(),
             turns: Arc::new(Semaphore::new(pool_size as usize)),
             waiting: Arc::new(Semaphore::new(MAX_WAITING_READS)),
             searches: Arc::new(Semaphore::new((pool_size as usize / 4).max(1))),
@@ -125,6 +148,9 @@ impl Store {
         read: impl FnOnce(&mut DbConn) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let busy = |what: &str| StoreError::Unavailable(what.to_owned());
+        if self.is_lost.load(Ordering::Acquire) {
+            return Err(StoreError::Lost("nothing of it is read".to_owned()));
+        }
         let _waiting = Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| busy("too many reads wait"))?;
         let turn = tokio::time::timeout(READ_PATIENCE, Arc::clone(&self.turns).acquire_owned())
             .await

@@ -3,15 +3,18 @@
 
 use diesel::{
     connection::SimpleConnection,
-    migration::MigrationVersion,
     prelude::*,
     sql_query,
     sql_types::{Array, BigInt},
 };
-use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use url::Url;
 
-use super::{StoreError, conn::Nodes};
+use super::{
+    StoreError,
+    conn::Nodes,
+    schema_version::{self, Migrated},
+};
 use crate::domain::{AlarmId, UserId};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
@@ -187,16 +190,16 @@ fn without_passwords(url: &Url) -> String {
 }
 
 /// Whether the schema is up to date.
-pub(super) fn is_migrated(conn: &mut PgConnection) -> diesel::migration::Result<bool> {
-    Ok(!conn.has_pending_migration(MIGRATIONS)?)
+pub(super) fn is_migrated(conn: &mut PgConnection) -> Result<bool, StoreError> {
+    schema_version::is_migrated(conn, MIGRATIONS)
 }
 
 /// Brings the schema up to date, one node at a time.
-pub(super) fn migrate(conn: &mut PgConnection) -> diesel::migration::Result<usize> {
+pub(super) fn migrate(conn: &mut PgConnection) -> Result<Migrated, StoreError> {
     // Whoever waits here waits for another node's migrations, which may take long.
     conn.batch_execute("SET lock_timeout = 0; SET statement_timeout = 0")?;
     conn.batch_execute(MIGRATION_LOCK)?;
-    let done = conn.run_pending_migrations(MIGRATIONS).map(|done: Vec<MigrationVersion<'_>>| done.len());
+    let done = schema_version::migrate(conn, MIGRATIONS);
     conn.batch_execute(MIGRATION_UNLOCK)?;
     done
 }

@@ -1,11 +1,15 @@
-//! What only SQLite knows: files, pragmas, how a write transaction begins, a `lower` for more than ASCII.
+//! What only SQLite knows: pragmas, how a write transaction begins, a `lower` for more than ASCII.
 
-use std::{fs::File, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
-use diesel::{connection::SimpleConnection, migration::MigrationVersion, prelude::*};
-use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+use diesel::{connection::SimpleConnection, dsl::sql, prelude::*, sql_types::BigInt};
+use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
-use super::{StoreError, search};
+use super::{
+    StoreError,
+    schema_version::{self, Migrated},
+    search,
+};
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
@@ -19,44 +23,8 @@ const CHECKPOINT_PAGES: u32 = 8000;
 /// How long a reader waits for a lock, and for a connection.
 pub(super) const READER_WAIT: Duration = Duration::from_millis(400);
 
-/// The database is this process's own until this is dropped (also by `kill -9`): two writers over one file would each
-/// believe to be the only one.
-#[derive(Debug)]
-pub(crate) struct FileLock(File);
-
-impl FileLock {
-    pub(super) fn take(path: &Path) -> Result<Self, StoreError> {
-        make_folder(path)?;
-        let mut name = path.as_os_str().to_owned();
-        name.push(".lock");
-        let unavailable =
-            |error: std::io::Error| StoreError::Unavailable(format!("{}: {error}", Path::new(&name).display()));
-        let file = File::options().create(true).truncate(false).write(true).open(&name).map_err(unavailable)?;
-        file.try_lock()
-            .map_err(|_| StoreError::Unavailable(format!("{} is in use by another process", path.display())))?;
-        Ok(Self(file))
-    }
-}
-
-impl Drop for FileLock {
-    /// Closing the file would leave it locked for as long as a child that is just being made still has a copy of the
-    /// descriptor.
-    fn drop(&mut self) {
-        let _ = self.0.unlock();
-    }
-}
-
-fn make_folder(path: &Path) -> Result<(), StoreError> {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => std::fs::create_dir_all(folder)
-            .map_err(|error| StoreError::Unavailable(format!("{}: {error}", folder.display()))),
-        _ => Ok(()),
-    }
-}
-
-/// Opens one connection for the writer, making file and folder if need be.
+/// Opens one connection for the writer, to a file that is there.
 pub(super) fn connect_writer(path: &Path) -> Result<SqliteConnection, StoreError> {
-    make_folder(path)?;
     let mut conn = SqliteConnection::establish(&path.to_string_lossy())
         .map_err(|error| StoreError::Unavailable(error.to_string()))?;
     // FULL: an answered bid survives a power cut. The WAL lets readers work beside the writer.
@@ -78,30 +46,18 @@ pub(super) fn connect_reader(path: &Path) -> Result<SqliteConnection, diesel::r2
     Ok(conn)
 }
 
+/// Whether somebody who opens the database now finds what the writer has left last, in whichever pages that is.
+pub(super) fn can_read_marks(path: &Path) -> bool {
+    let newest = sql::<BigInt>("SELECT coalesce(max(mark), 0) FROM writer_marks");
+    connect_reader(path).is_ok_and(|mut conn| newest.get_result::<i64>(&mut conn).is_ok())
+}
+
 /// Whether the schema is up to date.
-pub(super) fn is_migrated(conn: &mut SqliteConnection) -> diesel::migration::Result<bool> {
-    Ok(!conn.has_pending_migration(MIGRATIONS)?)
+pub(super) fn is_migrated(conn: &mut SqliteConnection) -> Result<bool, StoreError> {
+    schema_version::is_migrated(conn, MIGRATIONS)
 }
 
 /// Brings the schema up to date.
-pub(super) fn migrate(conn: &mut SqliteConnection) -> diesel::migration::Result<usize> {
-    let done: Vec<MigrationVersion<'_>> = conn.run_pending_migrations(MIGRATIONS)?;
-    Ok(done.len())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lock_that_is_given_back_is_free_whoever_still_has_a_copy_of_its_descriptor() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("x.db");
-        let lock = FileLock::take(&path).unwrap();
-        let copy = lock.0.try_clone().unwrap();
-        assert!(FileLock::take(&path).is_err(), "it is held");
-        drop(lock);
-        assert!(FileLock::take(&path).is_ok(), "it is free");
-        drop(copy);
-    }
+pub(super) fn migrate(conn: &mut SqliteConnection) -> Result<Migrated, StoreError> {
+    schema_version::migrate(conn, MIGRATIONS)
 }

@@ -40,6 +40,8 @@ const CHUNK_EVERY: Duration = Duration::from_millis(8);
 const FANOUTS_AT_ONCE: usize = 4;
 /// Writes of a transaction from which its pace can be told.
 const MANY: usize = 32;
+/// How often an idle writer looks whether its database is still there.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long a fan-out waits after a failed transaction.
 const PAUSE: Duration = Duration::from_millis(200);
 
@@ -68,11 +70,11 @@ impl LedgerThread {
         let mark = Mark::begin(&mut conn, time.now())?;
         conn.batch_execute("COMMIT")?;
         let fanouts = fan_out::open_ones(&mut conn)?;
-        let (ledger, items, stats) = Ledger::channel();
+        let (ledger, items, stats) = Ledger::channel(lock.is_lost());
         stats.open_fanouts.store(fanouts.len(), Ordering::Relaxed);
         let mut writer = Writer {
             url,
-            _lock: lock,
+            lock,
             conn: Some(conn),
             mark,
             doubt: None,
@@ -135,7 +137,7 @@ struct Writer {
     stopping: bool,
     /// The database is this process's own for as long as the writer lives. The last field: given back only when the
     /// connection is closed, which brings everything into the one file.
-    _lock: OwnLock,
+    lock: OwnLock,
 }
 
 /// How far a failed transaction came.
@@ -161,7 +163,10 @@ impl Writer {
             self.stats.queued.fetch_sub(batch.len(), Ordering::Relaxed);
             self.drop_expired(&mut batch);
             // In doubt, an empty transaction looks up what became of the last one, also when nobody writes.
-            if !batch.is_empty() || !fanouts.is_empty() || self.doubt.is_some() {
+            if batch.is_empty() && fanouts.is_empty() && self.doubt.is_none() {
+                // What is wrong is said in the log, and kept for whoever reads.
+                let _ = self.lock.look();
+            } else {
                 if !fanouts.is_empty() {
                     self.fanouts_resume = Instant::now() + CHUNK_EVERY;
                 }
@@ -184,7 +189,7 @@ impl Writer {
         self.drop_expired(batch);
     }
 
-    /// The next item; `None` at once if a fan-out step is due and nothing waits, or when one will be.
+    /// The next item; `None` at once if a fan-out step is due and nothing waits, or when something else is to be done.
     fn next(&self, items: &Receiver<Item>, fanout_due: bool) -> Result<Option<Item>, ()> {
         if fanout_due {
             match items.try_recv() {
@@ -192,11 +197,10 @@ impl Writer {
                 Err(TryRecvError::Empty) => Ok(None),
                 Err(TryRecvError::Disconnected) => Err(()),
             }
-        } else if self.fanouts.is_empty() && self.doubt.is_none() {
-            items.recv().map(Some).map_err(|_| ())
         } else {
             let wait = match self.doubt {
                 Some(_) => PAUSE,
+                None if self.fanouts.is_empty() => LOOK_EVERY,
                 None => self.fanouts_resume.saturating_duration_since(Instant::now()),
             };
             match items.recv_timeout(wait) {
@@ -237,7 +241,10 @@ impl Writer {
                     Failure::Begin(error) | Failure::Statement(error) => (WriteError::NotStored, error),
                     Failure::Commit(error) => (WriteError::Unknown, error),
                 };
-                log::error!("a transaction of {} entries failed: {error}", batch.len());
+                // Of a lost database it was said once.
+                if !matches!(error, StoreError::Lost(_)) {
+                    log::error!("a transaction of {} entries failed: {error}", batch.len());
+                }
                 self.stats.failures.fetch_add(1, Ordering::Relaxed);
                 self.stats.failing.store(true, Ordering::Relaxed);
                 self.pause_fanouts();
@@ -373,7 +380,7 @@ impl Writer {
         more: Option<&Receiver<Item>>,
     ) -> Result<Effects, Failure> {
         let begun = Instant::now();
-        let conn = self.begin();
+        let conn = self.lock.look().and_then(|()| self.begin());
         // Only now: beside other nodes the turn may be long in coming, and what has come meanwhile need not wait for
         // the next. If nothing can be written, all that waits hears so at once.
         if let Some(items) = more {
@@ -401,7 +408,14 @@ impl Writer {
         match work {
             Ok((effects, done)) => {
                 match conn.batch_execute("COMMIT") {
-                    Ok(()) => self.conn = Some(conn),
+                    Ok(()) => {
+                        // Committed where a restart would not find it: if the file comes back, this will be looked up.
+                        if let Err(lost) = self.lock.look() {
+                            self.doubt = effects.mark.is_some().then_some(effects);
+                            return Err(Failure::Commit(lost));
+                        }
+                        self.conn = Some(conn);
+                    }
                     Err(error) => {
                         // Closing the connection ends whatever is left of the transaction.
                         drop(conn);
@@ -414,7 +428,9 @@ impl Writer {
                     }
                 }
                 let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-                self.stats.last_commit_us.store(micros, Ordering::Relaxed);
+                if effects.mark.is_some() {
+                    self.stats.last_commit_us.store(micros, Ordering::Relaxed);
+                }
                 if fanouts.is_empty()
                     && let Some(writes) = batch.iter().map(|entry| entry.weight()).sum()
                 {
@@ -445,10 +461,10 @@ mod tests {
     fn writer(folder: &tempfile::TempDir) -> Writer {
         let url = DatabaseUrl::parse(&format!("sqlite://{}", folder.path().join("x.db").display())).unwrap();
         drop(Store::open(&url, 1).unwrap());
-        let (_, _, stats) = Ledger::channel();
+        let (_, _, stats) = Ledger::channel(Arc::default());
         let mark = Mark::begin(&mut url.connect_writer().unwrap(), SystemTime.now()).unwrap();
         Writer {
-            _lock: url.lock(crate::store::Nodes::One).unwrap(),
+            lock: url.lock(crate::store::Nodes::One).unwrap(),
             url,
             conn: None,
             mark,
@@ -501,7 +517,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut writer = writer(&folder);
         writer.stats.failing.store(true, Ordering::Relaxed);
-        let (ledger, items, _) = Ledger::channel();
+        let (ledger, items, _) = Ledger::channel(Arc::default());
         ledger.submit(Probe::touching(), Instant::now() + Duration::from_secs(5), |_| {});
         let Ok(Item::Write(entry)) = items.recv() else { panic!("it was handed in") };
         let Ok(effects) = writer.transact(&mut vec![entry], &[], None) else { panic!("it is written") };

@@ -26,6 +26,7 @@ mod linear;
 mod linear_checker;
 mod lists;
 mod logs;
+mod lost_file;
 mod media;
 mod new_users;
 mod nodes_alarms;

@@ -3,12 +3,14 @@
 use std::{
     fs,
     os::unix::fs::{PermissionsExt, symlink},
-    path::Path,
+    path::{Path, PathBuf},
 };
+
+use serde_json::json;
 
 use crate::{
     settings::{good, refuses},
-    support::Handsup,
+    support::{Handsup, Process, database, goods_body},
 };
 
 /// Nothing was made in the folder beside what the test put there: no database of its own was opened.
@@ -91,4 +93,147 @@ fn an_empty_value_stops_the_start_wherever_it_stands() {
     // An item of a list is a value as well.
     refuses(&good().set("server.trusted_proxies", "10.0.0.1,,10.0.0.2"), &["serve"], "server.trusted_proxies");
     refuses(&good().set("server.allowed_origins", ","), &["serve"], "server.allowed_origins");
+}
+
+/// The line of the log that says what was opened.
+fn opening(process: &Process) -> String {
+    let said = process.stderr();
+    let lines: Vec<&str> = said.lines().filter(|line| line.contains("schema ")).collect();
+    assert_eq!(lines.len(), 1, "{said}");
+    lines[0].to_owned()
+}
+
+#[actix_web::test]
+async fn the_start_says_which_database_it_made_or_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.db");
+    let url = database::url_of(&path);
+    let engine = if database::on_sqlite_only() { "engine sqlite" } else { "engine postgres" };
+    let database = url.rsplit('/').next().unwrap().to_owned();
+    let mut schema = None;
+    for (what, goods) in [("made", 0), ("opened", 1), ("opened", 2)] {
+        let process = Process::start(&path);
+        let line = opening(&process);
+        let version = format!("version {}", env!("CARGO_PKG_VERSION"));
+        for part in [&version, engine, what, &database, &format!("{goods} goods")] {
+            assert!(line.contains(part), "{part}: {line}");
+        }
+        if database::on_sqlite_only() {
+            assert!(line.contains(&url), "the whole path: {line}");
+        }
+        let number: String = line.split("schema ").nth(1).unwrap().chars().take_while(char::is_ascii_digit).collect();
+        assert_eq!(number.len(), 14, "{line}");
+        assert_eq!(*schema.get_or_insert(number.clone()), number, "the same each time");
+        let body = goods_body(&json!({"starts_at": "2090-01-01T00:00:00Z"}));
+        assert_eq!(process.user(1).patient().post("/goods/", &body).await.status, 201);
+        process.kill();
+    }
+}
+
+/// A second process must end by itself with one line, whatever it calls the database.
+async fn in_use(database: &Path) {
+    let mut second = Process::spawn(database);
+    let exit = second.exit().await;
+    assert!(exit.code().is_some_and(|code| code != 0), "{}: {exit}", database.display());
+    let said = second.stderr();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains("database.url") && said.contains("in use"), "{said}");
+}
+
+#[actix_web::test]
+async fn one_file_has_one_process_whichever_of_its_names_is_used() {
+    if !database::on_sqlite_only() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::create_dir(at("data")).unwrap();
+    symlink("data", at("linked")).unwrap();
+    symlink("data/x.db", at("symlink.db")).unwrap();
+    symlink("symlink.db", at("symlink-of-symlink.db")).unwrap();
+    let process = Process::start(&at("data/x.db"));
+    fs::hard_link(at("data/x.db"), at("hardlink.db")).unwrap();
+    let names: Vec<PathBuf> =
+        ["data/x.db", "symlink.db", "symlink-of-symlink.db", "hardlink.db", "linked/x.db", "data/../linked/./x.db"]
+            .map(at)
+            .to_vec();
+    for name in &names {
+        in_use(name).await;
+    }
+    // Whatever else lies there: a lock is not a file that somebody can tidy away.
+    for entry in fs::read_dir(at("data")).unwrap() {
+        let path = entry.unwrap().path();
+        if !["x.db", "x.db-wal", "x.db-shm"].iter().any(|name| path.ends_with(name)) {
+            fs::remove_file(path).unwrap();
+        }
+    }
+    for name in &names {
+        in_use(name).await;
+    }
+    // Its death frees all of them at once.
+    process.kill();
+    let process = Process::start(&at("symlink.db"));
+    in_use(&at("data/x.db")).await;
+    process.kill();
+}
+
+/// Migrating and copying would write beside the running process as well.
+#[actix_web::test]
+async fn no_command_writes_into_a_database_in_use_by_another_of_its_names() {
+    if !database::on_sqlite_only() {
+        return;
+    }
+    let handsup = Handsup::new();
+    let [file, link, other] = ["x.db", "link.db", "other.db"].map(|name| handsup.folder().join(name));
+    let process = Process::start(&file);
+    symlink("x.db", &link).unwrap();
+    let [url, fresh] = [&link, &other].map(|path| format!("sqlite://{}", path.display()));
+    for words in [&["copy", "--from", &url, "--to", &fresh][..], &["copy", "--from", &fresh, "--to", &url]] {
+        let ran = handsup.run(words);
+        let said = String::from_utf8(ran.stderr).unwrap();
+        assert!(!ran.status.success() && said.contains("in use"), "{said}");
+        fs::write(&other, "").unwrap();
+    }
+    refuses(&good().set("database.url", &url), &["migrate"], "in use");
+    process.kill();
+    // Nor may a copy read and write the same file.
+    let own = format!("sqlite://{}", file.display());
+    let ran = handsup.run(&["copy", "--from", &own, "--to", &url]);
+    assert!(!ran.status.success());
+    assert!(String::from_utf8(ran.stderr).unwrap().contains("in use"));
+}
+
+/// Rows of a schema that is not known would be misread, and lost when they are written again.
+#[actix_web::test]
+async fn a_database_of_a_newer_version_is_refused_and_left_as_it_is() {
+    let handsup = Handsup::new();
+    let [newer, other] = ["newer.db", "other.db"].map(|name| handsup.folder().join(name));
+    Process::start(&newer).kill();
+    database::run(
+        &newer,
+        "CREATE TABLE newer (id INTEGER); INSERT INTO __diesel_schema_migrations (version) VALUES ('20991231000001')",
+    );
+    let url = database::url_of(&newer);
+    for words in ["serve", "migrate"] {
+        refuses(&good().set("database.url", &url), &[words], "database.url");
+        refuses(&good().set("database.url", &url), &[words], "newer version");
+        refuses(&good().set("database.url", &url), &[words], "20991231000001");
+    }
+    let fresh = database::url_of(&other);
+    for (words, which) in
+        [(["copy", "--from", &url, "--to", &fresh], "--from"), (["copy", "--from", &fresh, "--to", &url], "--to")]
+    {
+        if which == "--to" {
+            // Something to copy from.
+            Process::start(&other).kill();
+        }
+        let ran = handsup.run(&words);
+        let said = String::from_utf8(ran.stderr).unwrap();
+        assert!(!ran.status.success(), "{said}");
+        assert!(said.contains(which) && said.contains("newer version"), "{said}");
+    }
+    assert_eq!(database::count(&newer, "__diesel_schema_migrations WHERE version = '20991231000001'"), 1);
+    // The version that knows it goes on.
+    database::run(&newer, "DROP TABLE newer; DELETE FROM __diesel_schema_migrations WHERE version = '20991231000001'");
+    Process::start(&newer).kill();
 }

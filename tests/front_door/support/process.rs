@@ -5,7 +5,7 @@ use std::{
     io::{BufRead, BufReader, Read, Seek},
     net::SocketAddr,
     os::unix::process::ExitStatusExt,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{Receiver, channel},
     time::Duration,
@@ -136,6 +136,16 @@ impl Process {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let value = status.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(':')).expect("the line");
         value.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
+    /// A way to a file of this name that it has open, also if nobody else can find it any more.
+    pub fn open_file(&self, name: &str) -> PathBuf {
+        let leads_there = |way: &PathBuf| {
+            let file = std::fs::read_link(way).unwrap_or_default();
+            file.to_string_lossy().trim_end_matches(" (deleted)").ends_with(&format!("/{name}"))
+        };
+        let ways = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+        ways.map(|way| way.unwrap().path()).find(leads_there).expect("the file is open")
     }
 
     /// `kill -9`: it is gone when this returns, and was there until then.

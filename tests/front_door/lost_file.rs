@@ -1,0 +1,294 @@
+//! The file of the database is deleted, replaced, moved or cut while the service runs: nothing is answered any more that a
+//! restart would not find, and what was only moved away is taken up again.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use handsup::time_source::{SystemTime, TimeSource};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::{
+    Answer, Client, Process, check_answered, check_history, database, eventually, eventually_within, goods_body,
+};
+
+/// How long a look of the service may be in coming, and then some.
+const SOON: Duration = Duration::from_secs(2);
+
+/// A running service on a database in a folder of its own, with live goods that have bids.
+struct Service {
+    folder: TempDir,
+    process: Process,
+    goods: i64,
+}
+
+impl Service {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("data")).unwrap();
+        let process = Process::start(&folder.path().join("data/x.db"));
+        let body = goods_body(&json!({"starts_at": SystemTime.now()}));
+        let goods = process.user(1).patient().post("/goods/", &body).await.body["id"].as_i64().unwrap();
+        let service = Self { folder, process, goods };
+        for (user, price) in [(2, 1000), (3, 2000)] {
+            assert_eq!(service.bid(user, price).await.status, 201);
+        }
+        // Known to the service from here on.
+        assert_eq!(service.process.admin().get("/admin/health").await.status, 200);
+        service
+    }
+
+    fn file(&self) -> PathBuf {
+        self.folder.path().join("data/x.db")
+    }
+
+    /// A path beside the folder of the database.
+    fn beside(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    async fn bid(&self, user: i64, price: i64) -> Answer {
+        self.process.user(user).bid(self.goods, price).await
+    }
+
+    /// Nothing is answered but that nothing is.
+    async fn is_lost(&self, how: &str) {
+        for price in 3000..3003 {
+            is_refused(&self.bid(2, price).await, how);
+        }
+        // Neither from memory.
+        is_refused(&self.bid(2, 1).await, how);
+        let visitor = self.process.visitor();
+        let look = || async { (visitor.get("/health/ready").await.status == 503).then_some(()) };
+        eventually_within(SOON, &format!("{how}: not ready"), look).await;
+        let page = format!("/goods/{}/", self.goods);
+        let look = || async { (visitor.get(&page).await.status == 503).then_some(()) };
+        eventually_within(SOON, &format!("{how}: nothing is read"), look).await;
+        let health = self.process.admin().get("/admin/health").await;
+        assert_eq!(health.status, 503, "{how}: {}", health.text);
+        assert_eq!(health.body["checks"]["ledger"]["status"], "fail", "{how}: {}", health.text);
+        assert_eq!(health.body["checks"]["database"]["status"], "fail", "{how}: {}", health.text);
+        assert_eq!(visitor.get("/health/live").await.status, 200, "{how}");
+        let said = self.process.stderr();
+        assert_eq!(said.lines().filter(|line| line.contains("x.db is lost: ")).count(), 1, "{how}: {said}");
+    }
+}
+
+fn is_refused(answer: &Answer, how: &str) {
+    assert_eq!((answer.status, answer.code()), (503, "unavailable"), "{how}: {}", answer.text);
+    assert_eq!(answer.body["outcome"], "not_stored", "{how}");
+}
+
+fn cut(file: &Path, bytes: u64) {
+    fs::File::options().write(true).open(file).unwrap().set_len(bytes).unwrap();
+}
+
+fn wal(file: &Path) -> PathBuf {
+    file.with_extension("db-wal")
+}
+
+/// What the goods' bids are after a restart on what is there now.
+async fn after_a_restart(service: Service) -> Vec<Value> {
+    let Service { folder, process, goods } = service;
+    process.kill();
+    let process = Process::start(&folder.path().join("data/x.db"));
+    process.visitor().history(goods).await
+}
+
+/// Something that happens to the files behind the service's back.
+type Spoil = fn(&Service);
+
+#[actix_web::test]
+async fn a_database_whose_file_is_gone_replaced_or_cut_answers_nothing_any_more() {
+    if !database::on_sqlite_only() {
+        return;
+    }
+    let ways: [(&str, Spoil); 11] = [
+        ("deleted", |service| fs::remove_file(service.file()).unwrap()),
+        ("deleted with its folder", |service| fs::remove_dir_all(service.file().parent().unwrap()).unwrap()),
+        ("moved", |service| fs::rename(service.file(), service.beside("y.db")).unwrap()),
+        ("moved with its folder", |service| {
+            fs::rename(service.file().parent().unwrap(), service.beside("other")).unwrap();
+        }),
+        ("replaced by another", |service| fs::rename(service.beside("backup.db"), service.file()).unwrap()),
+        ("overwritten by an earlier state", |service| {
+            fs::copy(service.beside("backup.db"), service.file()).unwrap();
+        }),
+        ("overwritten by something else", |service| fs::write(service.file(), "nothing".repeat(100_000)).unwrap()),
+        ("emptied", |service| cut(&service.file(), 0)),
+        ("cut", |service| {
+            // Its pages are in the WAL until somebody brings them into the file.
+            database::run(&service.file(), "PRAGMA wal_checkpoint");
+            cut(&service.file(), 8192);
+        }),
+        ("without its WAL", |service| fs::remove_file(wal(&service.file())).unwrap()),
+        ("with a WAL that was emptied", |service| cut(&wal(&service.file()), 0)),
+    ];
+    for (how, spoil) in ways {
+        let service = Service::start().await;
+        let backup = format!("VACUUM INTO '{}'", service.beside("backup.db").display());
+        database::run(&service.file(), &backup);
+        assert_eq!(service.bid(2, 2500).await.status, 201);
+        spoil(&service);
+        service.is_lost(how).await;
+    }
+}
+
+/// Also if nobody bids or asks for the health of the service.
+#[actix_web::test]
+async fn who_only_reads_is_soon_told_nothing_of_a_database_that_is_gone() {
+    if !database::on_sqlite_only() {
+        return;
+    }
+    let service = Service::start().await;
+    fs::remove_file(service.file()).unwrap();
+    let (visitor, page) = (service.process.visitor(), format!("/goods/{}/", service.goods));
+    let look = || async { (visitor.get(&page).await.status == 503).then_some(()) };
+    eventually_within(SOON, "nothing is read", look).await;
+}
+
+/// Another program that keeps to SQLite's rules does no harm: it reads, writes, and empties the WAL.
+#[actix_web::test]
+async fn what_another_program_does_by_the_rules_of_the_engine_loses_nothing() {
+    if !database::on_sqlite_only() {
+        return;
+    }
+    let service = Service::start().await;
+    let by_the_rules = [
+        "PRAGMA wal_checkpoint",
+        "UPDATE users SET rating_score = 7 WHERE id = 2",
+        "PRAGMA wal_checkpoint(TRUNCATE)",
+        "UPDATE users SET rating_score = 8 WHERE id = 2; PRAGMA wal_checkpoint(TRUNCATE)",
+        "VACUUM",
+        "PRAGMA wal_checkpoint(TRUNCATE)",
+    ];
+    for (statements, price) in by_the_rules.into_iter().zip(3000..) {
+        database::run(&service.file(), &format!("PRAGMA busy_timeout = 5000; {statements}"));
+        assert_eq!(service.bid(2, price).await.status, 201, "{statements}");
+        assert_eq!(service.process.visitor().get("/health/ready").await.status, 200, "{statements}");
+    }
+    assert!(!service.process.stderr().contains("is lost"), "{}", service.process.stderr());
+    let prices: Vec<Value> = after_a_restart(service).await.into_iter().map(|mut bid| bid["price"].take()).collect();
+    assert_eq!(prices, [1000, 2000, 3000, 3001, 3002, 3003, 3004, 3005].map(|price| json!(price)));
+}
+
+/// Bids under way while the files are moved away are stored or not, as they were told; once the files are back, so is the
+/// service, without a restart, and its sockets have stayed.
+#[actix_web::test]
+async fn a_database_that_is_moved_away_under_load_and_comes_back_has_all_that_was_answered() {
+    if !database::on_sqlite_only() {
+        return;
+    }
+    let service = Service::start().await;
+    let bidders: Vec<Client> = (10..18).map(|id| service.process.user(id)).collect();
+    let mut socket = service.process.user(3).socket().await;
+    let [here, away] = [service.file().parent().unwrap().to_owned(), service.beside("away")];
+    let (price, mut accepted, mut refused) = (std::cell::Cell::new(3000), Vec::new(), Vec::new());
+    for round in 0..5 {
+        let (moved, done) = (std::cell::Cell::new(false), std::cell::Cell::new(false));
+        let fire = async |bidder: &Client| {
+            let (mut accepted, mut refused, mut after) = (Vec::new(), Vec::new(), 0);
+            while !done.get() {
+                let (mine, sent_after) = (price.replace(price.get() + 1), moved.get());
+                let answer = bidder.bid(service.goods, mine).await;
+                match answer.status {
+                    201 => {
+                        assert!(!sent_after, "round {round}: {}", answer.text);
+                        accepted.push(answer.body);
+                    }
+                    409 => refused.push(mine),
+                    _ => {
+                        assert_eq!((answer.status, answer.code()), (503, "unavailable"), "{}", answer.text);
+                        if answer.body["outcome"] == "not_stored" {
+                            refused.push(mine);
+                        }
+                        after += i32::from(sent_after);
+                        done.set(after > 20);
+                    }
+                }
+            }
+            (accepted, refused)
+        };
+        let mover = async {
+            let enough = price.get() + 60;
+            eventually("some bids", || async { (price.get() > enough).then_some(()) }).await;
+            fs::rename(&here, &away).unwrap();
+            moved.set(true);
+        };
+        let (fired, ()) = futures_util::join!(join_all(bidders.iter().map(fire)), mover);
+        for (some, others) in fired {
+            accepted.extend(some);
+            refused.extend(others);
+        }
+        fs::rename(&away, &here).unwrap();
+        let back = Instant::now();
+        let bid = || async {
+            let answer = service.bid(2, price.replace(price.get() + 1)).await;
+            (answer.status == 201).then_some(answer.body)
+        };
+        accepted.push(eventually("bids are taken again", bid).await);
+        assert!(back.elapsed() < Duration::from_secs(5), "{:?}", back.elapsed());
+    }
+    // He was outbid before all of it, by the first of those bids.
+    assert!(socket.expect("outbid").await["high_price"].as_i64().unwrap() >= 3000);
+    let history = after_a_restart(service).await;
+    check_history(&history);
+    check_answered(&history, &accepted);
+    for bid in &history {
+        assert!(!refused.contains(&bid["price"].as_i64().unwrap()), "{bid} was refused");
+    }
+}
+
+/// As docs/operating.md says it.
+#[actix_web::test]
+async fn a_deleted_database_is_rescued_from_the_process_that_still_has_it_open() {
+    if !database::on_sqlite_only() {
+        return;
+    }
+    let service = Service::start().await;
+    for file in [service.file(), wal(&service.file())] {
+        fs::remove_file(file).unwrap();
+    }
+    service.is_lost("deleted").await;
+    for name in ["x.db", "x.db-wal"] {
+        fs::copy(service.process.open_file(name), service.beside(name)).unwrap();
+    }
+    let (Service { folder, mut process, goods }, file) = (service, "x.db");
+    process.terminate();
+    assert_eq!(process.exit().await.code(), Some(0), "{}", process.stderr());
+    let process = Process::start(&folder.path().join(file));
+    let history = process.visitor().history(goods).await;
+    assert_eq!(history.iter().map(|bid| &bid["price"]).collect::<Vec<_>>(), [1000, 2000]);
+    assert_eq!(process.user(4).bid(goods, 3000).await.status, 201);
+}
+
+/// A process whose files were moved away ends without touching those that have their names by then.
+#[actix_web::test]
+async fn the_end_of_a_process_without_its_file_does_no_harm_to_the_one_in_its_place() {
+    if !database::on_sqlite_only() {
+        return;
+    }
+    let mut first = Service::start().await;
+    fs::create_dir(first.beside("away")).unwrap();
+    for file in fs::read_dir(first.file().parent().unwrap()).unwrap() {
+        let file = file.unwrap().path();
+        fs::rename(&file, first.beside("away").join(file.file_name().unwrap())).unwrap();
+    }
+    let second = Process::start(&first.file());
+    let body = goods_body(&json!({"starts_at": SystemTime.now()}));
+    let goods = second.user(1).patient().post("/goods/", &body).await.body["id"].as_i64().unwrap();
+    assert_eq!(second.user(2).patient().bid(goods, 1000).await.status, 201);
+    first.process.terminate();
+    assert_eq!(first.process.exit().await.code(), Some(0), "{}", first.process.stderr());
+    assert_eq!(second.user(3).patient().bid(goods, 2000).await.status, 201);
+    second.kill();
+    let again = Process::start(&first.file());
+    assert_eq!(again.visitor().history(goods).await.len(), 2);
+    // What the first one had is whole as well.
+    let moved = Process::start(&first.beside("away/x.db"));
+    assert_eq!(moved.visitor().history(first.goods).await.len(), 2);
+}
