@@ -3,7 +3,11 @@
 
 use std::time::Duration;
 
-use actix_web::{HttpRequest, HttpResponse, http::header::CACHE_CONTROL, web};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::header::{CACHE_CONTROL, LOCATION},
+    web,
+};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -106,7 +110,9 @@ pub(super) async fn make(
     // From what was written, not read again: a reading that fails must not hide that they are made.
     let goods = GoodsDetail::fresh(id, User::clone(&seller), goods, made_at);
     let shape = DetailShape::new(goods, &[], services.config.draft.time_zone, services.time.now());
-    Ok(answer::created(&shape))
+    let mut response = HttpResponse::Created();
+    response.insert_header((LOCATION, format!("/goods/{id}/")));
+    Ok(answer::json(response, &shape))
 }
 
 /// The goods' page.

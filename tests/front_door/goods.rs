@@ -50,6 +50,7 @@ async fn the_page_of_new_goods_is_the_origins_shape_with_the_new_fields() {
     });
     let made = node.user(1).post("/goods/", &goods_body(&own)).await;
     assert_eq!(made.status, 201, "{}", made.text);
+    assert_eq!(made.headers.get("location").unwrap(), "/goods/1/");
     let expected = json!({
         "id": 1,
         "seller": {
