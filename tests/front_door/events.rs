@@ -34,7 +34,7 @@ impl Stream {
     }
 
     /// The next event; chunk sizes and comments are passed over. `None` at the end.
-    fn next(&mut self) -> Option<Event> {
+    pub fn next(&mut self) -> Option<Event> {
         let mut event = Event::new();
         loop {
             let line = self.line()?;

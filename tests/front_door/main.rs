@@ -40,6 +40,7 @@ mod nodes_settings;
 mod nodes_trade;
 mod nodes_under_fire;
 mod presence;
+mod protocol_doc;
 mod reload;
 mod rolling_restart;
 mod room_crash;

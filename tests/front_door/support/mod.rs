@@ -8,6 +8,7 @@ mod command;
 pub mod database;
 mod dead_reader;
 mod doors;
+mod examples;
 pub mod linear;
 mod market;
 mod nodes;
@@ -48,6 +49,7 @@ pub use self::{
     command::{Handsup, Served},
     database::count,
     dead_reader::{room_that_does_not_read, socket_that_does_not_read},
+    examples::{AnswerBody, Example, Exchange, Shown, Step, examples},
     market::Market,
     nodes::{Fleet, Nodes, bus_of, several_nodes_can_be},
     presence::{List, participants, people},
