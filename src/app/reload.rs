@@ -89,7 +89,7 @@ mod tests {
     use crate::app::settings::DEFAULTS;
     use serde::Deserialize;
 
-    /// PROTOCOL.md 1: keys, origins, rates, locale, the log.
+    /// Keys, origins, rates, locale, the log (`docs/protocol.md#settings`).
     const LIVE: [&str; 9] = [
         "alarms.locale",
         "auth.jwt_secret",

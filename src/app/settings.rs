@@ -40,7 +40,7 @@ pub(super) fn wrong(key: &str, problem: impl Into<String>) -> SettingsError {
     SettingsError { key: key.to_owned(), problem: problem.into() }
 }
 
-/// All settings, by section (PROTOCOL.md 1).
+/// All settings, by section (`docs/protocol.md#settings`).
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)] // Each key is explained in config/default.toml.

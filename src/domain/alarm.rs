@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AlarmId, EventId, GoodsId, GoodsState, Price, Timestamp, TradeRoomId, UserId};
 
-/// Why somebody is alarmed (PROTOCOL.md 5).
+/// Why somebody is alarmed (`docs/protocol.md#alarms`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum AlarmKind {
     /// Another user's bid took the lead.

@@ -2,7 +2,7 @@
 
 use super::{GoodsId, Price, Timestamp, UserId};
 
-/// How long before the end `ending_soon` is raised (PROTOCOL.md 5).
+/// How long before the end `ending_soon` is raised (`docs/protocol.md#alarms`).
 pub const ENDING_SOON_LEAD_MS: i64 = 60_000;
 /// Shorter auctions raise no `ending_soon`.
 pub const MIN_LENGTH_FOR_ENDING_SOON_MS: i64 = 300_000;

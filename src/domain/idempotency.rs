@@ -1,6 +1,6 @@
 //! Idempotency keys: what a client may call one of its bids, so that asking twice bids once.
 
-/// A user's name for one of his bids (PROTOCOL.md 4): 1–64 characters.
+/// A user's name for one of their bids (`docs/protocol.md#bids`): 1–64 characters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct IdempotencyKey(String);
 

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Largest id that a JSON number carries without loss in a browser: 2^53 − 1 (PROTOCOL.md 4).
+/// Largest id that a JSON number carries without loss in a browser: 2^53 − 1 (`docs/protocol.md#what-holds-for-all-calls`).
 pub const MAX_ID: i64 = (1 << 53) - 1;
 
 macro_rules! id_type {
@@ -45,7 +45,7 @@ macro_rules! id_type {
 }
 
 id_type!(
-    /// A user of the marketplace. Tokens may carry any positive 64-bit number (PROTOCOL.md 2).
+    /// A user of the marketplace. Tokens may carry any positive 64-bit number (`docs/protocol.md#tokens`).
     UserId,
     i64::MAX
 );

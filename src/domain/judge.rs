@@ -18,7 +18,7 @@ pub struct Bid {
     pub received_at: Timestamp,
 }
 
-/// Why a bid is refused, in the order in which the reasons are looked at (PROTOCOL.md 4).
+/// Why a bid is refused, in the order in which the reasons are looked at (`docs/protocol.md#bids`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// The seller bids on his own goods.

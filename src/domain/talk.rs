@@ -44,12 +44,12 @@ macro_rules! text_type {
 }
 
 text_type!(
-    /// A line in an auction room (PROTOCOL.md 5).
+    /// A line in an auction room (`docs/protocol.md#the-auction-room`).
     LineText,
     100
 );
 text_type!(
-    /// A message between seller and buyer (PROTOCOL.md 5).
+    /// A message between seller and buyer (`docs/protocol.md#the-trade-chat`).
     TradeText,
     500
 );

@@ -75,7 +75,7 @@ impl Timestamp {
         self.utc().format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
     }
 
-    /// The local times of ORIGIN.md section 3.
+    /// The local time that the existing client shows.
     pub fn local(self, tz: Tz) -> LocalTime {
         LocalTime(self.utc().with_timezone(&tz))
     }

@@ -368,7 +368,7 @@ fn token_refused() -> ApiError {
     ApiError::unauthorized("the token is not good")
 }
 
-/// A handshake is refused with 401, 403, 404 or 503 (contract 5): over the rate, too, it is to be tried again later.
+/// A handshake is refused with 401, 403, 404 or 503 (`docs/protocol.md#handshake`): over the rate, too, it is to be tried again later.
 fn at_handshake(error: ApiError) -> ApiError {
     match error.0.code() {
         Code::TooManyRequests => Problem::unavailable("too many requests; try again in a moment").into(),

@@ -30,7 +30,7 @@ impl Who {
     }
 }
 
-/// So many times over the rate is no hurry but a flood (PROTOCOL.md 5: 4429).
+/// So many times the rate is a flood, for which a socket closes with 4429 (`docs/protocol.md#the-auction-room`).
 const FLOOD: NonZeroU32 = NonZeroU32::new(5).unwrap(); // Seen to be no zero when this is compiled.
 
 /// How much of what a user may send in a second.

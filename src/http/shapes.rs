@@ -1,4 +1,4 @@
-//! Users and goods in the origin's shapes (ORIGIN.md 3), with the contract's new fields beside the old ones.
+//! Users and goods as clients see them (`docs/protocol.md#goods`): the origin's fields, and the new ones beside them.
 
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::domain::{Alarm, AlarmKind, Locale, Price, Timestamp};
 
-/// One alarm as clients see it (PROTOCOL.md 5). Fields that its kind doesn't have are absent.
+/// One alarm as clients see it (`docs/protocol.md#alarms`). Fields that its kind doesn't have are absent.
 #[derive(Debug, Serialize)]
 pub struct AlarmBody<'a> {
     response_type: &'static str,

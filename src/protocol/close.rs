@@ -1,4 +1,4 @@
-//! Why the server closes a WebSocket (PROTOCOL.md 5): code and short reason in one place.
+//! Why the server closes a WebSocket (`docs/protocol.md#closes`): code and short reason in one place.
 
 /// A close that the server begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,5 @@
 //! What goes over the wire, as typed values: frames in and out, close codes, problem codes.
-//! Knows only `domain`; sockets and HTTP are elsewhere. The names are PROTOCOL.md's.
+//! Knows only `domain`; sockets and HTTP are elsewhere. The names are those of `docs/protocol.md`.
 
 mod alarm_body;
 mod client_frame;

@@ -1,4 +1,4 @@
-//! HTTP errors as data: `application/problem+json` (RFC 9457) with the contract's codes (PROTOCOL.md 3).
+//! HTTP errors as data: `application/problem+json` (RFC 9457) with the codes of `docs/protocol.md#errors`.
 //! A code knows its status and title; nothing here can carry SQL, a path or a stack.
 
 use serde::Serialize;

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{Code, Outcome, Problem};
 use crate::domain::{BidId, GoodsId, Locale, Price, Timestamp, UserId};
 
-/// A frame to the sockets of a room (ORIGIN.md 2, PROTOCOL.md 5).
+/// A frame to the sockets of a room (`docs/protocol.md#the-auction-room`).
 #[derive(Debug, Serialize)]
 #[serde(tag = "response_type", rename_all = "snake_case")]
 pub enum RoomFrame<'a> {

@@ -1,4 +1,4 @@
-//! Pages of the marketplace come from another origin than the API (ORIGIN.md 3): what a browser asks before it lets them
+//! Pages of the marketplace come from another origin than the API: what a browser asks before it lets them
 //! call, and what it lets them read.
 
 use awc::http::Method;

@@ -1,4 +1,4 @@
-//! The whole auction evening, played by clients that send exactly what the existing web client sends (ORIGIN.md 2 and 3)
+//! The whole auction evening, played by clients that send exactly what the existing web client sends,
 //! and look at every frame and body for exactly the fields that the contract names.
 
 use handsup::domain::Timestamp;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Client, Market, TestNode, goods_body, has_exactly, is_instant};
 
-/// ORIGIN.md 3 and the new fields of PROTOCOL.md 4.
+/// The origin's fields and the new ones (`docs/protocol.md#goods`).
 pub const LISTED: [&str; 24] = [
     "id",
     "seller",

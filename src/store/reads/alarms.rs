@@ -8,7 +8,7 @@ use crate::{
     store::{Store, StoreError, conn::DbConn, rows::AlarmRow, schema},
 };
 
-/// Alarms of the never-received replay: older ones stay in the inbox (PROTOCOL.md 5).
+/// Alarms of the never-received replay: older ones stay in the inbox (`docs/protocol.md#the-alarm-socket`).
 const REPLAYED: i64 = 100;
 
 /// Which part of the inbox.

@@ -50,7 +50,7 @@ pub(super) fn find(tx: &mut Tx<'_>, bid: &Bid, key: &IdempotencyKey) -> Result<O
     Ok(Some(BidVerdict::Replayed(Box::new(verdict(bid, &row)?))))
 }
 
-/// Keeps a verdict of the rule under the key, if it stays what it is (PROTOCOL.md 4 names which).
+/// Keeps a verdict of the rule under the key, if it stays what it is (`docs/protocol.md#bids` names which).
 pub(super) fn keep(tx: &mut Tx<'_>, bid: &Bid, key: &IdempotencyKey, verdict: &BidVerdict) -> Result<(), StoreError> {
     let (name, stored, low) = match verdict {
         BidVerdict::Accepted(stored) => (ACCEPTED, Some(stored), None),
