@@ -12,6 +12,7 @@ pub mod bus;
 pub mod cli;
 pub mod domain;
 pub mod http;
+pub mod outage;
 pub mod protocol;
 pub mod store;
 pub mod time_source;

@@ -9,7 +9,8 @@ use std::{
 };
 
 /// From the bottom to the top; a room may import the rooms before it.
-const ROOMS: [&str; 9] = ["domain", "time_source", "protocol", "store", "bus", "actors", "http", "app", "cli"];
+const ROOMS: [&str; 10] =
+    ["domain", "time_source", "outage", "protocol", "store", "bus", "actors", "http", "app", "cli"];
 
 /// Crates that only some rooms may know.
 const CRATES: [(&str, &[&str]); 9] = [

@@ -4,6 +4,7 @@ mod adoption;
 mod housekeeping;
 mod logging;
 mod node;
+mod open_files;
 mod reload;
 mod server;
 mod settings;
@@ -12,6 +13,7 @@ mod watch;
 pub use self::{
     logging::{LogRules, Logging},
     node::{Node, StartError},
+    open_files::{make_room, most_sockets},
     reload::SettingsChange,
     settings::{DEV_SECRET, Secret, Settings, SettingsError},
 };

@@ -25,10 +25,10 @@ use actix_web::{
     web,
 };
 
-use super::Settings;
+use super::{Settings, open_files};
 use crate::{
     actors::{AlarmHub, Rooms, ShardStats, attach_worker},
-    http::{self, Connection, LocalShard, OpenSockets, Services, cors, refused_as_problem, take_over},
+    http::{self, Connection, ConnectionLimit, LocalShard, OpenSockets, Services, cors, refused_as_problem, take_over},
 };
 
 /// How long requests may still take when the node ends and the sockets are closed, in seconds.
@@ -74,18 +74,17 @@ pub(super) fn serve(
     listeners: Vec<TcpListener>,
     house: &House,
 ) -> io::Result<(Server, Vec<SocketAddr>)> {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let workers = settings.server.workers.unwrap_or(cores);
     let shards = Arc::new(AtomicUsize::new(0));
     let slow_after_s = u32::try_from(settings.session.timeout_s).unwrap_or(u32::MAX);
     let dead_after = Duration::from_secs(settings.session.timeout_s);
-    let mut server = Server::build().workers(workers).disable_signals().shutdown_timeout(CLOSE_S);
+    let mut server = Server::build().workers(settings.workers()).disable_signals().shutdown_timeout(CLOSE_S);
     let ending = server.graceful_shutdown_signal();
+    let limit = ConnectionLimit::new(open_files::for_clients(settings));
     let mut addresses = Vec::new();
     for listener in listeners {
         let address = listener.local_addr()?;
         addresses.push(address);
-        let (house, shards, ending) = (house.clone(), Arc::clone(&shards), ending.clone());
+        let (house, shards, ending, limit) = (house.clone(), Arc::clone(&shards), ending.clone(), limit.clone());
         server = server.listen(address.to_string(), listener, move || {
             let House { services, hub, rooms, stats, sockets } = house.clone();
             // Each worker has its own shard of the hub, on its own thread.
@@ -111,9 +110,12 @@ pub(super) fn serve(
                 }
             });
             let ending = ending.clone();
-            let connections = fn_service(|tcp: TcpStream| {
+            let limit = limit.clone();
+            let connections = fn_service(move |tcp: TcpStream| {
                 let peer = tcp.peer_addr().ok();
-                ready(Ok::<_, DispatchError>((Connection::new(tcp), peer)))
+                // Ended at once: whoever asks can go elsewhere, and does not wait for somebody to leave.
+                let place = limit.enter().ok_or_else(|| DispatchError::Io(io::Error::other("no file is left for it")));
+                ready(place.map(|place| (Connection::new(tcp, place), peer)))
             });
             let http = HttpService::build()
                 // So that connections that wait for their next request end with the node.

@@ -387,6 +387,11 @@ impl Settings {
         if addresses.is_empty() { Err(wrong("server.bind", "is no address")) } else { Ok(addresses) }
     }
 
+    /// `server.workers`, or one for each core.
+    pub fn workers(&self) -> usize {
+        self.server.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
+    }
+
     /// The folder of pictures, without links on the way to it.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{CommandError, demo_bots::Client, say, serve::announce};
 use crate::{
-    app::{Node, Settings, StartError},
+    app::{Node, Settings, StartError, most_sockets},
     domain::Timestamp,
     time_source::{SystemTime, TimeSource},
 };
@@ -31,6 +31,7 @@ pub(super) async fn run() -> Result<(), CommandError> {
     settings.auth.insecure_dev_secret = true;
     settings.auth.dev_login = true;
     settings.alarms.locale = "en".to_owned();
+    settings.session.max = settings.session.max.min(most_sockets(&settings)).max(1);
     let mut node = match Node::start(&settings, Arc::new(SystemTime)) {
         Err(StartError::Bind(error)) if error.kind() == io::ErrorKind::AddrInUse => {
             settings.server.bind = "127.0.0.1:0".to_owned();

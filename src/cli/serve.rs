@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{CommandError, say};
 use crate::{
-    app::{Logging, Node, Settings, SettingsError},
+    app::{Logging, Node, Settings, SettingsError, make_room},
     time_source::SystemTime,
 };
 
@@ -19,6 +19,7 @@ pub(super) async fn serve(settings: &Settings, file: Option<PathBuf>, logging: &
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
+    make_room(settings)?;
     let mut node = Node::start(settings, Arc::new(SystemTime))?;
     warn_of_keys(settings);
     announce(&node);

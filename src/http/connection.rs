@@ -6,16 +6,66 @@ use std::{
     io,
     pin::Pin,
     rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, Waker},
+    time::Instant,
 };
 
 use actix_codec::{AsyncRead, AsyncWrite, ReadBuf};
 use actix_web::rt::net::TcpStream;
 
+use crate::outage::Outage;
+
+/// Connections that there are, of so many that may be.
+#[derive(Clone)]
+pub struct ConnectionLimit(Arc<Counted>);
+
+struct Counted {
+    most: usize,
+    open: AtomicUsize,
+    full: Outage,
+}
+
+/// One of them, given back when this is dropped.
+pub struct ConnectionPlace(ConnectionLimit);
+
+impl ConnectionLimit {
+    /// For so many.
+    pub fn new(most: usize) -> Self {
+        Self(Arc::new(Counted { most, open: AtomicUsize::new(0), full: Outage::default() }))
+    }
+
+    /// A place for one more, if there is one.
+    pub fn enter(&self) -> Option<ConnectionPlace> {
+        let Counted { most, open, full } = &*self.0;
+        if open.fetch_add(1, Ordering::Relaxed) < *most {
+            if let Some(over) = full.worked(Instant::now) {
+                log::info!("connections are taken again; {} were refused", over.failures);
+            }
+            return Some(ConnectionPlace(self.clone()));
+        }
+        open.fetch_sub(1, Ordering::Relaxed);
+        if let Some(failing) = full.failed(Instant::now()) {
+            log::warn!("a connection is refused{failing}: {most} are open, and no file is left for more");
+        }
+        None
+    }
+}
+
+impl Drop for ConnectionPlace {
+    fn drop(&mut self) {
+        self.0.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// A connection. Whoever reads it to its end, or fails to, tells its [`ConnectionEnd`].
 pub struct Connection {
     tcp: TcpStream,
     end: ConnectionEnd,
+    _place: ConnectionPlace,
 }
 
 /// The end of a connection, for whoever waits for it on its thread.
@@ -48,8 +98,8 @@ impl ConnectionEnd {
 
 impl Connection {
     /// A connection that has just been accepted.
-    pub fn new(tcp: TcpStream) -> Self {
-        Self { tcp, end: ConnectionEnd::default() }
+    pub fn new(tcp: TcpStream, place: ConnectionPlace) -> Self {
+        Self { tcp, end: ConnectionEnd::default(), _place: place }
     }
 
     /// The socket.

@@ -29,7 +29,7 @@ mod users;
 use actix_web::{FromRequest, Handler, Responder, Route, guard, web};
 
 pub use self::{
-    connection::{Connection, ConnectionEnd},
+    connection::{Connection, ConnectionEnd, ConnectionLimit},
     cors::{cors, refused_as_problem},
     error::ApiError,
     health::Readiness,

@@ -316,6 +316,7 @@ mod tests {
     use actix_web::rt::net::TcpStream;
 
     use super::*;
+    use crate::http::ConnectionLimit;
 
     /// Says this, and hears everything.
     #[derive(Clone, Default)]
@@ -347,7 +348,8 @@ mod tests {
         let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (socket, _) = listener.accept().unwrap();
         socket.set_nonblocking(true).unwrap();
-        let socket = Connection::new(TcpStream::from_std(socket).unwrap());
+        let place = ConnectionLimit::new(1).enter().unwrap();
+        let socket = Connection::new(TcpStream::from_std(socket).unwrap(), place);
         (Carrier::new(socket, talker.clone(), Bytes::new(), OpenSockets::default().enter()), client)
     }
 

@@ -39,6 +39,7 @@ mod nodes_rooms;
 mod nodes_settings;
 mod nodes_trade;
 mod nodes_under_fire;
+mod open_files;
 mod presence;
 mod protocol_doc;
 mod reload;

@@ -21,11 +21,13 @@ use super::{Client, DEADLINE, PATIENT_DEADLINE};
 pub struct Handsup {
     folder: TempDir,
     environment: Vec<(String, String)>,
+    /// What a shell's `ulimit` sets before the program begins.
+    ulimit: Option<&'static str>,
 }
 
 impl Handsup {
     pub fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap(), environment: Vec::new() }
+        Self { folder: tempfile::tempdir().unwrap(), environment: Vec::new(), ulimit: None }
     }
 
     /// Sets `section.key` in the environment.
@@ -39,6 +41,11 @@ impl Handsup {
     pub fn log(mut self, filter: &str) -> Self {
         self.environment.push(("RUST_LOG".to_owned(), filter.to_owned()));
         self
+    }
+
+    /// Sets a limit of the process, as a shell's `ulimit` does.
+    pub fn ulimit(self, limit: &'static str) -> Self {
+        Self { ulimit: Some(limit), ..self }
     }
 
     /// Writes a file into the folder.
@@ -78,6 +85,10 @@ impl Handsup {
     /// The program, for a test that starts it its own way.
     pub fn command(&self, words: &[&str]) -> Command {
         let mut program = Command::new(env!("CARGO_BIN_EXE_handsup"));
+        if let Some(limit) = self.ulimit {
+            program = Command::new("sh");
+            program.arg("-c").arg(format!("ulimit {limit} && exec \"$0\" \"$@\"")).arg(env!("CARGO_BIN_EXE_handsup"));
+        }
         program.args(words).current_dir(self.folder()).stdin(Stdio::null());
         program.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
         program
@@ -149,6 +160,14 @@ impl Served {
 
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// A limit of its own, now: the soft one and the hard one.
+    pub fn limit(&self, line: &str) -> (u64, u64) {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", self.child.id())).unwrap();
+        let numbers = limits.lines().find_map(|found| found.strip_prefix(line)).expect("the line");
+        let mut numbers = numbers.split_whitespace().map(|number| number.parse().unwrap_or(u64::MAX));
+        (numbers.next().unwrap(), numbers.next().unwrap())
     }
 
     /// What it has written to stderr by now.
