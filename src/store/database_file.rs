@@ -2,7 +2,6 @@
 //! answered that a restart would not find.
 
 use std::{
-    ffi::OsString,
     fs::{self, File, Metadata, TryLockError},
     io,
     os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
@@ -78,6 +77,13 @@ impl DatabaseFile {
             fs::create_dir_all(folder)
                 .map_err(|error| StoreError::Unavailable(format!("{}: {error}", folder.display())))?;
         }
+        // SQLite would begin anew, and throw away what may be all that is left.
+        let bytes = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
+        if bytes(path) == 0 && bytes(&wal_of(path)) > 0 {
+            let advice =
+                "is missing or empty, but its -wal file is there: put the database back, or move that file away";
+            return Err(StoreError::Unavailable(format!("{} {advice}", path.display())));
+        }
         let mut files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
         files.retain(|open| open.is_taken || open.file.metadata().is_ok_and(|metadata| metadata.nlink() > 0));
         let known = FileId::at(path).ok().and_then(|id| files.iter().position(|open| open.id == id));
@@ -104,10 +110,7 @@ impl DatabaseFile {
             Err(TryLockError::Error(error)) => return Err(unavailable(error)),
         }
         let (id, file) = (open.id, Arc::clone(&open.file));
-        // SQLite names the WAL behind links.
-        let mut wal = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()).into_os_string();
-        wal.push(OsString::from("-wal"));
-        let (is_lost, wal) = (Arc::default(), wal.into());
+        let (is_lost, wal) = (Arc::default(), wal_of(path));
         Ok(Self { path: path.to_owned(), wal, id, file, seen: None, damage: None, is_lost, keeper: None })
     }
 
@@ -187,6 +190,13 @@ impl DatabaseFile {
         self.damage = Some(damage);
         damage.to_owned()
     }
+}
+
+/// The file of the newest commits: SQLite puts it beside the database, not beside a link to it.
+fn wal_of(path: &Path) -> PathBuf {
+    let mut wal = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()).into_os_string();
+    wal.push("-wal");
+    wal.into()
 }
 
 const CUT: &str = "its file has been cut";

@@ -177,6 +177,35 @@ async fn one_file_has_one_process_whichever_of_its_names_is_used() {
     process.kill();
 }
 
+/// Whoever lost a database may still find in its WAL what was answered last: a new database would take its place.
+#[actix_web::test]
+async fn a_start_throws_no_wal_away_whose_database_is_missing() {
+    if !database::on_sqlite_only() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let [file, wal, away] = ["x.db", "x.db-wal", "away.db"].map(|name| folder.path().join(name));
+    let process = Process::start(&file);
+    let body = goods_body(&json!({"starts_at": "2090-01-01T00:00:00Z"}));
+    assert_eq!(process.user(1).patient().post("/goods/", &body).await.status, 201);
+    process.kill();
+    fs::rename(&file, &away).unwrap();
+    let left = fs::read(&wal).unwrap();
+    assert!(!left.is_empty());
+    let url = format!("sqlite://{}", file.display());
+    for empty in [false, true] {
+        if empty {
+            fs::write(&file, "").unwrap();
+        }
+        for words in [&["serve"], &["migrate"]] {
+            refuses(&good().set("database.url", &url), words, "-wal");
+        }
+        assert_eq!((file.exists(), fs::read(&wal).unwrap() == left), (empty, true), "nothing was made or changed");
+    }
+    fs::rename(&away, &file).unwrap();
+    assert_eq!(Process::start(&file).visitor().get("/goods/1/").await.status, 200);
+}
+
 /// Migrating and copying would write beside the running process as well.
 #[actix_web::test]
 async fn no_command_writes_into_a_database_in_use_by_another_of_its_names() {
