@@ -212,7 +212,8 @@ async fn examine(services: &Services) -> Health {
     let now = services.time.now();
     let (read, write, hub, clock, desk, rooms) = futures_util::join!(
         timed(services.store.oldest_overdue(now)),
-        timed(services.ledger.write(Probe::of(&services.ledger), PATIENCE)),
+        // Handed in only when its time begins.
+        timed(async { services.ledger.write(Probe::writing(&services.ledger), PATIENCE).await }),
         timed(services.hub.send(GetHubFigures)),
         timed(services.clock.send(GetClockFigures)),
         timed(services.desk.send(GetDeskFigures)),

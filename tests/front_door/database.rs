@@ -79,6 +79,24 @@ async fn the_operator_is_told_that_the_ledger_fails() {
     assert_eq!(admin.get("/admin/health").await.status, 200);
 }
 
+/// What the page calls a ping is on disk when it is over, and so is what it calls a commit.
+#[actix_web::test]
+async fn the_ledger_s_ping_is_a_write_to_disk() {
+    let node = TestNode::alone(|_| {});
+    let (admin, database) = (node.admin(), node.database());
+    let written = || database::number(&database, "like_mark FROM id_counters");
+    for _ in 0..3 {
+        let before = written();
+        let ledger = admin.get("/admin/health").await.body["checks"]["ledger"].take();
+        assert_eq!(written(), before + 1, "{ledger}");
+        let [ping, commit] = ["ping_ms", "last_commit_ms"].map(|figure| ledger[figure].as_f64().unwrap());
+        assert!(ping >= commit && commit > 0.0, "the commit is a part of it: {ledger}");
+        // Anybody may ask whether the node is ready, and costs it nothing.
+        assert_eq!(node.visitor().get("/health/ready").await.status, 200);
+        assert_eq!(written(), before + 1);
+    }
+}
+
 /// The server is gone for a while, and all its connections with it.
 #[actix_web::test]
 async fn a_server_that_stops_and_comes_back_costs_no_socket_and_no_restart() {

@@ -1,4 +1,4 @@
-//! A write for its own sake: shows that the ledger can open and commit a transaction.
+//! A write for its own sake: shows that the ledger can open and commit a transaction, and what that takes.
 
 use diesel::{prelude::*, update};
 
@@ -10,21 +10,26 @@ const LIKE_A_BATCH: usize = 64 * 1024;
 /// Shows whether the ledger can write.
 #[derive(Debug, Clone, Copy)]
 pub struct Probe {
-    /// Touch the disk. While all is well an empty transaction is enough, so that whoever asks for the health of the
-    /// service doesn't cost it a write each time; after a failure only a real write shows that it is over.
-    touch: bool,
+    /// What it writes; `None` leaves the transaction empty.
+    bytes: Option<usize>,
 }
 
 impl Probe {
-    /// What this ledger needs to show now.
+    /// For whoever may ask at any time, and must not cost the service a write: while all is well an empty transaction is
+    /// enough, and only after a failure a real write shows that it is over.
     pub fn of(ledger: &Ledger) -> Self {
-        Self { touch: ledger.figures().failing }
+        Self { bytes: ledger.figures().failing.then_some(LIKE_A_BATCH) }
     }
 
-    /// One that writes in any case.
+    /// Writes to disk in any case, so that it shows how long that takes.
+    pub fn writing(ledger: &Ledger) -> Self {
+        Self { bytes: Self::of(ledger).bytes.or(Some(0)) }
+    }
+
+    /// As after a failure.
     #[cfg(test)]
     pub(crate) fn touching() -> Self {
-        Self { touch: true }
+        Self { bytes: Some(LIKE_A_BATCH) }
     }
 }
 
@@ -32,11 +37,11 @@ impl Write for Probe {
     type Out = ();
 
     fn run(&self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
-        if self.touch {
+        if let Some(bytes) = self.bytes {
             // Another mark than the last time, or the engine would see that nothing changes. No like will have it:
             // marks need to rise, not to be without gaps.
             let fresh = tx.next_like()?;
-            let padding = format!("{fresh}{}", " ".repeat(LIKE_A_BATCH));
+            let padding = format!("{fresh}{}", " ".repeat(bytes));
             update(schema::probe::table).set(schema::probe::padding.eq(padding)).execute(tx.conn)?;
         }
         Ok(())
