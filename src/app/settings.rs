@@ -524,8 +524,9 @@ impl Settings {
     }
 
     fn trusted_proxies(&self) -> Result<Vec<IpAddr>, SettingsError> {
-        let parse = |text: &String| {
-            text.parse().map_err(|_| wrong("server.trusted_proxies", format!("{text:?} is no address")))
+        let parse = |text: &String| match text.parse::<IpAddr>() {
+            Ok(address) => Ok(address.to_canonical()),
+            Err(_) => Err(wrong("server.trusted_proxies", format!("{text:?} is no address"))),
         };
         self.server.trusted_proxies.iter().map(parse).collect()
     }

@@ -12,12 +12,12 @@ use std::{
 
 use actix_web::{
     HttpRequest,
-    http::header::{AUTHORIZATION, HeaderName, SEC_WEBSOCKET_PROTOCOL},
+    http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL},
 };
 use quick_cache::sync::Cache;
 use tokio::time::timeout;
 
-use super::{ApiError, Keys, Services, query, rate::Who, token::Claims};
+use super::{ApiError, Keys, Services, forwarded::client_address, query, rate::Who, token::Claims};
 use crate::{
     domain::{Timestamp, User, UserId},
     protocol::{Code, Problem},
@@ -342,21 +342,10 @@ impl Services {
         Ok(self.live.load().rates.request(self.who(request, identity))?)
     }
 
-    /// The client's address: the peer's, or behind trusted proxies the nearest one that is not trusted.
+    /// The client's address.
     fn address(&self, request: &HttpRequest) -> IpAddr {
         let peer = request.peer_addr().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip());
-        let trusted = |address: &IpAddr| self.config.trusted_proxies.contains(address);
-        if !trusted(&peer) {
-            return peer;
-        }
-        let forwarded: Vec<&str> = request
-            .headers()
-            .get_all(HeaderName::from_static("x-forwarded-for"))
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .collect();
-        let hops = forwarded.iter().rev().map_while(|hop| hop.trim().parse::<IpAddr>().ok());
-        hops.take(32).find(|hop| !trusted(hop)).unwrap_or(peer)
+        client_address(peer, request.headers(), &self.config.trusted_proxies)
     }
 }
 

@@ -9,6 +9,7 @@ mod connection;
 mod cors;
 mod dev;
 mod error;
+mod forwarded;
 mod goods;
 mod goods_lists;
 mod health;

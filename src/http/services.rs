@@ -17,7 +17,7 @@ use crate::{
 /// Settings that handlers need.
 #[derive(Debug, Clone)]
 pub struct HttpConfig {
-    /// `server.trusted_proxies`
+    /// `server.trusted_proxies`, IPv4 addresses as such.
     pub trusted_proxies: Vec<IpAddr>,
     /// `server.media_dir`, without links on the way to it.
     pub media_dir: Option<PathBuf>,

@@ -8,6 +8,7 @@ mod bad_frames;
 mod bad_goods;
 mod bad_input;
 mod bad_rooms;
+mod behind_proxies;
 mod bids;
 mod big_room;
 mod clock;
