@@ -20,6 +20,7 @@ use crate::{
     bus::BusUrl,
     domain::{DraftRules, Locale, MAX_ID, Price},
     http::{HttpConfig, Rates},
+    protocol::LONGEST_FRAME,
     store::{DatabaseUrl, LedgerRules},
 };
 
@@ -293,7 +294,7 @@ impl Settings {
         range("limits.lines_per_second", self.limits.lines_per_second.into(), 1, 1_000_000)?;
         range("limits.requests_per_second", self.limits.requests_per_second.into(), 1, 1_000_000)?;
         range("limits.body_bytes", self.limits.body_bytes as i128, 256, 1 << 30)?;
-        range("limits.frame_bytes", self.limits.frame_bytes as i128, 126, 1 << 30)?;
+        range("limits.frame_bytes", self.limits.frame_bytes as i128, LONGEST_FRAME as i128, 1 << 30)?;
         range("limits.max_price", self.limits.max_price.into(), 1, MAX_ID.into())?;
         range("alarms.keep_days", self.alarms.keep_days.into(), 1, 36_500)?;
         // Known to the contract, but a value that would do nothing is refused rather than believed.

@@ -15,6 +15,6 @@ pub use client_frame::{AlarmSocketFrame, FrameError};
 pub use close::Close;
 pub use json::to_json;
 pub use problem::{Code, Outcome, Problem};
-pub use room_client_frame::{Said, Spoken};
+pub use room_client_frame::{LONGEST_FRAME, Said, Spoken};
 pub use room_frame::RoomFrame;
 pub use server_frame::ServerFrame;

@@ -7,6 +7,10 @@ use serde_json::{Value, value::RawValue};
 use super::{Code, FrameError, Problem};
 use crate::domain::{GoodsId, LineText, Price, TradeText, UserId};
 
+/// Bytes of the longest frame that anybody needs: the longest text with each character as two escapes of six bytes
+/// (`\ud83d\ude00`), and room for the rest, however that is escaped. A token in its frame fits too.
+pub const LONGEST_FRAME: usize = 12 * TradeText::MAX_CHARS + 512;
+
 /// One text frame, JSON of whatever shape, not yet looked into.
 #[derive(Debug)]
 pub struct Spoken<'a>(Option<Raw<'a>>);

@@ -90,9 +90,9 @@ async fn frames_over_the_limit_are_closed_with_1009() {
     let ping = "{\"type\":\"ping\"}";
     let long = |length: usize| ping.to_owned() + &" ".repeat(length - ping.len());
     let mut raw = raw_socket(&scene);
-    raw.write(&masked(TEXT, long(4096).as_bytes()));
+    raw.write(&masked(TEXT, long(8192).as_bytes()));
     assert_eq!(raw.text()["response_type"], "pong", "exactly at the limit");
-    for length in [4097, 65_536, 300_000] {
+    for length in [8193, 65_536, 300_000] {
         closes(&scene, &masked(TEXT, long(length).as_bytes()), 1009, &length.to_string());
     }
     // Only announced: the server waits for none of it.
@@ -117,11 +117,11 @@ async fn fragments_are_joined_within_the_limit() {
     assert_eq!(raw.frame(), Some((0x8a, b"between".to_vec())), "control frames may come between fragments");
     assert_eq!(raw.text()["response_type"], "pong");
     // Each within the limit, the sum over it.
-    let half = " ".repeat(2049);
+    let half = " ".repeat(4097);
     let halves = [masked(TEXT_BEGINS, half.as_bytes()), masked(CONTINUES_LAST, half.as_bytes())].concat();
     closes(&scene, &halves, 1009, "the sum");
     let many =
-        [masked(TEXT_BEGINS, b"[")].into_iter().chain((0..5000).map(|_| masked(CONTINUES, b" "))).collect::<Vec<_>>();
+        [masked(TEXT_BEGINS, b"[")].into_iter().chain((0..9000).map(|_| masked(CONTINUES, b" "))).collect::<Vec<_>>();
     closes(&scene, &many.concat(), 1009, "without an end");
     scene.must_be_unharmed().await;
 }

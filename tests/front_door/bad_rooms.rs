@@ -334,7 +334,7 @@ async fn what_is_no_text_of_json_ends_its_socket_and_no_other() {
         others.push(Socket::open(&node.base(), path, &[], Some(&token(1, node.now()))).await.unwrap());
     }
     let many: Vec<u8> = std::iter::once(masked(TEXT_BEGINS, b"["))
-        .chain((0..5000).map(|_| masked(CONTINUES, b" ")))
+        .chain((0..9000).map(|_| masked(CONTINUES, b" ")))
         .flatten()
         .collect();
     for path in &paths {
@@ -350,7 +350,7 @@ async fn what_is_no_text_of_json_ends_its_socket_and_no_other() {
         }
         closes(&node, path, &masked(BINARY, b"{}"), 1003, "binary");
         closes(&node, path, &[masked(0x02, b"{}"), masked(CONTINUES_LAST, b"")].concat(), 1003, "binary in fragments");
-        for length in [4097, 70_000] {
+        for length in [8193, 70_000] {
             closes(&node, path, &masked(TEXT, " ".repeat(length).as_bytes()), 1009, "too large");
         }
         closes(&node, path, &[&[TEXT, 0xff][..], &[0x7f; 8], &[0; 4]].concat(), 1009, "2^63 bytes announced");
@@ -392,7 +392,7 @@ async fn fragments_of_a_frame_are_joined() {
     let mut raw = Raw::room(node.address(), &paths[0], &token(3, node.now()));
     assert_eq!(raw.text()["response_type"], "enter");
     let line = json!({"is_money": false, "message": "long"}).to_string();
-    raw.write(&masked(TEXT, (line.clone() + &" ".repeat(4096 - line.len())).as_bytes()));
+    raw.write(&masked(TEXT, (line.clone() + &" ".repeat(8192 - line.len())).as_bytes()));
     assert_eq!(raw.text()["message"], "long");
 }
 

@@ -29,6 +29,7 @@ mod lists;
 mod logs;
 mod lost_file;
 mod media;
+mod long_texts;
 mod new_users;
 mod nodes_alarms;
 mod nodes_clock;

@@ -122,6 +122,7 @@ fn bad_values_stop_the_start() {
         ("limits.requests_per_second", "99999999999"),
         ("limits.body_bytes", "1"),
         ("limits.frame_bytes", "0"),
+        ("limits.frame_bytes", "6511"),
         ("limits.max_price", "0"),
         ("limits.max_price", "9007199254740992"),
         ("alarms.locale", "fr"),
@@ -145,7 +146,7 @@ fn settings_that_contradict_each_other_stop_the_start() {
         (&[("session.heartbeat_s", "45")], "session.timeout_s: 45 must be above session.heartbeat_s (45)"),
         (&[("session.heartbeat_s", "7"), ("session.timeout_s", "7")], "session.timeout_s"),
         (&[("limits.frame_bytes", "1048577")], "session.max_pending_bytes"),
-        (&[("session.max_pending_bytes", "4096"), ("limits.frame_bytes", "4097")], "session.max_pending_bytes"),
+        (&[("session.max_pending_bytes", "8192"), ("limits.frame_bytes", "8193")], "session.max_pending_bytes"),
         (&[("bus.url", "redis://127.0.0.1"), ("database.url", "sqlite://a.db")], "bus.url"),
         (&[("auth.dev_login", "true"), ("server.bind", "0.0.0.0:0")], "auth.dev_login"),
         (&[("auth.jwt_secret", DEV_SECRET)], "auth.jwt_secret"),
@@ -169,8 +170,8 @@ fn settings_that_only_look_strange_together_do_not_stop_the_start() {
         .set("session.heartbeat_s", "2")
         .set("session.timeout_s", "3")
         .set("session.max", "5")
-        .set("session.max_pending_bytes", "4096")
-        .set("limits.frame_bytes", "4096")
+        .set("session.max_pending_bytes", "6512")
+        .set("limits.frame_bytes", "6512")
         .set("auction.duration_s", "10")
         .set("auction.soft_close_s", "60")
         .set("auth.jwt_secret_previous", SECRET)

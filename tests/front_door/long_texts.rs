@@ -1,0 +1,78 @@
+//! The longest texts, in whatever way a client's JSON spells them.
+
+use actix_http::ws::Item;
+use awc::ws::Message;
+use handsup::domain::Timestamp;
+use serde_json::json;
+
+use crate::support::{ManualTime, Socket, TestNode, claims, signed, sold_goods};
+
+/// `limits.frame_bytes` as it is, and the least that is taken.
+const FRAME_BYTES: [usize; 2] = [8192, 6512];
+
+/// This text with every character as a JSON escape: six bytes for most, twelve for one beyond the first 65,536.
+fn escaped(text: &str) -> String {
+    text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect()
+}
+
+/// A frame of which everything that can be is escaped, with the largest ids that there are.
+fn frame(goods: i64, user: i64, text: &str) -> String {
+    let fields = [("goods_id", goods.to_string()), ("user_id", user.to_string()), ("message", text.to_owned())];
+    let fields = fields.map(|(name, value)| format!("\"{}\":\"{}\"", escaped(name), escaped(&value)));
+    format!("{{\"{}\":false,{}}}", escaped("is_money"), fields.join(","))
+}
+
+/// The same frame whole, and in fragments cut anywhere.
+async fn send_in_both_ways(socket: &mut Socket, frame: &str) {
+    socket.send_text(frame).await;
+    let (first, rest) = frame.split_at(1);
+    let (middle, last) = rest.split_at(rest.len() / 2);
+    socket.send(Message::Continuation(Item::FirstText(first.to_owned().into()))).await;
+    socket.send(Message::Continuation(Item::Continue(middle.to_owned().into()))).await;
+    socket.send(Message::Continuation(Item::Last(last.to_owned().into()))).await;
+}
+
+#[actix_web::test]
+async fn no_legal_text_fails_by_its_encoding() {
+    let noon = Timestamp::parse_rfc3339("2026-11-22T03:00:00Z").unwrap();
+    for frame_bytes in FRAME_BYTES {
+        let time = ManualTime::at(noon);
+        let node = TestNode::with_time(time.clone(), |settings| settings.limits.frame_bytes = frame_bytes);
+        let sold = sold_goods(&node, &time).await;
+        let largest = node.client(Some(signed(&claims(&json!(i64::MAX), node.now(), &json!({})))));
+        let live = node.goods(1, 0, 600).await;
+        for character in ["👍", "가", "a", "\"", "\u{10ffff}"] {
+            let text = character.repeat(500);
+            let mut trade = node.user(2).try_trade(sold).await.expect("a socket");
+            trade.hear("goods_info").await;
+            send_in_both_ways(&mut trade, &frame(sold, 2, &text)).await;
+            for _ in 0..2 {
+                assert_eq!(trade.hear("message").await["message"], text, "{character}");
+            }
+            let line = character.repeat(100);
+            let mut room = largest.room(live).await;
+            room.hear("enter").await;
+            send_in_both_ways(&mut room, &frame(live, i64::MAX, &line)).await;
+            for _ in 0..2 {
+                assert_eq!(room.hear("message").await["message"], line, "{character}");
+            }
+            room.close().await;
+        }
+    }
+}
+
+/// A token in its frame is as long as one in a header may be.
+#[actix_web::test]
+async fn the_longest_token_fits_into_its_frame() {
+    for frame_bytes in FRAME_BYTES {
+        let node = TestNode::with(|settings| settings.limits.frame_bytes = frame_bytes);
+        let of_length = |length: usize| signed(&claims(&json!(2), node.now(), &json!({"padding": "x".repeat(length)})));
+        let lengths = (0..4096).rev();
+        let longest = lengths.map(of_length).find(|token| token.len() <= 4096).expect("a token of the longest length");
+        assert!(longest.len() > 4090, "{}", longest.len());
+        let mut socket = node.user(2).socket_since(0).await;
+        socket.hear("hello").await;
+        socket.send_json(&json!({"type": "auth", "token": longest})).await;
+        socket.hear("auth").await;
+    }
+}
