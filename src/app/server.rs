@@ -14,7 +14,7 @@ use std::{
 };
 
 use actix::prelude::*;
-use actix_http::{HttpService, error::DispatchError};
+use actix_http::{HttpService, KeepAlive, error::DispatchError};
 use actix_service::{IntoServiceFactory, ServiceFactoryExt, map_config};
 use actix_web::{
     App,
@@ -28,7 +28,10 @@ use actix_web::{
 use super::{Settings, open_files};
 use crate::{
     actors::{AlarmHub, Rooms, ShardStats, attach_worker},
-    http::{self, Connection, ConnectionLimit, LocalShard, OpenSockets, Services, cors, refused_as_problem, take_over},
+    http::{
+        self, Connection, ConnectionLimit, LocalShard, OpenSockets, Services, cors, in_turn, refused_as_problem,
+        take_over,
+    },
 };
 
 /// How long requests may still take when the node ends and the sockets are closed, in seconds.
@@ -77,6 +80,7 @@ pub(super) fn serve(
     let shards = Arc::new(AtomicUsize::new(0));
     let slow_after_s = u32::try_from(settings.session.timeout_s).unwrap_or(u32::MAX);
     let dead_after = Duration::from_secs(settings.session.timeout_s);
+    let keep_alive = Duration::from_secs(settings.server.keep_alive_s);
     let mut server = Server::build().workers(settings.workers()).disable_signals().shutdown_timeout(CLOSE_S);
     let ending = server.graceful_shutdown_signal();
     let limit = ConnectionLimit::new(open_files::for_clients(settings));
@@ -98,26 +102,30 @@ pub(super) fn serve(
                     .wrap(from_fn(refused_as_problem))
                     .wrap(NormalizePath::trim())
                     .wrap(DefaultHeaders::new().add((header::X_CONTENT_TYPE_OPTIONS, "nosniff")))
+                    .wrap(from_fn(in_turn))
                     .configure(http::routes);
                 map_config(app.into_factory(), |()| AppConfig::default())
             };
-            let for_sockets = app.clone();
+            let (for_sockets, upgraded) = (app.clone(), sockets.clone());
             let upgrades = fn_factory(move || {
-                let (app, sockets) = (for_sockets().new_service(()), sockets.clone());
+                let (app, sockets) = (for_sockets().new_service(()), upgraded.clone());
                 async move {
                     let app = Rc::new(app.await?);
                     Ok::<_, ()>(fn_service(move |upgrade| take_over(Rc::clone(&app), upgrade, sockets.clone())))
                 }
             });
-            let ending = ending.clone();
-            let limit = limit.clone();
+            let (ending, limit) = (ending.clone(), limit.clone());
             let connections = fn_service(move |tcp: TcpStream| {
+                set_up_socket(&tcp, dead_after);
                 let peer = tcp.peer_addr().ok();
                 // Ended at once: whoever asks can go elsewhere, and does not wait for somebody to leave.
                 let place = limit.enter().ok_or_else(|| DispatchError::Io(io::Error::other("no file is left for it")));
-                ready(place.map(|place| (Connection::new(tcp, place), peer)))
+                ready(place.map(|place| (Connection::http(tcp, place, keep_alive, sockets.clone()), peer)))
             });
             let http = HttpService::build()
+                // The connection itself sees to it that it ends.
+                .keep_alive(KeepAlive::Os)
+                .client_request_timeout(Duration::ZERO)
                 // So that connections that wait for their next request end with the node.
                 .graceful_shutdown_signal(move || {
                     let ending = ending.clone();
@@ -126,10 +134,7 @@ pub(super) fn serve(
                 .client_disconnect_timeout(DISCONNECT)
                 .h1_write_buffer_size(WRITE_BUFFER)
                 .local_addr(address)
-                .on_connect_ext(move |connection: &Connection, data| {
-                    set_up_socket(connection.tcp(), dead_after);
-                    data.insert(connection.end());
-                })
+                .on_connect_ext(Connection::hand_to_requests)
                 .upgrade(upgrades)
                 .h1(app());
             connections.and_then(http)

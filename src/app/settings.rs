@@ -68,6 +68,7 @@ pub struct Server {
     pub allowed_origins: Vec<String>,
     #[serde(deserialize_with = "list")]
     pub trusted_proxies: Vec<String>,
+    pub keep_alive_s: u64,
     pub media_dir: Option<String>,
 }
 
@@ -280,6 +281,7 @@ impl Settings {
             }
         };
         range("server.workers", self.server.workers.unwrap_or(1) as i128, 1, 1024)?;
+        range("server.keep_alive_s", self.server.keep_alive_s.into(), 1, 3600)?;
         range("database.pool", self.database.pool.into(), 1, 1024)?;
         range("auction.duration_s", self.auction.duration_s.into(), 1, 2_592_000)?;
         range("auction.soft_close_s", self.auction.soft_close_s.into(), 0, 86_400)?;

@@ -30,7 +30,7 @@ mod users;
 use actix_web::{FromRequest, Handler, Responder, Route, guard, web};
 
 pub use self::{
-    connection::{Connection, ConnectionEnd, ConnectionLimit},
+    connection::{Connection, ConnectionLimit, in_turn},
     cors::{cors, refused_as_problem},
     error::ApiError,
     health::Readiness,

@@ -14,7 +14,10 @@ use std::{
 
 use actix_web::{
     HttpMessage, HttpRequest, HttpResponse, HttpResponseBuilder,
-    http::header::{HeaderName, ORIGIN},
+    http::{
+        Version,
+        header::{HeaderName, ORIGIN},
+    },
     web,
 };
 use actix_web_actors::ws;
@@ -129,6 +132,9 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 fn handshake(request: &HttpRequest) -> Result<HttpResponseBuilder, Problem> {
     let refused = |why: String| Problem::new(Code::InvalidBody, format!("no WebSocket handshake: {why}"));
+    if request.version() < Version::HTTP_11 {
+        return Err(refused("it needs HTTP/1.1".to_owned()));
+    }
     let answer = ws::handshake_with_protocols(request, &[SUBPROTOCOL]).map_err(|error| refused(error.to_string()))?;
     // What has a body, or names other protocols beside, is answered as HTTP.
     if request.extensions().contains::<MayUpgrade>() {

@@ -85,7 +85,8 @@ where
     B: MessageBody + 'static,
 {
     let parts = framed.into_parts();
-    let (socket, mut codec, mut out) = (parts.io, parts.codec, parts.write_buf);
+    let (mut socket, mut codec, mut out) = (parts.io, parts.codec, parts.write_buf);
+    socket.leave_http();
     // Such a request has no body: what comes behind it is of the protocol that it asks for.
     let (request, _) = request.replace_payload(Payload::None);
     request.extensions_mut().insert(MayUpgrade);
@@ -123,6 +124,12 @@ where
         }
     }
     Ok(())
+}
+
+/// Says this and nothing else on a connection, which then ends in order.
+pub(super) fn part(socket: Connection, last: Bytes, sockets: &OpenSockets) {
+    let nothing = Answer { body: BoxBody::new(()), is_heard: true };
+    actix_web::rt::spawn(Carrier::new(socket, nothing, last, sockets.enter()));
 }
 
 /// What is said over a connection.
@@ -349,7 +356,9 @@ mod tests {
         let (socket, _) = listener.accept().unwrap();
         socket.set_nonblocking(true).unwrap();
         let place = ConnectionLimit::new(1).enter().unwrap();
-        let socket = Connection::new(TcpStream::from_std(socket).unwrap(), place);
+        let tcp = TcpStream::from_std(socket).unwrap();
+        let mut socket = Connection::http(tcp, place, Duration::MAX, OpenSockets::default());
+        socket.leave_http();
         (Carrier::new(socket, talker.clone(), Bytes::new(), OpenSockets::default().enter()), client)
     }
 
@@ -387,7 +396,7 @@ mod tests {
         let (mut carrier, mut client) = carried(&talker);
         talker.says.borrow_mut().push_back(vec![0; SAID].into());
         client.write_all(b"a word").unwrap();
-        carrier.socket.tcp().readable().await.unwrap();
+        carrier.socket.tcp().unwrap().readable().await.unwrap();
         until(&mut carrier, || true).await;
         assert!(!carrier.out.is_empty(), "he has not read");
         assert_eq!(talker.heard.get(), 0);

@@ -34,6 +34,10 @@ pub enum Code {
     IdempotencyKeyReused,
     /// Over `limits.body_bytes`.
     PayloadTooLarge,
+    /// The body is compressed.
+    UnsupportedEncoding,
+    /// The head of the request is too large.
+    HeadersTooLarge,
     /// The body didn't come in time.
     RequestTimeout,
     /// Over a rate.
@@ -55,6 +59,8 @@ impl Code {
             Code::InvalidBody => 400,
             Code::InvalidValue | Code::IdempotencyKeyReused => 422,
             Code::PayloadTooLarge => 413,
+            Code::UnsupportedEncoding => 415,
+            Code::HeadersTooLarge => 431,
             Code::TooManyRequests => 429,
             Code::Unavailable => 503,
         }
@@ -76,6 +82,8 @@ impl Code {
             Code::InvalidValue => "invalid_value",
             Code::IdempotencyKeyReused => "idempotency_key_reused",
             Code::PayloadTooLarge => "payload_too_large",
+            Code::UnsupportedEncoding => "unsupported_encoding",
+            Code::HeadersTooLarge => "headers_too_large",
             Code::RequestTimeout => "request_timeout",
             Code::TooManyRequests => "too_many_requests",
             Code::Unavailable => "unavailable",
@@ -97,6 +105,8 @@ impl Code {
             Code::InvalidValue => "Invalid value",
             Code::IdempotencyKeyReused => "Idempotency key reused",
             Code::PayloadTooLarge => "Payload too large",
+            Code::UnsupportedEncoding => "Unsupported encoding",
+            Code::HeadersTooLarge => "Headers too large",
             Code::RequestTimeout => "Request timeout",
             Code::TooManyRequests => "Too many requests",
             Code::Unavailable => "Unavailable",

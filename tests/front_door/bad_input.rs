@@ -433,41 +433,6 @@ async fn the_dev_login_takes_no_nonsense_and_is_not_there_unless_it_is_on() {
 }
 
 #[actix_web::test]
-async fn bytes_that_are_no_http_end_their_connection_and_nothing_else() {
-    let scene = Scene::set().await;
-    let token = scene.rude.token();
-    let head = format!("POST {} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n", scene.bids_path());
-    let body = "{\"price\":9000}";
-    let garbage: Vec<Vec<u8>> = vec![
-        b"GARBAGE\r\n\r\n".to_vec(),
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(),
-        b"GET / HTTP/9.9\r\n\r\n".to_vec(),
-        b"GET http://[::1 HTTP/1.1\r\n\r\n".to_vec(),
-        b"GET /goods/1/ HTTP/1.1\r\nHost: x\r\nBad Header: 1\r\n\r\n".to_vec(),
-        b"GET /goods/1/ HTTP/1.1\r\nX: a\0b\r\n\r\n".to_vec(),
-        [b"GET /goods/1/ HTTP/1.1\r\n".to_vec(), b"X: y\r\n".repeat(5000), b"\r\n".to_vec()].concat(),
-        [b"GET /".to_vec(), b"a".repeat(300_000), b" HTTP/1.1\r\n\r\n".to_vec()].concat(),
-        format!("{head}Content-Length: -1\r\n\r\n{body}").into_bytes(),
-        format!("{head}Content-Length: +14\r\n\r\n{body}").into_bytes(),
-        format!("{head}Content-Length: many\r\n\r\n{body}").into_bytes(),
-        format!("{head}Content-Length: 14\r\nContent-Length: 15\r\n\r\n{body}").into_bytes(),
-        format!("{head}Content-Length: 14\r\nTransfer-Encoding: chunked\r\n\r\n{body}").into_bytes(),
-        format!("{head}Transfer-Encoding: chunked\r\n\r\nxyz\r\n{body}\r\n0\r\n\r\n").into_bytes(),
-        format!("{head}Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n{body}\r\n0\r\n\r\n").into_bytes(),
-    ];
-    for bytes in garbage {
-        let what = String::from_utf8_lossy(&bytes[..bytes.len().min(120)]).into_owned();
-        let mut raw = Raw::connect(scene.node.address());
-        raw.write(&bytes);
-        raw.end_of_input();
-        if let Some(answer) = raw.answer() {
-            assert!((400..500).contains(&answer.status), "{what}: {}", answer.head);
-        }
-    }
-    scene.must_be_unharmed().await;
-}
-
-#[actix_web::test]
 async fn half_requests_leave_nothing_behind() {
     let scene = Scene::set().await;
     let token = scene.rude.token();

@@ -37,7 +37,8 @@ impl Stream {
     pub fn next(&mut self) -> Option<Event> {
         let mut event = Event::new();
         loop {
-            let line = self.line()?;
+            // The chunk without bytes is the last one.
+            let line = self.line().filter(|line| line != "0")?;
             match line.split_once(": ") {
                 Some((field, value)) if !field.is_empty() => event.push((field.to_owned(), value.to_owned())),
                 _ if line.is_empty() && !event.is_empty() => return Some(event),

@@ -123,6 +123,8 @@ fn bad_values_stop_the_start() {
         ("limits.body_bytes", "1"),
         ("limits.frame_bytes", "0"),
         ("limits.frame_bytes", "6511"),
+        ("server.keep_alive_s", "0"),
+        ("server.keep_alive_s", "3601"),
         ("limits.max_price", "0"),
         ("limits.max_price", "9007199254740992"),
         ("alarms.locale", "fr"),
@@ -289,6 +291,7 @@ fn later_sources_go_before_earlier_ones() {
     assert_eq!(default["auction"]["duration_s"], 1200);
     assert_eq!(default["server"]["bind"], "127.0.0.1:8000");
     assert_eq!(default["limits"]["max_price"], 1_000_000_000_000i64);
+    assert_eq!((&default["server"]["keep_alive_s"], &default["limits"]["frame_bytes"]), (&json!(75), &json!(8192)));
     let local = "[auction]\nduration_s = 100\nsoft_close_s = 1\nclose_grace_ms = 1\n";
     let mine = "[auction]\nduration_s = 200\nsoft_close_s = 2\n";
     let handsup = Handsup::new()
