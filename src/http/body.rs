@@ -5,7 +5,11 @@
 
 use std::time::Duration;
 
-use actix_web::{HttpRequest, http::header::CONTENT_LENGTH, web};
+use actix_web::{
+    HttpRequest,
+    http::header::{CONTENT_ENCODING, CONTENT_LENGTH},
+    web,
+};
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -24,8 +28,15 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Reads the whole body.
 ///
 /// # Errors
-/// 413 over the limit, 408 when it takes too long, 400 when it breaks off.
+/// 415 when it is compressed, 413 over the limit, 408 when it takes too long, 400 when it breaks off.
 pub(super) async fn read(request: &HttpRequest, mut payload: web::Payload, limit: usize) -> Result<Bytes, ApiError> {
+    // A small body may unpack to a large one, and clients of this API have nothing worth it.
+    let mut encodings = request.headers().get_all(CONTENT_ENCODING);
+    if !encodings.all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(
+            Problem::new(Code::UnsupportedEncoding, "a body is sent as it is, without a Content-Encoding").into()
+        );
+    }
     let too_large = || ApiError(Problem::new(Code::PayloadTooLarge, format!("a body has at most {limit} bytes")));
     let announced = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limit) {

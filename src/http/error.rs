@@ -72,7 +72,10 @@ impl ResponseError for ApiError {
         if self.0.code() == Code::Unauthorized {
             response.insert_header((header::WWW_AUTHENTICATE, "Bearer"));
         }
-        if matches!(self.0.code(), Code::PayloadTooLarge | Code::RequestTimeout) {
+        if self.0.code() == Code::UnsupportedEncoding {
+            response.insert_header((header::ACCEPT_ENCODING, "identity"));
+        }
+        if matches!(self.0.code(), Code::PayloadTooLarge | Code::UnsupportedEncoding | Code::RequestTimeout) {
             // The rest of the body is not read.
             response.force_close();
         }

@@ -241,7 +241,7 @@ impl Services {
     /// # Errors
     /// 401 without a good token, 429 over the rate of requests, 503 when the user can't be looked up.
     pub(super) async fn stream_user(&self, request: &HttpRequest) -> Result<Identity, ApiError> {
-        let identity = self.identify(socket_token(request)?).await?;
+        let identity = self.identify_socket(request).await?;
         let identity = identity.ok_or_else(token_needed)?;
         self.admit(request, Some(&identity))?;
         Ok(identity)
@@ -260,7 +260,7 @@ impl Services {
     /// # Errors
     /// 401 for a bad token, 503 when the user can't be looked up or over the rate of requests.
     pub(super) async fn socket_visitor(&self, request: &HttpRequest) -> Result<Option<Identity>, ApiError> {
-        let identity = self.identify(socket_token(request)?).await?;
+        let identity = self.identify_socket(request).await?;
         self.admit(request, identity.as_ref()).map_err(at_handshake)?;
         Ok(identity)
     }
@@ -283,7 +283,26 @@ impl Services {
         self.identity(claims, Row::Wanted).await.map(Some)
     }
 
-    /// The same, of somebody who will show this token again.
+    /// Judges all tokens of a handshake: one that is bad is refused although another one is good, and all have to be
+    /// of the same user.
+    async fn identify_socket(&self, request: &HttpRequest) -> Result<Option<Identity>, ApiError> {
+        let mut shown: Option<Claims> = None;
+        let live = self.live.load_full();
+        for token in socket_tokens(request)? {
+            let claims = live.keys.verify(&token, self.time.now()).ok_or_else(token_refused)?;
+            match &shown {
+                None => shown = Some(claims),
+                Some(first) if first.user == claims.user => {}
+                Some(_) => return Err(ApiError::unauthorized("the tokens are of different users")),
+            }
+        }
+        match shown {
+            Some(claims) => self.identity(Some(claims), Row::Wanted).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Judges a token of somebody who will show it again.
     async fn identify_again(&self, token: Option<String>, row: Row) -> Result<Option<Identity>, ApiError> {
         let Some(token) = token else { return Ok(None) };
         let claims = self.live.load().known_claims(&token, self.time.now());
@@ -367,16 +386,21 @@ fn at_handshake(error: ApiError) -> ApiError {
 
 /// The token in the `Authorization` header, if there is one; any other credentials are bad ones.
 fn header_token(request: &HttpRequest) -> Result<Option<String>, ApiError> {
-    let Some(value) = request.headers().get(AUTHORIZATION) else { return Ok(None) };
-    let (scheme, token) = value
-        .to_str()
-        .ok()
-        .and_then(|value| value.trim().split_once(' '))
-        .ok_or_else(|| ApiError::unauthorized("the Authorization header is no bearer token"))?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(ApiError::unauthorized("the Authorization header is no bearer token"));
+    let mut token = None;
+    for value in request.headers().get_all(AUTHORIZATION) {
+        let (scheme, shown) = value
+            .to_str()
+            .ok()
+            .and_then(|value| value.trim().split_once(' '))
+            .ok_or_else(|| ApiError::unauthorized("the Authorization header is no bearer token"))?;
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(ApiError::unauthorized("the Authorization header is no bearer token"));
+        }
+        if token.replace(shown.trim().to_owned()).is_some() {
+            return Err(ApiError::unauthorized("there is more than one Authorization header"));
+        }
     }
-    Ok(Some(token.trim().to_owned()))
+    Ok(token)
 }
 
 /// The subprotocols that a handshake offers.
@@ -389,13 +413,12 @@ pub(super) fn offered_protocols(request: &HttpRequest) -> impl Iterator<Item = &
         .map(str::trim)
 }
 
-/// The token of a handshake, wherever it stands; an empty one in the query is none.
-fn socket_token(request: &HttpRequest) -> Result<Option<String>, ApiError> {
-    let header = header_token(request)?;
-    let of_query = || query::value(request, "token").filter(|token| !token.is_empty());
-    Ok(header.or_else(|| protocol_token(request)).or_else(of_query))
-}
-
-fn protocol_token(request: &HttpRequest) -> Option<String> {
-    offered_protocols(request).find_map(|offered| offered.strip_prefix(BEARER_PROTOCOL)).map(str::to_owned)
+/// The tokens of a handshake, wherever they stand; an empty one in the query is none.
+fn socket_tokens(request: &HttpRequest) -> Result<Vec<String>, ApiError> {
+    let of_protocols = offered_protocols(request).filter_map(|offered| offered.strip_prefix(BEARER_PROTOCOL));
+    let of_query = query::values(request, "token").filter(|token| !token.is_empty());
+    let mut tokens = Vec::from_iter(header_token(request)?);
+    tokens.extend(of_protocols.map(str::to_owned).chain(of_query));
+    tokens.dedup();
+    Ok(tokens)
 }

@@ -8,11 +8,16 @@ use crate::{domain::Phase, protocol::Problem, store::Page};
 /// Most rows of one page; a larger `limit` counts as this.
 pub(super) const MAX_LIMIT: i64 = 200;
 
-/// The first value of that name, percent-decoded.
-pub(super) fn value(request: &HttpRequest, name: &str) -> Option<String> {
+/// All values of that name, percent-decoded.
+pub(super) fn values(request: &HttpRequest, name: &str) -> impl Iterator<Item = String> {
     url::form_urlencoded::parse(request.query_string().as_bytes())
-        .find(|(key, _)| key == name)
+        .filter(move |(key, _)| key == name)
         .map(|(_, value)| value.into_owned())
+}
+
+/// The first of them.
+pub(super) fn value(request: &HttpRequest, name: &str) -> Option<String> {
+    values(request, name).next()
 }
 
 /// An id or count that may be 0. Above the 64-bit range it counts as its end: no alarm or bid lies there.

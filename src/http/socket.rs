@@ -57,18 +57,17 @@ pub(super) async fn open(
     Ok(alarm_socket(opening, alarms, handshake(&request)?))
 }
 
-/// `GET /alarms/stream`: the same as server-sent events; 204 for a user who has as many sockets as he may have. `Last-Event-ID`, which a browser sends by itself when it comes
-/// back, goes over `since`, which is of the page's first time.
+/// `GET /alarms/stream`: the same as server-sent events; 204 for a user who has as many sockets as they may have.
+/// `Last-Event-ID`, which a browser sends by itself when it comes back, goes over `since`, which is of the page's first
+/// time. One that is no id counts as none: a refusal would end the page's `EventSource` for good.
 pub(super) async fn stream(
     request: HttpRequest,
     services: web::Data<Services>,
     shard: web::Data<LocalShard>,
 ) -> Result<HttpResponse, ApiError> {
     let identity = services.stream_user(&request).await?;
-    let last = match request.headers().get(LAST_EVENT_ID) {
-        Some(value) => Some(query::parse("Last-Event-ID", value.to_str().unwrap_or_default())?),
-        None => None,
-    };
+    let last = request.headers().get(LAST_EVENT_ID).and_then(|value| value.to_str().ok());
+    let last = last.and_then(|text| query::parse(LAST_EVENT_ID.as_str(), text).ok());
     let since = last.or(query::number(&request, "since")?);
     let opening = opening(&request, &services, &shard, Some(&identity))?;
     let alarms = alarms(&services, &identity, since, since.is_some());

@@ -223,24 +223,43 @@ async fn a_pong_of_the_future_hides_no_later_alarm() {
 async fn frames_that_break_the_protocol_end_their_connection_and_no_other() {
     let scene = Scene::set().await;
     let ping = b"{\"type\":\"ping\"}";
-    let broken: [(&str, Vec<u8>); 11] = [
+    let broken: [(&str, Vec<u8>); 21] = [
         ("unmasked", [&[TEXT, ping.len() as u8][..], ping].concat()),
         ("garbage", b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".to_vec()),
         ("zeros", vec![0; 64]),
         ("all ones", vec![0xff; 64]),
+        ("RSV1", masked(0xc1, ping)),
+        ("RSV2", masked(0xa1, ping)),
+        ("RSV3", masked(0x91, ping)),
+        ("all of them", masked(0xf1, ping)),
+        ("RSV1 of a ping", masked(0xc9, b"")),
+        ("RSV1 of a close", masked(0xc8, b"")),
+        ("RSV1 of a fragment", [masked(TEXT_BEGINS, b"{"), masked(0xc0, b"}")].concat()),
         ("a reserved opcode", masked(0x83, ping)),
         ("a reserved control opcode", masked(0x8b, b"")),
         ("a long ping", masked(0x89, &[b'x'; 126])),
+        ("a ping over the limit", masked(0x89, &[b'x'; 70_000])),
+        ("a long close", masked(CLOSE, &[&1000_u16.to_be_bytes()[..], &[b'x'; 124]].concat())),
         ("a ping in fragments", masked(0x09, b"x")),
+        ("a pong in fragments", masked(0x0a, b"x")),
         ("a continuation of nothing", masked(CONTINUES_LAST, b"x")),
         ("a second beginning", [masked(TEXT_BEGINS, b"{"), masked(TEXT_BEGINS, b"}")].concat()),
         ("a close of one byte", masked(CLOSE, b"x")),
     ];
     for (what, bytes) in broken {
+        closes(&scene, &bytes, 1002, what);
+        // Only its header: nobody waits for the rest.
+        if bytes.len() > 14 && !what.contains("beginning") && !what.contains("fragment") {
+            closes(&scene, &bytes[..2], 1002, what);
+        }
+    }
+    // What was said before it in the same breath is heard.
+    for (first, code) in [(0xc1, 1002), (0x83, 1002), (TEXT, 1009)] {
         let mut raw = raw_socket(&scene);
-        raw.write(&bytes);
-        raw.end_of_input();
-        assert!(raw.ends() < END_WITHIN, "{what}");
+        raw.write(&[masked(TEXT, ping), masked(0x89, b"1"), masked(first, &[b' '; 9000])].concat());
+        assert_eq!(raw.text()["response_type"], "pong");
+        assert_eq!(raw.frame(), Some((0x8a, b"1".to_vec())));
+        assert_eq!(raw.close_frame().0, code);
     }
     // Half a frame, and gone.
     let whole = masked(TEXT, ping);

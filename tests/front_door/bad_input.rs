@@ -158,10 +158,37 @@ async fn unknown_fields_content_types_and_encodings_do_not_matter_to_a_good_bid(
         let answer = raw_bid(&node, goods, &[("Content-Type", kind)], &body);
         assert_eq!(answer, 201, "{kind}");
     }
-    let garbage = [("Content-Encoding", "gzip")];
-    assert_eq!(raw_bid(&node, goods, &garbage, b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03garbage"), 400);
+    assert_eq!(raw_bid(&node, goods, &[("Content-Encoding", "identity")], b"{\"price\":2500}"), 201, "as it is");
     assert_eq!(raw_bid(&node, goods, &[], b"{\"price\":3000}"), 201, "no content type at all");
-    assert_eq!(node.visitor().history(goods).await.len(), bodies.len() + headers.len() + 1);
+    assert_eq!(node.visitor().history(goods).await.len(), bodies.len() + headers.len() + 2);
+}
+
+#[actix_web::test]
+async fn a_body_with_a_content_encoding_is_refused_with_415() {
+    let scene = Scene::set().await;
+    let gzipped = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03garbage".to_vec();
+    let (rude, admin) = (&scene.rude, scene.node.admin());
+    let bids = scene.bids_path();
+    let calls = [
+        (rude, Method::POST, bids.as_str()),
+        (rude, Method::POST, "/goods/"),
+        (rude, Method::POST, "/alarms/read"),
+        (rude, Method::PUT, "/alarms/preferences"),
+        (&admin, Method::PUT, "/admin/users/3"),
+    ];
+    for (client, method, path) in calls {
+        for encoding in ["gzip", "GZIP", "br", "deflate", "zstd", "identity, gzip", "x", ""] {
+            let headers = [("Content-Encoding", encoding)];
+            let answer = client.send_with(method.clone(), path, Some(gzipped.clone()), &headers).await;
+            refused(&answer, 415, "unsupported_encoding", &format!("{path} {encoding}"));
+            assert_eq!(answer.headers.get("accept-encoding").unwrap(), "identity");
+        }
+    }
+    // First who somebody is.
+    let headers = [("Content-Encoding", "gzip")];
+    let visitor = scene.node.visitor().send_with(Method::POST, &bids, Some(gzipped), &headers).await;
+    refused(&visitor, 401, "unauthorized", "a visitor");
+    scene.must_be_unharmed().await;
 }
 
 /// A bid of user 3, written by hand; its status.

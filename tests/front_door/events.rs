@@ -149,13 +149,32 @@ async fn sessions_of_expired_tokens_end_at_the_next_heartbeat_though_the_clock_w
     assert!(stream.is_closed_with("4401"));
 }
 
+/// A refusal would end the page's `EventSource` for good.
+#[actix_web::test]
+async fn a_last_event_id_that_is_no_id_counts_as_none() {
+    let node = TestNode::start();
+    let user = node.user(2);
+    outbid_times(&node, 2).await;
+    let ids: Vec<i64> = user.inbox().await.iter().map(|alarm| alarm["id"].as_i64().unwrap()).collect();
+    for garbage in ["garbage", "", "-1", "1.5", "\u{20ac}", "0x10", "null"] {
+        let header = format!("Last-Event-ID: {garbage}\r\n");
+        let mut stream = Stream::open(&node, user.token(), "/alarms/stream", &header);
+        // What was never received comes, as without the header, and no greeting.
+        assert_eq!([stream.alarm(), stream.alarm()], ids[..], "{garbage}");
+        let path = format!("/alarms/stream?since={}", ids[0]);
+        let mut stream = Stream::open(&node, user.token(), &path, &header);
+        assert_eq!(stream.data()["response_type"], "hello", "{garbage}");
+        assert_eq!(stream.alarm(), ids[1], "the page's own `since` counts");
+    }
+    let wrong = user.get("/alarms/stream?since=garbage").await;
+    assert_eq!((wrong.status, &wrong.body["field"]), (422, &json!("since")), "what the page itself says is looked at");
+}
+
 #[actix_web::test]
 async fn streams_count_as_sockets_and_need_a_token() {
     let node = TestNode::with(|settings| settings.session.max_per_user = 1);
     assert_eq!(node.visitor().get("/alarms/stream").await.code(), "unauthorized");
     let user = node.user(2);
-    let wrong = user.send_with(awc::http::Method::GET, "/alarms/stream", None, &[("Last-Event-ID", "x")]).await;
-    assert_eq!((wrong.status, &wrong.body["field"]), (422, &json!("Last-Event-ID")));
     let mut socket = user.socket_since(0).await;
     socket.hear("hello").await;
     // After this an `EventSource` does not come back; and nobody has to go for it.

@@ -225,9 +225,42 @@ async fn a_token_comes_in_the_header_the_query_or_a_subprotocol() {
     assert_eq!(query.protocol, None);
     query.send_json(&json!({"type": "ping"})).await;
     assert_eq!(query.next().await["response_type"], "pong", "nothing comes before");
-    // The header goes before the query.
-    let bad = (401, "unauthorized".to_owned());
-    assert_eq!(handshake(&node, &format!("/ws/alram/?token={good}"), &[("Authorization", "Bearer x")]), bad);
+}
+
+/// Wherever it stands, and however good another one beside it is.
+#[actix_web::test]
+async fn a_bad_token_beside_a_good_one_is_refused() {
+    let node = TestNode::start();
+    let goods = node.live_goods(1).await;
+    let now = node.now();
+    let (good, others, bad) = (token(7, now), token(8, now), of_seven(now, &json!({"exp": now.secs()})));
+    let of_both = |header: &str, protocol: &str, query: &str| {
+        let (header, protocol) = (format!("Bearer {header}"), format!("handsup.v1, bearer.{protocol}"));
+        let headers = [("Authorization", header.as_str()), ("Sec-WebSocket-Protocol", protocol.as_str())];
+        let mut answers = Vec::new();
+        for path in ["/ws/alarms/", &format!("/ws/auction/{goods}/")] {
+            for headers in [&headers[..1], &headers[1..], &headers] {
+                answers.push(handshake(&node, &format!("{path}?token={query}"), headers));
+            }
+        }
+        answers
+    };
+    let (opened, refused) = ((101, String::new()), (401, "unauthorized".to_owned()));
+    assert_eq!(of_both(&good, &good, &good), vec![opened.clone(); 6], "the same everywhere");
+    assert_eq!(of_both(&good, &good, ""), vec![opened; 6], "an empty one in the query is none");
+    for bad in [&bad, "x", &others] {
+        assert_eq!(of_both(&good, &good, bad), vec![refused.clone(); 6], "in the query");
+        assert_eq!(of_both(bad, bad, &good), vec![refused.clone(); 6], "in the header or the subprotocol");
+        let doubled = format!("{good}&token={bad}");
+        assert_eq!(of_both(&good, &good, &doubled), vec![refused.clone(); 6], "the second one in the query");
+        let stream = format!("/alarms/stream?token={bad}");
+        unauthorized(&with_token(&node, good.as_str()).get(&stream).await, "a stream");
+        let doubled = [("Authorization", format!("Bearer {good}")), ("Authorization", format!("Bearer {bad}"))];
+        let doubled = doubled.each_ref().map(|(name, value)| (*name, value.as_str()));
+        assert_eq!(handshake(&node, "/ws/alarms/", &doubled), refused, "two headers");
+    }
+    let two = format!("bearer.{good}, handsup.v1, bearer.{bad}");
+    assert_eq!(handshake(&node, "/ws/alarms/", &[("Sec-WebSocket-Protocol", &two)]), refused, "two subprotocols");
 }
 
 #[actix_web::test]

@@ -13,7 +13,11 @@ use actix_http::error::PayloadError;
 use bytes::Bytes;
 use futures_util::Stream;
 
-use super::{frame_gate::FrameGate, outbox::Outbox, proof::Proof};
+use super::{
+    frame_gate::{Admitted, FrameGate},
+    outbox::Outbox,
+    proof::Proof,
+};
 use crate::protocol::Close;
 
 /// First byte of a close frame.
@@ -37,10 +41,8 @@ pub(super) struct Ear {
 type Hand = Rc<Cell<Option<Held>>>;
 
 enum Held {
-    /// Bytes, and how many whole frames end in them.
-    Bytes(Bytes, usize),
-    /// A frame that is too large; nothing of it reaches the codec.
-    TooLarge,
+    /// Bytes, and what the gate says of them: what comes from the header of a refused frame on is not among them.
+    Bytes(Bytes, Admitted),
     Failed(io::Error),
     /// Nothing more will come.
     End,
@@ -50,7 +52,7 @@ impl Ear {
     /// The ear, and the stream that the actor reads.
     pub(super) fn new(frame_bytes: usize, proof: Rc<Proof>, outbox: Rc<RefCell<Outbox>>) -> (Self, Inbound) {
         let hand = Hand::default();
-        let inbound = Inbound { hand: Rc::clone(&hand), outbox, due: 0 };
+        let inbound = Inbound { hand: Rc::clone(&hand), outbox, due: 0, refused: None };
         (Self { gate: FrameGate::new(frame_bytes), proof, held: None, hand }, inbound)
     }
 
@@ -62,8 +64,8 @@ impl Ear {
     /// What waits for the actor is the last that the client says: a close frame, or the end.
     pub(super) fn holds_the_last(&self) -> bool {
         match &self.held {
-            Some(Held::Bytes(bytes, _)) => bytes.first() == Some(&CLOSE),
-            Some(Held::TooLarge | Held::Failed(_) | Held::End) => true,
+            Some(Held::Bytes(bytes, admitted)) => admitted.refused.is_some() || bytes.first() == Some(&CLOSE),
+            Some(Held::Failed(_) | Held::End) => true,
             None => false,
         }
     }
@@ -74,10 +76,11 @@ impl Ear {
             each_pong(bytes, |pong| self.proof.pong(pong));
             return;
         }
-        self.held = Some(match self.gate.admits(bytes) {
-            _ if bytes.is_empty() => Held::End,
-            Some(ended) => Held::Bytes(Bytes::copy_from_slice(bytes), ended),
-            None => Held::TooLarge,
+        self.held = Some(if bytes.is_empty() {
+            Held::End
+        } else {
+            let admitted = self.gate.admits(bytes);
+            Held::Bytes(Bytes::copy_from_slice(&bytes[..admitted.bytes]), admitted)
         });
     }
 
@@ -123,6 +126,8 @@ pub(super) struct Inbound {
     outbox: Rc<RefCell<Outbox>>,
     /// Whole frames that were handed on and that the codec has not been asked for yet.
     due: usize,
+    /// Why the frame behind them is refused.
+    refused: Option<Close>,
 }
 
 impl Stream for Inbound {
@@ -136,15 +141,16 @@ impl Stream for Inbound {
             self.due -= 1;
             return Poll::Pending;
         }
+        // In its turn, behind the frames before it; the close is sent and the actor dropped.
+        if let Some(close) = self.refused.take() {
+            self.outbox.borrow_mut().close(close);
+            return Poll::Pending;
+        }
         match self.hand.take() {
-            Some(Held::Bytes(bytes, ended)) => {
-                self.due = ended;
+            Some(Held::Bytes(bytes, admitted)) => {
+                self.due = admitted.frames;
+                self.refused = admitted.refused;
                 Poll::Ready(Some(Ok(bytes)))
-            }
-            // In its turn, behind the frames before it; the close is sent and the actor dropped.
-            Some(Held::TooLarge) => {
-                self.outbox.borrow_mut().close(Close::TooLarge);
-                Poll::Pending
             }
             Some(Held::Failed(error)) => {
                 self.hand.set(Some(Held::End));
