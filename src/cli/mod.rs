@@ -15,7 +15,7 @@ use crate::{
     app::{Logging, Settings, SettingsError, StartError},
     domain::UserId,
     http::{Keys, NewToken},
-    store::{Copied, CopyError, DatabaseUrl, Store, copy},
+    store::{BackupError, Copied, CopyError, DatabaseUrl, Store, backup, copy},
     time_source::{SystemTime, TimeSource},
 };
 use clap::{Args, Parser, Subcommand};
@@ -47,6 +47,15 @@ enum Command {
         /// The same; refused unless it is empty
         #[arg(long, value_name = "URL")]
         to: String,
+    },
+    /// Write a backup of an SQLite database into a new file, also while it is served
+    Backup {
+        /// `sqlite://PATH`
+        #[arg(long, value_name = "URL")]
+        from: String,
+        /// Refused if it is there already
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
     },
     /// Print an access token
     Token(TokenArgs),
@@ -109,6 +118,8 @@ enum CommandError {
     #[error("{0}")]
     Copy(#[from] CopyError),
     #[error("{0}")]
+    Backup(#[from] BackupError),
+    #[error("{0}")]
     Io(#[from] io::Error),
     #[error("stdout: {0}")]
     Stdout(io::Error),
@@ -130,6 +141,11 @@ fn run(cli: Cli) -> Result<(), CommandError> {
         Logging::start(Settings::defaults()?.log_rules()?)?;
         return copy_database(from, to);
     }
+    if let Some(Command::Backup { from, to }) = &cli.command {
+        let from = DatabaseUrl::parse(from).map_err(|error| CommandError::Url("--from", error))?;
+        let goods = backup(&from, to)?;
+        return print(format_args!("{}: {goods} goods, checked\n", to.display()));
+    }
     let settings = Settings::load(cli.config.as_deref())?;
     let logging = Logging::start(settings.log_rules()?)?;
     match cli.command {
@@ -140,7 +156,7 @@ fn run(cli: Cli) -> Result<(), CommandError> {
             Store::open(&url, 1)?;
             print(format_args!("{url} is up to date\n"))
         }
-        Some(Command::Copy { .. }) => Ok(()),
+        Some(Command::Copy { .. } | Command::Backup { .. }) => Ok(()),
         Some(Command::Token(args)) => token(&settings, args),
         Some(Command::Config) => print(settings.show()),
     }

@@ -3,6 +3,7 @@
 //! Reads run on a small pool of connections that can't write; every write goes through the ledger's one thread.
 
 mod addressing;
+mod backup;
 mod conn;
 mod copy;
 mod database_file;
@@ -36,6 +37,7 @@ use tokio::sync::Semaphore;
 
 use self::conn::{DbConn, DbPool, OwnLock};
 pub use self::{
+    backup::{BackupError, backup},
     conn::{DatabaseUrl, Nodes},
     copy::{Copied, CopyError, copy},
     error::{StoreError, WriteError},

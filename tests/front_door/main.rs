@@ -4,6 +4,7 @@
 
 mod alarm_socket;
 mod arrival;
+mod backup;
 mod bad_frames;
 mod bad_goods;
 mod bad_input;
