@@ -2,13 +2,17 @@
 
 use actix_http::ws::Item;
 use awc::ws::Message;
-use handsup::domain::Timestamp;
+use handsup::{app::Settings, domain::Timestamp};
 use serde_json::json;
 
 use crate::support::{ManualTime, Socket, TestNode, claims, signed, sold_goods};
 
-/// `limits.frame_bytes` as it is, and the least that is taken.
-const FRAME_BYTES: [usize; 2] = [8192, 6512];
+/// `limits.frame_bytes`: as it comes, and the least that is taken.
+const FRAME_BYTES: [Option<usize>; 2] = [None, Some(6512)];
+
+fn limit_frames(settings: &mut Settings, frame_bytes: Option<usize>) {
+    settings.limits.frame_bytes = frame_bytes.unwrap_or(settings.limits.frame_bytes);
+}
 
 /// This text with every character as a JSON escape: six bytes for most, twelve for one beyond the first 65,536.
 fn escaped(text: &str) -> String {
@@ -37,7 +41,7 @@ async fn no_legal_text_fails_by_its_encoding() {
     let noon = Timestamp::parse_rfc3339("2026-11-22T03:00:00Z").unwrap();
     for frame_bytes in FRAME_BYTES {
         let time = ManualTime::at(noon);
-        let node = TestNode::with_time(time.clone(), |settings| settings.limits.frame_bytes = frame_bytes);
+        let node = TestNode::with_time(time.clone(), |settings| limit_frames(settings, frame_bytes));
         let sold = sold_goods(&node, &time).await;
         let largest = node.client(Some(signed(&claims(&json!(i64::MAX), node.now(), &json!({})))));
         let live = node.goods(1, 0, 600).await;
@@ -65,7 +69,7 @@ async fn no_legal_text_fails_by_its_encoding() {
 #[actix_web::test]
 async fn the_longest_token_fits_into_its_frame() {
     for frame_bytes in FRAME_BYTES {
-        let node = TestNode::with(|settings| settings.limits.frame_bytes = frame_bytes);
+        let node = TestNode::with(|settings| limit_frames(settings, frame_bytes));
         let of_length = |length: usize| signed(&claims(&json!(2), node.now(), &json!({"padding": "x".repeat(length)})));
         let lengths = (0..4096).rev();
         let longest = lengths.map(of_length).find(|token| token.len() <= 4096).expect("a token of the longest length");
