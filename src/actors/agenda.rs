@@ -13,6 +13,16 @@ pub(super) enum Task {
     End,
 }
 
+impl std::fmt::Display for Task {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Start => "the start",
+            Self::EndingSoon => "the last minute",
+            Self::End => "the end",
+        })
+    }
+}
+
 /// A task of one goods item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Due {

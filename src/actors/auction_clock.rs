@@ -19,6 +19,7 @@ use super::{
 use crate::{
     bus::Bus,
     domain::{GoodsId, GoodsState, Timestamp},
+    outage::{Failing, Outage},
     store::{
         Ledger, Store, WriteError,
         writes::{Ended, RaiseEndingSoon, StartAuction},
@@ -65,6 +66,8 @@ pub struct AuctionClock {
     wake: Option<SpawnHandle>,
     last_tick: Option<Timestamp>,
     last_lag_ms: i64,
+    /// Of starts, last minutes and ends.
+    outage: Outage,
     store: Store,
     ledger: Ledger,
     desk: Addr<BidDesk>,
@@ -94,6 +97,7 @@ impl AuctionClock {
             wake: None,
             last_tick: None,
             last_lag_ms: 0,
+            outage: Outage::new(),
             store,
             ledger,
             desk,
@@ -124,6 +128,12 @@ impl AuctionClock {
     }
 
     /// Hands out what is due and sleeps until the next deadline.
+    fn say_over(over: Option<Failing>) {
+        if let Some(over) = over {
+            log::info!("starts and ends are written again after {}", over.in_all());
+        }
+    }
+
     fn tick(&mut self, ctx: &mut Context<Self>) {
         let now = self.time.now();
         if self.last_tick.is_some_and(|before| now < before) {
@@ -135,6 +145,7 @@ impl AuctionClock {
             self.reading_is_stale = self.reading;
         }
         self.last_tick = Some(now);
+        Self::say_over(self.outage.ended(Instant::now));
         let due = self.agenda.take_due(now, MAX_UNDER_WAY.saturating_sub(self.agenda.under_way()));
         if due.iter().any(|due| due.task == Task::End) {
             // Every bid that was stamped before these ends is in its line from here on.
@@ -204,7 +215,7 @@ impl AuctionClock {
                     }
                 }
                 Err(error) => {
-                    log::error!("the auction clock can't read its deadlines: {error}");
+                    log::debug!("the auction clock can't read its deadlines: {error}");
                     // By the time that passes, not by the clock, which may be set meanwhile.
                     clock.pausing = true;
                     ctx.run_later(Duration::from_millis(RETRY_MS.unsigned_abs()), |clock, ctx| {
@@ -257,6 +268,7 @@ impl Handler<Done> for AuctionClock {
         let now = self.time.now();
         match result {
             Ok(goods) => {
+                Self::say_over(self.outage.worked(Instant::now));
                 self.last_lag_ms = now.ms_since(due.at);
                 // Also beyond what is known to be complete: a reading under way may have looked before this was done.
                 let later_ms = self.later_ms(due.goods);
@@ -264,7 +276,9 @@ impl Handler<Done> for AuctionClock {
             }
             // Not done, or not known to be: the task looks for itself what is left to do.
             Err(error) => {
-                log::warn!("{:?} of goods {} failed, trying again: {error}", due.task, due.goods);
+                if let Some(failing) = self.outage.failed(Instant::now()) {
+                    log::warn!("{} of goods {} failed, trying again{failing}: {error}", due.task, due.goods);
+                }
                 // An end waits for bids of other nodes each time: what held it up may have held them up.
                 let grace_ms = if due.task == Task::End { self.agenda.close_grace_ms } else { 0 };
                 self.agenda.again(due, now.plus_ms(RETRY_MS.max(grace_ms)));

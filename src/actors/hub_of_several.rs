@@ -69,7 +69,7 @@ impl AlarmHub {
             let has_failed = ends.is_err();
             match ends {
                 Ok(ends) => hub.learn(&ends),
-                Err(error) => log::warn!("where inboxes end can't be looked up: {error}"),
+                Err(error) => log::debug!("where inboxes end can't be looked up: {error}"),
             }
             hub.look_on(store, users, failed || has_failed, ctx);
         }));

@@ -134,7 +134,7 @@ impl Rooms {
                 true
             }
             Err(error) => {
-                log::warn!("a room can't be opened: {error}");
+                log::debug!("a room can't be opened: {error}");
                 false
             }
         };
@@ -244,7 +244,7 @@ impl Rooms {
                 }
             }
             // Tried again at the next look.
-            (Err(error), _) => log::warn!("a room can't read what it has missed: {error}"),
+            (Err(error), _) => log::debug!("a room can't read what it has missed: {error}"),
             (Ok(_), None) => {}
         }
     }
@@ -281,7 +281,7 @@ impl Rooms {
                     }
                     rooms.push(orders);
                 }
-                Err(error) => log::warn!("where rooms stand can't be looked up: {error}"),
+                Err(error) => log::debug!("where rooms stand can't be looked up: {error}"),
             }
             rooms.look_on(goods, failed || has_failed, ctx);
         }));

@@ -18,14 +18,14 @@ pub(super) async fn adopt(store: Store, ledger: Ledger) {
             Ok(open) => {
                 for one in open.iter().filter(|one| before.contains(*one)) {
                     match ledger.write(AdoptFanout(one.0), PATIENCE).await {
-                        Ok(true) => log::warn!("goes on with the fan-out {} of a node that does not", one.0),
+                        Ok(true) => log::warn!("resuming fan-out {} abandoned by another node", one.0),
                         Ok(false) => {}
-                        Err(error) => log::warn!("a fan-out could not be taken over: {error}"),
+                        Err(error) => log::debug!("a fan-out could not be taken over: {error}"),
                     }
                 }
                 before = open.into_iter().collect();
             }
-            Err(error) => log::warn!("open fan-outs can't be looked up: {error}"),
+            Err(error) => log::debug!("open fan-outs can't be looked up: {error}"),
         }
     }
 }

@@ -5,10 +5,11 @@
 //! nothing: it is counted, and the count is written when the device takes lines again.
 
 use std::{
+    collections::HashMap,
     io::{self, Write},
     panic::PanicHookInfo,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc::{SyncSender, sync_channel},
     },
@@ -21,7 +22,10 @@ use log::{Level, Log, Metadata, Record};
 use serde::Serialize;
 
 use super::settings::{SettingsError, wrong};
-use crate::time_source::{SystemTime, TimeSource};
+use crate::{
+    outage::{Failing, Outage},
+    time_source::{SystemTime, TimeSource},
+};
 
 /// Lines that may wait to be written; more are lost, and counted.
 const QUEUE: usize = 8192;
@@ -31,6 +35,9 @@ const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 const DEPENDENCIES: &str = "actix_server=warn";
 /// What this crate calls an error is a client's: a request that is none, a connection that breaks off.
 const OF_CLIENTS: &str = "actix_http";
+const OWN: &str = env!("CARGO_PKG_NAME");
+/// Complaints of dependencies that are told apart.
+const COMPLAINTS: usize = 100;
 
 /// Which records are written, and how.
 #[derive(Debug)]
@@ -54,13 +61,12 @@ impl LogRules {
         Ok(Self { filter: filter.build(), format })
     }
 
-    /// The record's line, if it is to be written.
-    fn line(&self, record: &Record<'_>) -> Option<String> {
+    /// The record as it is to be written, if it is.
+    fn shown<'a>(&self, record: &Record<'a>) -> Option<Record<'a>> {
         let is_clients = record.target().starts_with(OF_CLIENTS);
         let level = if is_clients { record.level().max(Level::Debug) } else { record.level() };
-        let mut shown = Record::builder();
-        let shown = shown.level(level).target(record.target()).args(*record.args()).build();
-        self.filter.matches(&shown).then(|| self.format.line(&shown))
+        let shown = Record::builder().level(level).target(record.target()).args(*record.args()).build();
+        self.filter.matches(&shown).then_some(shown)
     }
 }
 
@@ -103,6 +109,8 @@ pub struct Logging(Arc<Shared>);
 
 struct Shared {
     rules: ArcSwap<LogRules>,
+    /// Of what dependencies complain of, by what they say.
+    complaints: Mutex<HashMap<(String, String), Outage>>,
     queue: SyncSender<String>,
     waiting: AtomicUsize,
     lost: AtomicU64,
@@ -117,7 +125,8 @@ impl Logging {
         let (queue, lines) = sync_channel(QUEUE);
         let level = rules.filter.filter();
         let (waiting, lost) = (AtomicUsize::new(0), AtomicU64::new(0));
-        let shared = Arc::new(Shared { rules: ArcSwap::from_pointee(rules), queue, waiting, lost });
+        let (rules, complaints) = (ArcSwap::from_pointee(rules), Mutex::default());
+        let shared = Arc::new(Shared { rules, complaints, queue, waiting, lost });
         let writer = Arc::clone(&shared);
         std::thread::Builder::new().name("log".to_owned()).spawn(move || writer.write_all(lines, &mut io::stderr()))?;
         let logging = Self(shared);
@@ -141,8 +150,14 @@ impl Log for Logging {
     }
 
     fn log(&self, record: &Record<'_>) {
-        if let Some(line) = self.0.rules.load().line(record) {
-            self.0.put(line);
+        let rules = self.0.rules.load();
+        let Some(shown) = rules.shown(record) else { return };
+        if shown.level() > Level::Warn || shown.target().starts_with(OWN) {
+            self.0.put(rules.format.line(&shown));
+        } else if let Some(failing) = self.0.complains(&shown) {
+            let mut again = Record::builder();
+            let again = again.level(shown.level()).target(shown.target());
+            self.0.put(rules.format.line(&again.args(format_args!("{}{failing}", shown.args())).build()));
         }
     }
 
@@ -156,6 +171,16 @@ impl Log for Logging {
 }
 
 impl Shared {
+    /// The service's own code says by itself when it says something again. Dependencies say the same line every time.
+    fn complains(&self, record: &Record<'_>) -> Option<Failing> {
+        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
+        if complaints.len() >= COMPLAINTS {
+            complaints.clear();
+        }
+        let key = (record.target().to_owned(), record.args().to_string());
+        complaints.entry(key).or_default().failed(Instant::now())
+    }
+
     fn put(&self, line: String) {
         self.waiting.fetch_add(1, Ordering::AcqRel);
         if self.queue.try_send(line).is_err() {
@@ -199,7 +224,8 @@ mod tests {
     }
 
     fn line(rules: &LogRules, level: Level, target: &str, message: &str) -> Option<String> {
-        rules.line(&Record::builder().level(level).target(target).args(format_args!("{message}")).build())
+        let line = |shown: Record<'_>| rules.format.line(&shown);
+        rules.shown(&Record::builder().level(level).target(target).args(format_args!("{message}")).build()).map(line)
     }
 
     #[test]
@@ -222,6 +248,23 @@ mod tests {
     }
 
     #[test]
+    fn what_a_dependency_says_again_and_again_is_counted() {
+        let (queue, lines) = sync_channel(100);
+        let (waiting, lost) = (AtomicUsize::new(0), AtomicU64::new(0));
+        let rules = ArcSwap::from_pointee(rules("info", LogFormat::Text));
+        let logging = Logging(Arc::new(Shared { rules, complaints: Mutex::default(), queue, waiting, lost }));
+        for target in ["actix_server::accept", "handsup::store"] {
+            for _ in 0..10 {
+                let mut record = Record::builder();
+                logging.log(&record.level(Level::Error).target(target).args(format_args!("it fails")).build());
+            }
+        }
+        let lines: Vec<String> = lines.try_iter().collect();
+        let of = |target: &str| lines.iter().filter(|line| line.contains(target)).count();
+        assert_eq!((of("actix_server"), of("handsup")), (1, 10), "{lines:?}");
+    }
+
+    #[test]
     fn lines_that_can_not_be_written_are_counted_when_they_can() {
         struct Device(Vec<u8>, usize);
         impl Write for Device {
@@ -240,7 +283,8 @@ mod tests {
         }
         let (queue, lines) = sync_channel(4);
         let rules = ArcSwap::from_pointee(rules("info", LogFormat::Text));
-        let shared = Shared { rules, queue, waiting: AtomicUsize::new(0), lost: AtomicU64::new(0) };
+        let (waiting, lost) = (AtomicUsize::new(0), AtomicU64::new(0));
+        let shared = Shared { rules, complaints: Mutex::default(), queue, waiting, lost };
         for line in ["one\n", "two\n", "three\n", "four\n", "none has room for this\n"] {
             shared.put(line.to_owned());
         }

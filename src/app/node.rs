@@ -52,6 +52,8 @@ const LONGEST_RESTART_MS: i64 = 60_000;
 const NOTE_PATIENCE: Duration = Duration::from_millis(300);
 /// How often rates of who has been quiet are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(60);
+/// How often it is looked whether a database that was away is back.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -184,6 +186,7 @@ impl Node {
         let handle = server.handle();
         let stopped = actix_web::rt::spawn(server);
         actix_web::rt::spawn(forget_quiet(services.clone()));
+        actix_web::rt::spawn(look_again(services.clone()));
         let housekeeping = Housekeeping {
             store: services.store.clone(),
             ledger: services.ledger.clone(),
@@ -303,6 +306,15 @@ fn retry_from_ms(services: &Services) -> Result<u64, StoreError> {
     }
     log::info!("listening again {took_ms} ms after the sockets were told to come back");
     Ok(took_ms.unsigned_abs().max(RETRY_LEAST_MS))
+}
+
+/// Looks whether the database is back, also when nobody uses it.
+async fn look_again(services: web::Data<Services>) {
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        services.ledger.look_again();
+        services.store.look_again().await;
+    }
 }
 
 async fn forget_quiet(services: web::Data<Services>) {

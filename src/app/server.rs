@@ -15,7 +15,7 @@ use std::{
 
 use actix::prelude::*;
 use actix_http::{HttpService, KeepAlive, error::DispatchError};
-use actix_service::{IntoServiceFactory, ServiceFactoryExt, map_config};
+use actix_service::{IntoServiceFactory, Service, ServiceFactoryExt, apply_fn_factory, map_config};
 use actix_web::{
     App,
     dev::{AppConfig, Server, ServiceFactory, fn_factory, fn_service},
@@ -137,10 +137,26 @@ pub(super) fn serve(
                 .on_connect_ext(Connection::hand_to_requests)
                 .upgrade(upgrades)
                 .h1(app());
-            connections.and_then(http)
+            apply_fn_factory(connections.and_then(http), said_of_client)
         })?;
     }
     Ok((server.run(), addresses))
+}
+
+/// What ends a connection is the client's doing, and said with its address.
+fn said_of_client<S>(tcp: TcpStream, connection: &S) -> impl Future<Output = Result<(), DispatchError>> + use<S>
+where
+    S: Service<TcpStream, Response = (), Error = DispatchError>,
+{
+    let peer = tcp.peer_addr();
+    let done = connection.call(tcp);
+    async move {
+        let done = done.await;
+        if let (Err(error), Ok(peer)) = (&done, peer) {
+            log::debug!("the connection of {peer} has ended: {error}");
+        }
+        done
+    }
 }
 
 /// A close frame can't pass a full window, and nothing else times a write out: the kernel ends a socket whose peer

@@ -1,8 +1,11 @@
 //! Who in the house is told of what: of what this node has committed (the other nodes too), and of what those tell.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use actix::{Addr, dev::SendError};
@@ -14,9 +17,10 @@ use crate::{
         RefuseUser, Rooms, SayWhoIsHere, TellRooms, WatchGoods,
     },
     bus::{Bus, Channel, Heard, Told},
-    domain::{Alarm, GoodsId, Receiver, User},
+    domain::{Alarm, GoodsId, Price, Receiver, User},
     http::UserDirectory,
-    store::{Committed, RoomNews, Store},
+    outage::Budget,
+    store::{Committed, RoomNews, Store, writes::StoredBid},
 };
 
 /// Ways to the parts of the house; cheap to clone.
@@ -47,6 +51,7 @@ impl Watch {
                     alarms.push((alarm, receivers));
                 }
                 Committed::Room(one) => {
+                    say(&one);
                     if bus.is_on() {
                         tell_others(bus, one.clone());
                     }
@@ -147,6 +152,41 @@ impl Watch {
             && self.missed_rooms.note(news.iter().map(RoomNews::goods))
         {
             self.rooms.do_send(TellRooms(Vec::new()));
+        }
+    }
+}
+
+/// Accepted bids in the log: so many in a second. With a line for each, fifty thousand a second would cost the ledger's
+/// thread a quarter of its time.
+static BIDS: Budget = Budget::new(100, Duration::from_secs(1));
+
+/// What has happened, for the log of the node that has committed it. What somebody said stays in the database.
+fn say(news: &RoomNews) {
+    match news {
+        RoomNews::Started(goods) => log::info!("the auction of goods {goods} has started"),
+        RoomNews::Bid { bid, bidder } => {
+            if let Some(left_out) = BIDS.spend(Instant::now()) {
+                let StoredBid { id, seq, bid, .. } = bid;
+                let (user, goods, price) = (bidder.id, bid.goods, bid.price.won());
+                log::info!("bid {id} of user {user} on goods {goods}: {price}, number {seq}{left_out}");
+            }
+        }
+        RoomNews::Extended { goods, ends_at, .. } => {
+            log::debug!("the end of goods {goods} has moved to {}", ends_at.rfc3339());
+        }
+        RoomNews::Ended { goods, seq, buyer: Some(buyer), high_price } => {
+            let price = high_price.map_or(0, Price::won);
+            log::info!("the auction of goods {goods} has ended: user {} buys for {price}, after {seq} bids", buyer.id);
+        }
+        RoomNews::Ended { goods, buyer: None, .. } => {
+            log::info!("the auction of goods {goods} has ended without a buyer");
+        }
+        RoomNews::Deleted(goods) => log::debug!("goods {goods} are deleted"),
+        RoomNews::Line { goods, id, author, .. } => {
+            log::debug!("line {id} of user {} in the room of goods {goods}", author.id);
+        }
+        RoomNews::TradeMessage { goods, id, author, .. } => {
+            log::debug!("message {id} of user {} about goods {goods}", author.id);
         }
     }
 }

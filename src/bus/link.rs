@@ -19,7 +19,10 @@ use super::{
     told::{self, AnyChannel, Outgoing, Told},
     wanted::Steps,
 };
-use crate::domain::{Alarm, Receiver};
+use crate::{
+    domain::{Alarm, Receiver},
+    outage::Outage,
+};
 
 /// How long a connection may take, and an answer on one.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -54,8 +57,9 @@ pub(super) fn start(
         shared,
         ears,
         own_word_at: Cell::new(Instant::now()),
-        complained: Cell::new(false),
-        refused: Cell::new(false),
+        was_heard: Cell::new(false),
+        away: Outage::new(),
+        refusing: Outage::new(),
         counts_as: Cell::new(0),
     };
     std::thread::Builder::new().name("bus".to_owned()).spawn(move || {
@@ -76,10 +80,12 @@ struct Link {
     shared: Arc<Shared>,
     ears: Ears,
     own_word_at: Cell<Instant>,
-    /// Why there is no connection has been said.
-    complained: Cell<bool>,
-    /// That something is refused has been said.
-    refused: Cell<bool>,
+    /// It has been heard at all.
+    was_heard: Cell<bool>,
+    /// Of either connection.
+    away: Outage,
+    /// Of single commands.
+    refusing: Outage,
     /// The name under which sockets are counted now.
     counts_as: Cell<u64>,
 }
@@ -90,10 +96,9 @@ fn is_lost(error: &RedisError) -> bool {
 }
 
 impl Link {
-    /// Once for each time that it is away.
     fn complain(&self, why: &dyn std::fmt::Display) {
-        if !self.complained.replace(true) {
-            log::warn!("no connection to the bus, trying again: {why}");
+        if let Some(failing) = self.away.failed(Instant::now()) {
+            log::warn!("no connection to the bus{failing}, trying again: {why}");
         }
     }
 
@@ -105,7 +110,7 @@ impl Link {
                 Ok(Ok(connection)) => {
                     if self.hear(connection).await {
                         self.shared.stats.lost.fetch_add(1, Ordering::Relaxed);
-                        log::warn!("the bus can't be heard any more; connecting again");
+                        self.complain(&"its messages come no more");
                     }
                     self.deaf();
                 }
@@ -143,8 +148,9 @@ impl Link {
         self.own_word_at.set(Instant::now());
         locked(&self.shared.members).could_not_hear(Instant::now());
         self.shared.hears.store(true, Ordering::Relaxed);
-        log::info!("the bus is heard");
-        self.complained.set(false);
+        if !self.was_heard.replace(true) {
+            log::info!("connected to the bus");
+        }
         self.beat(true);
         let subscribing = async {
             while self.subscribe(&mut sink).await {
@@ -212,6 +218,9 @@ impl Link {
         };
         if node == self.shared.me {
             self.own_word_at.set(Instant::now());
+            if let Some(over) = self.away.worked(Instant::now) {
+                log::info!("connected to the bus again after {}", over.in_all());
+            }
             return;
         }
         let Some(told) = told::read(rest) else {
@@ -276,7 +285,7 @@ impl Link {
             }
             if !told && connection.take().is_some() {
                 stats.lost.fetch_add(1, Ordering::Relaxed);
-                log::warn!("the bus can't be told anything any more; connecting again");
+                self.complain(&"it takes no more messages");
                 self.mute();
             }
             let last = waiting.drain(..).find_map(|one| if let Outgoing::Stop(tell) = one { Some(tell) } else { None });
@@ -352,12 +361,17 @@ impl Link {
             }
         }
         match pipe.exec_async(connection).await {
-            Ok(()) => true,
+            Ok(()) => {
+                if let Some(over) = self.refusing.worked(Instant::now) {
+                    log::info!("the bus refuses nothing any more after {}", over.in_all());
+                }
+                true
+            }
             Err(error) if is_lost(&error) => false,
             Err(error) => {
                 // One command is refused (a server that may not write, say); the others are done.
-                if !self.refused.replace(true) {
-                    log::warn!("the bus refuses something: {error}");
+                if let Some(failing) = self.refusing.failed(Instant::now()) {
+                    log::warn!("the bus refuses something{failing}: {error}");
                 }
                 true
             }

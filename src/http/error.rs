@@ -45,7 +45,7 @@ impl From<Problem> for ApiError {
 impl From<StoreError> for ApiError {
     /// Whatever the database says goes to the log, never to the client.
     fn from(error: StoreError) -> Self {
-        log::error!("a read failed: {error}");
+        log::debug!("a read failed: {error}");
         Self(Problem::unavailable("the database can't be read now"))
     }
 }

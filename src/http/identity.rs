@@ -362,7 +362,7 @@ impl Services {
     }
 
     /// The client's address.
-    fn address(&self, request: &HttpRequest) -> IpAddr {
+    pub(super) fn address(&self, request: &HttpRequest) -> IpAddr {
         let peer = request.peer_addr().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip());
         client_address(peer, request.headers(), &self.config.trusted_proxies)
     }

@@ -14,10 +14,7 @@ use std::{
 
 use actix_web::{
     HttpMessage, HttpRequest, HttpResponse, HttpResponseBuilder,
-    http::{
-        Version,
-        header::{HeaderName, ORIGIN},
-    },
+    http::{Version, header::HeaderName},
     web,
 };
 use actix_web_actors::ws;
@@ -26,7 +23,6 @@ use super::{
     ApiError, Services,
     bids::{goods_id, no_such_goods},
     connection::ConnectionEnd,
-    cors::is_own_origin,
     identity::{Identity, PATIENCE, SUBPROTOCOL, offered_protocols},
     query,
     rate::Who,
@@ -48,7 +44,7 @@ pub(super) async fn open(
     services: web::Data<Services>,
     shard: web::Data<LocalShard>,
 ) -> Result<HttpResponse, ApiError> {
-    check_origin(&request, &services.live.load().allowed_origins)?;
+    services.check_origin(&request)?;
     let identity = services.socket_user(&request).await?;
     let since = query::number(&request, "since")?;
     let modern = since.is_some() || offered_protocols(&request).any(|offered| offered == SUBPROTOCOL);
@@ -88,7 +84,7 @@ pub(super) async fn auction(
     services: web::Data<Services>,
     shard: web::Data<LocalShard>,
 ) -> Result<HttpResponse, ApiError> {
-    check_origin(&request, &services.live.load().allowed_origins)?;
+    services.check_origin(&request)?;
     let identity = services.socket_visitor(&request).await?;
     let goods = goods_id(&goods)?;
     let phase = services.store.phase(goods).await?.ok_or_else(no_such_goods)?;
@@ -113,7 +109,7 @@ pub(super) async fn trade(
     services: web::Data<Services>,
     shard: web::Data<LocalShard>,
 ) -> Result<HttpResponse, ApiError> {
-    check_origin(&request, &services.live.load().allowed_origins)?;
+    services.check_origin(&request)?;
     let identity = services.socket_user(&request).await?;
     let goods = goods_id(&goods)?;
     let info = match services.store.trade_access(goods, identity.user.id).await? {
@@ -247,36 +243,5 @@ impl Doorkeeper for Door {
 
     fn locale(&self) -> Locale {
         self.services.live.load().locale
-    }
-}
-
-/// A browser says where its page is from: only the service's own origin and the allowed ones may open sockets.
-fn check_origin(request: &HttpRequest, allowed: &[String]) -> Result<(), Problem> {
-    let Some(origin) = request.headers().get(ORIGIN) else { return Ok(()) };
-    if is_own_origin(origin, request.head()) || allowed.iter().any(|one| *one == origin.to_str().unwrap_or_default()) {
-        Ok(())
-    } else {
-        Err(Problem::new(Code::Forbidden, "this origin may not open sockets here"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use actix_web::{http::header::HOST, test::TestRequest};
-
-    #[test]
-    fn only_the_own_and_the_allowed_origins_pass() {
-        let allowed = ["https://market.example".to_owned()];
-        let check = |origin: &str| {
-            let request = TestRequest::default().insert_header((HOST, "api.example:8000"));
-            check_origin(&request.insert_header((ORIGIN, origin)).to_http_request(), &allowed).map_err(|p| p.status())
-        };
-        assert_eq!(check("http://api.example:8000"), Ok(()));
-        assert_eq!(check("https://market.example"), Ok(()));
-        for bad in ["null", "", "http://api.example", "https://market.example.evil", "https://evil/market.example"] {
-            assert_eq!(check(bad), Err(403), "{bad}");
-        }
-        assert!(check_origin(&TestRequest::default().to_http_request(), &allowed).is_ok(), "no browser");
     }
 }

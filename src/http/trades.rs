@@ -123,7 +123,7 @@ async fn mark_read(
     match services.ledger.write(read, PATIENCE).await {
         Ok(()) => messages.iter_mut().filter(|message| message.author.id != reader).for_each(|m| m.is_read = true),
         // What was read is still worth an answer; the next look marks it.
-        Err(error) => log::warn!("messages about goods {goods} could not be marked as read: {error}"),
+        Err(error) => log::debug!("messages about goods {goods} could not be marked as read: {error}"),
     }
     messages
 }

@@ -31,7 +31,7 @@ pub(super) async fn change(
     payload: web::Payload,
     services: web::Data<Services>,
 ) -> Result<HttpResponse, ApiError> {
-    services.admin(&request).await?;
+    let admin = services.admin(&request).await?;
     let body = body::read(&request, payload, services.config.body_bytes).await?;
     let body: UserBody = body::object(&body)?;
     let id = UserId::parse(&id).ok_or_else(|| ApiError::not_found("no such user"))?;
@@ -42,8 +42,22 @@ pub(super) async fn change(
         profile_image: body.profile_image.map(profile_image).transpose()?,
         rating_score: body.rating_score.map(rating_score).transpose()?,
     };
+    let what = what(&change);
     let user = services.ledger.write(change, PATIENCE).await?;
+    log::info!("admin {} has changed user {id}: {what}", admin.user.id);
     Ok(answer::ok(&UserShape::from(&user)))
+}
+
+/// Which fields, for the log: what stands in them is the user's.
+fn what(change: &ChangeUser) -> String {
+    let active = change.is_active.map(|is_active| if is_active { "active" } else { "inactive" });
+    let fields = [
+        active,
+        change.username.as_ref().map(|_| "username"),
+        change.profile_image.as_ref().map(|_| "profile_image"),
+        change.rating_score.map(|_| "rating_score"),
+    ];
+    fields.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn is_active(value: Value) -> Result<bool, Problem> {

@@ -10,7 +10,7 @@ use std::{
 use diesel::{
     connection::SimpleConnection,
     prelude::*,
-    r2d2::{ManageConnection, Pool, R2D2Connection},
+    r2d2::{HandleError, ManageConnection, Pool, R2D2Connection},
 };
 
 use super::{
@@ -20,6 +20,7 @@ use super::{
     schema_version::Migrated,
     sqlite,
 };
+use crate::outage::Outage;
 
 /// The connection that all queries are written for.
 #[derive(diesel::MultiConnection)]
@@ -130,8 +131,8 @@ impl DatabaseUrl {
         }
     }
 
-    /// Opens reading connections to the database that this lock is for.
-    pub(crate) fn pool(&self, size: u32, lock: &OwnLock) -> Result<DbPool, StoreError> {
+    /// Opens reading connections to the database that this lock is for. That none can be made is said of their outage.
+    pub(crate) fn pool(&self, size: u32, lock: &OwnLock, outage: Arc<Outage>) -> Result<DbPool, StoreError> {
         let file = match lock {
             OwnLock::File(file) => Some(file.id()),
             OwnLock::Node(_) => None,
@@ -142,6 +143,7 @@ impl DatabaseUrl {
             .min_idle(matches!(self.0, Engine::Sqlite(_)).then_some(1))
             // For all of them at the start; a read waits for less.
             .connection_timeout(POOL_WAIT)
+            .error_handler(Box::new(NoConnection(outage)))
             .build(Readers { url: self.clone(), file })
             .map_err(|error| StoreError::Unavailable(error.to_string()))
     }
@@ -194,6 +196,16 @@ impl OwnLock {
             Self::File(file) => file.is_lost(),
             Self::Node(_) => Arc::default(),
         }
+    }
+}
+
+/// The pool tries again and again, and would say each time why it failed.
+#[derive(Debug)]
+struct NoConnection(Arc<Outage>);
+
+impl HandleError<diesel::r2d2::Error> for NoConnection {
+    fn handle_error(&self, error: diesel::r2d2::Error) {
+        super::say_unreadable(&self.0, &error);
     }
 }
 

@@ -14,11 +14,17 @@ use std::{
 use super::{
     StoreError, WriteError,
     tx::{Committed, Tx},
+    writes::Probe,
 };
-use crate::domain::GoodsId;
+use crate::{
+    domain::GoodsId,
+    outage::{Failing, Outage},
+};
 
 /// Entries that may wait; beyond, a write is answered `NotStored` at once.
 const QUEUE: usize = 4096;
+/// How long a look whether writes succeed again may wait for its turn.
+const LOOK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// One thing to write. May be run again after a rollback, so it must not keep what it did.
 pub trait Write: Send + 'static {
@@ -57,6 +63,8 @@ pub struct LedgerStats {
     pub(super) failing: AtomicBool,
     pub(super) open_fanouts: AtomicUsize,
     pub(super) ns_each: AtomicU64,
+    /// Of writes.
+    pub(super) outage: Outage,
 }
 
 /// A reading of the ledger's figures.
@@ -164,6 +172,15 @@ impl Ledger {
         self.is_lost.load(Ordering::Acquire)
     }
 
+    /// If writes have failed: whether they succeed by now, which is said in the log. For whoever calls it now and then, so
+    /// that it is said also when nobody writes.
+    pub fn look_again(&self) {
+        say_written(self.stats.outage.ended(Instant::now));
+        if self.stats.outage.is_out() {
+            self.submit(Probe::of(self), Instant::now() + LOOK_PATIENCE, |_| {});
+        }
+    }
+
     /// What one write takes of a transaction that has many of them, on average of the last ones; zero before the first.
     pub fn time_each(&self) -> Duration {
         Duration::from_nanos(self.stats.ns_each.load(Ordering::Relaxed))
@@ -184,6 +201,12 @@ impl Ledger {
             failing: stats.failing.load(Ordering::Relaxed),
             open_fanouts: stats.open_fanouts.load(Ordering::Relaxed),
         }
+    }
+}
+
+pub(super) fn say_written(over: Option<Failing>) {
+    if let Some(over) = over {
+        log::info!("the database is written again after {}", over.in_all());
     }
 }
 

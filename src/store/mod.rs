@@ -29,10 +29,10 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use diesel::prelude::*;
+use diesel::{connection::SimpleConnection, prelude::*};
 use tokio::sync::Semaphore;
 
 use self::conn::{DbConn, DbPool, OwnLock};
@@ -51,7 +51,10 @@ pub use self::{
     tx::{Committed, LedgerRules, Tx},
     writer::LedgerThread,
 };
-use crate::time_source::TimeSource;
+use crate::{
+    outage::{Failing, Outage},
+    time_source::TimeSource,
+};
 
 /// How long a read may wait for its turn.
 const READ_PATIENCE: Duration = Duration::from_millis(400);
@@ -73,6 +76,8 @@ pub struct Store {
     /// Sessions that read their backlog wait here for each other, so that ten thousand of them that do it at once leave
     /// connections to others.
     backlogs: Arc<Semaphore>,
+    /// Of reads, connecting for them included.
+    outage: Arc<Outage>,
 }
 
 /// A database that is opened, migrated, and this process's own.
@@ -113,14 +118,16 @@ impl Store {
             schema.version,
         );
         lock.watch(conn)?;
+        let outage = Arc::new(Outage::new());
         let store = Self {
             engine: url.engine(),
-            pool: url.pool(pool_size, &lock)?,
+            pool: url.pool(pool_size, &lock, Arc::clone(&outage))?,
             is_lost: lock.is_lost(),
             turns: Arc::new(Semaphore::new(pool_size as usize)),
             waiting: Arc::new(Semaphore::new(MAX_WAITING_READS)),
             searches: Arc::new(Semaphore::new((pool_size as usize / 4).max(1))),
             backlogs: Arc::new(Semaphore::new((pool_size as usize / 2).max(1))),
+            outage,
         };
         Ok(OpenedStore { store, url: url.clone(), lock })
     }
@@ -137,15 +144,37 @@ impl Store {
     ) -> Result<T, StoreError> {
         let turn = tokio::time::timeout(READ_PATIENCE, Arc::clone(&self.searches).acquire_owned()).await;
         let Ok(Ok(turn)) = turn else { return Err(StoreError::Unavailable("too many searches".to_owned())) };
-        self.read(move |conn| {
+        // What takes too long here is the searcher's, and no sign of the database.
+        self.try_read(move |conn| {
             let _turn = turn;
             search::search(READ_PATIENCE, || search(conn))
         })
         .await
     }
 
-    /// Runs a read on a blocking thread; the caller's thread stays free.
+    /// Runs a read. That reads fail is said in the log here, and not by each reader.
     async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&mut DbConn) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let result = self.try_read(read).await;
+        match &result {
+            Ok(_) => say_readable(self.outage.worked(Instant::now)),
+            Err(error) => say_unreadable(&self.outage, error),
+        }
+        result
+    }
+
+    /// If the database could not be read: whether it can be by now, which is said in the log. For whoever calls it now and
+    /// then, so that it is said also when nobody reads.
+    pub async fn look_again(&self) {
+        if self.outage.is_out() {
+            let _ = self.read(|conn| Ok(conn.batch_execute("SELECT 1")?)).await;
+        }
+    }
+
+    /// The same on a blocking thread; the caller's thread stays free.
+    async fn try_read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&mut DbConn) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
@@ -172,6 +201,18 @@ impl Store {
             Ok(Err(_)) => Err(StoreError::Panicked),
             Err(_) => Err(busy("the read takes too long")),
         }
+    }
+}
+
+fn say_readable(over: Option<Failing>) {
+    if let Some(over) = over {
+        log::info!("the database can be read again after {}", over.in_all());
+    }
+}
+
+fn say_unreadable(outage: &Outage, error: &dyn std::fmt::Display) {
+    if let Some(failing) = outage.failed(Instant::now()) {
+        log::error!("the database can't be read{failing}: {error}");
     }
 }
 

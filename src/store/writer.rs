@@ -20,7 +20,7 @@ use diesel::connection::SimpleConnection;
 use super::{
     StoreError, WriteError,
     conn::{DatabaseUrl, DbConn, OwnLock, begin_write},
-    ledger::{Entry, Item, Ledger, LedgerStats, Observer},
+    ledger::{Entry, Item, Ledger, LedgerStats, Observer, say_written},
     mark::Mark,
     tx::{Effects, LedgerRules, Tx},
     writes::fan_out,
@@ -226,7 +226,7 @@ impl Writer {
         match self.transact(&mut batch, fanouts, more) {
             Ok(effects) => self.done(batch, effects),
             Err(Failure::Statement(error)) if batch.len() + fanouts.len() > 1 => {
-                log::warn!("a transaction of {} entries failed, trying them singly: {error}", batch.len());
+                self.say_failed(&error);
                 self.pause_fanouts();
                 for entry in batch {
                     let mut single = vec![entry];
@@ -241,10 +241,7 @@ impl Writer {
                     Failure::Begin(error) | Failure::Statement(error) => (WriteError::NotStored, error),
                     Failure::Commit(error) => (WriteError::Unknown, error),
                 };
-                // Of a lost database it was said once.
-                if !matches!(error, StoreError::Lost(_)) {
-                    log::error!("a transaction of {} entries failed: {error}", batch.len());
-                }
+                self.say_failed(&error);
                 self.stats.failures.fetch_add(1, Ordering::Relaxed);
                 self.stats.failing.store(true, Ordering::Relaxed);
                 self.pause_fanouts();
@@ -252,6 +249,16 @@ impl Writer {
                     entry.answer(Err(fate));
                 }
             }
+        }
+    }
+
+    /// Whatever fails, and however often: it is one outage until it is over.
+    fn say_failed(&self, error: &StoreError) {
+        // Of a lost database it was said once.
+        if !matches!(error, StoreError::Lost(_))
+            && let Some(failing) = self.stats.outage.failed(Instant::now())
+        {
+            log::error!("writes to the database fail{failing}: {error}");
         }
     }
 
@@ -319,6 +326,7 @@ impl Writer {
             self.mark = mark;
             // Something was written for certain; an empty transaction shows nothing.
             self.stats.failing.store(false, Ordering::Relaxed);
+            say_written(self.stats.outage.worked(Instant::now));
         }
         self.stats.commits.fetch_add(1, Ordering::Relaxed);
         self.stats.entries.fetch_add(batch.len() as u64, Ordering::Relaxed);
@@ -354,7 +362,8 @@ impl Writer {
                     self.conn = Some(conn);
                     return Err(error);
                 }
-                Err(error) => log::warn!("the connection to the database is lost, making a new one: {error}"),
+                // Another one may be had at once.
+                Err(error) => self.say_failed(&error),
             }
         }
         let mut conn = self.url.connect_writer()?;

@@ -10,11 +10,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
+use handsup::time_source::{SystemTime, TimeSource};
+use serde_json::{Value, json};
 
 use crate::{
     settings::{complaint, good, refuses},
-    support::{Client, DEADLINE, Handsup, Raw, Served, eventually},
+    support::{
+        Client, DEADLINE, Handsup, Process, Raw, RedisServer, Served,
+        database::{self, Locked, Stopped},
+        eventually, eventually_within, goods_body, several_nodes_can_be,
+    },
 };
 
 /// What nobody can write to any more, or not now.
@@ -194,6 +199,228 @@ fn what_is_no_level_and_no_format_stops_the_start() {
         refuses(&good().set(key, bad), &["serve"], key);
     }
     refuses(&good().log("handsup=loud"), &["serve"], "RUST_LOG");
+}
+
+/// A server of the real program with this user's, that user's and an admin's client.
+struct Watched {
+    handsup: Handsup,
+    served: Served,
+    base: String,
+}
+
+impl Watched {
+    fn start(handsup: Handsup) -> Self {
+        let served = handsup.start(&["serve"]);
+        let base = served.base();
+        Self { handsup, served, base }
+    }
+
+    fn user(&self, id: i64) -> Client {
+        let token = self.handsup.token(&["--user-id", &id.to_string(), "--username", &format!("secret-name-{id}")]);
+        Served::client(&self.base, Some(&token))
+    }
+
+    fn admin(&self) -> Client {
+        let token = self.handsup.token(&["--user-id", "9", "--username", "operator", "--admin"]);
+        Served::client(&self.base, Some(&token))
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.base.trim_start_matches("http://").parse().unwrap()
+    }
+
+    async fn goods(&self, lasts_s: i64) -> i64 {
+        let body = goods_body(&json!({"starts_at": SystemTime.now(), "duration_s": lasts_s}));
+        let made = self.user(1).post("/goods/", &body).await;
+        assert_eq!(made.status, 201, "{}", made.text);
+        made.body["id"].as_i64().unwrap()
+    }
+
+    fn end(mut self) -> String {
+        self.served.interrupt();
+        assert_eq!(self.served.ended(Duration::from_secs(20)).code(), Some(0));
+        self.served.stderr()
+    }
+}
+
+/// What happened, with its ids, once; neither names nor what somebody said nor how he showed who he is.
+#[actix_web::test]
+async fn the_log_says_what_happened() {
+    let watched = Watched::start(good());
+    let (goods, unwanted) = (watched.goods(3).await, watched.goods(1).await);
+    let bidder = watched.user(2);
+    assert_eq!(bidder.bid(goods, 1000).await.status, 201);
+    assert_eq!(bidder.bid(goods, 999).await.status, 409);
+    let mut room = bidder.room(goods).await;
+    room.hear("enter").await;
+    room.send_json(&json!({"is_money": false, "message": "secret words"})).await;
+    room.hear("message").await;
+    let change = json!({"is_active": false, "username": "secret-new-name"});
+    assert_eq!(watched.admin().put("/admin/users/5", &change).await.status, 200);
+    let token = format!("/ws/alarms/?token={}", bidder.token());
+    assert_eq!(Raw::connect(watched.address()).handshake(&token, &[("Origin", "https://evil.example")]).status, 403);
+    for (what, goods) in
+        [("has ended: user 2 buys for 1000, after 1 bids", goods), ("has ended without a buyer", unwanted)]
+    {
+        watched.served.logged(&format!("the auction of goods {goods} {what}"), 1).await;
+    }
+    let token = bidder.token().to_owned();
+    let log = watched.end();
+    for line in [
+        format!("the auction of goods {goods} has started"),
+        format!("of user 2 on goods {goods}: 1000, number 1"),
+        "admin 9 has changed user 5: inactive, username".to_owned(),
+        "refused /ws/alarms to a page of \"https://evil.example\", from 127.0.0.1".to_owned(),
+    ] {
+        let found: Vec<&str> = log.lines().filter(|found| found.contains(&line)).collect();
+        assert_eq!(found.len(), 1, "{line}: {log}");
+        assert!(found[0].contains(" INFO "), "{found:?}");
+    }
+    assert!(!log.contains("secret") && !log.contains(&token), "{log}");
+    assert!(!log.contains(" WARN ") && !log.contains(" ERROR "), "nothing was wrong: {log}");
+}
+
+/// Whoever has pages that are refused fills no disk with it, and what he calls himself does no harm there.
+#[actix_web::test]
+async fn refused_origins_are_counted_beyond_some() {
+    let watched = Watched::start(good().set("limits.requests_per_second", "10000"));
+    let long = format!("https://{}.example", "x".repeat(4000));
+    for origin in std::iter::once(long.as_str()).chain(std::iter::repeat_n("https://\"évil\"] ERROR", 300)) {
+        assert_eq!(Raw::connect(watched.address()).handshake("/ws/alarms/", &[("Origin", origin)]).status, 403);
+    }
+    let preflight = [("Origin", "https://evil.example"), ("Access-Control-Request-Method", "POST")];
+    watched.user(2).send_with(awc::http::Method::OPTIONS, "/goods/", None, &preflight).await;
+    let log = watched.end();
+    let refused: Vec<&str> = log.lines().filter(|line| line.contains("refused /")).collect();
+    assert_eq!(refused.len(), 20, "{log}");
+    assert!(refused.iter().all(|line| line.len() < 400), "{refused:?}");
+}
+
+/// What a client does wrong is no error of the service; who wants to see it sees who it was.
+#[actix_web::test]
+async fn garbage_of_clients_is_in_the_log_at_debug_with_the_address() {
+    for (level, is_shown) in [("info", false), ("debug", true)] {
+        let watched = Watched::start(good().set("log.level", level));
+        let mut raw = Raw::connect(watched.address());
+        let peer = raw.local_address();
+        raw.write(b"\x16\x03\x01 no HTTP\r\n\r\n");
+        raw.ends();
+        // One that breaks off in the middle of a request.
+        let mut broken = Raw::connect(watched.address());
+        broken.write(b"POST /goods/ HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{");
+        drop(broken);
+        answers(&Served::client(&watched.base, None)).await;
+        let log = watched.end();
+        assert_eq!(log.contains(&format!("the connection of {peer} has ended")), is_shown, "{log}");
+        assert!(!log.contains(" ERROR ") && !log.contains(" WARN "), "{log}");
+    }
+}
+
+/// Lines that say that something is wrong, and that it is over.
+fn of_outages(log: &str) -> Vec<&str> {
+    let of_outage = |line: &&str| line.contains(" WARN ") || line.contains(" ERROR ") || line.contains(" again after ");
+    log.lines().filter(of_outage).collect()
+}
+
+/// Everything that uses the database goes on trying, and one line says so.
+async fn uses_while_it_is_away(process: &Process, goods: i64, until: Instant) {
+    let (a, b) = (process.user(2), process.user(3));
+    let mut price = 2000;
+    while Instant::now() < until {
+        price += 1;
+        let path = format!("/goods/{goods}/");
+        let (bid, page) = futures_util::join!(a.bid(goods, price), b.get(&path));
+        assert!([503, 409].contains(&bid.status), "{}", bid.text);
+        assert!([200, 503].contains(&page.status), "{}", page.text);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A start and an end that fall due meanwhile are tried again and again, too.
+async fn with_auctions(folder: &std::path::Path) -> (Process, i64) {
+    let process = Process::start(&database::usual(folder));
+    let mut all = Vec::new();
+    for (starts_in_ms, lasts_s) in [(0, 1200), (2000, 1200), (0, 2)] {
+        let body = json!({"starts_at": SystemTime.now().plus_ms(starts_in_ms), "duration_s": lasts_s});
+        let made = process.user(1).post("/goods/", &goods_body(&body)).await;
+        all.push(made.body["id"].as_i64().unwrap());
+    }
+    let bid = || async { (process.user(2).bid(all[0], 1000).await.status == 201).then_some(()) };
+    eventually("the start", bid).await;
+    assert_eq!(process.user(3).bid(all[0], 1500).await.status, 201);
+    (process, all[0])
+}
+
+async fn taken_again(process: &Process, goods: i64) {
+    let user = process.user(2);
+    eventually("bids are taken", || async { (user.bid(goods, 100_000).await.status == 201).then_some(()) }).await;
+}
+
+/// Waits until the log says that what was away is back, though nobody tries.
+async fn is_said_to_be_back(process: &Process, said: &[&str]) -> String {
+    let look = || async { Some(process.stderr()).filter(|log| said.iter().all(|said| log.contains(said))) };
+    eventually_within(Duration::from_secs(30), "that it is back", look).await
+}
+
+#[actix_web::test]
+async fn a_database_that_takes_no_writes_is_said_once_and_so_is_its_return() {
+    let folder = tempfile::tempdir().unwrap();
+    let (process, goods) = with_auctions(folder.path()).await;
+    let locked = Locked::by_somebody(folder.path());
+    uses_while_it_is_away(&process, goods, Instant::now() + Duration::from_secs(4)).await;
+    drop(locked);
+    taken_again(&process, goods).await;
+    let log = is_said_to_be_back(&process, &["the database is written again after ", "starts and ends are"]).await;
+    let lines = of_outages(&log);
+    for once in
+        ["writes to the database fail: ", "goods 2 failed, trying again: ", "is written again after", "starts and ends"]
+    {
+        let count = lines.iter().filter(|line| line.contains(once)).count();
+        assert!(count == 1 || (once.contains("goods 2") && count < 2), "{once}: {log}");
+    }
+    assert!(lines.len() <= 4, "{log}");
+}
+
+#[actix_web::test]
+async fn a_database_that_is_away_is_said_once_and_so_is_its_return() {
+    if !database::on_postgres_only() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (process, goods) = with_auctions(folder.path()).await;
+    let mut socket = process.user(2).socket().await;
+    let stopped = Stopped::server_of(folder.path());
+    uses_while_it_is_away(&process, goods, Instant::now() + Duration::from_secs(5)).await;
+    drop(stopped);
+    taken_again(&process, goods).await;
+    let back = ["the database can be read again after ", "the database is written again after ", "starts and ends are"];
+    let log = is_said_to_be_back(&process, &back).await;
+    let lines = of_outages(&log);
+    for once in back.into_iter().chain(["writes to the database fail: ", "the database can't be read: "]) {
+        assert_eq!(lines.iter().filter(|line| line.contains(once)).count(), 1, "{once}: {log}");
+    }
+    assert!(lines.len() <= 6, "{log}");
+    assert!(log.lines().all(|line| line.starts_with('[')), "a line for each record: {log}");
+    socket.expect("outbid").await;
+}
+
+#[actix_web::test]
+async fn a_redis_that_is_away_is_said_once_and_so_is_its_return() {
+    if !several_nodes_can_be() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut redis = RedisServer::start();
+    let process = Process::start_with(&database::usual(folder.path()), &[("bus.url", &redis.url())]);
+    is_said_to_be_back(&process, &["connected to the bus"]).await;
+    redis.kill();
+    is_said_to_be_back(&process, &["no connection to the bus, trying again: "]).await;
+    // For a while, in which it tries again and again.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    redis.start_again();
+    let log = is_said_to_be_back(&process, &["connected to the bus again after "]).await;
+    assert_eq!(of_outages(&log).len(), 2, "{log}");
+    assert_eq!(log.matches("connected to the bus").count(), 2, "{log}");
 }
 
 /// As everybody who knows `RUST_LOG` expects: it goes over the setting.

@@ -65,7 +65,7 @@ impl Session<AlarmRole> {
         let marking = mark_read(ledger.clone(), store.clone(), hub, *user, ReadAlarms::UpTo(up_to));
         ctx.spawn(marking.into_actor(self).map(|marked, _, ctx| {
             if let Err(error) = marked {
-                log::warn!("alarms could not be marked as read: {error}");
+                log::debug!("alarms could not be marked as read: {error}");
             }
             ctx.run_later(READ_PAUSE, |session, ctx| {
                 session.role.reading = false;

@@ -91,7 +91,7 @@ impl Feed {
                 Ok(start) if start.is_active => break start,
                 // He was made inactive between the handshake and here.
                 Ok(_) => return self.outbox.borrow_mut().close(Close::TokenRefused),
-                Err(error) => log::warn!("a session can't read its inbox yet: {error}"),
+                Err(error) => log::debug!("a session can't read its inbox yet: {error}"),
             }
             tokio::time::sleep(RETRY).await;
         };
@@ -143,7 +143,7 @@ impl Feed {
                 }
             }
             Err(error) => {
-                log::warn!("a session can't read its backlog yet: {error}");
+                log::debug!("a session can't read its backlog yet: {error}");
                 tokio::time::sleep(RETRY).await;
             }
         }

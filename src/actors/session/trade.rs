@@ -131,7 +131,7 @@ impl Taken {
             })
             .await;
             if let Err(error) = self.ledger.write(self.read(&messages), PATIENCE).await {
-                log::warn!("messages could not be marked as read: {error}");
+                log::debug!("messages could not be marked as read: {error}");
                 self.outbox.borrow_mut().not_after_all(messages);
                 tokio::time::sleep(RETRY).await;
             }

@@ -1,15 +1,21 @@
 //! Reading what the clock and the health endpoint need: goods by their next deadline.
 
+use std::time::Instant;
+
 use diesel::{dsl::min, prelude::*};
 
 use crate::{
     domain::{ENDING_SOON_LEAD_MS, GoodsState, Phase, Timestamp},
+    outage::Outage,
     store::{
         Store, StoreError,
         rows::{StateRow, phase_code},
         schema,
     },
 };
+
+/// Of rows: each reading finds them anew.
+static PASSED_OVER: Outage = Outage::new();
 
 impl Store {
     /// Goods that have a deadline up to `horizon`: at most `limit` of the scheduled by their start, and as many of the
@@ -47,7 +53,11 @@ impl Store {
                     match GoodsState::try_from(row) {
                         Ok(state) => goods.push(state),
                         // One broken row must not stop the clock for all others (fault 3).
-                        Err(error) => log::error!("goods are passed over by the clock: {error}"),
+                        Err(error) => {
+                            if let Some(failing) = PASSED_OVER.failed(Instant::now()) {
+                                log::error!("goods are passed over by the clock{failing}: {error}");
+                            }
+                        }
                     }
                 }
                 if let (true, Some(last)) = (full, goods[before..].last()) {

@@ -50,6 +50,11 @@ impl Raw {
         Self { tcp, unread: Vec::new() }
     }
 
+    /// Its own address, as the server sees it.
+    pub fn local_address(&self) -> SocketAddr {
+        self.tcp.local_addr().unwrap()
+    }
+
     /// A WebSocket of this token, upgraded by hand.
     pub fn socket(address: SocketAddr, token: &str) -> Self {
         let mut raw = Self::connect(address);
