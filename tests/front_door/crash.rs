@@ -20,9 +20,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use crate::support::{
-    Answer, Client, ManualTime, Process, TestNode, check_answered, check_history, check_outbids, database, dice,
-    eventually, goods_body, kills, settled,
+use crate::{
+    starts::in_use,
+    support::{
+        Answer, Client, ManualTime, Process, TestNode, check_answered, check_history, check_outbids, database, dice,
+        eventually, goods_body, kills, settled,
+    },
 };
 
 const SELLER: i64 = 1;
@@ -343,19 +346,10 @@ async fn a_second_process_on_the_same_database_is_refused() {
     let process = Process::start(&database(&folder));
     let goods = three_live_goods(&process).await[0];
     assert_eq!(process.user(2).bid(goods, 1000).await.status, 201);
-    refused(&database(&folder)).await;
+    in_use(&database(&folder)).await;
     // The first one goes on, and its death frees the place at once.
     assert_eq!(process.user(2).bid(goods, 2000).await.status, 201);
     process.kill();
     let process = Process::start(&database(&folder));
     assert_eq!(process.visitor().history(goods).await.len(), 2);
-}
-
-async fn refused(database: &Path) {
-    let mut second = Process::spawn(database);
-    let exit = second.exit().await;
-    assert!(exit.code().is_some_and(|code| code != 0), "{exit}");
-    let said = second.stderr();
-    assert_eq!(said.lines().count(), 1, "{said}");
-    assert!(said.contains("database.url") && said.contains("in use"), "{said}");
 }
