@@ -1,7 +1,7 @@
 //! The log: each record is one line on stderr, as text or as JSON (`log.format`), if `log.level` or `RUST_LOG` lets it
 //! through.
 //!
-//! A thread of its own writes the lines. Whoever logs never waits for the device, and a line that can't be written ends
+//! `env_logger` filters and formats the records. A thread of its own writes the lines. Whoever logs never waits for the device, and a line that can't be written ends
 //! nothing: it is counted, and the count is written when the device takes lines again.
 
 use std::{
@@ -17,7 +17,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use env_filter::Filter;
+use env_logger::{Logger, Target, WriteStyle};
 use log::{Level, Log, Metadata, Record};
 use serde::Serialize;
 
@@ -42,7 +42,7 @@ const COMPLAINTS: usize = 100;
 /// Which records are written, and how.
 #[derive(Debug)]
 pub struct LogRules {
-    filter: Filter,
+    level: String,
     format: LogFormat,
 }
 
@@ -56,18 +56,28 @@ pub(super) enum LogFormat {
 impl LogRules {
     /// `level` is in the syntax of `RUST_LOG`.
     pub(super) fn new(key: &str, level: &str, format: LogFormat) -> Result<Self, SettingsError> {
-        let mut filter = env_filter::Builder::new();
-        filter.parse(DEPENDENCIES).try_parse(level).map_err(|error| wrong(key, error.to_string()))?;
-        Ok(Self { filter: filter.build(), format })
+        // `env_logger` itself only warns of a part that it can't read, and goes on without it.
+        env_filter::Builder::new().try_parse(level).map_err(|error| wrong(key, error.to_string()))?;
+        Ok(Self { level: level.to_owned(), format })
     }
 
-    /// The record as it is to be written, if it is.
-    fn shown<'a>(&self, record: &Record<'a>) -> Option<Record<'a>> {
-        let is_clients = record.target().starts_with(OF_CLIENTS);
-        let level = if is_clients { record.level().max(Level::Debug) } else { record.level() };
-        let shown = Record::builder().level(level).target(record.target()).args(*record.args()).build();
-        self.filter.matches(&shown).then_some(shown)
+    /// A logger that writes each record as one line into `lines`.
+    fn logger(&self, lines: impl Write + Send + 'static) -> Logger {
+        let format = self.format;
+        env_logger::Builder::new()
+            .parse_filters(&format!("{DEPENDENCIES},{}", self.level))
+            .format(move |line, record| line.write_all(format.line(record).as_bytes()))
+            .target(Target::Pipe(Box::new(lines)))
+            .write_style(WriteStyle::Never)
+            .build()
     }
+}
+
+/// Whatever clients have done is at most worth debugging.
+fn toned_down<'a>(record: &Record<'a>) -> Record<'a> {
+    let is_clients = record.target().starts_with(OF_CLIENTS);
+    let level = if is_clients { record.level().max(Level::Debug) } else { record.level() };
+    Record::builder().level(level).target(record.target()).args(*record.args()).build()
 }
 
 #[derive(Serialize)]
@@ -108,10 +118,18 @@ fn one_line(message: &str) -> String {
 pub struct Logging(Arc<Shared>);
 
 struct Shared {
-    rules: ArcSwap<LogRules>,
+    logger: ArcSwap<Logger>,
     /// Of what dependencies complain of, by what they say.
     complaints: Mutex<HashMap<(String, String), Outage>>,
-    queue: SyncSender<String>,
+    lines: Lines,
+}
+
+/// Lines on their way to the thread that writes them.
+#[derive(Clone)]
+struct Lines(Arc<Queue>);
+
+struct Queue {
+    sender: SyncSender<String>,
     waiting: AtomicUsize,
     lost: AtomicU64,
 }
@@ -121,50 +139,57 @@ impl Logging {
     ///
     /// # Errors
     /// The writing thread can't be started.
-    pub fn start(rules: LogRules) -> io::Result<Self> {
-        let (queue, lines) = sync_channel(QUEUE);
-        let level = rules.filter.filter();
-        let (waiting, lost) = (AtomicUsize::new(0), AtomicU64::new(0));
-        let (rules, complaints) = (ArcSwap::from_pointee(rules), Mutex::default());
-        let shared = Arc::new(Shared { rules, complaints, queue, waiting, lost });
-        let writer = Arc::clone(&shared);
-        std::thread::Builder::new().name("log".to_owned()).spawn(move || writer.write_all(lines, &mut io::stderr()))?;
-        let logging = Self(shared);
+    pub fn start(rules: &LogRules) -> io::Result<Self> {
+        let (sender, received) = sync_channel(QUEUE);
+        let lines = Lines::new(sender);
+        let (writer, format) = (lines.clone(), rules.format);
+        std::thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || writer.write_out(received, format, &mut io::stderr()))?;
+        let logging = Self::with(rules, lines);
         if log::set_boxed_logger(Box::new(logging.clone())).is_ok() {
-            log::set_max_level(level);
+            log::set_max_level(logging.0.logger.load().filter());
             std::panic::set_hook(Box::new(log_panic));
         }
         Ok(logging)
     }
 
+    fn with(rules: &LogRules, lines: Lines) -> Self {
+        let logger = ArcSwap::from_pointee(rules.logger(lines.clone()));
+        Self(Arc::new(Shared { logger, complaints: Mutex::default(), lines }))
+    }
+
     /// Other rules hold from here on.
-    pub fn change(&self, rules: LogRules) {
-        log::set_max_level(rules.filter.filter());
-        self.0.rules.store(Arc::new(rules));
+    pub fn change(&self, rules: &LogRules) {
+        let logger = rules.logger(self.0.lines.clone());
+        log::set_max_level(logger.filter());
+        self.0.logger.store(Arc::new(logger));
     }
 }
 
 impl Log for Logging {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.0.rules.load().filter.enabled(metadata)
+        self.0.logger.load().enabled(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
-        let rules = self.0.rules.load();
-        let Some(shown) = rules.shown(record) else { return };
+        let (logger, shown) = (self.0.logger.load(), toned_down(record));
+        if !logger.matches(&shown) {
+            return;
+        }
         if shown.level() > Level::Warn || shown.target().starts_with(OWN) {
-            self.0.put(rules.format.line(&shown));
+            logger.log(&shown);
         } else if let Some(failing) = self.0.complains(&shown) {
             let mut again = Record::builder();
             let again = again.level(shown.level()).target(shown.target());
-            self.0.put(rules.format.line(&again.args(format_args!("{}{failing}", shown.args())).build()));
+            logger.log(&again.args(format_args!("{}{failing}", shown.args())).build());
         }
     }
 
     /// Waits until all lines are written, but not for ever.
     fn flush(&self) {
         let give_up = Instant::now() + FLUSH_WITHIN;
-        while self.0.waiting.load(Ordering::Acquire) > 0 && Instant::now() < give_up {
+        while self.0.lines.0.waiting.load(Ordering::Acquire) > 0 && Instant::now() < give_up {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -180,32 +205,46 @@ impl Shared {
         let key = (record.target().to_owned(), record.args().to_string());
         complaints.entry(key).or_default().failed(Instant::now())
     }
+}
 
-    fn put(&self, line: String) {
-        self.waiting.fetch_add(1, Ordering::AcqRel);
-        if self.queue.try_send(line).is_err() {
-            self.waiting.fetch_sub(1, Ordering::AcqRel);
-            self.lost.fetch_add(1, Ordering::Relaxed);
-        }
+impl Lines {
+    fn new(sender: SyncSender<String>) -> Self {
+        Self(Arc::new(Queue { sender, waiting: AtomicUsize::new(0), lost: AtomicU64::new(0) }))
     }
 
-    fn write_all(&self, lines: impl IntoIterator<Item = String>, device: &mut impl Write) {
+    fn write_out(&self, lines: impl IntoIterator<Item = String>, format: LogFormat, device: &mut impl Write) {
+        let queue = &self.0;
         for line in lines {
-            let lost = self.lost.swap(0, Ordering::Relaxed);
-            let text = if lost > 0 { self.lost_line(lost) + &line } else { line };
+            let lost = queue.lost.swap(0, Ordering::Relaxed);
+            let text = if lost > 0 { lost_line(lost, format) + &line } else { line };
             if device.write_all(text.as_bytes()).is_err() {
-                self.lost.fetch_add(lost + 1, Ordering::Relaxed);
+                queue.lost.fetch_add(lost + 1, Ordering::Relaxed);
             }
-            self.waiting.fetch_sub(1, Ordering::AcqRel);
+            queue.waiting.fetch_sub(1, Ordering::AcqRel);
         }
     }
+}
 
-    fn lost_line(&self, lost: u64) -> String {
-        let format = self.rules.load().format;
-        let mut record = Record::builder();
-        let record = record.level(Level::Warn).target(module_path!());
-        format.line(&record.args(format_args!("{lost} lines of the log were lost")).build())
+/// `env_logger` writes each record in one piece. One that finds no room is lost, and counted.
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.waiting.fetch_add(1, Ordering::AcqRel);
+        if self.0.sender.try_send(String::from_utf8_lossy(line).into_owned()).is_err() {
+            self.0.waiting.fetch_sub(1, Ordering::AcqRel);
+            self.0.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(line.len())
     }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn lost_line(lost: u64, format: LogFormat) -> String {
+    let mut record = Record::builder();
+    let record = record.level(Level::Warn).target(module_path!());
+    format.line(&record.args(format_args!("{lost} lines of the log were lost")).build())
 }
 
 /// The usual hook writes several lines, and to stderr itself.
@@ -217,15 +256,24 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc::Receiver;
+
     use super::*;
 
     fn rules(level: &str, format: LogFormat) -> LogRules {
         LogRules::new("log.level", level, format).unwrap()
     }
 
+    /// A log, and what it has written so far.
+    fn logging(rules: &LogRules) -> (Logging, Receiver<String>) {
+        let (sender, lines) = sync_channel(100);
+        (Logging::with(rules, Lines::new(sender)), lines)
+    }
+
     fn line(rules: &LogRules, level: Level, target: &str, message: &str) -> Option<String> {
-        let line = |shown: Record<'_>| rules.format.line(&shown);
-        rules.shown(&Record::builder().level(level).target(target).args(format_args!("{message}")).build()).map(line)
+        let (logging, lines) = logging(rules);
+        logging.log(&Record::builder().level(level).target(target).args(format_args!("{message}")).build());
+        lines.try_iter().next()
     }
 
     #[test]
@@ -249,10 +297,7 @@ mod tests {
 
     #[test]
     fn what_a_dependency_says_again_and_again_is_counted() {
-        let (queue, lines) = sync_channel(100);
-        let (waiting, lost) = (AtomicUsize::new(0), AtomicU64::new(0));
-        let rules = ArcSwap::from_pointee(rules("info", LogFormat::Text));
-        let logging = Logging(Arc::new(Shared { rules, complaints: Mutex::default(), queue, waiting, lost }));
+        let (logging, lines) = logging(&rules("info", LogFormat::Text));
         for target in ["actix_server::accept", "handsup::store"] {
             for _ in 0..10 {
                 let mut record = Record::builder();
@@ -281,21 +326,19 @@ mod tests {
                 Ok(())
             }
         }
-        let (queue, lines) = sync_channel(4);
-        let rules = ArcSwap::from_pointee(rules("info", LogFormat::Text));
-        let (waiting, lost) = (AtomicUsize::new(0), AtomicU64::new(0));
-        let shared = Shared { rules, complaints: Mutex::default(), queue, waiting, lost };
+        let (sender, received) = sync_channel(4);
+        let mut lines = Lines::new(sender);
         for line in ["one\n", "two\n", "three\n", "four\n", "none has room for this\n"] {
-            shared.put(line.to_owned());
+            lines.write_all(line.as_bytes()).unwrap();
         }
-        assert_eq!(shared.waiting.load(Ordering::Relaxed), 4);
+        assert_eq!(lines.0.waiting.load(Ordering::Relaxed), 4);
         let mut device = Device(Vec::new(), 2);
-        let lines = lines.try_iter().collect::<Vec<_>>();
-        shared.write_all(lines, &mut device);
+        let waiting = received.try_iter().collect::<Vec<_>>();
+        lines.write_out(waiting, LogFormat::Text, &mut device);
         let written = String::from_utf8(device.0).unwrap();
         let (first, rest) = written.split_once('\n').unwrap();
         assert!(first.ends_with("3 lines of the log were lost"), "{written}");
         assert_eq!(rest, "three\nfour\n");
-        assert_eq!(shared.waiting.load(Ordering::Relaxed), 0);
+        assert_eq!(lines.0.waiting.load(Ordering::Relaxed), 0);
     }
 }

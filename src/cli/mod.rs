@@ -134,11 +134,11 @@ enum CommandError {
 fn run(cli: Cli) -> Result<(), CommandError> {
     if matches!(cli.command, Some(Command::Demo)) {
         // The demo needs nothing, so no setting of this place may get in its way.
-        Logging::start(Settings::defaults()?.log_rules()?)?;
+        Logging::start(&Settings::defaults()?.log_rules()?)?;
         return actix::System::new().block_on(demo::run());
     }
     if let Some(Command::Copy { from, to }) = &cli.command {
-        Logging::start(Settings::defaults()?.log_rules()?)?;
+        Logging::start(&Settings::defaults()?.log_rules()?)?;
         return copy_database(from, to);
     }
     if let Some(Command::Backup { from, to }) = &cli.command {
@@ -147,7 +147,7 @@ fn run(cli: Cli) -> Result<(), CommandError> {
         return print(format_args!("{}: {goods} goods, checked\n", to.display()));
     }
     let settings = Settings::load(cli.config.as_deref())?;
-    let logging = Logging::start(settings.log_rules()?)?;
+    let logging = Logging::start(&settings.log_rules()?)?;
     match cli.command {
         None | Some(Command::Serve) => actix::System::new().block_on(serve::serve(&settings, cli.config, &logging)),
         Some(Command::Demo) => Ok(()),

@@ -67,7 +67,7 @@ fn change(node: &mut Node, read: Option<Result<Settings, SettingsError>>, loggin
     let changed = read.and_then(|settings| Ok((settings.log_rules()?, node.change_settings(&settings)?, settings)));
     match changed {
         Ok((rules, changed, settings)) => {
-            logging.change(rules);
+            logging.change(&rules);
             warn_of_keys(&settings);
             let in_force = if changed.in_force.is_empty() { "nothing".to_owned() } else { changed.in_force.join(", ") };
             log::info!("SIGHUP: the settings are read again; changed: {in_force}");
