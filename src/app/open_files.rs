@@ -14,11 +14,11 @@ const PER_READER: u64 = 3;
 const SOCKETS_PER_ASKING: u64 = 8;
 const LEAST_ASKING: u64 = 16;
 
-/// Raises what this process may have open as far as it goes, and says what fits.
+/// Raises what this process may have open as far as it goes. Gives the largest `session.max` that fits.
 ///
 /// # Errors
 /// `session.max` does not fit.
-pub fn make_room(settings: &Settings) -> Result<(), SettingsError> {
+pub fn make_room(settings: &Settings) -> Result<u64, SettingsError> {
     let most = raise();
     let (max, fits) = (settings.session.max as u64, fitting(most, settings));
     if max > fits {
@@ -28,8 +28,7 @@ pub fn make_room(settings: &Settings) -> Result<(), SettingsError> {
         );
         return Err(wrong("session.max", problem));
     }
-    log::info!("open files: at most {most}, enough for session.max up to {fits}");
-    Ok(())
+    Ok(fits)
 }
 
 /// The largest `session.max` that fits, once all is raised that can be.

@@ -19,8 +19,9 @@ pub(super) async fn serve(settings: &Settings, file: Option<PathBuf>, logging: &
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    make_room(settings)?;
+    let fits = make_room(settings)?;
     let mut node = Node::start(settings, Arc::new(SystemTime))?;
+    log::info!("open files are enough for session.max up to {fits}");
     warn_of_keys(settings);
     announce(&node);
     let mut reading = None;
