@@ -71,7 +71,7 @@ impl Auction {
         let BidAnswer::Verdict(verdict) = answer else { panic!("not judged: {}", context()) };
         let expected = if user == self.seller {
             Some(Refusal::SellerCannotBid)
-        } else if now < self.starts_at {
+        } else if self.phase == Phase::Scheduled && now < self.starts_at {
             Some(Refusal::NotStarted)
         } else if self.phase == Phase::Ended || now >= self.ends_at {
             Some(Refusal::Ended)
