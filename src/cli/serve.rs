@@ -19,6 +19,8 @@ pub(super) async fn serve(settings: &Settings, file: Option<PathBuf>, logging: &
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
+    // A file that may not grow any more, be it the log's or the database's, is an error of that write and not the end.
+    let _file_too_large = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
     let fits = make_room(settings)?;
     let mut node = Node::start(settings, Arc::new(SystemTime))?;
     log::info!("open files are enough for session.max up to {fits}");

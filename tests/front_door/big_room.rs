@@ -1,12 +1,13 @@
 //! A room with many watchers: everybody hears everything, once and in order, and the count is right.
 
-use std::{collections::BTreeSet, process::Command};
+use std::collections::BTreeSet;
 
 use futures_util::{
     StreamExt,
     future::{join, join_all},
     stream,
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
 use crate::support::{Client, Socket, TestNode, bid_frame, line_frame, session_figures};
@@ -61,12 +62,8 @@ async fn open(clients: impl Iterator<Item = Client>, goods: i64) -> Vec<Socket> 
 
 /// Both ends of all sockets are in this process: more files than many shells allow at first.
 fn allow_many_files() {
-    let id = std::process::id().to_string();
-    let hard =
-        Command::new("prlimit").args(["--pid", &id, "--nofile", "--raw", "--noheadings", "--output=HARD"]).output();
-    let hard = String::from_utf8(hard.unwrap().stdout).unwrap();
-    let raised = Command::new("prlimit").args(["--pid", &id, &format!("--nofile={}:", hard.trim())]).status();
-    assert!(raised.unwrap().success());
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
 }
 
 #[actix_web::test]

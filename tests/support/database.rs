@@ -15,8 +15,9 @@ use diesel::{
     Connection, PgConnection, RunQueryDsl, SqliteConnection,
     connection::SimpleConnection,
     dsl::sql,
-    sql_types::{BigInt, Text},
+    sql_types::{BigInt, Integer, Text},
 };
+use rustix::process::{Pid, Signal, kill_process};
 
 /// Databases of this process on the server, by the path that names them.
 static MADE: LazyLock<Mutex<BTreeMap<PathBuf, String>>> = LazyLock::new(Mutex::default);
@@ -201,7 +202,7 @@ impl Drop for Stopped {
 }
 
 /// A server that answers nobody on the connections that a service with this folder's database has, until this is dropped.
-pub struct Silent(Vec<String>);
+pub struct Silent(Vec<i32>);
 
 impl Silent {
     /// `None` where this process may not stop those of the server.
@@ -213,10 +214,10 @@ impl Silent {
         let give_up = std::time::Instant::now() + std::time::Duration::from_secs(30);
         // Each when it is idle: one that is at work may hold what the whole server needs. Until none is left that speaks.
         loop {
-            let query = format!("SELECT pid::text {of_service} AND state = 'idle'");
-            let idle: Vec<String> = sql::<Text>(&query).load(&mut server).unwrap();
-            let speaking: Vec<String> = idle.into_iter().filter(|process| !silent.0.contains(process)).collect();
-            if !speaking.is_empty() && !Self::signal_all("-STOP", &speaking) {
+            let query = format!("SELECT pid {of_service} AND state = 'idle'");
+            let idle: Vec<i32> = sql::<Integer>(&query).load(&mut server).unwrap();
+            let speaking: Vec<i32> = idle.into_iter().filter(|process| !silent.0.contains(process)).collect();
+            if !speaking.is_empty() && !Self::signal_all(Signal::STOP, &speaking) {
                 return None;
             }
             silent.0.extend(speaking);
@@ -229,18 +230,15 @@ impl Silent {
         }
     }
 
-    fn signal_all(signal: &str, processes: &[String]) -> bool {
-        std::process::Command::new("kill").arg(signal).args(processes).status().unwrap().success()
-    }
-
-    fn signal(&self, signal: &str) -> bool {
-        self.0.is_empty() || Self::signal_all(signal, &self.0)
+    fn signal_all(signal: Signal, processes: &[i32]) -> bool {
+        let send = |process: &i32| kill_process(Pid::from_raw(*process).unwrap(), signal).is_ok();
+        processes.iter().all(send)
     }
 }
 
 impl Drop for Silent {
     fn drop(&mut self) {
-        self.signal("-CONT");
+        Self::signal_all(Signal::CONT, &self.0);
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 /// The longest that a server may take to answer, or to be stopped.
@@ -86,7 +87,7 @@ impl RedisServer {
 
     /// Takes connections and says nothing, until [`go_on`](Self::go_on). It is silent when this returns.
     pub fn stop_answering(&self) {
-        self.signal("-STOP");
+        self.signal(Signal::STOP);
         let give_up = Instant::now() + DEADLINE;
         while !self.is_stopped() {
             assert!(Instant::now() < give_up, "redis-server does not stop");
@@ -96,7 +97,7 @@ impl RedisServer {
 
     /// Answers again, also what it was asked meanwhile.
     pub fn go_on(&self) {
-        self.signal("-CONT");
+        self.signal(Signal::CONT);
     }
 
     /// Whether it answers on this port; false when it has ended instead.
@@ -131,13 +132,12 @@ impl RedisServer {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    fn signal(&self, signal: &str) {
-        let id = self.id().to_string();
-        let sent = Command::new("kill").args([signal, &id]).status().expect("kill");
-        assert!(sent.success(), "redis-server is not there");
+    fn signal(&self, signal: Signal) {
+        let process = Pid::from_child(self.child.as_ref().expect("redis-server runs"));
+        kill_process(process, signal).expect("redis-server is there");
     }
 
-    /// The signal has only been sent when `kill` returns; this tells when it has had its effect on all threads.
+    /// A signal has only been sent when this is asked; it tells when it has had its effect on all threads.
     fn is_stopped(&self) -> bool {
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.id())).expect("its threads");
         threads.flatten().all(|thread| {

@@ -11,6 +11,7 @@ use std::{
 };
 
 use diesel::{Connection, PgConnection, connection::SimpleConnection};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::{cpu::Cpu, disk};
@@ -115,8 +116,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         // Asked kindly: killed, it would leave its shared memory behind.
-        let asked = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
-        if !asked.is_ok_and(|asked| asked.success()) {
+        if kill_process(Pid::from_child(&self.child), Signal::INT).is_err() {
             let _ = self.child.kill();
         }
         let _ = self.child.wait();

@@ -40,10 +40,10 @@ impl Process {
     }
 
     /// The same, but no file of it may grow over so many KiB until [`lift_limit`](Self::lift_limit): a full disk, as
-    /// far as the program can tell. A shell sets this up, which needs no crate; SIGXFSZ stays ignored over the exec.
+    /// far as the program can tell. A shell sets this up.
     pub fn start_on_small_disk(database: &Path, kib: u32) -> Self {
         let mut shell = Command::new("bash");
-        shell.arg("-c").arg(format!("trap '' XFSZ; ulimit -S -f {kib}; exec \"$0\" serve"));
+        shell.arg("-c").arg(format!("ulimit -S -f {kib}; exec \"$0\" serve"));
         shell.arg(env!("CARGO_BIN_EXE_handsup"));
         Self::run(shell, database, &[]).listening()
     }
