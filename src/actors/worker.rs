@@ -5,10 +5,12 @@ use std::sync::Arc;
 use actix::Addr;
 
 use super::{
-    hub::{AlarmHub, AttachShard, Received},
-    receipts::Receipts,
-    rooms::{OpenToShard, Rooms},
-    shard::{Shard, ShardHandle, ShardStats},
+    delivery::{
+        alarm_hub::{AlarmHub, AttachShard, Received},
+        received::Receipts,
+        shard::{Shard, ShardHandle, ShardStats},
+    },
+    rooms::rooms::{OpenToShard, Rooms},
 };
 
 /// Starts the shard of a worker on its own thread and brings it to the hub and the rooms.

@@ -1,14 +1,14 @@
 //! Builds and wires everything once: settings, store, ledger, actors, server, and its orderly end.
 
-mod adoption;
-mod housekeeping;
+mod commit_dispatcher;
+mod fanout_recovery;
 mod logging;
 mod node;
 mod open_files;
 mod reload;
+mod retention;
 mod server;
 mod settings;
-mod watch;
 
 pub use self::{
     logging::{LogRules, Logging},

@@ -13,10 +13,11 @@ use arc_swap::ArcSwap;
 use tokio::runtime::Handle;
 
 use super::{
-    Settings, SettingsChange, SettingsError, adoption,
-    housekeeping::Housekeeping,
+    Settings, SettingsChange, SettingsError,
+    commit_dispatcher::Watch,
+    fanout_recovery,
+    retention::Housekeeping,
     server::{House, bind, serve},
-    watch::Watch,
 };
 use crate::{
     actors::{
@@ -195,7 +196,7 @@ impl Node {
         };
         actix_web::rt::spawn(housekeeping.keep_house());
         if bus.is_on() {
-            actix_web::rt::spawn(adoption::adopt(services.store.clone(), services.ledger.clone()));
+            actix_web::rt::spawn(fanout_recovery::adopt(services.store.clone(), services.ledger.clone()));
         }
         let (settings, ledger, bus) = (settings.clone(), ledger_thread, bus_thread);
         Ok(Self { addresses, settings, services, sockets, server: handle, ledger, bus, retry_from_ms, stopped })

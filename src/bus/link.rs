@@ -16,8 +16,8 @@ use tokio::{sync::mpsc, time::timeout};
 
 use super::{
     Channel, Counting, Ears, Heard, NodeId, Shared, locked,
-    told::{self, AnyChannel, Outgoing, Told},
-    wanted::Steps,
+    message::{self, AnyChannel, Outgoing, Told},
+    subscriptions::Steps,
 };
 use crate::{
     domain::{Alarm, Receiver},
@@ -212,7 +212,7 @@ impl Link {
 
     fn take(&self, message: &Msg, alarms: &mut Vec<(Alarm, Vec<Receiver>)>) {
         let garbled = || self.shared.stats.garbled.fetch_add(1, Ordering::Relaxed);
-        let Some((node, rest)) = told::read_sender(message.get_payload_bytes()) else {
+        let Some((node, rest)) = message::read_sender(message.get_payload_bytes()) else {
             garbled();
             return;
         };
@@ -223,7 +223,7 @@ impl Link {
             }
             return;
         }
-        let Some(told) = told::read(rest) else {
+        let Some(told) = message::read(rest) else {
             garbled();
             return;
         };
@@ -380,7 +380,7 @@ impl Link {
 
     fn publish(&self, pipe: &mut redis::Pipeline, channel: AnyChannel, told: &Told) {
         let name = channel.name(&self.shared.prefix);
-        pipe.cmd("PUBLISH").arg(name).arg(told::write(self.shared.me, told)).ignore();
+        pipe.cmd("PUBLISH").arg(name).arg(message::write(self.shared.me, told)).ignore();
     }
 
     fn publish_alarm(&self, pipe: &mut redis::Pipeline, alarm: &Alarm, receivers: &[Receiver]) {

@@ -5,11 +5,11 @@
 //! `told` is what is said, `wanted` which channels this node listens on, `members` which nodes there are, `link` the
 //! connections, `seats` the one thing that is kept in Redis. Without `bus.url` there is one node, and all this is off.
 
+mod connection_quota;
 mod link;
-mod members;
-mod seats;
-mod told;
-mod wanted;
+mod membership;
+mod message;
+mod subscriptions;
 
 use std::{
     sync::{
@@ -23,14 +23,14 @@ use std::{
 use tokio::sync::{Notify, mpsc, oneshot};
 use url::Url;
 
-use self::{
-    members::Members,
-    told::{AnyChannel, Outgoing},
-    wanted::Wanted,
-};
 pub use self::{
-    seats::{IfFull, Seating, SocketOf},
-    told::{NodeId, Presence, Told},
+    connection_quota::{IfFull, Seating, SocketOf},
+    message::{NodeId, Presence, Told},
+};
+use self::{
+    membership::Members,
+    message::{AnyChannel, Outgoing},
+    subscriptions::Wanted,
 };
 use crate::domain::{Alarm, GoodsId, Receiver, UserId};
 
@@ -220,7 +220,7 @@ impl Bus {
         let (queue, outgoing) = mpsc::channel(QUEUE);
         let shared = Arc::new(Shared {
             me,
-            prefix: format!("handsup:{service}:{}:", told::FORMAT),
+            prefix: format!("handsup:{service}:{}:", message::FORMAT),
             queue,
             wanted: Mutex::default(),
             changed: Notify::new(),

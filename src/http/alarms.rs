@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{ApiError, Services, answer, body, query};
+use super::{ApiError, Services, body, json, query};
 use crate::{
     actors::{ReadError, mark_read},
     domain::AlarmKind,
@@ -49,14 +49,14 @@ pub(super) async fn list(request: HttpRequest, services: web::Data<Services>) ->
     let page = services.store.inbox(user, query).await?;
     let locale = services.live.load().locale;
     let results = page.alarms.iter().map(|row| AlarmBody::row(&row.alarm, row.read, row.superseded, locale)).collect();
-    Ok(answer::ok(&Inbox { results, unread: page.unread, last_id: page.last_id }))
+    Ok(json::ok(&Inbox { results, unread: page.unread, last_id: page.last_id }))
 }
 
 /// How many are unread, and the newest id.
 pub(super) async fn unread(request: HttpRequest, services: web::Data<Services>) -> Result<HttpResponse, ApiError> {
     let user = services.reader(&request).await?.user.id;
     let (unread, last_id) = services.store.unread(user).await?;
-    Ok(answer::ok(&Unread { unread, last_id }))
+    Ok(json::ok(&Unread { unread, last_id }))
 }
 
 #[derive(Deserialize)]
@@ -83,7 +83,7 @@ pub(super) async fn read(
     // On its own: what is written is told, even if the caller goes away meanwhile.
     let marking = actix_web::rt::spawn(mark_read(ledger, store, hub, user, alarms));
     match marking.await {
-        Ok(Ok((unread, _))) => Ok(answer::ok(&Left { unread })),
+        Ok(Ok((unread, _))) => Ok(json::ok(&Left { unread })),
         Ok(Err(ReadError::Write(error))) => Err(error.into()),
         Ok(Err(ReadError::Count(error))) => Err(error.into()),
         Err(_) => Err(Problem::unavailable("it may have been stored; try again").into()),
@@ -124,7 +124,7 @@ impl Preferences {
 /// Which kinds the user has muted.
 pub(super) async fn preferences(request: HttpRequest, services: web::Data<Services>) -> Result<HttpResponse, ApiError> {
     let user = services.reader(&request).await?.user.id;
-    Ok(answer::ok(&Preferences::new(&services.store.muted(user).await?)))
+    Ok(json::ok(&Preferences::new(&services.store.muted(user).await?)))
 }
 
 /// Sets which kinds the user mutes from now on.
@@ -141,5 +141,5 @@ pub(super) async fn set_preferences(
     let named = named.ok_or_else(|| Problem::invalid_value("muted", "a list of kinds of alarms"))?;
     let muted: Vec<AlarmKind> = AlarmKind::ALL.into_iter().filter(|kind| named.contains(kind)).collect();
     services.ledger.write(SetMuted { user, muted: muted.clone() }, PATIENCE).await?;
-    Ok(answer::ok(&Preferences::new(&muted)))
+    Ok(json::ok(&Preferences::new(&muted)))
 }

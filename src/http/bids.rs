@@ -10,7 +10,7 @@ use actix_web::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{ApiError, Services, answer, body, query};
+use super::{ApiError, Services, body, json, query};
 use crate::{
     actors::{ArrivingBid, BidAnswer},
     domain::{GoodsId, IdempotencyKey, Price, Timestamp, UserId},
@@ -98,7 +98,7 @@ fn of_bid(error: ApiError) -> ApiError {
 
 fn answered(verdict: BidVerdict, max_price: Price) -> Result<HttpResponse, ApiError> {
     match verdict {
-        BidVerdict::Accepted(stored) => Ok(answer::created(&Accepted::from(stored))),
+        BidVerdict::Accepted(stored) => Ok(json::created(&Accepted::from(stored))),
         BidVerdict::Refused(refusal) => Err(Problem::refused_bid(&refusal, max_price).into()),
         BidVerdict::UnknownGoods => Err(no_such_goods()),
         BidVerdict::KeyReused => {
@@ -174,5 +174,5 @@ pub(super) async fn list(
     let more = bids.len() as i64 > limit;
     bids.truncate(usize::try_from(limit).unwrap_or(0));
     let next_after_seq = bids.last().filter(|_| more).map(|bid| bid.seq);
-    Ok(answer::ok(&History { results: bids.into_iter().map(HistoryRow::from).collect(), next_after_seq }))
+    Ok(json::ok(&History { results: bids.into_iter().map(HistoryRow::from).collect(), next_after_seq }))
 }

@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{ApiError, NewToken, Services, answer, body};
+use super::{ApiError, NewToken, Services, body, json};
 use crate::{domain::UserId, protocol::Problem};
 
 const TTL_S: i64 = 86_400;
@@ -44,5 +44,5 @@ pub(super) async fn token(
         .keys
         .mint(&new, services.time.now())
         .map_err(|error| Problem::unavailable(&error.to_string()))?;
-    Ok(answer::ok(&TokenShape { token, user_id: user.get(), expires_in_s: TTL_S }))
+    Ok(json::ok(&TokenShape { token, user_id: user.get(), expires_in_s: TTL_S }))
 }

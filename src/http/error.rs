@@ -8,7 +8,7 @@ use actix_web::{
     http::{StatusCode, header},
 };
 
-use super::answer;
+use super::json;
 use crate::{
     protocol::{Code, Problem},
     store::{StoreError, WriteError},
@@ -79,7 +79,7 @@ impl ResponseError for ApiError {
             // The rest of the body is not read.
             response.force_close();
         }
-        answer::json_as("application/problem+json", response, &self.0)
+        json::json_as("application/problem+json", response, &self.0)
     }
 }
 

@@ -12,11 +12,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    ApiError, Services, answer,
+    ApiError, Services,
     bids::{goods_id, no_such_goods},
-    body,
+    body, json,
     participants::present,
-    shapes::DetailShape,
+    responses::DetailShape,
 };
 use crate::{
     domain::{DraftError, GoodsDraft, Price, StartInput, User},
@@ -112,7 +112,7 @@ pub(super) async fn make(
     let shape = DetailShape::new(goods, &[], services.config.draft.time_zone, services.time.now());
     let mut response = HttpResponse::Created();
     response.insert_header((LOCATION, format!("/goods/{id}/")));
-    Ok(answer::json(response, &shape))
+    Ok(json::json(response, &shape))
 }
 
 /// The goods' page.
@@ -126,7 +126,7 @@ pub(super) async fn show(
     let goods = services.store.goods_detail(id, viewer).await?.ok_or_else(no_such_goods)?;
     let present = present(&services, id).await;
     let shape = DetailShape::new(goods, &present, services.config.draft.time_zone, services.time.now());
-    Ok(answer::ok(&shape))
+    Ok(json::ok(&shape))
 }
 
 /// The user likes the goods from now on.

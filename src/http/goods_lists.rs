@@ -3,10 +3,10 @@
 use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::{
-    ApiError, Services, answer,
+    ApiError, Services, json,
     participants::{Participants, busiest, participants},
     query,
-    shapes::{ListShape, RecommendedShape},
+    responses::{ListShape, RecommendedShape},
 };
 use crate::{
     domain::{GoodsId, UserId},
@@ -41,7 +41,7 @@ pub(super) async fn recommend(request: HttpRequest, services: web::Data<Services
     let participants = participants_of(&services, &goods).await;
     let (time_zone, now) = (services.config.draft.time_zone, services.time.now());
     let shape = |goods| RecommendedShape::new(goods, &participants, time_zone, now);
-    Ok(answer::ok(&goods.into_iter().map(shape).collect::<Vec<_>>()))
+    Ok(json::ok(&goods.into_iter().map(shape).collect::<Vec<_>>()))
 }
 
 /// One page of a user's goods: sold, bought or liked by him.
@@ -84,7 +84,7 @@ async fn listed(services: &Services, goods: Vec<GoodsCard>) -> Result<HttpRespon
     let participants = participants_of(services, &goods).await;
     let (time_zone, now) = (services.config.draft.time_zone, services.time.now());
     let shape = |goods| ListShape::new(goods, &participants, time_zone, now);
-    Ok(answer::ok(&goods.into_iter().map(shape).collect::<Vec<_>>()))
+    Ok(json::ok(&goods.into_iter().map(shape).collect::<Vec<_>>()))
 }
 
 async fn participants_of(services: &Services, goods: &[GoodsCard]) -> Participants {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
-use super::{ApiError, Services, answer};
+use super::{ApiError, Services, json};
 use crate::{
     actors::{GetClockFigures, GetDeskFigures, GetHubFigures, GetRoomFigures},
     bus::BusFigures,
@@ -36,7 +36,7 @@ struct Brief {
 
 /// The process runs.
 pub(super) async fn live() -> HttpResponse {
-    answer::ok(&Brief { status: Status::Pass })
+    json::ok(&Brief { status: Status::Pass })
 }
 
 /// When it was last seen whether the node is ready, and whether it was.
@@ -67,9 +67,9 @@ impl Readiness {
 /// The node can take bids: the database is read, the ledger commits, the actors are there.
 pub(super) async fn ready(services: web::Data<Services>) -> HttpResponse {
     if services.readiness.look(&services).await && !services.entrance.is_draining() {
-        answer::ok(&Brief { status: Status::Pass })
+        json::ok(&Brief { status: Status::Pass })
     } else {
-        answer::json(HttpResponse::ServiceUnavailable(), &Brief { status: Status::Fail })
+        json::json(HttpResponse::ServiceUnavailable(), &Brief { status: Status::Fail })
     }
 }
 
@@ -191,7 +191,7 @@ pub(super) async fn admin(request: HttpRequest, services: web::Data<Services>) -
         Status::Fail => HttpResponse::ServiceUnavailable(),
         Status::Pass | Status::Warn => HttpResponse::Ok(),
     };
-    Ok(answer::json_as("application/health+json", response, &health))
+    Ok(json::json_as("application/health+json", response, &health))
 }
 
 fn ms(since: Instant) -> f64 {

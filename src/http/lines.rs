@@ -4,9 +4,9 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
 use super::{
-    ApiError, Services, answer,
+    ApiError, Services,
     bids::{goods_id, no_such_goods},
-    query,
+    json, query,
 };
 use crate::{domain::GoodsId, store::RoomLine};
 
@@ -38,5 +38,5 @@ pub(super) async fn list(
         goods,
     };
     let lines = query::not_past_the_end(page, lines)?;
-    Ok(answer::ok(&lines.into_iter().map(shape).collect::<Vec<_>>()))
+    Ok(json::ok(&lines.into_iter().map(shape).collect::<Vec<_>>()))
 }

@@ -2,7 +2,6 @@
 //! hands on, and turns answers into responses.
 
 mod alarms;
-mod answer;
 mod bids;
 mod body;
 mod connection;
@@ -14,13 +13,14 @@ mod goods;
 mod goods_lists;
 mod health;
 mod identity;
+mod json;
 mod lines;
 mod media;
 mod participants;
 mod query;
 mod rate;
+mod responses;
 mod services;
-mod shapes;
 mod socket;
 mod token;
 mod trades;

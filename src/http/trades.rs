@@ -7,10 +7,10 @@ use chrono_tz::Tz;
 use serde::Serialize;
 
 use super::{
-    ApiError, Services, answer,
+    ApiError, Services,
     bids::{goods_id, no_such_goods},
-    query,
-    shapes::UserShape,
+    json, query,
+    responses::UserShape,
 };
 use crate::{
     domain::{GoodsId, UserId},
@@ -85,7 +85,7 @@ pub(super) async fn list(request: HttpRequest, services: web::Data<Services>) ->
     let page = query::page(&request)?;
     let trades = query::not_past_the_end(page, services.store.trades(user, page).await?)?;
     let time_zone = services.config.draft.time_zone;
-    Ok(answer::ok(&trades.into_iter().map(|trade| TradeShape::new(trade, time_zone)).collect::<Vec<_>>()))
+    Ok(json::ok(&trades.into_iter().map(|trade| TradeShape::new(trade, time_zone)).collect::<Vec<_>>()))
 }
 
 /// The messages of one trade. Who looks at them has read them.
@@ -106,7 +106,7 @@ pub(super) async fn show(
     };
     let messages = mark_read(&services, goods, reader, messages).await;
     let time_zone = services.config.draft.time_zone;
-    Ok(answer::ok(&messages.into_iter().map(|message| MessageShape::new(message, time_zone)).collect::<Vec<_>>()))
+    Ok(json::ok(&messages.into_iter().map(|message| MessageShape::new(message, time_zone)).collect::<Vec<_>>()))
 }
 
 /// Marks what the other side wrote as read, up to the newest of this page. Only if something is unread: whoever asks

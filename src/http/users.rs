@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{ApiError, Services, answer, body, shapes::UserShape};
+use super::{ApiError, Services, body, json, responses::UserShape};
 use crate::{
     domain::{User, UserId},
     protocol::Problem,
@@ -45,7 +45,7 @@ pub(super) async fn change(
     let what = what(&change);
     let user = services.ledger.write(change, PATIENCE).await?;
     log::info!("admin {} has changed user {id}: {what}", admin.user.id);
-    Ok(answer::ok(&UserShape::from(&user)))
+    Ok(json::ok(&UserShape::from(&user)))
 }
 
 /// Which fields, for the log: what stands in them is the user's.

@@ -5,7 +5,7 @@ use diesel::{connection::SimpleConnection, delete, insert_into, prelude::*, r2d2
 
 use super::{
     DatabaseUrl, StoreError,
-    conn::{self, DbConn, Nodes, OwnLock},
+    engine::{self, DbConn, Nodes, OwnLock},
     schema,
 };
 
@@ -56,16 +56,16 @@ pub fn copy(from: &DatabaseUrl, to: &DatabaseUrl) -> Result<Vec<Copied>, CopyErr
     let _locks: [OwnLock; 2] =
         [from.lock(Nodes::One).map_err(CopyError::From)?, to.lock(Nodes::One).map_err(CopyError::To)?];
     let mut source = from.connect_writer().map_err(CopyError::From)?;
-    if !conn::is_migrated(&mut source).map_err(CopyError::From)? {
+    if !engine::is_migrated(&mut source).map_err(CopyError::From)? {
         let asked = "not a database of this version (an older one: handsup migrate)";
         return Err(CopyError::From(StoreError::Unavailable(asked.to_owned())));
     }
     let mut target = to.connect_writer().map_err(CopyError::To)?;
-    conn::migrate(&mut target).map_err(CopyError::To)?;
+    engine::migrate(&mut target).map_err(CopyError::To)?;
     no_limits(&mut source).map_err(CopyError::From)?;
     no_limits(&mut target).map_err(CopyError::To)?;
-    conn::begin_write(&mut source).map_err(CopyError::From)?;
-    conn::begin_write(&mut target).map_err(CopyError::To)?;
+    engine::begin_write(&mut source).map_err(CopyError::From)?;
+    engine::begin_write(&mut target).map_err(CopyError::To)?;
     let copied = copy_all(&mut source, &mut target)?;
     target.batch_execute("COMMIT").map_err(|error| CopyError::To(error.into()))?;
     // The planner of PostgreSQL knows nothing of the new rows; SQLite does without.

@@ -14,7 +14,7 @@ use std::{
 
 use diesel::{SqliteConnection, connection::SimpleConnection};
 
-use super::{StoreError, sqlite};
+use super::{StoreError, engine::sqlite::connection as sqlite};
 
 /// Which file it is, by whichever name it is reached: device and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

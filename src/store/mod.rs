@@ -2,24 +2,18 @@
 //!
 //! Reads run on a small pool of connections that can't write; every write goes through the ledger's one thread.
 
-mod addressing;
 mod backup;
-mod conn;
 mod copy;
 mod database_file;
+mod engine;
 mod error;
 mod ledger;
-mod mark;
 mod news;
-mod postgres;
-mod postgres_batch;
 mod reads;
 mod rows;
 mod schema;
 mod schema_version;
 mod search;
-mod sqlite;
-mod sqlite_statements;
 mod tx;
 mod writer;
 pub mod writes;
@@ -35,11 +29,11 @@ use std::{
 use diesel::{connection::SimpleConnection, prelude::*};
 use tokio::sync::Semaphore;
 
-use self::conn::{DbConn, DbPool, OwnLock};
+use self::engine::{DbConn, DbPool, OwnLock};
 pub use self::{
     backup::{BackupError, backup},
-    conn::{DatabaseUrl, Nodes},
     copy::{Copied, CopyError, copy},
+    engine::{DatabaseUrl, Nodes},
     error::{StoreError, WriteError},
     ledger::{Ledger, LedgerFigures, Observer, Write},
     news::RoomNews,
@@ -104,7 +98,7 @@ impl Store {
     pub fn open_for(nodes: Nodes, url: &DatabaseUrl, pool_size: u32) -> Result<OpenedStore, StoreError> {
         let mut lock = url.lock(nodes)?;
         let mut conn = url.connect_writer()?;
-        let schema = conn::migrate(&mut conn)?;
+        let schema = engine::migrate(&mut conn)?;
         if schema.done > 0 {
             log::info!("{} migrations done", schema.done);
         }

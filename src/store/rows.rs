@@ -4,7 +4,7 @@ use diesel::{prelude::*, update};
 
 use super::{
     StoreError,
-    conn::{DbConn, on_each},
+    engine::{DbConn, on_each},
     schema,
 };
 use crate::domain::{

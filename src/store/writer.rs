@@ -19,10 +19,9 @@ use diesel::connection::SimpleConnection;
 
 use super::{
     StoreError, WriteError,
-    conn::{DatabaseUrl, DbConn, OwnLock, begin_write},
+    engine::{DatabaseUrl, DbConn, OwnLock, begin_write},
     ledger::{Entry, Item, Ledger, LedgerStats, Observer, say_written},
-    mark::Mark,
-    tx::{Effects, LedgerRules, Tx},
+    tx::{Effects, LedgerRules, Tx, commit_marker::Mark},
     writes::fan_out,
 };
 use crate::{

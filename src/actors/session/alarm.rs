@@ -7,12 +7,12 @@ use actix_web::{HttpResponse, HttpResponseBuilder};
 
 use super::{
     Ctx, Role, Session, SessionOpening,
-    feed::Feed,
-    opening::{Judgement, Place},
+    backlog::Feed,
+    context::{Judgement, Place},
     upgrade,
 };
 use crate::{
-    actors::read_state::mark_read,
+    actors::delivery::read_state::mark_read,
     domain::UserId,
     protocol::{AlarmSocketFrame, Close, ServerFrame},
     store::{Ledger, Store, writes::ReadAlarms},

@@ -6,13 +6,14 @@ use std::{sync::Arc, time::Duration};
 use actix::prelude::*;
 use actix_web::{HttpResponse, HttpResponseBuilder};
 
-use super::{Ctx, Role, Session, SessionOpening, opening::Place, speaker::Heard, upgrade};
+use super::{Ctx, Role, Session, SessionOpening, context::Place, room_input::Heard, upgrade};
 use crate::{
     actors::{
-        bid_actor::BidAnswer,
-        bid_entrance::{ArrivingBid, BidEntrance},
-        room::RoomId,
-        rooms::Rooms,
+        bidding::{
+            bid_actor::BidAnswer,
+            ingress::{ArrivingBid, BidEntrance},
+        },
+        rooms::{membership::RoomId, rooms::Rooms},
     },
     domain::{GoodsId, Price},
     protocol::{Close, Code, Outcome, Problem, Said},

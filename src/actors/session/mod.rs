@@ -8,17 +8,10 @@
 
 mod alarm;
 mod auction;
-mod events;
-mod feed;
-mod fragments;
-pub(super) mod frame;
-mod frame_gate;
-mod inbound;
-mod opening;
-pub(super) mod outbox;
-mod proof;
-mod socket;
-mod speaker;
+mod backlog;
+mod context;
+mod room_input;
+mod sse;
 mod trade;
 
 use std::{cell::RefCell, rc::Rc, time::Duration};
@@ -30,22 +23,24 @@ use actix_web_actors::ws::{Message, WebsocketContext};
 use bytes::BytesMut;
 use serde::Serialize;
 
+use self::context::Place;
 pub use self::{
     alarm::{AlarmOpening, alarm_socket},
     auction::{AuctionOpening, auction_socket},
-    events::alarm_events,
-    opening::{Doorkeeper, Judged, Judgement, Pace, SessionLimits, SessionOpening, Signed},
-    socket::SocketSession,
+    context::{Doorkeeper, Judged, Judgement, Pace, SessionLimits, SessionOpening, Signed},
+    sse::alarm_events,
     trade::{TradeOpening, trade_socket},
 };
-use self::{
-    fragments::{Fragments, Joined},
-    inbound::Ear,
-    opening::Place,
-    outbox::Outbox,
-    proof::Proof,
+pub use super::connection::socket::SocketSession;
+use super::delivery::{encode::encode, received::Receipts};
+use super::{
+    connection::{
+        fragments::{Fragments, Joined},
+        liveness::Proof,
+        reader::Ear,
+    },
+    delivery::outbox::Outbox,
 };
-use super::{receipts::Receipts, wire::encode};
 use crate::{domain::UserId, protocol::Close};
 
 /// Messages that may wait for a session: only its own timers and answers come this way.

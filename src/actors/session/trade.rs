@@ -14,13 +14,16 @@ use actix_web::{HttpResponse, HttpResponseBuilder};
 
 use super::{
     Ctx, Role, Session, SessionOpening,
-    opening::{Place, Signed},
-    outbox::Outbox,
-    speaker::Heard,
+    context::{Place, Signed},
+    room_input::Heard,
     upgrade,
 };
+use crate::actors::delivery::outbox::Outbox;
 use crate::{
-    actors::{room::RoomId, rooms::Rooms, wire::encode},
+    actors::{
+        delivery::encode::encode,
+        rooms::{membership::RoomId, rooms::Rooms},
+    },
     domain::{GoodsId, TradeMessageId, UserId},
     protocol::{Code, Problem, RoomFrame},
     store::{

@@ -5,7 +5,7 @@ use diesel::{dsl::max, prelude::*};
 use super::superseded::{Standing, Superseded};
 use crate::{
     domain::{Alarm, AlarmId, AlarmKind, Timestamp, UserId},
-    store::{Store, StoreError, conn::DbConn, rows::AlarmRow, schema},
+    store::{Store, StoreError, engine::DbConn, rows::AlarmRow, schema},
 };
 
 /// Alarms of the never-received replay: older ones stay in the inbox (`docs/protocol.md#the-alarm-socket`).

@@ -10,7 +10,7 @@ use crate::{
     },
     store::{
         RoomNews, Store, StoreError,
-        conn::DbConn,
+        engine::DbConn,
         rows::{BidRow, UserRow, phase_of},
         schema,
         writes::StoredBid,

@@ -9,7 +9,7 @@ use crate::{
     domain::{GoodsId, NewGoods, Phase, Timestamp, User, UserId},
     store::{
         Store, StoreError,
-        conn::DbConn,
+        engine::DbConn,
         rows::{BidRow, phase_of},
         schema,
     },

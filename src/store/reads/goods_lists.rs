@@ -13,7 +13,7 @@ use crate::{
     domain::{GoodsId, Phase, User, UserId},
     store::{
         Store, StoreError,
-        conn::{Backend, DbConn},
+        engine::{Backend, DbConn},
         rows::phase_code,
         schema::{self, goods},
         search::{lower, strpos},

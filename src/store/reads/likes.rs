@@ -6,7 +6,7 @@ use diesel::{dsl::not, prelude::*, sql_query, sql_types::BigInt};
 
 use crate::store::{
     StoreError,
-    conn::{Backend, DbConn},
+    engine::{Backend, DbConn},
     schema,
 };
 

@@ -17,7 +17,7 @@ use crate::{
     domain::{GoodsId, Timestamp, TradeMessageId, User, UserId},
     store::{
         Store, StoreError,
-        conn::DbConn,
+        engine::DbConn,
         schema::{self, trade_messages, trade_rooms},
     },
 };

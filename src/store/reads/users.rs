@@ -6,7 +6,7 @@ use diesel::prelude::*;
 
 use crate::{
     domain::{User, UserId},
-    store::{Store, StoreError, conn::DbConn, rows::UserRow, schema},
+    store::{Store, StoreError, engine::DbConn, rows::UserRow, schema},
 };
 
 /// The user, if he is known.

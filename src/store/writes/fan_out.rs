@@ -11,10 +11,12 @@ use crate::{
     domain::{Alarm, AlarmKind, EventId, GoodsId, GoodsState, UserId},
     store::{
         StoreError, Tx, Write,
-        conn::DbConn,
+        engine::{
+            DbConn,
+            sqlite::statements::{self, NextBidders, NextLikers},
+        },
         rows::AlarmRow,
         schema,
-        sqlite_statements::{self, NextBidders, NextLikers},
     },
 };
 
@@ -142,9 +144,9 @@ fn next_chunk(
     let found = match conn {
         DbConn::Sqlite(conn) => {
             let places = |most| [goods.get(), after_user, most, i64::try_from(users).unwrap_or(i64::MAX)];
-            let mut found = sqlite_statements::load::<NextLikers, _>(conn, places(max_like))?;
+            let mut found = statements::load::<NextLikers, _>(conn, places(max_like))?;
             if max_bid_seq > 0 {
-                found.extend(sqlite_statements::load::<NextBidders, _>(conn, places(max_bid_seq))?);
+                found.extend(statements::load::<NextBidders, _>(conn, places(max_bid_seq))?);
                 found.sort_unstable();
                 found.dedup();
                 found.truncate(users);

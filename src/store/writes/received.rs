@@ -4,9 +4,11 @@ use crate::{
     domain::{AlarmId, UserId},
     store::{
         StoreError, Tx, Write,
-        conn::DbConn,
-        postgres,
-        sqlite_statements::{self, RaiseReceived},
+        engine::{
+            DbConn,
+            postgres::connection,
+            sqlite::statements::{self, RaiseReceived},
+        },
     },
 };
 
@@ -25,10 +27,10 @@ impl Write for MarkReceived {
         match tx.conn {
             DbConn::Sqlite(conn) => {
                 for (user, up_to) in &self.0 {
-                    sqlite_statements::run::<RaiseReceived, _>(conn, [up_to.get(), user.get(), up_to.get()])?;
+                    statements::run::<RaiseReceived, _>(conn, [up_to.get(), user.get(), up_to.get()])?;
                 }
             }
-            DbConn::Pg(conn) => postgres::raise_received(conn, &self.0)?,
+            DbConn::Pg(conn) => connection::raise_received(conn, &self.0)?,
         }
         Ok(())
     }

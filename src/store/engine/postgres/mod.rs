@@ -1,0 +1,4 @@
+//! What only PostgreSQL knows.
+
+pub(crate) mod batch;
+pub(crate) mod connection;

@@ -1,0 +1,4 @@
+//! What only SQLite knows.
+
+pub(crate) mod connection;
+pub(crate) mod statements;
