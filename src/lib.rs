@@ -1,6 +1,6 @@
 //! Hands-Up alarms: live auctions whose bidders hear at once what concerns them, with nothing lost, doubled or late.
 //!
-//! The rooms and who may import whom are in `ARCHITECTURE.md`; `tests/architecture.rs` holds the direction.
+//! The rooms and who may import whom are in `ARCHITECTURE.md`; `tests/architecture` holds the direction.
 #![forbid(unsafe_code)]
 // `print!` and `eprint!` panic when nobody can read them.
 #![warn(clippy::print_stderr)]

@@ -2,11 +2,11 @@
 //!
 //! | shell | decides | does |
 //! | --- | --- | --- |
-//! | [`BidDesk`], [`BidActor`] | `bid_line` | one line of bids per goods, in front of the ledger |
-//! | [`AuctionClock`] | `agenda` | starts and ends auctions when they are due |
-//! | [`AlarmHub`], [`Shard`] | `registry` | committed alarms to the sessions of their receivers |
-//! | [`Rooms`] | `room` | who is in an auction room or trade chat, and what is heard there |
-//! | `session` | `outbox` | one WebSocket |
+//! | [`BidDesk`], [`BidActor`] | `bidding::bid_queue` | one line of bids per goods, in front of the ledger |
+//! | [`AuctionClock`] | `clock::deadlines` | starts and ends auctions when they are due |
+//! | [`AlarmHub`], [`Shard`] | `delivery::registry` | committed alarms to the sessions of their receivers |
+//! | [`Rooms`] | `rooms::membership` | who is in an auction room or trade chat, and what is heard there |
+//! | `session` | `delivery::outbox` | one WebSocket |
 //!
 //! No handler blocks: the database is reached through the ledger's queue or a read that is awaited.
 
@@ -14,6 +14,7 @@ mod bidding;
 mod clock;
 mod connection;
 mod delivery;
+mod room_id;
 mod rooms;
 mod session;
 mod worker;

@@ -21,7 +21,7 @@ use env_logger::{Logger, Target, WriteStyle};
 use log::{Level, Log, Metadata, Record};
 use serde::Serialize;
 
-use super::settings::{SettingsError, wrong};
+use super::settings_error::{SettingsError, wrong};
 use crate::{
     outage::{Failing, Outage},
     time_source::{SystemTime, TimeSource},

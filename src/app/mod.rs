@@ -9,11 +9,13 @@ mod reload;
 mod retention;
 mod server;
 mod settings;
+mod settings_error;
 
 pub use self::{
     logging::{LogRules, Logging},
     node::{Node, StartError},
     open_files::{make_room, most_sockets},
     reload::SettingsChange,
-    settings::{DEV_SECRET, Secret, Settings, SettingsError},
+    settings::{DEV_SECRET, Secret, Settings},
+    settings_error::SettingsError,
 };

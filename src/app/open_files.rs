@@ -3,7 +3,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::{Settings, SettingsError, settings::wrong};
+use super::{Settings, SettingsError, settings_error::wrong};
 
 /// Of the process itself: stdio, runtimes, listeners, the writer, the bus, pictures on their way.
 const OWN: u64 = 48;

@@ -29,7 +29,7 @@ use super::{Settings, open_files};
 use crate::{
     actors::{AlarmHub, Rooms, ShardStats, attach_worker},
     http::{
-        self, Connection, ConnectionLimit, LocalShard, OpenSockets, Services, cors, in_turn, refused_as_problem,
+        self, Connection, ConnectionLimit, LocalShard, OpenSockets, Services, cors, in_turn, part, refused_as_problem,
         take_over,
     },
 };
@@ -120,7 +120,7 @@ pub(super) fn serve(
                 let peer = tcp.peer_addr().ok();
                 // Ended at once: whoever asks can go elsewhere, and does not wait for somebody to leave.
                 let place = limit.enter().ok_or_else(|| DispatchError::Io(io::Error::other("no file is left for it")));
-                ready(place.map(|place| (Connection::http(tcp, place, keep_alive, sockets.clone()), peer)))
+                ready(place.map(|place| (Connection::http(tcp, place, keep_alive, (sockets.clone(), part)), peer)))
             });
             let http = HttpService::build()
                 // The connection itself sees to it that it ends.

@@ -14,7 +14,10 @@ use config::{Config, Environment, File, FileFormat, FileSourceFile, Value, Value
 use serde::{Deserialize, Deserializer, Serialize};
 use url::Url;
 
-use super::logging::{LogFormat, LogRules};
+use super::{
+    logging::{LogFormat, LogRules},
+    settings_error::{SettingsError, wrong},
+};
 use crate::{
     actors::SessionLimits,
     bus::BusUrl,
@@ -28,18 +31,6 @@ use crate::{
 pub const DEV_SECRET: &str = "handsup-development-key-that-everybody-knows";
 pub(super) const DEFAULTS: &str = include_str!("../../config/default.toml");
 const MASK: &str = "********";
-
-/// A setting that can't be taken: one line, with its key.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{key}: {problem}")]
-pub struct SettingsError {
-    key: String,
-    problem: String,
-}
-
-pub(super) fn wrong(key: &str, problem: impl Into<String>) -> SettingsError {
-    SettingsError { key: key.to_owned(), problem: problem.into() }
-}
 
 /// All settings, by section (`docs/protocol.md#settings`).
 #[derive(Debug, Clone, Deserialize, Serialize)]

@@ -4,7 +4,7 @@ use rand::Rng;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::Channel;
+use super::channel::Channel;
 use crate::{
     domain::{Alarm, GoodsId, Receiver, User, UserId},
     store::RoomNews,

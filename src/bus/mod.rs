@@ -2,9 +2,10 @@
 //! news to those that hold sockets of the room, who is present to all. Only a nudge: what is lost here, sessions and
 //! rooms read from the store within seconds, so nothing that is told waits for an answer and nobody's bid waits for it.
 //!
-//! `told` is what is said, `wanted` which channels this node listens on, `members` which nodes there are, `link` the
-//! connections, `seats` the one thing that is kept in Redis. Without `bus.url` there is one node, and all this is off.
+//! `message` is what nodes send, `subscriptions` which channels this node listens on, `membership` which nodes live, `link`
+//! the connections, `connection_quota` the one thing that is kept in Redis: which sockets a user has. Without `bus.url` there is one node, and all this is off.
 
+mod channel;
 mod connection_quota;
 mod link;
 mod membership;
@@ -24,6 +25,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use url::Url;
 
 pub use self::{
+    channel::Channel,
     connection_quota::{IfFull, Seating, SocketOf},
     message::{NodeId, Presence, Told},
 };
@@ -32,7 +34,7 @@ use self::{
     message::{AnyChannel, Outgoing},
     subscriptions::Wanted,
 };
-use crate::domain::{Alarm, GoodsId, Receiver, UserId};
+use crate::domain::{Alarm, GoodsId, Receiver};
 
 /// What may wait to be told; beyond, it is dropped, counted, and read from the store by whom it concerned.
 const QUEUE: usize = 16_384;
@@ -41,17 +43,6 @@ const QUEUE: usize = 16_384;
 const PATIENCE: Duration = Duration::from_millis(700);
 /// How long the last words may take.
 const STOP: Duration = Duration::from_millis(400);
-
-/// A room or a user, as somebody here listens for them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Channel {
-    /// What an alarm session hears.
-    User(UserId),
-    /// What happens in an auction room.
-    Auction(GoodsId),
-    /// What happens in a trade chat.
-    Trade(GoodsId),
-}
 
 /// What the house is told, on the bus's own thread: it must hand it on without waiting.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet, hash_map::Entry};
 
 use tokio::sync::oneshot;
 
-use super::Channel;
+use super::channel::Channel;
 
 #[derive(Default)]
 struct Want {

@@ -34,7 +34,7 @@ use actix_web::{
 use bytes::Bytes;
 use tokio::time::{Sleep, sleep};
 
-use super::upgraded::{OpenSockets, part};
+use super::open_sockets::OpenSockets;
 use crate::{
     outage::Outage,
     protocol::{Code, Problem, to_json},
@@ -144,6 +144,9 @@ enum Turn {
 #[derive(Clone)]
 struct HttpTurn(Rc<Cell<Turn>>);
 
+/// Says something last on a connection that has left HTTP, which then ends in order.
+pub type Part = fn(Connection, Bytes, &OpenSockets);
+
 /// What a connection has only while it speaks HTTP.
 struct Http {
     turn: HttpTurn,
@@ -154,6 +157,7 @@ struct Http {
     /// The kernel has not taken all of an answer.
     is_unsent: bool,
     sockets: OpenSockets,
+    part: Part,
 }
 
 impl Http {
@@ -189,7 +193,12 @@ impl Http {
 
 impl Connection {
     /// A connection that has just been accepted, which begins with HTTP and is kept so long while nothing is asked.
-    pub fn http(tcp: TcpStream, place: ConnectionPlace, keep_alive: Duration, sockets: OpenSockets) -> Self {
+    pub fn http(
+        tcp: TcpStream,
+        place: ConnectionPlace,
+        keep_alive: Duration,
+        (sockets, part): (OpenSockets, Part),
+    ) -> Self {
         let http = Http {
             turn: HttpTurn(Rc::new(Cell::new(Turn::Idle))),
             timed: Turn::Idle,
@@ -197,6 +206,7 @@ impl Connection {
             keep_alive,
             is_unsent: false,
             sockets,
+            part,
         };
         Self { http: Some(Box::new(http)), ..Self::plain(Socket { tcp, _place: place }) }
     }
@@ -233,7 +243,7 @@ impl Connection {
     fn give_up(&mut self, reason: Option<&Problem>) {
         self.end.come();
         if let (Some(socket), Some(http), Some(problem)) = (self.socket.take(), self.http.take(), reason) {
-            part(Self::plain(socket), refusal(problem), &http.sockets);
+            (http.part)(Self::plain(socket), refusal(problem), &http.sockets);
         }
     }
 }

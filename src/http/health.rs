@@ -15,8 +15,6 @@ use crate::{
 
 /// How long a part may take to answer before it counts as failed.
 const PATIENCE: Duration = Duration::from_millis(1000);
-/// How long an answer about readiness holds.
-const READINESS_HOLDS: Duration = Duration::from_millis(250);
 /// An overdue auction is a warning after so long: the clock is late.
 const LATE_MS: i64 = 2000;
 
@@ -39,34 +37,19 @@ pub(super) async fn live() -> HttpResponse {
     json::ok(&Brief { status: Status::Pass })
 }
 
-/// When it was last seen whether the node is ready, and whether it was.
-#[derive(Debug, Default)]
-pub struct Readiness(tokio::sync::Mutex<Option<(Instant, bool)>>);
-
-impl Readiness {
-    /// Looks once for all who ask within a moment: anybody may ask, and must not cost the bidders anything.
-    async fn look(&self, services: &Services) -> bool {
-        let mut seen = self.0.lock().await;
-        match *seen {
-            Some((at, ready)) if at.elapsed() < READINESS_HOLDS => ready,
-            _ => {
-                let (read, write) = futures_util::join!(
-                    services.store.oldest_overdue(services.time.now()),
-                    services.ledger.write(Probe::of(&services.ledger), PATIENCE)
-                );
-                let actors = services.desk.connected() && services.hub.connected() && services.clock.connected();
-                let actors = actors && services.rooms.connected();
-                let ready = read.is_ok() && write.is_ok() && actors;
-                *seen = Some((Instant::now(), ready));
-                ready
-            }
-        }
-    }
+/// The database is read, the ledger commits, the actors are there.
+async fn can_take_bids(services: &Services) -> bool {
+    let (read, write) = futures_util::join!(
+        services.store.oldest_overdue(services.time.now()),
+        services.ledger.write(Probe::of(&services.ledger), PATIENCE)
+    );
+    let actors = services.desk.connected() && services.hub.connected() && services.clock.connected();
+    read.is_ok() && write.is_ok() && actors && services.rooms.connected()
 }
 
 /// The node can take bids: the database is read, the ledger commits, the actors are there.
 pub(super) async fn ready(services: web::Data<Services>) -> HttpResponse {
-    if services.readiness.look(&services).await && !services.entrance.is_draining() {
+    if services.readiness.look(|| can_take_bids(&services)).await && !services.entrance.is_draining() {
         json::ok(&Brief { status: Status::Pass })
     } else {
         json::json(HttpResponse::ServiceUnavailable(), &Brief { status: Status::Fail })

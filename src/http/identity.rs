@@ -3,10 +3,7 @@
 
 use std::{
     net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -14,22 +11,15 @@ use actix_web::{
     HttpRequest,
     http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL},
 };
-use quick_cache::sync::Cache;
 use tokio::time::timeout;
 
-use super::{ApiError, Keys, Services, forwarded::client_address, query, rate::Who, token::Claims};
+use super::{ApiError, Services, forwarded::client_address, query, rate::Who, token::Claims};
 use crate::{
     domain::{Timestamp, User, UserId},
     protocol::{Code, Problem},
-    store::{Nodes, Store, StoreError, writes::SeeUser},
+    store::writes::SeeUser,
 };
 
-/// Users that are remembered.
-const REMEMBERED: usize = 100_000;
-/// For how long a user is known where other nodes change users too.
-const HOLDS_FOR: Duration = Duration::from_secs(3);
-/// Tokens that are remembered: some hundred bytes each.
-const KNOWN_TOKENS: usize = 10_000;
 /// How long a user may take to be made. With the reading before it well within the 3 s of a 503.
 pub(super) const PATIENCE: Duration = Duration::from_millis(500);
 /// The subprotocol of modern clients, and the one that carries their token.
@@ -56,101 +46,6 @@ enum Row {
     Needed,
     /// The request reads, and does not fail because the row of a new user can't be written.
     Wanted,
-}
-
-/// Tokens that were good lately, so that who bids again and again has his looked at once. When they expire is looked at
-/// each time. Not those of sockets, which show theirs once.
-pub struct KnownTokens(Cache<Box<str>, Arc<Claims>>);
-
-impl Default for KnownTokens {
-    fn default() -> Self {
-        Self(Cache::new(KNOWN_TOKENS))
-    }
-}
-
-impl KnownTokens {
-    /// What a token says, if it is good.
-    pub(super) fn verify(&self, token: &str, keys: &Keys, now: Timestamp) -> Option<Claims> {
-        if let Some(known) = self.0.get(token) {
-            return (known.expires_at > now).then(|| Claims::clone(&known));
-        }
-        let claims = keys.verify(token, now)?;
-        self.0.insert(token.into(), Arc::new(claims.clone()));
-        Some(claims)
-    }
-}
-
-/// Users seen lately, so that a bid doesn't read its bidder. Told of every committed change.
-pub struct UserDirectory {
-    users: Cache<UserId, Seen>,
-    changes: AtomicU64,
-    /// Where other nodes change users too: after so long a user is read again, should that not have been heard.
-    holds_for: Option<Duration>,
-}
-
-#[derive(Clone)]
-struct Seen {
-    user: Arc<User>,
-    at: Instant,
-}
-
-impl UserDirectory {
-    /// For one node that is told of every change, or one of several, which may not hear of all of them at once.
-    pub fn new(nodes: Nodes) -> Self {
-        let holds_for = (nodes == Nodes::Several).then_some(HOLDS_FOR);
-        Self { users: Cache::new(REMEMBERED), changes: AtomicU64::new(0), holds_for }
-    }
-
-    fn insert(&self, user: Arc<User>) {
-        self.users.insert(user.id, Seen { user, at: Instant::now() });
-    }
-
-    /// A change is committed.
-    pub fn changed(&self, user: User) {
-        self.changes.fetch_add(1, Ordering::AcqRel);
-        self.insert(Arc::new(user));
-    }
-
-    /// Another node has committed a change; what holds now, if there are several, only the store knows.
-    pub fn changed_elsewhere(&self, id: UserId) {
-        self.changes.fetch_add(1, Ordering::AcqRel);
-        self.users.remove(&id);
-    }
-
-    /// Reads a user, and remembers him unless somebody changes meanwhile.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database can't be read in time.
-    pub async fn learn(&self, store: &Store, id: UserId) -> Result<Option<Arc<User>>, StoreError> {
-        let changes = self.changes.load(Ordering::Acquire);
-        let user = store.user(id).await?.map(Arc::new);
-        if let Some(user) = &user {
-            self.remember(user, changes);
-        }
-        Ok(user)
-    }
-
-    /// The user as he was last known, if he is remembered.
-    pub(super) fn known(&self, id: UserId) -> Option<Arc<User>> {
-        self.users.get(&id).map(|seen| seen.user)
-    }
-
-    /// The user as he is known to be now.
-    pub(super) fn fresh(&self, id: UserId) -> Option<Arc<User>> {
-        let holds = |seen: &Seen| self.holds_for.is_none_or(|holds_for| seen.at.elapsed() < holds_for);
-        self.users.get(&id).filter(holds).map(|seen| seen.user)
-    }
-
-    /// Remembers what was read, unless something changed since the reading began: it might have been this user.
-    fn remember(&self, user: &Arc<User>, changes_before: u64) {
-        if self.changes.load(Ordering::Acquire) == changes_before {
-            self.insert(Arc::clone(user));
-            // A change may have come just before the insert, which would have hidden it.
-            if self.changes.load(Ordering::Acquire) != changes_before {
-                self.users.remove(&user.id);
-            }
-        }
-    }
 }
 
 impl Services {

@@ -14,17 +14,21 @@ mod goods_lists;
 mod health;
 mod identity;
 mod json;
+mod known_tokens;
 mod lines;
 mod media;
+mod open_sockets;
 mod participants;
 mod query;
 mod rate;
+mod readiness;
 mod responses;
 mod services;
 mod socket;
 mod token;
 mod trades;
 mod upgraded;
+mod user_directory;
 mod users;
 
 use actix_web::{FromRequest, Handler, Responder, Route, guard, web};
@@ -33,13 +37,16 @@ pub use self::{
     connection::{Connection, ConnectionLimit, in_turn},
     cors::{cors, refused_as_problem},
     error::ApiError,
-    health::Readiness,
-    identity::{Identity, UserDirectory},
+    identity::Identity,
+    known_tokens::KnownTokens,
+    open_sockets::OpenSockets,
     rate::{RateLimits, Rates},
+    readiness::Readiness,
     services::{HttpConfig, LiveConfig, Services},
     socket::LocalShard,
     token::{Claims, Keys, MintError, NewToken},
-    upgraded::{OpenSockets, take_over},
+    upgraded::{part, take_over},
+    user_directory::UserDirectory,
 };
 
 /// All routes. Paths answer with and without their last slash (the app trims it before it routes).

@@ -5,7 +5,7 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc};
 use actix::Addr;
 use arc_swap::ArcSwap;
 
-use super::{Claims, Keys, RateLimits, Readiness, UserDirectory, identity::KnownTokens};
+use super::{Claims, Keys, KnownTokens, RateLimits, Readiness, UserDirectory};
 use crate::{
     actors::{AlarmHub, AuctionClock, BidDesk, BidEntrance, Rooms, SessionLimits, ShardStats},
     bus::Bus,

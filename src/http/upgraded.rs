@@ -12,10 +12,6 @@ use std::{
     mem::MaybeUninit,
     pin::Pin,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -33,7 +29,10 @@ use actix_web::{
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::time::Sleep;
 
-use super::connection::Connection;
+use super::{
+    connection::Connection,
+    open_sockets::{OpenSocket, OpenSockets},
+};
 use crate::actors::SocketSession;
 
 /// Read from the kernel at once.
@@ -43,30 +42,6 @@ const TURN_BYTES: usize = 32 * 1024;
 /// How long the client may take to end the connection when everything is said: one that is closed with unread input is
 /// reset, and the client might not see the last of it.
 const PARTING: Duration = Duration::from_secs(1);
-
-/// How many sockets are carried, for whoever ends the node.
-#[derive(Debug, Clone, Default)]
-pub struct OpenSockets(Arc<AtomicUsize>);
-
-impl OpenSockets {
-    /// So many now.
-    pub fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn enter(&self) -> Seat {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Seat(self.clone())
-    }
-}
-
-struct Seat(OpenSockets);
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
 
 /// Of a request whose answer may bring a session: of others nobody would carry it.
 pub(super) struct MayUpgrade;
@@ -127,7 +102,7 @@ where
 }
 
 /// Says this and nothing else on a connection, which then ends in order.
-pub(super) fn part(socket: Connection, last: Bytes, sockets: &OpenSockets) {
+pub fn part(socket: Connection, last: Bytes, sockets: &OpenSockets) {
     let nothing = Answer { body: BoxBody::new(()), is_heard: true };
     actix_web::rt::spawn(Carrier::new(socket, nothing, last, sockets.enter()));
 }
@@ -211,11 +186,11 @@ struct Carrier<S> {
     out: Bytes,
     begun: bool,
     phase: Phase,
-    _seat: Seat,
+    _seat: OpenSocket,
 }
 
 impl<S: Said> Carrier<S> {
-    fn new(socket: Connection, said: S, out: Bytes, seat: Seat) -> Self {
+    fn new(socket: Connection, said: S, out: Bytes, seat: OpenSocket) -> Self {
         Self { socket, said, out, begun: !S::BEGINS_AT_ONCE, phase: Phase::Carrying, _seat: seat }
     }
 
@@ -357,7 +332,7 @@ mod tests {
         socket.set_nonblocking(true).unwrap();
         let place = ConnectionLimit::new(1).enter().unwrap();
         let tcp = TcpStream::from_std(socket).unwrap();
-        let mut socket = Connection::http(tcp, place, Duration::MAX, OpenSockets::default());
+        let mut socket = Connection::http(tcp, place, Duration::MAX, (OpenSockets::default(), part));
         socket.leave_http();
         (Carrier::new(socket, talker.clone(), Bytes::new(), OpenSockets::default().enter()), client)
     }

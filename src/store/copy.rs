@@ -5,7 +5,7 @@ use diesel::{connection::SimpleConnection, delete, insert_into, prelude::*, r2d2
 
 use super::{
     DatabaseUrl, StoreError,
-    engine::{self, DbConn, Nodes, OwnLock},
+    engine::{self, DbConn, OwnLock, nodes::Nodes},
     schema,
 };
 

@@ -11,11 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{
-    StoreError, WriteError,
-    tx::{Committed, Tx},
-    writes::Probe,
-};
+use super::{StoreError, WriteError, news::Committed, tx::Tx};
 use crate::{
     domain::GoodsId,
     outage::{Failing, Outage},
@@ -23,8 +19,6 @@ use crate::{
 
 /// Entries that may wait; beyond, a write is answered `NotStored` at once.
 const QUEUE: usize = 4096;
-/// How long a look whether writes succeed again may wait for its turn.
-const LOOK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// One thing to write. May be run again after a rollback, so it must not keep what it did.
 pub trait Write: Send + 'static {
@@ -172,13 +166,10 @@ impl Ledger {
         self.is_lost.load(Ordering::Acquire)
     }
 
-    /// If writes have failed: whether they succeed by now, which is said in the log. For whoever calls it now and then, so
-    /// that it is said also when nobody writes.
-    pub fn look_again(&self) {
+    /// Whether writes have failed and have not been seen to succeed since. If they do by now, the log says so.
+    pub(crate) fn is_failing(&self) -> bool {
         say_written(self.stats.outage.ended(Instant::now));
-        if self.stats.outage.is_out() {
-            self.submit(Probe::of(self), Instant::now() + LOOK_PATIENCE, |_| {});
-        }
+        self.stats.outage.is_out()
     }
 
     /// What one write takes of a transaction that has many of them, on average of the last ones; zero before the first.

@@ -9,6 +9,7 @@ mod engine;
 mod error;
 mod ledger;
 mod news;
+mod readable;
 mod reads;
 mod rows;
 mod schema;
@@ -29,26 +30,26 @@ use std::{
 use diesel::{connection::SimpleConnection, prelude::*};
 use tokio::sync::Semaphore;
 
-use self::engine::{DbConn, DbPool, OwnLock};
 pub use self::{
     backup::{BackupError, backup},
     copy::{Copied, CopyError, copy},
-    engine::{DatabaseUrl, Nodes},
+    engine::{DatabaseUrl, nodes::Nodes},
     error::{StoreError, WriteError},
     ledger::{Ledger, LedgerFigures, Observer, Write},
-    news::RoomNews,
+    news::{Committed, RoomNews},
     reads::{
         AlarmPage, AlarmQuery, BidListing, GoodsCard, GoodsDetail, GoodsFacts, GoodsFilter, InboxAlarm, InboxEnd,
         MOST_NEWS, Page, RoomLine, RoomMark, SessionStart, TradeAccess, TradeInfo, TradeListing, TradeMessage,
         TradeTalk, UserGoods,
     },
-    tx::{Committed, LedgerRules, Tx},
+    tx::{LedgerRules, Tx},
     writer::LedgerThread,
 };
-use crate::{
-    outage::{Failing, Outage},
-    time_source::TimeSource,
+use self::{
+    engine::{DbConn, DbPool, OwnLock},
+    readable::{say_readable, say_unreadable},
 };
+use crate::{outage::Outage, time_source::TimeSource};
 
 /// How long a read may wait for its turn.
 const READ_PATIENCE: Duration = Duration::from_millis(400);
@@ -195,18 +196,6 @@ impl Store {
             Ok(Err(_)) => Err(StoreError::Panicked),
             Err(_) => Err(busy("the read takes too long")),
         }
-    }
-}
-
-fn say_readable(over: Option<Failing>) {
-    if let Some(over) = over {
-        log::info!("the database can be read again after {}", over.in_all());
-    }
-}
-
-fn say_unreadable(outage: &Outage, error: &dyn std::fmt::Display) {
-    if let Some(failing) = outage.failed(Instant::now()) {
-        log::error!("the database can't be read{failing}: {error}");
     }
 }
 

@@ -5,7 +5,27 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::writes::StoredBid;
-use crate::domain::{GoodsId, LineId, LineText, Price, Sender, Timestamp, TradeMessageId, TradeText, User};
+use crate::domain::{
+    Alarm, GoodsId, GoodsState, LineId, LineText, Price, Receiver, Sender, Timestamp, TradeMessageId, TradeText, User,
+};
+
+/// What a committed transaction changed, told to the rest of the house in commit order.
+#[derive(Debug, Clone)]
+pub enum Committed {
+    /// An alarm and the users whose inbox has it.
+    Alarm {
+        /// The payload.
+        alarm: Alarm,
+        /// Each of them once.
+        receivers: Vec<Receiver>,
+    },
+    /// New goods: the clock must know their times.
+    GoodsMade(GoodsState),
+    /// A user is new, renamed, or no longer (or again) active.
+    UserChanged(User),
+    /// Something happened in the rooms of goods.
+    Room(RoomNews),
+}
 
 /// One fact about one goods item, told in commit order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

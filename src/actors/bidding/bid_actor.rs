@@ -1,4 +1,4 @@
-//! The `BidActor`: serialises the bids of one goods item in front of the ledger. What it decides is in `bid_line`.
+//! The `BidActor`: serialises the bids of one goods item in front of the ledger. What it decides is in `bid_queue`.
 //!
 //! The ledger's thread answers the callers itself, right after the commit; the actor only learns the new state. So a
 //! panic here costs nobody an answer that is on disk, and bids that had not been handed over are answered "not stored".
@@ -13,7 +13,6 @@ use tokio::sync::oneshot;
 
 use super::{
     bid_queue::{BidLine, Next, Offered},
-    bid_router::{BidDesk, Retire},
     committed_goods::Known,
 };
 use crate::{
@@ -100,13 +99,23 @@ struct Waiting {
     reply: BidReply,
 }
 
-/// One per goods with bids; made, replaced and retired by the [`BidDesk`].
+/// An actor has nothing to do any more.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Retire {
+    pub goods: GoodsId,
+    pub generation: u64,
+    /// How much it had handled when it was idle.
+    pub handled: u64,
+}
+
+/// One per goods with bids; made, replaced and retired by the router.
 pub struct BidActor {
     goods: GoodsId,
     line: BidLine<Waiting, EndReply>,
     known: Arc<Known>,
     ledger: Ledger,
-    desk: Addr<BidDesk>,
+    desk: Recipient<Retire>,
     /// Which of the actors of these goods this is.
     generation: u64,
     used_at: Instant,
@@ -124,7 +133,7 @@ impl BidActor {
         generation: u64,
         ledger: Ledger,
         known: Arc<Known>,
-        desk: Addr<BidDesk>,
+        desk: Recipient<Retire>,
     ) -> Addr<Self> {
         Self::create(|ctx| {
             ctx.set_mailbox_capacity(MAILBOX);
@@ -132,7 +141,7 @@ impl BidActor {
         })
     }
 
-    fn new(goods: GoodsId, generation: u64, ledger: Ledger, known: Arc<Known>, desk: Addr<BidDesk>) -> Self {
+    fn new(goods: GoodsId, generation: u64, ledger: Ledger, known: Arc<Known>, desk: Recipient<Retire>) -> Self {
         Self {
             goods,
             line: BidLine::new(Arc::clone(&known)),

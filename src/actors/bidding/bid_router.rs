@@ -9,7 +9,7 @@ use std::{
 use actix::prelude::*;
 
 use super::{
-    bid_actor::{BidActor, BidAnswer, BidReply, EndReply, Forget, Leave, MAILBOX, Offer, OfferEnd},
+    bid_actor::{BidActor, BidAnswer, BidReply, EndReply, Forget, Leave, MAILBOX, Offer, OfferEnd, Retire},
     committed_goods::{Known, KnownGoods},
 };
 use crate::{
@@ -60,7 +60,7 @@ impl BidDesk {
             self.made += 1;
             let known = Known::new(nodes);
             all_known.insert(goods, Arc::clone(&known));
-            let actor = BidActor::open(goods, generation, ledger.clone(), known, desk.clone());
+            let actor = BidActor::open(goods, generation, ledger.clone(), known, desk.clone().recipient());
             Desked { actor, generation, handed: 0 }
         };
         let desked = match self.actors.entry(goods) {
@@ -155,16 +155,6 @@ impl Handler<ForgetGoods> for BidDesk {
             desked.actor.do_send(Forget);
         }
     }
-}
-
-/// An actor has nothing to do any more.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct Retire {
-    pub goods: GoodsId,
-    pub generation: u64,
-    /// How much it had handled when it was idle.
-    pub handled: u64,
 }
 
 impl Handler<Retire> for BidDesk {

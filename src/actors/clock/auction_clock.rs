@@ -1,4 +1,4 @@
-//! The `AuctionClock`: wakes at the next stored deadline and has it done. What is due is decided in `agenda`.
+//! The `AuctionClock`: wakes at the next stored deadline and has it done. What is due is decided in `deadlines`.
 //!
 //! Starts and last minutes go straight to the ledger; an end goes through the bid desk, behind the bids that arrived
 //! in time. Each task looks again inside its transaction, so doing one twice, or late, does no harm.

@@ -23,7 +23,7 @@ use super::{
     overflow::Missed,
     received::Receipts,
 };
-use crate::actors::rooms::membership::RoomId;
+use crate::actors::room_id::RoomId;
 use crate::{domain::AlarmId, protocol::Close};
 
 /// Messages that may wait; beyond, the shard's sessions read the store instead.

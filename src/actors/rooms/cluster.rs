@@ -1,19 +1,16 @@
 //! What the rooms do because there are other nodes: they tell them who comes and goes here, hear who is there, begin the
 //! course of each room with what the store knows, and look every few seconds whether a room has missed something.
 
-use std::{
-    collections::{HashMap, HashSet, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use actix::prelude::*;
 use tokio::sync::oneshot;
 
-use super::{membership::RoomId, presence::Hall, rooms::Rooms, sequencer::Course};
+use super::{cluster_sync::channel, presence::Hall, rooms::Rooms, sequencer::Course};
 use crate::actors::delivery::shard::RoomOrder;
+use crate::actors::room_id::RoomId;
 use crate::{
-    bus::{Bus, Channel, NodeId, Presence, Told},
+    bus::{Bus, NodeId, Presence, Told},
     domain::{GoodsId, Phase, User, UserId},
     store::{MOST_NEWS, RoomMark, RoomNews, Store, StoreError},
 };
@@ -31,39 +28,6 @@ const USERS: usize = 500;
 const READINGS: usize = 4;
 /// News that may wait for the beginning of a course; what comes beyond is read from the store.
 const MAX_EARLY: usize = 1000;
-
-/// What the rooms have to do with other nodes; off while there is none.
-#[derive(Default)]
-pub(crate) struct Several {
-    link: Option<(Bus, Store)>,
-    /// Rooms in which somebody has just come or gone elsewhere.
-    touched: HashSet<RoomId>,
-    /// What a node is telling of all who are in rooms there: how many parts of it are here.
-    telling: HashMap<NodeId, (u32, HashSet<(GoodsId, UserId)>)>,
-    generations: u64,
-    looking: bool,
-    to_read: VecDeque<RoomId>,
-    readings: usize,
-}
-
-impl Several {
-    pub(crate) fn is_on(&self) -> bool {
-        self.link.is_some()
-    }
-
-    pub(crate) fn release(&self, id: RoomId) {
-        if let Some((bus, _)) = &self.link {
-            bus.release(channel(id));
-        }
-    }
-}
-
-fn channel(id: RoomId) -> Channel {
-    match id {
-        RoomId::Auction(goods) => Channel::Auction(goods),
-        RoomId::Trade(goods) => Channel::Trade(goods),
-    }
-}
 
 /// There are other nodes.
 #[derive(Message)]

@@ -13,15 +13,13 @@ use std::{
 
 use actix::Addr;
 
-use super::{
-    membership::RoomId,
-    rooms::{Enter, OpenToShard, Rooms, TellRooms},
-};
+use super::rooms::{Enter, OpenToShard, Rooms, TellRooms};
 use crate::actors::delivery::{
     outbox::{Outbox, OutboxLimits},
     received::Receipts,
     shard::{Shard, ShardHandle, ShardStats},
 };
+use crate::actors::room_id::RoomId;
 use crate::{
     domain::{Bid, BidId, GoodsId, Price, Timestamp, User, UserId},
     store::{RoomNews, writes::StoredBid},

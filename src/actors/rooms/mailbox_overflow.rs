@@ -12,10 +12,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{
-    membership::RoomId,
-    rooms::{Enter, OpenToShard, Rooms, TellRooms},
-};
+use super::rooms::{Enter, OpenToShard, Rooms, TellRooms};
 use crate::actors::delivery::{
     alarm_hub::{AlarmHub, AttachShard, Deliver, GetHubFigures},
     frame::Chunk,
@@ -24,6 +21,7 @@ use crate::actors::delivery::{
     received::Receipts,
     shard::{Delivery, Push, RoomOrder, RoomPush, Shard, ShardHandle, ShardLink, ShardStats},
 };
+use crate::actors::room_id::RoomId;
 use crate::{
     domain::{GoodsId, Locale},
     protocol::Close,

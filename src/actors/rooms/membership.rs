@@ -8,18 +8,8 @@ use std::{
 
 use crate::{
     bus::NodeId,
-    domain::{GoodsId, User, UserId},
-    store::RoomNews,
+    domain::{User, UserId},
 };
-
-/// Which room: each goods item can have two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum RoomId {
-    /// The auction room, for everybody.
-    Auction(GoodsId),
-    /// The trade chat, for seller and buyer.
-    Trade(GoodsId),
-}
 
 struct Present {
     user: Arc<User>,
@@ -44,22 +34,6 @@ pub(crate) struct Change {
     pub here: bool,
     /// … on all nodes together.
     pub anywhere: bool,
-}
-
-impl RoomId {
-    /// Of which goods.
-    pub(crate) fn goods(self) -> GoodsId {
-        let (Self::Auction(goods) | Self::Trade(goods)) = self;
-        goods
-    }
-
-    /// Where this is heard.
-    pub(crate) fn of(news: &RoomNews) -> Self {
-        match news {
-            RoomNews::TradeMessage { goods, .. } => Self::Trade(*goods),
-            news => Self::Auction(news.goods()),
-        }
-    }
 }
 
 /// One room.

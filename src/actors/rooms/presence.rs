@@ -8,14 +8,12 @@ use std::{
 };
 
 use bytes::BytesMut;
-use tokio::sync::oneshot;
 
-use super::{membership::Room, sequencer::Course};
+use super::{cluster_sync::Hearing, membership::Room};
 use crate::actors::delivery::{encode::encode, shard::RoomOrder};
 use crate::{
     domain::{User, UserId},
     protocol::RoomFrame,
-    store::RoomNews,
 };
 
 /// In larger rooms comings and goings are gathered for so long per thousand sockets, at most a second: ten thousand who
@@ -23,25 +21,6 @@ use crate::{
 const GATHER_MS_PER_THOUSAND: usize = 100;
 const GATHER_AT_MOST: Duration = Duration::from_secs(1);
 const GATHER_AT_LEAST: Duration = Duration::from_millis(20);
-
-/// How far a room is in hearing other nodes. Off for as long as there is one node.
-#[derive(Default)]
-pub(crate) struct Hearing {
-    /// Which beginning this is: what an earlier one finds out means nothing.
-    pub generation: u64,
-    /// The channel is held.
-    pub is_held: bool,
-    /// The course is being begun.
-    pub is_beginning: bool,
-    /// From here on everything is told once and in order.
-    pub course: Option<Course>,
-    /// What was heard before the course has begun.
-    pub early: Vec<RoomNews>,
-    /// Sockets that wait for it; told whether they hear everything from now on.
-    pub waiting: Vec<oneshot::Sender<bool>>,
-    /// The store is being read, or will be.
-    pub is_catching_up: bool,
-}
 
 pub(crate) struct Hall {
     pub room: Room,

@@ -1,4 +1,4 @@
-//! The `Rooms`: who is in which auction room or trade chat, and what everybody there hears. Who is present is in `room`,
+//! The `Rooms`: who is in which auction room or trade chat, and what everybody there hears. Who is present is in `membership`,
 //! what waits for a socket in its `outbox`, which sockets of a worker are in a room its `shard` knows.
 //!
 //! News come after their commit, in commit order. One costs one encoding and one message to each shard, however many
@@ -13,12 +13,13 @@ use actix::prelude::*;
 use bytes::Bytes;
 use chrono_tz::Tz;
 
-use super::{cluster::Several, membership::RoomId, presence::Hall};
+use super::{cluster_sync::Several, presence::Hall};
 use crate::actors::delivery::{
     encode::encode,
     overflow::Missed,
     shard::{RoomOrder, RoomPush, ShardLink, ShardStats},
 };
+use crate::actors::room_id::RoomId;
 use crate::{
     domain::{GoodsId, Timestamp, User, UserId},
     protocol::{Close, RoomFrame},
@@ -28,7 +29,7 @@ use crate::{
 
 /// Commits with news, comings and goings that may wait; beyond, the rooms that miss something are closed.
 const MAILBOX: usize = 4096;
-/// In rooms of up to so many comings and goings are told at once; in larger ones they are gathered for a while (`hall`), so
+/// In rooms of up to so many comings and goings are told at once; in larger ones they are gathered for a while (`presence`), so
 /// that many who come at once keep nobody's bid waiting.
 const SMALL: usize = 64;
 /// Of what was gathered so many bytes are told at a time, or a quarter of what may wait for a socket.

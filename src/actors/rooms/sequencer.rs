@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::membership::RoomId;
+use crate::actors::room_id::RoomId;
 use crate::{
     domain::Phase,
     store::{RoomMark, RoomNews},

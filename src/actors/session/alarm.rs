@@ -1,4 +1,4 @@
-//! The alarm socket: acks, read marks, fresh tokens. What it sends is the `feed`'s and the hub's.
+//! The alarm socket: acks, read marks, fresh tokens. What it sends is the `backlog`'s and the hub's.
 
 use std::{rc::Rc, time::Duration};
 
@@ -7,33 +7,18 @@ use actix_web::{HttpResponse, HttpResponseBuilder};
 
 use super::{
     Ctx, Role, Session, SessionOpening,
-    backlog::Feed,
+    backlog::{AlarmOpening, Feed},
     context::{Judgement, Place},
     upgrade,
 };
 use crate::{
     actors::delivery::read_state::mark_read,
-    domain::UserId,
     protocol::{AlarmSocketFrame, Close, ServerFrame},
-    store::{Ledger, Store, writes::ReadAlarms},
+    store::writes::ReadAlarms,
 };
 
 /// Between two writes of what a client has read.
 const READ_PAUSE: Duration = Duration::from_millis(100);
-
-/// What a session that hears alarms needs to open, over a WebSocket or as server-sent events.
-pub struct AlarmOpening {
-    /// The token's user.
-    pub user: UserId,
-    /// `?since=`: send what comes after this alarm; without it, what was never received.
-    pub since: Option<i64>,
-    /// Whether the client wants the `hello` frame.
-    pub modern: bool,
-    /// Where the backlog is.
-    pub store: Store,
-    /// Where what is read is written down.
-    pub ledger: Ledger,
-}
 
 /// What an alarm socket knows.
 struct AlarmRole {

@@ -4,10 +4,7 @@ use std::{cell::RefCell, future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::D
 
 use actix::Addr;
 
-use super::{
-    alarm::AlarmOpening,
-    context::{Doorkeeper, Place, SessionOpening},
-};
+use super::context::{Doorkeeper, Place, SessionOpening};
 use crate::actors::delivery::{frame::Frame, outbox::Outbox};
 use crate::{
     actors::delivery::{
@@ -18,7 +15,7 @@ use crate::{
     bus::IfFull,
     domain::UserId,
     protocol::{Close, ServerFrame},
-    store::Store,
+    store::{Ledger, Store},
     time_source::TimeSource,
 };
 
@@ -26,6 +23,20 @@ use crate::{
 const PAGE: i64 = 200;
 /// Waits between tries to read the store.
 const RETRY: Duration = Duration::from_millis(500);
+
+/// What a session that hears alarms needs to open, over a WebSocket or as server-sent events.
+pub struct AlarmOpening {
+    /// The token's user.
+    pub user: UserId,
+    /// `?since=`: send what comes after this alarm; without it, what was never received.
+    pub since: Option<i64>,
+    /// Whether the client wants the `hello` frame.
+    pub modern: bool,
+    /// Where the backlog is.
+    pub store: Store,
+    /// Where what is read is written down.
+    pub ledger: Ledger,
+}
 
 /// Registers a session and keeps its outbox fed from the store.
 pub(crate) struct Feed {

@@ -23,10 +23,8 @@ use crate::{
             registry::Seat,
             shard::ShardHandle,
         },
-        rooms::{
-            membership::RoomId,
-            rooms::{Enter, GoOut, Rooms},
-        },
+        room_id::RoomId,
+        rooms::rooms::{Enter, GoOut, Rooms},
     },
     bus::IfFull,
     domain::{Locale, Timestamp, User, UserId},

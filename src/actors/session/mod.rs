@@ -1,7 +1,7 @@
 //! Sessions. A WebSocket's is an actor: the shell that all of them share is here (frames in, life, expiry, closes), and
-//! what its socket is for is its role: `alarm`, `auction`, `trade`. Over server-sent events it is a stream (`events`).
-//! Deciding what waits for the client is the `outbox`'s, the course of an alarm session the `feed`'s, what comes
-//! out of it and goes in the `socket`'s and the `inbound`'s, what the client's pongs prove the `proof`'s.
+//! what its socket is for is its role: `alarm`, `auction`, `trade`. Over server-sent events it is a stream (`sse`).
+//! `delivery::outbox` decides what waits for the client, `backlog` feeds an alarm session from the store, `connection` moves
+//! its bytes and hears what its pongs prove.
 //!
 //! actix-web-actors polls a session only while its client takes bytes, so nothing that must happen in any case
 //! (dropping what overflows, ending a dead socket) may depend on this actor alone.
@@ -25,8 +25,9 @@ use serde::Serialize;
 
 use self::context::Place;
 pub use self::{
-    alarm::{AlarmOpening, alarm_socket},
+    alarm::alarm_socket,
     auction::{AuctionOpening, auction_socket},
+    backlog::AlarmOpening,
     context::{Doorkeeper, Judged, Judgement, Pace, SessionLimits, SessionOpening, Signed},
     sse::alarm_events,
     trade::{TradeOpening, trade_socket},

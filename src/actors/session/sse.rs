@@ -16,8 +16,7 @@ use serde::Serialize;
 use tokio::time::{Interval, timeout};
 
 use super::{
-    alarm::AlarmOpening,
-    backlog::Feed,
+    backlog::{AlarmOpening, Feed},
     context::{PATIENCE, Place, SessionOpening, Signed},
 };
 use crate::actors::delivery::outbox::Outbox;

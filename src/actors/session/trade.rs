@@ -20,10 +20,7 @@ use super::{
 };
 use crate::actors::delivery::outbox::Outbox;
 use crate::{
-    actors::{
-        delivery::encode::encode,
-        rooms::{membership::RoomId, rooms::Rooms},
-    },
+    actors::{delivery::encode::encode, room_id::RoomId, rooms::rooms::Rooms},
     domain::{GoodsId, TradeMessageId, UserId},
     protocol::{Code, Problem, RoomFrame},
     store::{

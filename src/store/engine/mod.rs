@@ -1,6 +1,7 @@
 //! Connections: which engine, and what both have to offer. What only one of them knows stands in `sqlite` and
 //! `postgres`.
 
+pub(crate) mod nodes;
 pub(crate) mod postgres;
 pub(crate) mod sqlite;
 
@@ -17,12 +18,14 @@ use diesel::{
 };
 
 use self::{
+    nodes::Nodes,
     postgres::connection::{self as postgres_connection, NodeLock},
     sqlite::connection as sqlite_connection,
 };
 use super::{
     StoreError,
     database_file::{DatabaseFile, FileId},
+    readable::say_unreadable,
     schema_version::Migrated,
 };
 use crate::outage::Outage;
@@ -165,15 +168,6 @@ impl DatabaseUrl {
     }
 }
 
-/// Whose the database is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Nodes {
-    /// One node's own.
-    One,
-    /// Shared by all nodes that have a bus.
-    Several,
-}
-
 /// Held by the process whose database it is.
 pub(crate) enum OwnLock {
     File(DatabaseFile),
@@ -212,7 +206,7 @@ struct NoConnection(Arc<Outage>);
 
 impl HandleError<diesel::r2d2::Error> for NoConnection {
     fn handle_error(&self, error: diesel::r2d2::Error) {
-        crate::store::say_unreadable(&self.0, &error);
+        say_unreadable(&self.0, &error);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 
-use super::goods::exists;
+use super::existence::exists;
 use crate::{
     domain::{GoodsId, Timestamp},
     store::{Store, StoreError, rows::BidRow, schema},

@@ -149,12 +149,6 @@ impl TryFrom<GoodsRow> for GoodsFacts {
     }
 }
 
-pub(super) fn exists(conn: &mut DbConn, goods: GoodsId) -> Result<bool, StoreError> {
-    use schema::goods::dsl;
-    let found: i64 = dsl::goods.filter(dsl::id.eq(goods.get())).count().get_result(conn)?;
-    Ok(found > 0)
-}
-
 impl Store {
     /// The goods as `viewer` sees them; `None` if there are none of that id.
     ///

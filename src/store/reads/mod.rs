@@ -4,6 +4,7 @@ mod alarms;
 mod bids;
 mod catch_up;
 mod clock;
+mod existence;
 mod goods;
 mod goods_lists;
 mod likes;

@@ -3,7 +3,7 @@
 
 use diesel::prelude::*;
 
-use super::goods::exists;
+use super::existence::exists;
 use crate::{
     domain::{GoodsId, Phase, UserId},
     store::{Store, StoreError, rows::phase_of, schema},

@@ -8,11 +8,7 @@ use diesel::{
     prelude::*,
 };
 
-use super::{
-    goods::{exists, first_pictures},
-    page::Page,
-    users,
-};
+use super::{existence::exists, goods::first_pictures, page::Page, users};
 use crate::{
     domain::{GoodsId, Timestamp, TradeMessageId, User, UserId},
     store::{

@@ -12,18 +12,19 @@ use diesel::{insert_into, prelude::*, update};
 
 use self::{commit_marker::Mark, recipients::Muted};
 use super::{
-    RoomNews, StoreError,
+    StoreError,
     engine::{
         DbConn, on_each,
         postgres::batch::{self, Batch},
         sqlite::statements::{self, AddBid, AddToInbox, RaiseBidder, SetLead},
     },
+    news::Committed,
     rows::{AlarmRow, BidRow, Counters, Gathered, InboxEntry, StateRow, phase_code},
     schema,
 };
 use crate::domain::{
     Alarm, AlarmId, AlarmKind, BidId, EventId, GoodsId, GoodsState, LineId, Receiver, Timestamp, TradeMessageId,
-    TradeRoomId, User, UserId,
+    TradeRoomId, UserId,
 };
 
 /// Inbox rows of an alarm that are written one by one.
@@ -36,24 +37,6 @@ pub struct LedgerRules {
     pub soft_close_ms: i64,
     /// Other nodes write too (`bus.url`).
     pub several_writers: bool,
-}
-
-/// What a committed transaction changed, told to the rest of the house in commit order.
-#[derive(Debug, Clone)]
-pub enum Committed {
-    /// An alarm and the users whose inbox has it.
-    Alarm {
-        /// The payload.
-        alarm: Alarm,
-        /// Each of them once.
-        receivers: Vec<Receiver>,
-    },
-    /// New goods: the clock must know their times.
-    GoodsMade(GoodsState),
-    /// A user is new, renamed, or no longer (or again) active.
-    UserChanged(User),
-    /// Something happened in the rooms of goods.
-    Room(RoomNews),
 }
 
 /// Goods as this transaction sees them.

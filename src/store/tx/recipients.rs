@@ -4,11 +4,11 @@ use std::collections::{HashMap, HashSet};
 
 use diesel::prelude::*;
 
-use super::Committed;
 use crate::domain::{Alarm, AlarmKind, UserId};
 use crate::store::{
     StoreError,
     engine::{DbConn, postgres::batch::Entered},
+    news::Committed,
     schema,
 };
 

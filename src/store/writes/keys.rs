@@ -2,7 +2,7 @@
 
 use diesel::{delete, insert_into, prelude::*};
 
-use super::{BidVerdict, StoredBid};
+use super::verdict::{BidVerdict, StoredBid};
 use crate::{
     domain::{Bid, BidId, GoodsId, IdempotencyKey, Price, Refusal, Timestamp},
     store::{StoreError, Tx, schema},

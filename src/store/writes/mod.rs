@@ -14,8 +14,9 @@ mod received;
 mod stops;
 mod talk;
 mod users;
+mod verdict;
 
-pub use bids::{BidVerdict, KeyedBid, PlaceBids, PlacedBids, StoredBid};
+pub use bids::{KeyedBid, PlaceBids, PlacedBids};
 pub use fan_out::AdoptFanout;
 pub use forget::{ForgetAlarms, ForgetInbox, ForgetKeys};
 pub use goods::{DeleteGoods, Deleted, MakeGoods};
@@ -27,3 +28,4 @@ pub use received::MarkReceived;
 pub use stops::{ForgetStop, NoteStop};
 pub use talk::{ReadMessages, ReadTrade, SayLine, SendTradeMessage};
 pub use users::{ChangeUser, SeeUser};
+pub use verdict::{BidVerdict, StoredBid};

@@ -1,11 +1,15 @@
 //! A write for its own sake: shows that the ledger can open and commit a transaction, and what that takes.
 
+use std::time::{Duration, Instant};
+
 use diesel::{prelude::*, update};
 
 use crate::store::{Ledger, StoreError, Tx, Write, schema};
 
 /// As many bytes as a large batch: on a full disk there may be room for a page, but not for the next bids.
 const LIKE_A_BATCH: usize = 64 * 1024;
+/// How long a look whether writes succeed again may wait for its turn.
+const LOOK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Shows whether the ledger can write.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +34,16 @@ impl Probe {
     #[cfg(test)]
     pub(crate) fn touching() -> Self {
         Self { bytes: Some(LIKE_A_BATCH) }
+    }
+}
+
+impl Ledger {
+    /// If writes have failed: tries whether they succeed by now, which the log says. For whoever calls it now and then, so
+    /// that it is said also when nobody writes.
+    pub fn look_again(&self) {
+        if self.is_failing() {
+            self.submit(Probe::of(self), Instant::now() + LOOK_PATIENCE, |_| {});
+        }
     }
 }
 

@@ -1,5 +1,5 @@
 //! What only PostgreSQL knows: how it is reached, and how several writers stay in order. What a batch of bids reads and
-//! writes there is in `postgres_batch`.
+//! writes there is in `batch`.
 
 use diesel::{
     connection::SimpleConnection,
@@ -13,7 +13,7 @@ use url::Url;
 use crate::domain::{AlarmId, UserId};
 use crate::store::{
     StoreError,
-    engine::Nodes,
+    engine::nodes::Nodes,
     schema_version::{self, Migrated},
 };
 

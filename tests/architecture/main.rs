@@ -1,9 +1,11 @@
-//! The direction of the rooms, held by reading the `use` lines and paths: nobody imports upward, and the frameworks
-//! stay in their rooms. ARCHITECTURE.md says why.
+//! The direction of the layers, held by reading the `use` lines and paths: nobody imports upward, no two files import each
+//! other, and the frameworks stay in their layers. ARCHITECTURE.md says why.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod imports;
+
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -25,18 +27,21 @@ const CRATES: [(&str, &[&str]); 9] = [
     ("postcard", &["bus"]),
 ];
 
-/// What decides is plain: these files of the actors' room know no framework at all.
+/// The places within the actors' layer, from the bottom to the top.
+const ACTORS: [&str; 8] = ["room_id", "delivery", "rooms", "connection", "bidding", "clock", "session", "worker"];
+
+/// What decides is plain: these files of the actors' layer know no framework at all.
 const PLAIN: [&str; 10] = [
-    "actors/agenda.rs",
-    "actors/bid_line.rs",
-    "actors/course.rs",
-    "actors/known.rs",
-    "actors/pressure.rs",
-    "actors/missed.rs",
-    "actors/registry.rs",
-    "actors/room.rs",
-    "actors/session/outbox.rs",
-    "actors/arrival_gate.rs",
+    "actors/clock/deadlines.rs",
+    "actors/bidding/bid_queue.rs",
+    "actors/rooms/sequencer.rs",
+    "actors/bidding/committed_goods.rs",
+    "actors/bidding/load_shedder.rs",
+    "actors/delivery/overflow.rs",
+    "actors/delivery/registry.rs",
+    "actors/rooms/membership.rs",
+    "actors/delivery/outbox.rs",
+    "actors/bidding/arrival_gate.rs",
 ];
 
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
@@ -112,6 +117,33 @@ fn nobody_imports_upward() {
             };
             assert!(other <= rank, "{file} imports {named}, which is above it");
         }
+    }
+}
+
+fn between_files() -> BTreeMap<(String, String), BTreeSet<String>> {
+    imports::between_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"))
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    let found = between_files();
+    assert!(found.len() > 300, "imports were found: {}", found.len());
+    assert!(found.contains_key(&("actors/bidding/bid_actor.rs".into(), "store/writes/bids.rs".into())), "re-exports");
+    assert_eq!(imports::circle(&found), None);
+}
+
+#[test]
+fn nobody_imports_upward_within_the_actors() {
+    let place = |file: &str| {
+        let within = file.strip_prefix("actors/")?;
+        ACTORS.iter().position(|place| *place == room(within))
+    };
+    for ((from, to), names) in between_files() {
+        if let (Some(rank), Some(other)) = (place(&from), place(&to)) {
+            assert!(other <= rank, "{from} imports {names:?} of {to}, which is above it");
+        }
+        let is_face = ["actors/mod.rs"].contains(&from.as_str());
+        assert!(is_face || !from.starts_with("actors/") || place(&from).is_some(), "{from} is in no place");
     }
 }
 
