@@ -389,6 +389,7 @@ async fn a_database_that_is_away_is_said_once_and_so_is_its_return() {
     let folder = tempfile::tempdir().unwrap();
     let (process, goods) = with_auctions(folder.path()).await;
     let mut socket = process.user(2).socket().await;
+    socket.expect("outbid").await;
     let stopped = Stopped::server_of(folder.path());
     uses_while_it_is_away(&process, goods, Instant::now() + Duration::from_secs(5)).await;
     drop(stopped);
@@ -401,6 +402,7 @@ async fn a_database_that_is_away_is_said_once_and_so_is_its_return() {
     }
     assert!(lines.len() <= 6, "{log}");
     assert!(log.lines().all(|line| line.starts_with('[')), "a line for each record: {log}");
+    assert_eq!(process.user(3).bid(goods, 200_000).await.status, 201);
     socket.expect("outbid").await;
 }
 
