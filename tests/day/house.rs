@@ -20,6 +20,9 @@ use tokio::sync::{oneshot, watch};
 
 use super::database;
 
+/// Its reading connections.
+pub const READERS: u32 = 2;
+
 /// The longest that anything may take in real time before it counts as not happening.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -71,7 +74,7 @@ pub struct House {
 impl House {
     pub fn open(database: &Path, time: Arc<DayTime>, soft_close_ms: i64, heard: Heard) -> Self {
         let url = DatabaseUrl::parse(&database::url_of(database)).unwrap();
-        let opened = Store::open(&url, 2).unwrap();
+        let opened = Store::open(&url, READERS).unwrap();
         let store = opened.store.clone();
         let clock_address: Arc<OnceLock<Addr<AuctionClock>>> = Arc::default();
         let clock_of = Arc::clone(&clock_address);

@@ -8,10 +8,14 @@ use handsup::{
     store::{AlarmQuery, GoodsDetail, Store},
 };
 
-use super::{Day, house::House, model::Auction};
+use super::{
+    Day,
+    house::{House, READERS},
+    model::Auction,
+};
 
-/// Reads at once: so few that none waits for its turn longer than the store lets it.
-const AT_ONCE: usize = 4;
+/// Reads at once: as many as there are connections, so that none waits for its turn, however slow the machine is.
+const AT_ONCE: usize = READERS as usize;
 const PAGE: i64 = 200;
 
 impl Day {
