@@ -17,7 +17,7 @@ use crate::{
         RefuseUser, Rooms, SayWhoIsHere, TellRooms, WatchGoods,
     },
     bus::{Bus, Channel, Heard, Told},
-    domain::{Alarm, GoodsId, Price, Receiver, User},
+    domain::{Alarm, GoodsId, Price, Receiver, User, UserId},
     http::UserDirectory,
     outage::Budget,
     store::{Committed, RoomNews, Store, writes::StoredBid},
@@ -64,7 +64,12 @@ impl Watch {
                 }
                 Committed::UserChanged(user) => {
                     bus.tell_all(Told::User(user.clone()));
+                    let id = user.id;
                     self.user_changed(user);
+                    if bus.is_on() {
+                        // Another node may have changed them since, and its message may have come before this.
+                        self.read_again(id);
+                    }
                 }
             }
         }
@@ -119,6 +124,10 @@ impl Watch {
         if !user.is_active {
             self.hub.do_send(RefuseUser(id));
         }
+        self.read_again(id);
+    }
+
+    fn read_again(&self, id: UserId) {
         let (users, store, hub) = (Arc::clone(&self.users), self.store.clone(), self.hub.clone());
         self.runtime.spawn(async move {
             match users.learn(&store, id).await {
