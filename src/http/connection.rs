@@ -87,7 +87,7 @@ impl Drop for ConnectionPlace {
     }
 }
 
-/// A connection. Whoever reads it to its end, or fails to, tells its [`ConnectionEnd`].
+/// A connection. Whoever reads it to its end, or fails to, tells its `ConnectionEnd`.
 pub struct Connection {
     /// None: it has ended for actix-http.
     socket: Option<Socket>,
