@@ -73,7 +73,9 @@ impl Service {
         assert_eq!(health.body["checks"]["ledger"]["status"], "fail", "{how}: {}", health.text);
         assert_eq!(health.body["checks"]["database"]["status"], "fail", "{how}: {}", health.text);
         assert_eq!(visitor.get("/health/live").await.status, 200, "{how}");
-        let said = self.process.stderr();
+        // The log has a thread of its own, which nobody waits for.
+        let said = || async { Some(self.process.stderr()).filter(|said| said.contains("x.db is lost: ")) };
+        let said = eventually_within(SOON, "the line", said).await;
         assert_eq!(said.lines().filter(|line| line.contains("x.db is lost: ")).count(), 1, "{how}: {said}");
     }
 }

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::{
     settings::{complaint, good, refuses},
-    support::{Handsup, Process, database, goods_body},
+    support::{Handsup, Process, database, eventually, goods_body},
 };
 
 /// Nothing was made in the folder beside what the test put there: no database of its own was opened.
@@ -95,9 +95,10 @@ fn an_empty_value_stops_the_start_wherever_it_stands() {
     refuses(&good().set("server.allowed_origins", ","), &["serve"], "server.allowed_origins");
 }
 
-/// The line of the log that says what was opened.
-fn opening(process: &Process) -> String {
-    let said = process.stderr();
+/// The line of the log that says what was opened. The log has a thread of its own, which nobody waits for.
+async fn opening(process: &Process) -> String {
+    let said = || async { Some(process.stderr()).filter(|said| said.contains("schema ")) };
+    let said = eventually("the line", said).await;
     let lines: Vec<&str> = said.lines().filter(|line| line.contains("schema ")).collect();
     assert_eq!(lines.len(), 1, "{said}");
     lines[0].to_owned()
@@ -113,7 +114,7 @@ async fn the_start_says_which_database_it_made_or_opened() {
     let mut schema = None;
     for (what, goods) in [("made", 0), ("opened", 1), ("opened", 2)] {
         let process = Process::start(&path);
-        let line = opening(&process);
+        let line = opening(&process).await;
         let version = format!("version {}", env!("CARGO_PKG_VERSION"));
         for part in [&version, engine, what, &database, &format!("{goods} goods")] {
             assert!(line.contains(part), "{part}: {line}");
