@@ -2,7 +2,7 @@
 //!
 //! | shell | decides | does |
 //! | --- | --- | --- |
-//! | [`BidDesk`], [`BidActor`] | `bidding::bid_queue` | one line of bids per goods, in front of the ledger |
+//! | [`BidRouter`], [`BidActor`] | `bidding::bid_queue` | one line of bids per goods, in front of the ledger |
 //! | [`AuctionClock`] | `clock::deadlines` | starts and ends auctions when they are due |
 //! | [`AlarmHub`], [`Shard`] | `delivery::registry` | committed alarms to the sessions of their receivers |
 //! | [`Rooms`] | `rooms::membership` | who is in an auction room or trade chat, and what is heard there |
@@ -21,16 +21,16 @@ mod worker;
 
 pub use self::bidding::arrival_gate::ArrivalGate;
 pub use self::bidding::bid_actor::{BidActor, BidAnswer, BidReply, EndReply};
-pub use self::bidding::bid_router::{BidDesk, DeskFigures, EndGoods, ForgetGoods, GetDeskFigures, PlaceBid};
-pub use self::bidding::committed_goods::KnownGoods;
-pub use self::bidding::ingress::{ArrivingBid, BidEntrance};
+pub use self::bidding::bid_router::{BidRouter, EndGoods, ForgetGoods, GetRouterFigures, PlaceBid, RouterFigures};
+pub use self::bidding::committed_goods::CommittedGoods;
+pub use self::bidding::ingress::{ArrivingBid, BidIngress};
 pub use self::clock::auction_clock::{AuctionClock, ClockFigures, GetClockFigures, WatchGoods};
 pub use self::delivery::alarm_hub::{
     AlarmHub, CloseAll, Deliver, GetHubFigures, HubFigures, LocaleSource, RefuseUser, TellUnread, UseLedger, WriteMarks,
 };
 pub use self::delivery::cluster::{CountSeats, HearForUser, JoinHub};
 pub use self::delivery::encode::encode_alarm;
-pub use self::delivery::overflow::Missed;
+pub use self::delivery::overflow::OverflowFlag;
 pub use self::delivery::read_state::{ReadError, mark_read};
 pub use self::delivery::shard::{Shard, ShardHandle, ShardStats};
 pub use self::rooms::cluster::{HearPresence, JoinRooms, SayWhoIsHere};
@@ -38,7 +38,7 @@ pub use self::rooms::rooms::{
     CountParticipants, GetBusiest, GetParticipants, GetRoomFigures, Participants, RoomFigures, Rooms, TellRooms,
 };
 pub use session::{
-    AlarmOpening, AuctionOpening, Doorkeeper, Judged, Judgement, Pace, SessionLimits, SessionOpening, Signed,
-    SocketSession, TradeOpening, alarm_events, alarm_socket, auction_socket, trade_socket,
+    AlarmContext, AuctionContext, AuthFuture, AuthOutcome, RateVerdict, SessionContext, SessionLimits, Signed,
+    SocketAuth, SocketSession, TradeContext, alarm_events, alarm_socket, auction_socket, trade_socket,
 };
 pub use worker::attach_worker;

@@ -1,6 +1,6 @@
 //! Which room: what its sockets, its events and its channel are found by.
 
-use crate::{domain::GoodsId, store::RoomNews};
+use crate::{domain::GoodsId, store::RoomEvent};
 
 /// Which room: each goods item can have two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -19,9 +19,9 @@ impl RoomId {
     }
 
     /// Where this is heard.
-    pub(crate) fn of(news: &RoomNews) -> Self {
+    pub(crate) fn of(news: &RoomEvent) -> Self {
         match news {
-            RoomNews::TradeMessage { goods, .. } => Self::Trade(*goods),
+            RoomEvent::TradeMessage { goods, .. } => Self::Trade(*goods),
             news => Self::Auction(news.goods()),
         }
     }

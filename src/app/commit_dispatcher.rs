@@ -13,32 +13,32 @@ use tokio::runtime::Handle;
 
 use crate::{
     actors::{
-        AlarmHub, AuctionClock, BidDesk, CountSeats, Deliver, ForgetGoods, HearForUser, HearPresence, Missed,
+        AlarmHub, AuctionClock, BidRouter, CountSeats, Deliver, ForgetGoods, HearForUser, HearPresence, OverflowFlag,
         RefuseUser, Rooms, SayWhoIsHere, TellRooms, WatchGoods,
     },
-    bus::{Bus, Channel, Heard, Told},
+    bus::{Bus, BusMessage, Channel, Heard},
     domain::{Alarm, GoodsId, Price, Receiver, User, UserId},
     http::UserDirectory,
     outage::Budget,
-    store::{Committed, RoomNews, Store, writes::StoredBid},
+    store::{Committed, RoomEvent, Store, writes::StoredBid},
 };
 
 /// Ways to the parts of the house; cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Watch {
+pub(crate) struct CommitDispatcher {
     pub hub: Addr<AlarmHub>,
     pub missed: Arc<AtomicBool>,
     pub rooms: Addr<Rooms>,
-    pub missed_rooms: Arc<Missed<GoodsId>>,
+    pub missed_rooms: Arc<OverflowFlag<GoodsId>>,
     pub clock: Arc<OnceLock<Addr<AuctionClock>>>,
-    pub desk: Arc<OnceLock<Addr<BidDesk>>>,
+    pub desk: Arc<OnceLock<Addr<BidRouter>>>,
     pub users: Arc<UserDirectory>,
     /// Where a user is read whom another node has changed, and on which runtime.
     pub store: Store,
     pub runtime: Handle,
 }
 
-impl Watch {
+impl CommitDispatcher {
     /// This node has committed something. Called on the ledger's thread, in commit order.
     pub(crate) fn committed(&self, all: Vec<Committed>, bus: &Bus) {
         let (mut alarms, mut news) = (Vec::new(), Vec::new());
@@ -63,7 +63,7 @@ impl Watch {
                     }
                 }
                 Committed::UserChanged(user) => {
-                    bus.tell_all(Told::User(user.clone()));
+                    bus.tell_all(BusMessage::User(user.clone()));
                     let id = user.id;
                     self.user_changed(user);
                     if bus.is_on() {
@@ -81,26 +81,26 @@ impl Watch {
     pub(crate) fn heard(&self, heard: Heard) {
         match heard {
             Heard::Alarms(alarms) => self.deliver(alarms),
-            Heard::Told(_, Told::Alarm(alarm, receiver)) => self.deliver(vec![(alarm, vec![receiver])]),
-            Heard::Told(_, Told::News(news)) => self.tell_rooms(vec![news]),
-            Heard::Told(_, Told::User(user)) => self.changed_elsewhere(&user),
+            Heard::Told(_, BusMessage::Alarm(alarm, receiver)) => self.deliver(vec![(alarm, vec![receiver])]),
+            Heard::Told(_, BusMessage::News(news)) => self.tell_rooms(vec![news]),
+            Heard::Told(_, BusMessage::User(user)) => self.changed_elsewhere(&user),
             // What of these finds a full mailbox is dropped: a count that comes too late is none.
-            Heard::Told(_, Told::Unread { user, unread, last_id }) => {
+            Heard::Told(_, BusMessage::Unread { user, unread, last_id }) => {
                 let _ = self.hub.try_send(HearForUser::Unread(user, unread, last_id));
             }
-            Heard::Told(_, Told::Alert(user, json)) => {
+            Heard::Told(_, BusMessage::Alert(user, json)) => {
                 let _ = self.hub.try_send(HearForUser::Alert(user, json));
             }
             // Few, and nobody says them again: past the bound.
-            Heard::Told(_, Told::TooMany { node, user, connection }) => {
+            Heard::Told(_, BusMessage::TooMany { node, user, connection }) => {
                 self.hub.do_send(HearForUser::TooMany(node, user, connection));
             }
-            Heard::Told(node, Told::Present(changes)) => self.rooms.do_send(HearPresence::Changes(node, changes)),
-            Heard::Told(node, Told::AllPresent { part, at, of }) => {
+            Heard::Told(node, BusMessage::Present(changes)) => self.rooms.do_send(HearPresence::Changes(node, changes)),
+            Heard::Told(node, BusMessage::AllPresent { part, at, of }) => {
                 self.rooms.do_send(HearPresence::All { node, part, at, of });
             }
-            Heard::Told(_, Told::Beat { asks: true }) => self.rooms.do_send(SayWhoIsHere),
-            Heard::Told(_, Told::Beat { asks: false } | Told::Leaving) => {}
+            Heard::Told(_, BusMessage::Beat { asks: true }) => self.rooms.do_send(SayWhoIsHere),
+            Heard::Told(_, BusMessage::Beat { asks: false } | BusMessage::Leaving) => {}
             Heard::Gone(node) => self.rooms.do_send(HearPresence::Gone(node)),
             Heard::MustTell => self.rooms.do_send(SayWhoIsHere),
             Heard::MustCount => self.hub.do_send(CountSeats),
@@ -149,16 +149,16 @@ impl Watch {
         }
     }
 
-    fn tell_rooms(&self, news: Vec<RoomNews>) {
+    fn tell_rooms(&self, news: Vec<RoomEvent>) {
         for one in &news {
-            if let (RoomNews::Deleted(goods), Some(desk)) = (one, self.desk.get()) {
+            if let (RoomEvent::Deleted(goods), Some(desk)) = (one, self.desk.get()) {
                 desk.do_send(ForgetGoods(*goods));
             }
         }
         if !news.is_empty()
             && let Err(SendError::Full(TellRooms(news)) | SendError::Closed(TellRooms(news))) =
                 self.rooms.try_send(TellRooms(news))
-            && self.missed_rooms.note(news.iter().map(RoomNews::goods))
+            && self.missed_rooms.note(news.iter().map(RoomEvent::goods))
         {
             self.rooms.do_send(TellRooms(Vec::new()));
         }
@@ -170,41 +170,41 @@ impl Watch {
 static BIDS: Budget = Budget::new(100, Duration::from_secs(1));
 
 /// What has happened, for the log of the node that has committed it. What somebody said stays in the database.
-fn say(news: &RoomNews) {
+fn say(news: &RoomEvent) {
     match news {
-        RoomNews::Started(goods) => log::info!("the auction of goods {goods} has started"),
-        RoomNews::Bid { bid, bidder } => {
+        RoomEvent::Started(goods) => log::info!("the auction of goods {goods} has started"),
+        RoomEvent::Bid { bid, bidder } => {
             if let Some(left_out) = BIDS.spend(Instant::now()) {
                 let StoredBid { id, seq, bid, .. } = bid;
                 let (user, goods, price) = (bidder.id, bid.goods, bid.price.won());
                 log::info!("bid {id} of user {user} on goods {goods}: {price}, number {seq}{left_out}");
             }
         }
-        RoomNews::Extended { goods, ends_at, .. } => {
+        RoomEvent::Extended { goods, ends_at, .. } => {
             log::debug!("the end of goods {goods} has moved to {}", ends_at.rfc3339());
         }
-        RoomNews::Ended { goods, seq, buyer: Some(buyer), high_price } => {
+        RoomEvent::Ended { goods, seq, buyer: Some(buyer), high_price } => {
             let price = high_price.map_or(0, Price::won);
             log::info!("the auction of goods {goods} has ended: user {} buys for {price}, after {seq} bids", buyer.id);
         }
-        RoomNews::Ended { goods, buyer: None, .. } => {
+        RoomEvent::Ended { goods, buyer: None, .. } => {
             log::info!("the auction of goods {goods} has ended without a buyer");
         }
-        RoomNews::Deleted(goods) => log::debug!("goods {goods} are deleted"),
-        RoomNews::Line { goods, id, author, .. } => {
+        RoomEvent::Deleted(goods) => log::debug!("goods {goods} are deleted"),
+        RoomEvent::Line { goods, id, author, .. } => {
             log::debug!("line {id} of user {} in the room of goods {goods}", author.id);
         }
-        RoomNews::TradeMessage { goods, id, author, .. } => {
+        RoomEvent::TradeMessage { goods, id, author, .. } => {
             log::debug!("message {id} of user {} about goods {goods}", author.id);
         }
     }
 }
 
 /// News of a room go to the nodes that have sockets in it; what every node may remember, to all.
-fn tell_others(bus: &Bus, news: RoomNews) {
+fn tell_others(bus: &Bus, news: RoomEvent) {
     match news {
-        RoomNews::Deleted(_) => bus.tell_all(Told::News(news)),
-        RoomNews::TradeMessage { goods, .. } => bus.tell(Channel::Trade(goods), Told::News(news)),
-        _ => bus.tell(Channel::Auction(news.goods()), Told::News(news)),
+        RoomEvent::Deleted(_) => bus.tell_all(BusMessage::News(news)),
+        RoomEvent::TradeMessage { goods, .. } => bus.tell(Channel::Trade(goods), BusMessage::News(news)),
+        _ => bus.tell(Channel::Auction(news.goods()), BusMessage::News(news)),
     }
 }

@@ -14,15 +14,15 @@ use tokio::runtime::Handle;
 
 use super::{
     Settings, SettingsChange, SettingsError,
-    commit_dispatcher::Watch,
+    commit_dispatcher::CommitDispatcher,
     fanout_recovery,
-    retention::Housekeeping,
-    server::{House, bind, serve},
+    retention::Retention,
+    server::{WorkerContext, bind, serve},
 };
 use crate::{
     actors::{
-        AlarmHub, ArrivalGate, AuctionClock, BidDesk, BidEntrance, CloseAll, JoinHub, JoinRooms, KnownGoods,
-        LocaleSource, Missed, Rooms, ShardStats, UseLedger, WriteMarks,
+        AlarmHub, ArrivalGate, AuctionClock, BidIngress, BidRouter, CloseAll, CommittedGoods, JoinHub, JoinRooms,
+        LocaleSource, OverflowFlag, Rooms, ShardStats, UseLedger, WriteMarks,
     },
     bus::{Bus, BusError, BusThread},
     http::{OpenSockets, Readiness, Services, UserDirectory},
@@ -116,7 +116,7 @@ impl Node {
             Box::new(move || live.load().locale)
         };
         let hub = AlarmHub::open(locale, settings.session.max_per_user, Arc::clone(&sessions), Arc::clone(&missed));
-        let missed_rooms = Arc::new(Missed::default());
+        let missed_rooms = Arc::new(OverflowFlag::default());
         let rooms = Rooms::open(
             config.draft.time_zone,
             Arc::clone(&time),
@@ -126,7 +126,7 @@ impl Node {
         );
         let clock_address = Arc::new(OnceLock::new());
         let desk_address = Arc::new(OnceLock::new());
-        let watch = Watch {
+        let watch = CommitDispatcher {
             hub: hub.clone(),
             missed,
             rooms: rooms.clone(),
@@ -154,10 +154,10 @@ impl Node {
         let ledger_thread = opened.start_ledger(settings.ledger_rules(), Arc::clone(&time), observer)?;
         let ledger = ledger_thread.ledger();
         hub.do_send(UseLedger(ledger.clone()));
-        let known = Arc::new(KnownGoods::default());
-        let desk = BidDesk::open(ledger.clone(), nodes, Arc::clone(&known));
+        let known = Arc::new(CommittedGoods::default());
+        let desk = BidRouter::open(ledger.clone(), nodes, Arc::clone(&known));
         let _ = desk_address.set(desk.clone());
-        let entrance = BidEntrance::new(desk.clone(), known, ledger.clone(), Arc::clone(&gate), Arc::clone(&time));
+        let entrance = BidIngress::new(desk.clone(), known, ledger.clone(), Arc::clone(&gate), Arc::clone(&time));
         let clock = AuctionClock::new(store.clone(), ledger.clone(), desk.clone(), gate, Arc::clone(&time));
         let clock = clock.beside(bus.clone(), settings.auction.close_grace_ms).start();
         // Nothing is committed before the server listens but what the clock itself begins.
@@ -181,14 +181,14 @@ impl Node {
             config,
         });
         let sockets = OpenSockets::default();
-        let house = House { services: services.clone(), hub, rooms, stats: sessions, sockets: sockets.clone() };
+        let house = WorkerContext { services: services.clone(), hub, rooms, stats: sessions, sockets: sockets.clone() };
         let (server, addresses) = serve(settings, listeners, &house)?;
         let retry_from_ms = if bus.is_on() { RETRY_LEAST_MS } else { retry_from_ms(&services)? };
         let handle = server.handle();
         let stopped = actix_web::rt::spawn(server);
         actix_web::rt::spawn(forget_quiet(services.clone()));
         actix_web::rt::spawn(look_again(services.clone()));
-        let housekeeping = Housekeeping {
+        let housekeeping = Retention {
             store: services.store.clone(),
             ledger: services.ledger.clone(),
             time: Arc::clone(&services.time),

@@ -18,7 +18,7 @@ const EVERY_MS: i64 = 3_600_000;
 const INBOXES: i64 = 200;
 const PATIENCE: Duration = Duration::from_secs(10);
 
-pub(crate) struct Housekeeping {
+pub(crate) struct Retention {
     pub store: Store,
     pub ledger: Ledger,
     pub time: Arc<dyn TimeSource>,
@@ -33,7 +33,7 @@ enum NotKept {
     Write(#[from] WriteError),
 }
 
-impl Housekeeping {
+impl Retention {
     /// Looks at the start and then every hour, as long as the node runs. What fails is tried again the next time.
     pub(crate) async fn keep_house(self) {
         loop {

@@ -63,7 +63,7 @@ pub(super) fn bind(addresses: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
 
 /// What the workers share.
 #[derive(Clone)]
-pub(super) struct House {
+pub(super) struct WorkerContext {
     pub services: web::Data<Services>,
     pub hub: Addr<AlarmHub>,
     pub rooms: Addr<Rooms>,
@@ -75,7 +75,7 @@ pub(super) struct House {
 pub(super) fn serve(
     settings: &Settings,
     listeners: Vec<TcpListener>,
-    house: &House,
+    house: &WorkerContext,
 ) -> io::Result<(Server, Vec<SocketAddr>)> {
     let shards = Arc::new(AtomicUsize::new(0));
     let slow_after_s = u32::try_from(settings.session.timeout_s).unwrap_or(u32::MAX);
@@ -90,7 +90,7 @@ pub(super) fn serve(
         addresses.push(address);
         let (house, shards, ending, limit) = (house.clone(), Arc::clone(&shards), ending.clone(), limit.clone());
         server = server.listen(address.to_string(), listener, move || {
-            let House { services, hub, rooms, stats, sockets } = house.clone();
+            let WorkerContext { services, hub, rooms, stats, sockets } = house.clone();
             // Each worker has its own shard of the hub, on its own thread.
             let index = shards.fetch_add(1, Ordering::Relaxed);
             let shard = web::Data::new(LocalShard(attach_worker(index, slow_after_s, &hub, &rooms, stats)));

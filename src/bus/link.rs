@@ -16,7 +16,7 @@ use tokio::{sync::mpsc, time::timeout};
 
 use super::{
     Channel, Counting, Ears, Heard, NodeId, Shared, locked,
-    message::{self, AnyChannel, Outgoing, Told},
+    message::{self, AnyChannel, BusMessage, Outgoing},
     subscriptions::Steps,
 };
 use crate::{
@@ -228,7 +228,7 @@ impl Link {
             return;
         };
         self.shared.stats.heard.fetch_add(1, Ordering::Relaxed);
-        if told == Told::Leaving {
+        if told == BusMessage::Leaving {
             if locked(&self.shared.members).left(node) {
                 log::info!("node {node} has ended");
                 (self.ears)(Heard::Gone(node));
@@ -241,7 +241,7 @@ impl Link {
             self.beat(true);
         }
         match told {
-            Told::Alarm(alarm, receiver) => match alarms.last_mut() {
+            BusMessage::Alarm(alarm, receiver) => match alarms.last_mut() {
                 Some((last, receivers)) if last.id == alarm.id => receivers.push(receiver),
                 _ => alarms.push((alarm, vec![receiver])),
             },
@@ -257,7 +257,7 @@ impl Link {
 
     /// Says that this node lives; with `asks` also that it wants to know who is present.
     fn beat(&self, asks: bool) {
-        if self.shared.queue.try_send(Outgoing::One(AnyChannel::Nodes, Told::Beat { asks })).is_err() {
+        if self.shared.queue.try_send(Outgoing::One(AnyChannel::Nodes, BusMessage::Beat { asks })).is_err() {
             self.shared.owes.store(true, Ordering::Relaxed);
         }
     }
@@ -338,7 +338,7 @@ impl Link {
         for one in waiting {
             match one {
                 Outgoing::One(channel, told) => {
-                    if let Told::Beat { .. } = told {
+                    if let BusMessage::Beat { .. } = told {
                         self.keep_counts(&mut pipe);
                     }
                     self.publish(&mut pipe, *channel, told);
@@ -356,7 +356,7 @@ impl Link {
                 }
                 Outgoing::Stop(_) => {
                     pipe.cmd("DEL").arg(self.counts(self.counts_as.get())).ignore();
-                    self.publish(&mut pipe, AnyChannel::Nodes, &Told::Leaving);
+                    self.publish(&mut pipe, AnyChannel::Nodes, &BusMessage::Leaving);
                 }
             }
         }
@@ -378,7 +378,7 @@ impl Link {
         }
     }
 
-    fn publish(&self, pipe: &mut redis::Pipeline, channel: AnyChannel, told: &Told) {
+    fn publish(&self, pipe: &mut redis::Pipeline, channel: AnyChannel, told: &BusMessage) {
         let name = channel.name(&self.shared.prefix);
         pipe.cmd("PUBLISH").arg(name).arg(message::write(self.shared.me, told)).ignore();
     }
@@ -386,7 +386,7 @@ impl Link {
     fn publish_alarm(&self, pipe: &mut redis::Pipeline, alarm: &Alarm, receivers: &[Receiver]) {
         for receiver in receivers {
             let channel = AnyChannel::Held(Channel::User(receiver.user));
-            self.publish(pipe, channel, &Told::Alarm(alarm.clone(), *receiver));
+            self.publish(pipe, channel, &BusMessage::Alarm(alarm.clone(), *receiver));
         }
     }
 

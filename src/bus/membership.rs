@@ -12,12 +12,12 @@ use crate::domain::GoodsId;
 /// A node that has not been heard of for so long is gone. It says something every second.
 const GONE_AFTER: Duration = Duration::from_secs(5);
 
-pub(crate) struct Members {
+pub(crate) struct NodeMembership {
     me: NodeId,
     heard_at: HashMap<NodeId, Instant>,
 }
 
-impl Members {
+impl NodeMembership {
     pub(crate) fn new(me: NodeId) -> Self {
         Self { me, heard_at: HashMap::new() }
     }
@@ -75,7 +75,7 @@ mod tests {
     fn a_node_that_says_nothing_is_gone_once() {
         let begin = Instant::now();
         let after = |s| begin + Duration::from_secs(s);
-        let mut members = Members::new(node(1));
+        let mut members = NodeMembership::new(node(1));
         assert!(members.heard(node(2), begin) && !members.heard(node(2), begin));
         members.heard(node(3), after(3));
         assert_eq!(members.gone(after(5)), []);
@@ -89,7 +89,7 @@ mod tests {
     fn who_could_not_be_heard_is_not_gone() {
         let begin = Instant::now();
         let after = |s| begin + Duration::from_secs(s);
-        let mut members = Members::new(node(1));
+        let mut members = NodeMembership::new(node(1));
         members.heard(node(2), begin);
         members.could_not_hear(after(60));
         assert_eq!(members.gone(after(64)), []);
@@ -101,7 +101,7 @@ mod tests {
         let all = [node(11), node(22), node(33)];
         let now = Instant::now();
         let views = all.map(|me| {
-            let mut members = Members::new(me);
+            let mut members = NodeMembership::new(me);
             all.iter().filter(|other| **other != me).for_each(|other| {
                 members.heard(*other, now);
             });
@@ -114,6 +114,6 @@ mod tests {
             firsts[first[0]] += 1;
         }
         assert!(firsts.iter().all(|count| *count > 50), "shared out: {firsts:?}");
-        assert!(Members::new(node(1)).is_first_for(GoodsId::from_stored(1)), "alone");
+        assert!(NodeMembership::new(node(1)).is_first_for(GoodsId::from_stored(1)), "alone");
     }
 }

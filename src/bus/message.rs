@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 use super::channel::Channel;
 use crate::{
     domain::{Alarm, GoodsId, Receiver, User, UserId},
-    store::RoomNews,
+    store::RoomEvent,
 };
 
 /// How it is written; part of every channel's name. Nodes that write differently don't hear each other and read the
@@ -57,7 +57,7 @@ pub struct Presence {
 
 /// One message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Told {
+pub enum BusMessage {
     /// An alarm is in somebody's inbox.
     Alarm(Alarm, Receiver),
     /// A user has read something: what is left.
@@ -72,7 +72,7 @@ pub enum Told {
     /// Something that a user sent is refused: JSON for his alarm sessions.
     Alert(UserId, String),
     /// Something happened in the rooms of goods.
-    News(RoomNews),
+    News(RoomEvent),
     /// Comings and goings.
     Present(Vec<Presence>),
     /// A part of all who are in rooms on a node: what was known of them before holds no more when all parts are here.
@@ -127,7 +127,7 @@ impl AnyChannel {
 /// What waits to be told.
 pub(crate) enum Outgoing {
     /// One message on one channel.
-    One(AnyChannel, Told),
+    One(AnyChannel, BusMessage),
     /// An alarm on the channels of its receivers.
     Alarm(Alarm, Vec<Receiver>),
     /// The last words; who waits for them.
@@ -135,7 +135,7 @@ pub(crate) enum Outgoing {
 }
 
 /// A message with its sender, ready for the wire.
-pub(crate) fn write(from: NodeId, told: &Told) -> Vec<u8> {
+pub(crate) fn write(from: NodeId, told: &BusMessage) -> Vec<u8> {
     // Plain data: writing it into memory can't fail.
     postcard::to_allocvec(&(from, told)).unwrap_or_default()
 }
@@ -147,7 +147,7 @@ pub(crate) fn read_sender(bytes: &[u8]) -> Option<(NodeId, &[u8])> {
 }
 
 /// What was said; `None` if it is no message.
-pub(crate) fn read(rest: &[u8]) -> Option<Told> {
+pub(crate) fn read(rest: &[u8]) -> Option<BusMessage> {
     postcard::from_bytes(rest).ok()
 }
 
@@ -188,18 +188,24 @@ mod tests {
         let bid = StoredBid { id: BidId::from_stored(3), bid, seq: 4, high_price: bid.price, ends_at: at };
         let line = LineText::parse("hello").unwrap();
         let all = [
-            Told::Alarm(alarm, Receiver { user: UserId::from_stored(i64::MAX), after: 9 }),
-            Told::Unread { user: UserId::from_stored(1), unread: 2, last_id: 3 },
-            Told::Alert(UserId::from_stored(1), "{}".into()),
-            Told::News(RoomNews::Bid { bid, bidder: Arc::new(user()) }),
-            Told::News(RoomNews::Line { goods, id: LineId::from_stored(1), author: Arc::new(user()), text: line, at }),
-            Told::News(RoomNews::Ended { goods, seq: 4, buyer: None, high_price: None }),
-            Told::Present(vec![Presence { goods, user: user(), is_here: true }]),
-            Told::AllPresent { part: vec![(goods, user())], at: 0, of: 2 },
-            Told::User(user()),
-            Told::Beat { asks: true },
-            Told::Leaving,
-            Told::TooMany { node: NodeId::of_test(7), user: UserId::from_stored(1), connection: 9 },
+            BusMessage::Alarm(alarm, Receiver { user: UserId::from_stored(i64::MAX), after: 9 }),
+            BusMessage::Unread { user: UserId::from_stored(1), unread: 2, last_id: 3 },
+            BusMessage::Alert(UserId::from_stored(1), "{}".into()),
+            BusMessage::News(RoomEvent::Bid { bid, bidder: Arc::new(user()) }),
+            BusMessage::News(RoomEvent::Line {
+                goods,
+                id: LineId::from_stored(1),
+                author: Arc::new(user()),
+                text: line,
+                at,
+            }),
+            BusMessage::News(RoomEvent::Ended { goods, seq: 4, buyer: None, high_price: None }),
+            BusMessage::Present(vec![Presence { goods, user: user(), is_here: true }]),
+            BusMessage::AllPresent { part: vec![(goods, user())], at: 0, of: 2 },
+            BusMessage::User(user()),
+            BusMessage::Beat { asks: true },
+            BusMessage::Leaving,
+            BusMessage::TooMany { node: NodeId::of_test(7), user: UserId::from_stored(1), connection: 9 },
         ];
         for told in all {
             let node = NodeId::random();
@@ -214,17 +220,17 @@ mod tests {
     #[test]
     fn what_is_written_stays_as_it_is_while_the_format_does() {
         let user = UserId::from_stored(5);
-        let bytes = |told: Told| write(NodeId::of_test(1), &told);
+        let bytes = |told: BusMessage| write(NodeId::of_test(1), &told);
         assert_eq!(FORMAT, 1);
-        assert_eq!(bytes(Told::Unread { user, unread: 2, last_id: 3 }), [1, 1, 10, 4, 6]);
-        assert_eq!(bytes(Told::Alert(user, "x".into())), [1, 2, 10, 1, b'x']);
-        assert_eq!(bytes(Told::News(RoomNews::Started(GoodsId::from_stored(1)))), [1, 3, 0, 2]);
-        assert_eq!(bytes(Told::News(RoomNews::Deleted(GoodsId::from_stored(1)))), [1, 3, 6, 2]);
-        assert_eq!(bytes(Told::Present(Vec::new())), [1, 4, 0]);
-        assert_eq!(bytes(Told::AllPresent { part: Vec::new(), at: 0, of: 1 }), [1, 5, 0, 0, 1]);
-        assert_eq!(bytes(Told::Beat { asks: true }), [1, 7, 1]);
-        assert_eq!(bytes(Told::Leaving), [1, 8]);
-        assert_eq!(bytes(Told::TooMany { node: NodeId::of_test(3), user, connection: 4 }), [1, 9, 3, 10, 4]);
+        assert_eq!(bytes(BusMessage::Unread { user, unread: 2, last_id: 3 }), [1, 1, 10, 4, 6]);
+        assert_eq!(bytes(BusMessage::Alert(user, "x".into())), [1, 2, 10, 1, b'x']);
+        assert_eq!(bytes(BusMessage::News(RoomEvent::Started(GoodsId::from_stored(1)))), [1, 3, 0, 2]);
+        assert_eq!(bytes(BusMessage::News(RoomEvent::Deleted(GoodsId::from_stored(1)))), [1, 3, 6, 2]);
+        assert_eq!(bytes(BusMessage::Present(Vec::new())), [1, 4, 0]);
+        assert_eq!(bytes(BusMessage::AllPresent { part: Vec::new(), at: 0, of: 1 }), [1, 5, 0, 0, 1]);
+        assert_eq!(bytes(BusMessage::Beat { asks: true }), [1, 7, 1]);
+        assert_eq!(bytes(BusMessage::Leaving), [1, 8]);
+        assert_eq!(bytes(BusMessage::TooMany { node: NodeId::of_test(3), user, connection: 4 }), [1, 9, 3, 10, 4]);
         let kinds: Vec<u8> = AlarmKind::ALL.iter().flat_map(|kind| postcard::to_allocvec(kind).unwrap()).collect();
         assert_eq!(kinds, [0, 1, 2, 3, 4, 5, 6, 7]);
     }
@@ -242,8 +248,8 @@ mod tests {
         let goods = GoodsId::from_stored(5);
         let at = Timestamp::from_secs(1);
         let text = LineText::parse(&"x".repeat(100)).unwrap();
-        let line = RoomNews::Line { goods, id: LineId::from_stored(1), author: Arc::new(user()), text, at };
-        let mut bytes = write(NodeId::of_test(1), &Told::News(line)).split_off(1);
+        let line = RoomEvent::Line { goods, id: LineId::from_stored(1), author: Arc::new(user()), text, at };
+        let mut bytes = write(NodeId::of_test(1), &BusMessage::News(line)).split_off(1);
         assert!(read(&bytes).is_some());
         let last = bytes.iter().rposition(|byte| *byte == b'x').unwrap();
         let length = bytes.iter().position(|byte| *byte == b'x').unwrap() - 1;

@@ -27,12 +27,12 @@ use url::Url;
 pub use self::{
     channel::Channel,
     connection_quota::{IfFull, Seating, SocketOf},
-    message::{NodeId, Presence, Told},
+    message::{BusMessage, NodeId, Presence},
 };
 use self::{
-    membership::Members,
+    membership::NodeMembership,
     message::{AnyChannel, Outgoing},
-    subscriptions::Wanted,
+    subscriptions::Subscriptions,
 };
 use crate::domain::{Alarm, GoodsId, Receiver};
 
@@ -49,7 +49,7 @@ const STOP: Duration = Duration::from_millis(400);
 #[allow(clippy::large_enum_variant)] // Nearly all of them are the large one.
 pub enum Heard {
     /// Another node said so.
-    Told(NodeId, Told),
+    Told(NodeId, BusMessage),
     /// Other nodes have committed these alarms, one after the other.
     Alarms(Vec<(Alarm, Vec<Receiver>)>),
     /// A node is gone, in order or not: its sockets are no more.
@@ -163,10 +163,10 @@ struct Shared {
     /// Before the names of channels and keys: which service, and how its nodes write.
     prefix: String,
     queue: mpsc::Sender<Outgoing>,
-    wanted: Mutex<Wanted>,
+    wanted: Mutex<Subscriptions>,
     /// Something about what is wanted has changed.
     changed: Notify,
-    members: Mutex<Members>,
+    members: Mutex<NodeMembership>,
     /// Where sockets are counted; none while there is no connection.
     counting: Mutex<Option<Counting>>,
     /// Something could not be told that nobody finds in the store.
@@ -215,7 +215,7 @@ impl Bus {
             queue,
             wanted: Mutex::default(),
             changed: Notify::new(),
-            members: Mutex::new(Members::new(me)),
+            members: Mutex::new(NodeMembership::new(me)),
             counting: Mutex::new(None),
             owes: AtomicBool::new(false),
             hears: AtomicBool::new(false),
@@ -265,12 +265,12 @@ impl Bus {
     }
 
     /// Tells whoever listens on this channel.
-    pub fn tell(&self, channel: Channel, told: Told) {
+    pub fn tell(&self, channel: Channel, told: BusMessage) {
         self.put(Outgoing::One(AnyChannel::Held(channel), told));
     }
 
     /// Tells all nodes.
-    pub fn tell_all(&self, told: Told) {
+    pub fn tell_all(&self, told: BusMessage) {
         self.put(Outgoing::One(AnyChannel::Nodes, told));
     }
 

@@ -16,7 +16,7 @@ struct Want {
 }
 
 #[derive(Default)]
-pub(crate) struct Wanted {
+pub(crate) struct Subscriptions {
     channels: HashMap<Channel, Want>,
     /// Those to look at.
     changed: HashSet<Channel>,
@@ -36,7 +36,7 @@ impl Steps {
     }
 }
 
-impl Wanted {
+impl Subscriptions {
     /// One listener more; true if `tell` is told when it can hear.
     pub(crate) fn hold(&mut self, channel: Channel, tell: oneshot::Sender<()>) -> bool {
         let want = self.channels.entry(channel).or_default();
@@ -145,14 +145,14 @@ mod tests {
         Channel::User(UserId::from_stored(id))
     }
 
-    fn hold(wanted: &mut Wanted, id: i64) -> Option<oneshot::Receiver<()>> {
+    fn hold(wanted: &mut Subscriptions, id: i64) -> Option<oneshot::Receiver<()>> {
         let (tell, told) = oneshot::channel();
         wanted.hold(channel(id), tell).then_some(told)
     }
 
     #[test]
     fn who_holds_a_channel_is_told_when_it_is_subscribed() {
-        let mut wanted = Wanted::default();
+        let mut wanted = Subscriptions::default();
         wanted.connected();
         let mut first = hold(&mut wanted, 1).expect("waits");
         let mut second = hold(&mut wanted, 1).expect("waits too");
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn nobody_waits_for_a_connection_that_is_not_there_and_all_is_subscribed_when_it_is() {
-        let mut wanted = Wanted::default();
+        let mut wanted = Subscriptions::default();
         assert!(hold(&mut wanted, 1).is_none());
         wanted.connected();
         let steps = wanted.steps(10);
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn who_comes_while_a_channel_is_given_up_is_subscribed_again() {
-        let mut wanted = Wanted::default();
+        let mut wanted = Subscriptions::default();
         wanted.connected();
         let _ = hold(&mut wanted, 1);
         let steps = wanted.steps(10);
@@ -202,10 +202,10 @@ mod tests {
         /// Whoever comes and goes: when nothing is left to do, exactly what is held is subscribed.
         #[test]
         fn what_is_held_is_subscribed(steps in prop::collection::vec((0i64..4, 0u8..4), 1..100)) {
-            let mut wanted = Wanted::default();
+            let mut wanted = Subscriptions::default();
             let mut held: HashMap<i64, usize> = HashMap::new();
             let mut subscribed: HashSet<Channel> = HashSet::new();
-            let mut work = |wanted: &mut Wanted| {
+            let mut work = |wanted: &mut Subscriptions| {
                 let todo = wanted.steps(1);
                 for one in &todo.subscribe { assert!(subscribed.insert(*one)); }
                 for one in &todo.unsubscribe { assert!(subscribed.remove(one)); }

@@ -4,23 +4,23 @@
 //! Whoever wants to know *what* is decided reads this folder and nothing else.
 
 mod alarm;
+mod chat;
 mod draft;
 mod goods;
 mod idempotency;
 mod ids;
 mod judge;
 mod price;
-mod talk;
 mod time;
 mod user;
 
 pub use alarm::{Alarm, AlarmKind, Locale, Receiver, Sender, end_alarms};
+pub use chat::{LineText, TradeText};
 pub use draft::{DraftError, DraftRules, GoodsDraft, NewGoods, StartInput};
 pub use goods::{ENDING_SOON_LEAD_MS, GoodsState, Lead, MIN_LENGTH_FOR_ENDING_SOON_MS, Phase};
 pub use idempotency::IdempotencyKey;
 pub use ids::{AlarmId, BidId, EventId, GoodsId, LineId, MAX_ID, TradeMessageId, TradeRoomId, UserId};
 pub use judge::{Acceptance, Bid, Refusal, judge};
 pub use price::Price;
-pub use talk::{LineText, TradeText};
 pub use time::{LocalTime, Timestamp};
 pub use user::User;

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{ApiError, Services, json};
 use crate::{
-    actors::{GetClockFigures, GetDeskFigures, GetHubFigures, GetRoomFigures},
+    actors::{GetClockFigures, GetHubFigures, GetRoomFigures, GetRouterFigures},
     bus::BusFigures,
     domain::Timestamp,
     store::{LedgerFigures, writes::Probe},
@@ -199,7 +199,7 @@ async fn examine(services: &Services) -> Health {
         timed(async { services.ledger.write(Probe::writing(&services.ledger), PATIENCE).await }),
         timed(services.hub.send(GetHubFigures)),
         timed(services.clock.send(GetClockFigures)),
-        timed(services.desk.send(GetDeskFigures)),
+        timed(services.desk.send(GetRouterFigures)),
         timed(services.rooms.send(GetRoomFigures)),
     );
     let or_fail = |found: bool| if found { Status::Pass } else { Status::Fail };

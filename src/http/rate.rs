@@ -8,7 +8,7 @@ use governor::{
     clock::{Clock, DefaultClock},
 };
 
-use crate::{actors::Pace, domain::UserId, protocol::Problem};
+use crate::{actors::RateVerdict, domain::UserId, protocol::Problem};
 
 /// Whose rate it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -83,12 +83,12 @@ impl RateLimits {
     }
 
     /// Counts a bid that came over a socket.
-    pub(super) fn bid_pace(&self, who: Who) -> Pace {
+    pub(super) fn bid_pace(&self, who: Who) -> RateVerdict {
         pace(&self.bids, &self.bid_floods, who)
     }
 
     /// Counts anything else that came over the socket of a room.
-    pub(super) fn line_pace(&self, who: Who) -> Pace {
+    pub(super) fn line_pace(&self, who: Who) -> RateVerdict {
         pace(&self.lines, &self.line_floods, who)
     }
 
@@ -107,11 +107,11 @@ impl RateLimits {
     }
 }
 
-fn pace(rate: &DefaultKeyedRateLimiter<Who>, flood: &DefaultKeyedRateLimiter<Who>, who: Who) -> Pace {
+fn pace(rate: &DefaultKeyedRateLimiter<Who>, flood: &DefaultKeyedRateLimiter<Who>, who: Who) -> RateVerdict {
     match (flood.check_key(&who), rate.check_key(&who)) {
-        (Err(_), _) => Pace::Flood,
-        (_, Err(_)) => Pace::TooFast,
-        _ => Pace::Fine,
+        (Err(_), _) => RateVerdict::Flood,
+        (_, Err(_)) => RateVerdict::TooFast,
+        _ => RateVerdict::Fine,
     }
 }
 
@@ -128,11 +128,11 @@ mod tests {
     fn who_is_over_the_rate_is_refused_and_who_floods_is_let_go() {
         let limits = limits();
         let user = Who::User(UserId::from_stored(1));
-        let paces: Vec<Pace> = (0..25).map(|_| limits.line_pace(user)).collect();
-        assert!(paces[..4].iter().all(|pace| *pace == Pace::Fine));
-        assert!(paces[5..20].iter().all(|pace| *pace == Pace::TooFast), "{paces:?}");
-        assert_eq!(paces[24], Pace::Flood);
-        assert_eq!(limits.bid_pace(user), Pace::Fine, "bids have a rate of their own");
+        let paces: Vec<RateVerdict> = (0..25).map(|_| limits.line_pace(user)).collect();
+        assert!(paces[..4].iter().all(|pace| *pace == RateVerdict::Fine));
+        assert!(paces[5..20].iter().all(|pace| *pace == RateVerdict::TooFast), "{paces:?}");
+        assert_eq!(paces[24], RateVerdict::Flood);
+        assert_eq!(limits.bid_pace(user), RateVerdict::Fine, "bids have a rate of their own");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 
 use super::{Claims, Keys, KnownTokens, RateLimits, Readiness, UserDirectory};
 use crate::{
-    actors::{AlarmHub, AuctionClock, BidDesk, BidEntrance, Rooms, SessionLimits, ShardStats},
+    actors::{AlarmHub, AuctionClock, BidIngress, BidRouter, Rooms, SessionLimits, ShardStats},
     bus::Bus,
     domain::{DraftRules, Locale, Price, Timestamp},
     store::{Ledger, Store},
@@ -77,13 +77,13 @@ pub struct Services {
     /// The writing side.
     pub ledger: Ledger,
     /// The bid desk.
-    pub desk: Addr<BidDesk>,
+    pub desk: Addr<BidRouter>,
     /// The hub.
     pub hub: Addr<AlarmHub>,
     /// The auction clock.
     pub clock: Addr<AuctionClock>,
     /// Where bids come in.
-    pub entrance: Arc<BidEntrance>,
+    pub entrance: Arc<BidIngress>,
     /// The rooms.
     pub rooms: Addr<Rooms>,
     /// Figures of the sessions.

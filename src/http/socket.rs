@@ -30,8 +30,8 @@ use super::{
 };
 use crate::{
     actors::{
-        AlarmOpening, AuctionOpening, Doorkeeper, Judged, Judgement, Pace, SessionOpening, ShardHandle, Signed,
-        TradeOpening, alarm_events, alarm_socket, auction_socket, trade_socket,
+        AlarmContext, AuctionContext, AuthFuture, AuthOutcome, RateVerdict, SessionContext, ShardHandle, Signed,
+        SocketAuth, TradeContext, alarm_events, alarm_socket, auction_socket, trade_socket,
     },
     domain::{Locale, Phase, User},
     protocol::{Close, Code, Problem},
@@ -90,7 +90,7 @@ pub(super) async fn auction(
     let phase = services.store.phase(goods).await?.ok_or_else(no_such_goods)?;
     let handshake = handshake(&request)?;
     let opening = opening(&request, &services, &shard, identity.as_ref())?;
-    let auction = AuctionOpening {
+    let auction = AuctionContext {
         goods,
         is_over: phase == Phase::Ended,
         store: services.store.clone(),
@@ -119,7 +119,7 @@ pub(super) async fn trade(
     };
     let handshake = handshake(&request)?;
     let opening = opening(&request, &services, &shard, Some(&identity))?;
-    let trade = TradeOpening { goods, info, rooms: services.rooms.clone(), ledger: services.ledger.clone() };
+    let trade = TradeContext { goods, info, rooms: services.rooms.clone(), ledger: services.ledger.clone() };
     Ok(trade_socket(opening, trade, handshake).await)
 }
 
@@ -143,8 +143,8 @@ fn signed(identity: &Identity) -> Signed {
     Signed { user: identity.user.id, expires_at: identity.expires_at }
 }
 
-fn alarms(services: &Services, identity: &Identity, since: Option<i64>, modern: bool) -> AlarmOpening {
-    AlarmOpening {
+fn alarms(services: &Services, identity: &Identity, since: Option<i64>, modern: bool) -> AlarmContext {
+    AlarmContext {
         user: identity.user.id,
         since,
         modern,
@@ -159,7 +159,7 @@ fn opening(
     services: &web::Data<Services>,
     shard: &LocalShard,
     identity: Option<&Identity>,
-) -> Result<SessionOpening, Problem> {
+) -> Result<SessionContext, Problem> {
     // A tenth is kept for who has a name: visitors cost nothing to make.
     let max = services.config.max_sessions;
     let max = if identity.is_some() { max } else { max - max / 10 };
@@ -167,7 +167,7 @@ fn opening(
     if is_full || services.entrance.is_draining() {
         return Err(Problem::unavailable("no socket is free here now"));
     }
-    Ok(SessionOpening {
+    Ok(SessionContext {
         signed: identity.map(signed),
         shard: shard.0.clone(),
         hub: services.hub.clone(),
@@ -197,15 +197,15 @@ struct Door {
     who: Who,
 }
 
-impl Doorkeeper for Door {
-    fn authenticate(&self, token: String) -> Judged {
+impl SocketAuth for Door {
+    fn authenticate(&self, token: String) -> AuthFuture {
         let services = Arc::clone(&self.services);
         Box::pin(async move {
             match services.identify(Some(token)).await {
-                Ok(Some(identity)) => Judgement::Good(signed(&identity)),
-                Ok(None) => Judgement::Refused,
-                Err(error) if error.0.code() == Code::Unauthorized => Judgement::Refused,
-                Err(_) => Judgement::Unknown,
+                Ok(Some(identity)) => AuthOutcome::Good(signed(&identity)),
+                Ok(None) => AuthOutcome::Refused,
+                Err(error) if error.0.code() == Code::Unauthorized => AuthOutcome::Refused,
+                Err(_) => AuthOutcome::Unknown,
             }
         })
     }
@@ -233,12 +233,12 @@ impl Doorkeeper for Door {
         false
     }
 
-    fn bid_pace(&self) -> Pace {
-        if self.admin { Pace::Fine } else { self.services.live.load().rates.bid_pace(self.who) }
+    fn bid_pace(&self) -> RateVerdict {
+        if self.admin { RateVerdict::Fine } else { self.services.live.load().rates.bid_pace(self.who) }
     }
 
-    fn line_pace(&self) -> Pace {
-        if self.admin { Pace::Fine } else { self.services.live.load().rates.line_pace(self.who) }
+    fn line_pace(&self) -> RateVerdict {
+        if self.admin { RateVerdict::Fine } else { self.services.live.load().rates.line_pace(self.who) }
     }
 
     fn locale(&self) -> Locale {

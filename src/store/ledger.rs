@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{StoreError, WriteError, news::Committed, tx::Tx};
+use super::{StoreError, WriteError, room_event::Committed, tx::Tx};
 use crate::{
     domain::GoodsId,
     outage::{Failing, Outage},

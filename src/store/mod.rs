@@ -8,9 +8,9 @@ mod database_file;
 mod engine;
 mod error;
 mod ledger;
-mod news;
 mod readable;
 mod reads;
+mod room_event;
 mod rows;
 mod schema;
 mod schema_version;
@@ -36,12 +36,12 @@ pub use self::{
     engine::{DatabaseUrl, nodes::Nodes},
     error::{StoreError, WriteError},
     ledger::{Ledger, LedgerFigures, Observer, Write},
-    news::{Committed, RoomNews},
     reads::{
         AlarmPage, AlarmQuery, BidListing, GoodsCard, GoodsDetail, GoodsFacts, GoodsFilter, InboxAlarm, InboxEnd,
         MOST_NEWS, Page, RoomLine, RoomMark, SessionStart, TradeAccess, TradeInfo, TradeListing, TradeMessage,
         TradeTalk, UserGoods,
     },
+    room_event::{Committed, RoomEvent},
     tx::{LedgerRules, Tx},
     writer::LedgerThread,
 };

@@ -21,7 +21,7 @@ use super::{
     StoreError, WriteError,
     engine::{DatabaseUrl, DbConn, OwnLock, begin_write},
     ledger::{Entry, Item, Ledger, LedgerStats, Observer, say_written},
-    tx::{Effects, LedgerRules, Tx, commit_marker::Mark},
+    tx::{Effects, LedgerRules, Tx, commit_marker::CommitMarker},
     writes::fan_out,
 };
 use crate::{
@@ -66,7 +66,7 @@ impl LedgerThread {
         // A node killed in the middle of a COMMIT may still be served by its server: what the house is going to read
         // has to be read behind that.
         begin_write(&mut conn)?;
-        let mark = Mark::begin(&mut conn, time.now())?;
+        let mark = CommitMarker::begin(&mut conn, time.now())?;
         conn.batch_execute("COMMIT")?;
         let fanouts = fan_out::open_ones(&mut conn)?;
         let (ledger, items, stats) = Ledger::channel(lock.is_lost());
@@ -119,7 +119,7 @@ struct Writer {
     /// None after a failure that leaves the connection in doubt; the next transaction opens a new one.
     conn: Option<DbConn>,
     /// How far this writer has come.
-    mark: Mark,
+    mark: CommitMarker,
     /// A transaction whose commit failed and whose fate could not be learned. Looked up before anything else is written.
     doubt: Option<Effects>,
     rules: LedgerRules,
@@ -337,7 +337,7 @@ impl Writer {
     }
 
     /// What became of a commit that failed: looked up on a new connection.
-    fn learn_fate(&mut self, mark: Option<Mark>, error: StoreError) -> Result<(), Failure> {
+    fn learn_fate(&mut self, mark: Option<CommitMarker>, error: StoreError) -> Result<(), Failure> {
         let Some(mark) = mark else { return Err(Failure::Commit(error)) };
         let looked_up = self.url.connect_writer().and_then(|mut conn| Ok((mark.is_stored(&mut conn)?, conn)));
         match looked_up {
@@ -470,7 +470,7 @@ mod tests {
         let url = DatabaseUrl::parse(&format!("sqlite://{}", folder.path().join("x.db").display())).unwrap();
         drop(Store::open(&url, 1).unwrap());
         let (_, _, stats) = Ledger::channel(Arc::default());
-        let mark = Mark::begin(&mut url.connect_writer().unwrap(), SystemTime.now()).unwrap();
+        let mark = CommitMarker::begin(&mut url.connect_writer().unwrap(), SystemTime.now()).unwrap();
         Writer {
             lock: url.lock(crate::store::Nodes::One).unwrap(),
             url,

@@ -10,20 +10,20 @@ use handsup::{
 
 use super::{
     begin,
-    house::{DayTime, Heard, House},
+    test_service::{DayTime, Heard, TestService},
 };
 
 const HOUR_MS: i64 = 3_600_000;
 const SELLER: i64 = 1;
 
-async fn house(folder: &Path, time: &Arc<DayTime>, heard: &Heard) -> House {
-    let house = House::open(&folder.join("x.db"), Arc::clone(time), 0, Arc::clone(heard));
-    house.write(SeeUser { id: UserId::from_stored(SELLER), name: None, iat: None }).await;
-    house.settle().await;
-    house
+async fn service(folder: &Path, time: &Arc<DayTime>, heard: &Heard) -> TestService {
+    let service = TestService::open(&folder.join("x.db"), Arc::clone(time), 0, Arc::clone(heard));
+    service.write(SeeUser { id: UserId::from_stored(SELLER), name: None, iat: None }).await;
+    service.settle().await;
+    service
 }
 
-async fn make(house: &House, starts_at: Timestamp, lasts_ms: i64) -> GoodsId {
+async fn make(service: &TestService, starts_at: Timestamp, lasts_ms: i64) -> GoodsId {
     let price = Price::from_stored(1);
     let goods = NewGoods {
         title: "t".into(),
@@ -36,18 +36,18 @@ async fn make(house: &House, starts_at: Timestamp, lasts_ms: i64) -> GoodsId {
         ends_at: starts_at.plus_ms(lasts_ms),
         images: Vec::new(),
     };
-    house.write(MakeGoods { seller: UserId::from_stored(SELLER), goods }).await.0
+    service.write(MakeGoods { seller: UserId::from_stored(SELLER), goods }).await.0
 }
 
-async fn phase(house: &House, goods: GoodsId) -> Phase {
-    house.store.goods_detail(goods, None).await.unwrap().unwrap().facts.phase
+async fn phase(service: &TestService, goods: GoodsId) -> Phase {
+    service.store.goods_detail(goods, None).await.unwrap().unwrap().facts.phase
 }
 
 /// Moves on in steps that a clock of its own would see, at least.
-async fn go_on(house: &House, time: &DayTime, from: Timestamp, ms: i64) {
+async fn go_on(service: &TestService, time: &DayTime, from: Timestamp, ms: i64) {
     for minute in 1..=ms / 60_000 {
         time.set(from.plus_ms(minute * 60_000));
-        house.settle().await;
+        service.settle().await;
     }
 }
 
@@ -55,31 +55,31 @@ async fn go_on(house: &House, time: &DayTime, from: Timestamp, ms: i64) {
 async fn goods_made_after_the_clock_was_set_back_start_and_end_in_time() {
     let (folder, heard) = (tempfile::tempdir().unwrap(), Heard::default());
     let time = DayTime::at(begin());
-    let house = house(folder.path(), &time, &heard).await;
+    let service = service(folder.path(), &time, &heard).await;
     let set_back = begin().plus_ms(-HOUR_MS);
     time.set(set_back);
-    house.settle().await;
-    let goods = make(&house, set_back.plus_ms(HOUR_MS / 3), HOUR_MS / 6).await;
-    go_on(&house, &time, set_back, HOUR_MS / 3).await;
-    assert_eq!(phase(&house, goods).await, Phase::Live);
-    go_on(&house, &time, set_back.plus_ms(HOUR_MS / 3), HOUR_MS / 6).await;
-    assert_eq!(phase(&house, goods).await, Phase::Ended);
+    service.settle().await;
+    let goods = make(&service, set_back.plus_ms(HOUR_MS / 3), HOUR_MS / 6).await;
+    go_on(&service, &time, set_back, HOUR_MS / 3).await;
+    assert_eq!(phase(&service, goods).await, Phase::Live);
+    go_on(&service, &time, set_back.plus_ms(HOUR_MS / 3), HOUR_MS / 6).await;
+    assert_eq!(phase(&service, goods).await, Phase::Ended);
     let told: Vec<_> = heard.lock().unwrap().iter().map(|(alarm, _)| alarm.kind).collect();
     assert_eq!(told, [AlarmKind::AuctionUnsold]);
-    house.stop();
+    service.stop();
 }
 
 #[actix::test]
 async fn however_many_auctions_are_live_the_next_ones_start_and_end_in_time() {
     let (folder, heard) = (tempfile::tempdir().unwrap(), Heard::default());
     let time = DayTime::at(begin());
-    let house = house(folder.path(), &time, &heard).await;
-    join_all((0..1500).map(|_| make(&house, begin(), 24 * HOUR_MS))).await;
-    let next = make(&house, begin().plus_ms(HOUR_MS / 2), HOUR_MS / 6).await;
-    house.settle().await;
-    go_on(&house, &time, begin(), HOUR_MS / 2).await;
-    assert_eq!(phase(&house, next).await, Phase::Live);
-    go_on(&house, &time, begin().plus_ms(HOUR_MS / 2), HOUR_MS / 6).await;
-    assert_eq!(phase(&house, next).await, Phase::Ended);
-    house.stop();
+    let service = service(folder.path(), &time, &heard).await;
+    join_all((0..1500).map(|_| make(&service, begin(), 24 * HOUR_MS))).await;
+    let next = make(&service, begin().plus_ms(HOUR_MS / 2), HOUR_MS / 6).await;
+    service.settle().await;
+    go_on(&service, &time, begin(), HOUR_MS / 2).await;
+    assert_eq!(phase(&service, next).await, Phase::Live);
+    go_on(&service, &time, begin().plus_ms(HOUR_MS / 2), HOUR_MS / 6).await;
+    assert_eq!(phase(&service, next).await, Phase::Ended);
+    service.stop();
 }

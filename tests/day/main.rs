@@ -6,12 +6,12 @@
 mod clock;
 #[path = "../support/database.rs"]
 mod database;
-mod house;
 mod model;
 #[path = "../front_door/support/random.rs"]
 #[allow(dead_code)]
 mod random;
 mod stored;
+mod test_service;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,8 +27,8 @@ use handsup::{
 };
 use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
 
-use house::{DayTime, Heard, House};
 use model::{Auction, Auctions, Soon, Told};
+use test_service::{DayTime, Heard, TestService};
 
 const AUCTIONS: usize = 3000;
 const DAY_MS: i64 = 86_400_000;
@@ -138,7 +138,8 @@ impl Day {
     /// One life of the service, with settings of its own.
     async fn live(&mut self) {
         self.soft_ms = *[0, 30_000].choose(&mut self.dice).unwrap();
-        let house = House::open(&self.database(), Arc::clone(&self.time), self.soft_ms, Arc::clone(&self.heard));
+        let service =
+            TestService::open(&self.database(), Arc::clone(&self.time), self.soft_ms, Arc::clone(&self.heard));
         self.quiet_steps = 0;
         self.figures.lives += 1;
         if self.figures.lives == 1 {
@@ -146,13 +147,13 @@ impl Day {
                 SELLERS
                     .chain(BIDDERS)
                     .chain(CROWD)
-                    .map(|id| house.write(SeeUser { id: UserId::from_stored(id), name: None, iat: None })),
+                    .map(|id| service.write(SeeUser { id: UserId::from_stored(id), name: None, iat: None })),
             )
             .await;
         }
         while !self.is_over() {
             let amid = self.dice.random_ratio(1, 400);
-            self.step(&house, amid).await;
+            self.step(&service, amid).await;
             if amid {
                 // The next life finds what is due now half done.
                 break;
@@ -164,16 +165,16 @@ impl Day {
                 }
                 Move::Set(now) => self.set(now),
                 Move::Down(ms) => {
-                    house.stop();
+                    service.stop();
                     return self.set(self.now.plus_ms(ms));
                 }
             }
         }
-        house.stop();
+        service.stop();
     }
 
     /// What happens while time stands still: bids before and after the clock has looked, then sellers and likers.
-    async fn step(&mut self, house: &House, amid: bool) {
+    async fn step(&mut self, service: &TestService, amid: bool) {
         self.figures.steps += 1;
         if self.concerned.is_none() {
             let now = self.now;
@@ -182,23 +183,23 @@ impl Day {
             self.concerned = Some(near.map(|auction| (auction.id, auction.concerned())).collect());
         }
         if amid || self.dice.random_ratio(1, 2) {
-            self.bids(house).await;
+            self.bids(service).await;
         }
         if amid {
             return;
         }
-        house.settle().await;
+        service.settle().await;
         self.settled(&self.open.clone());
         if self.dice.random_ratio(1, 2) {
-            self.bids(house).await;
+            self.bids(service).await;
         }
-        let new = self.make_goods(house).await;
+        let new = self.make_goods(service).await;
         if !new.is_empty() {
-            house.settle().await;
+            service.settle().await;
             self.settled(&new);
         }
         self.compare_told();
-        self.likes(house).await;
+        self.likes(service).await;
         self.quiet_steps += 1;
     }
 
@@ -243,7 +244,7 @@ impl Day {
     }
 
     /// Many bids at once: on auctions whose start or end is near, on a few others, and on what is over.
-    async fn bids(&mut self, house: &House) {
+    async fn bids(&mut self, service: &TestService) {
         let now = self.now;
         let near = |at: Timestamp| at.ms_since(now).abs() < 2000;
         let hot = |auction: &Auction| near(auction.starts_at) || near(auction.ends_at) || auction.in_last_minute(now);
@@ -260,7 +261,7 @@ impl Day {
                 let auction = &self.auctions[&goods];
                 let price = (auction.minimum() + self.dice.random_range(-2..8) * auction.increment).max(1);
                 let user = self.dice.random_range(BIDDERS);
-                sent.push((goods, (user, price), house.bid(goods, user, price)));
+                sent.push((goods, (user, price), service.bid(goods, user, price)));
             }
         }
         for (goods, bid, answer) in sent {
@@ -290,7 +291,7 @@ impl Day {
     }
 
     /// Sellers hand in goods, evenly over the day.
-    async fn make_goods(&mut self, house: &House) -> BTreeSet<i64> {
+    async fn make_goods(&mut self, service: &TestService) -> BTreeSet<i64> {
         let share = (self.now.ms_since(begin()) as f64 / DAY_MS as f64).clamp(0.0, 1.0);
         // Some also while the clock, set back, comes to hours it has seen before.
         let now_and_then = self.auctions.len() + self.dice.random_range(0..3);
@@ -304,7 +305,7 @@ impl Day {
             let seller = UserId::from_stored(auction.seller);
             let goods = draft.check(&rules, now).expect("a good draft");
             assert_eq!((goods.starts_at, goods.ends_at), (auction.starts_at, auction.ends_at));
-            auction.id = house.write(MakeGoods { seller, goods }).await.0.get();
+            auction.id = service.write(MakeGoods { seller, goods }).await.0.get();
             auction
         });
         for auction in join_all(made).await {
@@ -365,7 +366,7 @@ impl Day {
     }
 
     /// Some begin to like goods, some cease to; now and then everybody likes the same.
-    async fn likes(&mut self, house: &House) {
+    async fn likes(&mut self, service: &TestService) {
         let open: Vec<i64> = self.open.iter().copied().collect();
         let mut likes = Vec::new();
         for _ in 0..4 {
@@ -388,7 +389,7 @@ impl Day {
             };
         }
         let set = |(goods, user, like)| {
-            house.write(SetLike {
+            service.write(SetLike {
                 user: UserId::from_stored(user),
                 goods: GoodsId::from_stored(goods),
                 like: if like { Like::On } else { Like::Off },

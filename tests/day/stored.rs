@@ -10,8 +10,8 @@ use handsup::{
 
 use super::{
     Day,
-    house::{House, READERS},
     model::Auction,
+    test_service::{READERS, TestService},
 };
 
 /// Reads at once: as many as there are connections, so that none waits for its turn, however slow the machine is.
@@ -20,10 +20,10 @@ const PAGE: i64 = 200;
 
 impl Day {
     pub async fn check_stored(&self) {
-        let house = House::open(&self.database(), Arc::clone(&self.time), 0, Arc::clone(&self.heard));
-        house.settle().await;
+        let service = TestService::open(&self.database(), Arc::clone(&self.time), 0, Arc::clone(&self.heard));
+        service.settle().await;
         assert!(self.heard.lock().unwrap().is_empty(), "nothing is told again");
-        let store = &house.store;
+        let store = &service.store;
         let all: Vec<_> = self.auctions.values().collect();
         let mut rooms = BTreeSet::new();
         for some in all.chunks(AT_ONCE) {
@@ -36,7 +36,7 @@ impl Day {
         for some in inboxes.chunks(AT_ONCE) {
             join_all(some.iter().map(|(user, told)| check_inbox(store, **user, told))).await;
         }
-        house.stop();
+        service.stop();
     }
 }
 

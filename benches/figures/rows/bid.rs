@@ -6,9 +6,9 @@ use std::time::Duration;
 use crate::{
     row::{Reach, Report, Row, number, ratio, value},
     support::{
+        bench_database::{BenchDatabase, bidders_of},
         bidders::{Bidders, FIRST_PRICE},
         callers::{Callers, Pace},
-        house::{House, bidders_of},
         one_by_one,
         server::{Server, Wishes},
         sizes::Sizes,
@@ -85,9 +85,9 @@ pub fn run(sizes: &Sizes) -> Report {
     let runs: Vec<(f64, Bids)> = (0..sizes.runs(5))
         .map(|_| {
             let reference = one_by_one::bids_per_second(sizes.lasts(), goods);
-            let house = House::new();
-            let on = house.with_auctions(connections, goods);
-            let server = house.serve(&Wishes { workers: sizes.workers(), ..Wishes::default() });
+            let database = BenchDatabase::new();
+            let on = database.with_auctions(connections, goods);
+            let server = database.serve(&Wishes { workers: sizes.workers(), ..Wishes::default() });
             (reference, bids(&server, &Course::on(&on, connections, sizes.lasts())))
         })
         .collect();

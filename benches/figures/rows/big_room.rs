@@ -8,10 +8,10 @@ use crate::{
     row::{Reach, Report, Row, ratio, value},
     support::{
         bare_loop,
+        bench_database::{BenchDatabase, FIRST_LISTENER, SELLER, bidders_of},
         bidders::{Bidders, FIRST_PRICE},
         bulk,
         callers::{Callers, Pace},
-        house::{FIRST_LISTENER, House, SELLER, bidders_of},
         listeners::{Listeners, Opening},
         server::Wishes,
         sizes::Sizes,
@@ -26,10 +26,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub fn run(sizes: &Sizes) -> Report {
     let (watchers, users) = (sizes.of("SOCKETS", 10_000), sizes.of("USERS", 2000));
     let bids = sizes.of("BIDS", 12);
-    let house = House::new();
-    let goods = house.with_auctions(1, 1);
-    bulk::users(&house, FIRST_LISTENER, users);
-    let server = house.serve(&Wishes { workers: sizes.workers(), no_heartbeat: true, ..Wishes::default() });
+    let database = BenchDatabase::new();
+    let goods = database.with_auctions(1, 1);
+    bulk::users(&database, FIRST_LISTENER, users);
+    let server = database.serve(&Wishes { workers: sizes.workers(), no_heartbeat: true, ..Wishes::default() });
     let alone = server.rss_kib();
     let opening = |nth: usize| Opening {
         path: format!("/ws/auction/{}/", goods[0]),

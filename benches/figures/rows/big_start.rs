@@ -9,10 +9,10 @@ use handsup::time_source::{SystemTime, TimeSource};
 use crate::{
     row::{Reach, Report, Row, ratio, value},
     support::{
+        bench_database::{BenchDatabase, FIRST_LISTENER, SELLER, bidders_of},
         bidders::{Bidders, FIRST_PRICE},
         bulk,
         callers::{Callers, Pace},
-        house::{FIRST_LISTENER, House, SELLER, bidders_of},
         listeners::{Listeners, Opening},
         server::Wishes,
         sizes::Sizes,
@@ -39,18 +39,18 @@ fn big_start(sizes: &Sizes) -> BigStart {
     let (likers, sockets) = (sizes.of("LIKERS", 100_000), sizes.of("SOCKETS", 10_000));
     let (connections, others) = (sizes.of("CONNECTIONS", 64), sizes.of("GOODS", 10));
     assert!(sockets <= likers, "every socket is a liker's");
-    let house = House::new();
-    let others = house.with_auctions(connections, others);
-    bulk::users(&house, FIRST_LISTENER, likers);
-    let seed = house.seed();
+    let database = BenchDatabase::new();
+    let others = database.with_auctions(connections, others);
+    bulk::users(&database, FIRST_LISTENER, likers);
+    let seed = database.seed();
     let big = seed.goods(SELLER, "big", [SystemTime.now().plus_ms(3_600_000)]);
     seed.finish();
-    bulk::likes(&house, &big, likers);
+    bulk::likes(&database, &big, likers);
     let connecting = Duration::from_secs(4) + Duration::from_micros(800) * sockets as u32;
     let starts_at = bulk::from_now(connecting + BEFORE);
-    bulk::start_at(&house, &big, starts_at);
+    bulk::start_at(&database, &big, starts_at);
 
-    let server = house.serve(&Wishes { workers: sizes.workers(), ..Wishes::default() });
+    let server = database.serve(&Wishes { workers: sizes.workers(), ..Wishes::default() });
     // From the first to the last of the likers, evenly.
     let connected = (0..sockets).map(|nth| FIRST_LISTENER + (nth * likers / sockets) as i64);
     let listeners =

@@ -11,8 +11,9 @@ use handsup::time_source::{SystemTime, TimeSource};
 use crate::{
     row::{Reach, Report, Row, ratio, value},
     support::{
-        bare_loop, bulk,
-        house::{FIRST_BIDDER, FIRST_LISTENER, House, listeners_of},
+        bare_loop,
+        bench_database::{BenchDatabase, FIRST_BIDDER, FIRST_LISTENER, listeners_of},
+        bulk,
         listeners::{Listeners, Opening},
         nchan,
         server::Wishes,
@@ -63,13 +64,13 @@ pub struct FanOuts {
 }
 
 pub fn fan_outs(event: Event, sockets: usize, runs: usize, wishes: &Wishes) -> FanOuts {
-    let house = House::new();
-    let goods = house.with_auctions(0, runs * (1 + AT_ONCE));
-    bulk::users(&house, FIRST_BIDDER, 1);
-    bulk::users(&house, FIRST_LISTENER, sockets);
+    let database = BenchDatabase::new();
+    let goods = database.with_auctions(0, runs * (1 + AT_ONCE));
+    bulk::users(&database, FIRST_BIDDER, 1);
+    bulk::users(&database, FIRST_LISTENER, sockets);
     match event {
-        Event::Start => bulk::likes(&house, &goods, sockets),
-        Event::End => bulk::bids(&house, &goods, sockets),
+        Event::Start => bulk::likes(&database, &goods, sockets),
+        Event::End => bulk::bids(&database, &goods, sockets),
     }
     // Time for the frames, the pongs, and the marks, of which there are some thousands a second.
     let gap = Duration::from_millis(1500) + Duration::from_micros(600) * sockets as u32;
@@ -83,17 +84,17 @@ pub fn fan_outs(event: Event, sockets: usize, runs: usize, wishes: &Wishes) -> F
             left = rest;
             let at = first.plus_ms((gap.as_millis() * moments.len() as u128) as i64);
             match event {
-                Event::Start => bulk::start_at(&house, these, at),
-                Event::End => bulk::end_at(&house, these, at),
+                Event::Start => bulk::start_at(&database, these, at),
+                Event::End => bulk::end_at(&database, these, at),
             }
             moments.push((at, many));
         }
     }
     if event == Event::Start {
-        house.sql("UPDATE goods SET phase = 0");
+        database.sql("UPDATE goods SET phase = 0");
     }
 
-    let server = house.serve(&Wishes { no_heartbeat: true, ..wishes.clone() });
+    let server = database.serve(&Wishes { no_heartbeat: true, ..wishes.clone() });
     let needle = if event == Event::Start { "\"auction_started\"" } else { "\"auction_lost\"" };
     let openings = listeners_of(sockets).map(Opening::of_alarms).collect();
     let listeners = Listeners::connect(server.address, openings, needle);

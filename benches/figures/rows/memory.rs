@@ -6,8 +6,8 @@ use std::time::Duration;
 use crate::{
     row::{Reach, Report, Row, count, ratio, value},
     support::{
+        bench_database::{BenchDatabase, FIRST_LISTENER, listeners_of},
         bulk,
-        house::{FIRST_LISTENER, House, listeners_of},
         listeners::{Listeners, Opening},
         server::Wishes,
         sizes::Sizes,
@@ -16,11 +16,11 @@ use crate::{
 
 /// RSS with no socket, and of each with so many of them, in KiB.
 pub fn kib_a_socket(counts: &[usize], wishes: &Wishes) -> (f64, Vec<f64>) {
-    let house = House::new();
-    house.with_auctions(0, 1);
+    let database = BenchDatabase::new();
+    database.with_auctions(0, 1);
     let most = counts.iter().copied().max().unwrap_or(0);
-    bulk::users(&house, FIRST_LISTENER, most);
-    let server = house.serve(wishes);
+    bulk::users(&database, FIRST_LISTENER, most);
+    let server = database.serve(wishes);
     std::thread::sleep(Duration::from_millis(500));
     let alone = server.rss_kib();
     let mut openings: Vec<Opening> = listeners_of(most).map(Opening::of_alarms).collect();

@@ -9,10 +9,10 @@ use crate::{
     redis::{RedisServer, redis_is_here},
     row::{Reach, Report, Row, Table, number, ratio, value},
     support::{
+        bench_database::{BenchDatabase, FIRST_BIDDER, bidders_of},
         bidders::{Bidders, FIRST_PRICE},
         callers::{Callers, Pace},
         cpu::Cpu,
-        house::{FIRST_BIDDER, House, bidders_of},
         listeners::{Listeners, Opening},
         postgres,
         server::{Server, Wishes},
@@ -134,12 +134,12 @@ fn on(
     sizes: &Sizes,
 ) -> Found {
     let connections = sizes.of("CONNECTIONS", 60);
-    let house = House::on(postgres);
-    let goods = house.with_auctions(connections, 12 + 1);
+    let database = BenchDatabase::on(postgres);
+    let goods = database.with_auctions(connections, 12 + 1);
     let (last, goods) = goods.split_last().expect("some");
     let bus = bus.then(|| redis.url());
     let wishes = Wishes { workers: Some(sizes.workers().unwrap_or(1)), no_heartbeat: true, bus };
-    let servers: Vec<Server> = (0..nodes).map(|_| house.serve(&wishes)).collect();
+    let servers: Vec<Server> = (0..nodes).map(|_| database.serve(&wishes)).collect();
     std::thread::sleep(Duration::from_millis(1500));
     // The same callers however many nodes there are, or it would not be the same load: each sends together what has
     // become due while it slept. Each has bidders and goods of its own: prices that cross each other would be refused, and

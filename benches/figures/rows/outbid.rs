@@ -10,11 +10,11 @@ use std::{
 use crate::{
     row::{Reach, Report, Row, value},
     support::{
+        bench_database::{BenchDatabase, FIRST_BIDDER},
         bidders::{Bidders, FIRST_PRICE},
         callers::Calls,
         disk,
         frames::{self, PING, TEXT},
-        house::{FIRST_BIDDER, House},
         server::{Server, Wishes},
         sizes::Sizes,
         token,
@@ -116,11 +116,11 @@ pub fn run(sizes: &Sizes) -> Report {
     let bids = sizes.of("BIDS", 2000);
     let (mut sync, mut p50, mut p99, mut most, mut cpu, mut rss) = (vec![], vec![], vec![], vec![], vec![], vec![]);
     for _ in 0..sizes.runs(5) {
-        let house = House::new();
-        let probe = || Times::of(disk::syncs(&house.folder(), 1000)).ms(0.5);
+        let database = BenchDatabase::new();
+        let probe = || Times::of(disk::syncs(&database.folder(), 1000)).ms(0.5);
         let sync_before = probe();
-        let goods = house.with_auctions(2, 1)[0];
-        let server = house.serve(&Wishes { workers: sizes.workers(), ..Wishes::default() });
+        let goods = database.with_auctions(2, 1)[0];
+        let server = database.serve(&Wishes { workers: sizes.workers(), ..Wishes::default() });
         let mut found = None;
         let window = Window::until(&server, || found = Some(latencies(&server, goods, bids)));
         let found = found.unwrap();

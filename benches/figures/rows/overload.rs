@@ -8,9 +8,9 @@ use super::bid::{self, Bids, Course};
 use crate::{
     row::{Reach, Report, Row, Table, count, number, ratio, value},
     support::{
+        bench_database::{BenchDatabase, bidders_of},
         bidders::{Bidders, FIRST_PRICE},
         callers::{Callers, Pace},
-        house::{House, bidders_of},
         server::Wishes,
         sizes::Sizes,
         window::{Times, Window},
@@ -116,9 +116,9 @@ pub fn run(sizes: &Sizes) -> Report {
 fn once(sizes: &Sizes) -> Found {
     let goods = sizes.of("GOODS", 10);
     let lasts = sizes.lasts() * 2;
-    let house = House::new();
-    let on = house.with_auctions(BIDDERS, goods);
-    let server = house.serve(&Wishes { workers: sizes.workers(), ..Wishes::default() });
+    let database = BenchDatabase::new();
+    let on = database.with_auctions(BIDDERS, goods);
+    let server = database.serve(&Wishes { workers: sizes.workers(), ..Wishes::default() });
     let before = bid::bids(&server, &Course::on(&on, BIDDERS, sizes.lasts()));
     // So many that it never waits for one, and nobody goes away when he is told to.
     let many = Course { price: FIRST_PRICE * 2, ..Course::on(&on, ENOUGH, sizes.lasts()) };

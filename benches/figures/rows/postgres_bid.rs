@@ -7,8 +7,8 @@ use super::bid::{self, Bids, Course};
 use crate::{
     row::{Report, value},
     support::{
+        bench_database::{BenchDatabase, FIRST_BIDDER},
         bidders::FIRST_PRICE,
-        house::{FIRST_BIDDER, House},
         postgres::Server,
         server::Wishes,
         sizes::Sizes,
@@ -49,7 +49,7 @@ pub fn run(sizes: &Sizes) -> Report {
     let mut by_clients = [const { Vec::new() }; CLIENTS.len()];
     let runs: Vec<(f64, Bids)> = (0..sizes.runs(3))
         .map(|_| {
-            let reference = House::on(&postgres);
+            let reference = BenchDatabase::on(&postgres);
             let on = reference.with_auctions(connections, goods);
             reference.sql("CREATE SEQUENCE bid_ids; CREATE SEQUENCE alarm_ids");
             let file = postgres.folder().join("bid.sql");
@@ -60,9 +60,9 @@ pub fn run(sizes: &Sizes) -> Report {
                 found.push(a_second);
                 best = best.max(a_second);
             }
-            let house = House::on(&postgres);
-            let on = house.with_auctions(connections, goods);
-            let server = house.serve(&Wishes { workers: sizes.workers(), ..Wishes::default() });
+            let database = BenchDatabase::on(&postgres);
+            let on = database.with_auctions(connections, goods);
+            let server = database.serve(&Wishes { workers: sizes.workers(), ..Wishes::default() });
             std::thread::sleep(Duration::from_millis(500));
             (best, bid::bids(&server, &Course::on(&on, connections, sizes.lasts())))
         })

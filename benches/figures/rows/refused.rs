@@ -7,9 +7,9 @@ use super::bid::{self, Course};
 use crate::{
     row::{Reach, Report, Row, ratio, value},
     support::{
+        bench_database::{BenchDatabase, bidders_of},
         bidders::{Bidders, Same},
         callers::{Callers, Calls, Pace},
-        house::{House, bidders_of},
         server::{Server, Wishes},
         sizes::Sizes,
         window::Window,
@@ -50,9 +50,9 @@ pub fn health_and_refused(server: &Server, connections: usize, goods: &[i64], la
 
 pub fn run(sizes: &Sizes) -> Report {
     let (connections, goods) = (sizes.of("CONNECTIONS", 64), sizes.of("GOODS", 10));
-    let house = House::new();
-    let on = house.with_auctions(connections, goods);
-    let server = house.serve(&Wishes { workers: sizes.workers(), ..Wishes::default() });
+    let database = BenchDatabase::new();
+    let on = database.with_auctions(connections, goods);
+    let server = database.serve(&Wishes { workers: sizes.workers(), ..Wishes::default() });
     // Somebody leads on all of them.
     bid::bids(&server, &Course::on(&on, connections, Duration::from_secs(1)));
     let runs: Vec<(Answers, Answers)> =

@@ -10,10 +10,10 @@ use super::{
 use crate::{
     row::{Report, Table, count, number},
     support::{
+        bench_database::{BenchDatabase, FIRST_LISTENER, listeners_of},
         bidders::Same,
         bulk,
         callers::{Callers, Pace},
-        house::{FIRST_LISTENER, House, listeners_of},
         listeners::{Listeners, Opening},
         server::{Server, Wishes},
         sizes::Sizes,
@@ -49,10 +49,10 @@ pub fn by_sockets(sizes: &Sizes) -> Report {
         let (_, each) = memory::kib_a_socket(&[sockets], &Wishes::default());
         let found = fan_out::fan_outs(fan_out::Event::Start, sockets, 2, &Wishes::default());
         let cpu = |these: &[fan_out::FanOut]| median(these.iter().map(|one| one.cpu_us).collect());
-        let house = House::new();
-        let goods = house.with_auctions(CONNECTIONS, 10);
-        bulk::users(&house, FIRST_LISTENER, sockets);
-        let server = house.serve(&Wishes::default());
+        let database = BenchDatabase::new();
+        let goods = database.with_auctions(CONNECTIONS, 10);
+        bulk::users(&database, FIRST_LISTENER, sockets);
+        let server = database.serve(&Wishes::default());
         let listeners = listeners_of(sockets).map(Opening::of_alarms).collect();
         let before = server.cpu().all();
         let listeners = Listeners::connect(server.address, listeners, "no frame");
@@ -95,9 +95,9 @@ const OF_BIDS: [&str; 6] = ["bids/s", "p99 ms", "µs a bid", "refused/s", "µs a
 pub fn by_goods(sizes: &Sizes) -> Report {
     let mut table = Table::new("Live goods", &[&["goods"], &OF_BIDS[..]].concat());
     for live in [1, 10, 1000] {
-        let house = House::new();
-        let goods = house.with_auctions(CONNECTIONS, live);
-        let server = house.serve(&Wishes::default());
+        let database = BenchDatabase::new();
+        let goods = database.with_auctions(CONNECTIONS, live);
+        let server = database.serve(&Wishes::default());
         table.line([count(live)].into_iter().chain(of_bids(&server, &goods, sizes)));
     }
     Report::of_tables([table])
@@ -108,9 +108,9 @@ pub fn by_workers(sizes: &Sizes) -> Report {
         Table::new("Workers", &[&["workers"], &OF_BIDS[..], &["a start to 5,000: µs a frame", "last, ms"]].concat());
     for workers in [1, 2] {
         let wishes = Wishes { workers: Some(workers), ..Wishes::default() };
-        let house = House::new();
-        let goods = house.with_auctions(CONNECTIONS, 10);
-        let server = house.serve(&wishes);
+        let database = BenchDatabase::new();
+        let goods = database.with_auctions(CONNECTIONS, 10);
+        let server = database.serve(&wishes);
         let cells = of_bids(&server, &goods, sizes);
         drop(server);
         let found = fan_out::fan_outs(fan_out::Event::Start, 5000, 2, &wishes);
@@ -137,13 +137,13 @@ pub fn by_inbox(sizes: &Sizes) -> Report {
         ],
     );
     for each in [0, 100] {
-        let house = House::new();
-        let goods = house.with_auctions(CONNECTIONS, 11);
-        bulk::users(&house, FIRST_LISTENER, USERS);
+        let database = BenchDatabase::new();
+        let goods = database.with_auctions(CONNECTIONS, 11);
+        bulk::users(&database, FIRST_LISTENER, USERS);
         if each > 0 {
-            bulk::inboxes(&house, USERS, each);
+            bulk::inboxes(&database, USERS, each);
         }
-        let server = house.serve(&Wishes::default());
+        let server = database.serve(&Wishes::default());
         let bids = bid::bids(&server, &Course::on(&goods[..10], CONNECTIONS, sizes.lasts()));
         let outbid = outbid::latencies(&server, goods[10], 1000);
         let mut crowd = None;
@@ -186,12 +186,12 @@ pub fn by_old_goods(sizes: &Sizes) -> Report {
             .concat(),
     );
     for old in [0, 100_000] {
-        let house = House::new();
-        let goods = house.with_auctions(CONNECTIONS, 10);
+        let database = BenchDatabase::new();
+        let goods = database.with_auctions(CONNECTIONS, 10);
         if old > 0 {
-            bulk::ended_goods(&house, 1000, old);
+            bulk::ended_goods(&database, 1000, old);
         }
-        let server = house.serve(&Wishes::default());
+        let server = database.serve(&Wishes::default());
         std::thread::sleep(Duration::from_secs(1));
         let idle = Window::look(&server, Duration::from_secs(2)).server_percent();
         let cells = of_bids(&server, &goods, sizes);

@@ -6,7 +6,7 @@ use handsup::{
     time_source::{SystemTime, TimeSource},
 };
 
-use super::house::{FIRST_BIDDER, FIRST_LISTENER, House, SELLER};
+use super::bench_database::{BenchDatabase, FIRST_BIDDER, FIRST_LISTENER, SELLER};
 
 /// `SELECT … FROM nth` with n from 0 to many − 1.
 fn counted(many: usize, select: &str) -> String {
@@ -17,13 +17,13 @@ fn counted(many: usize, select: &str) -> String {
 }
 
 /// So many users from that id on.
-pub fn users(house: &House, first: i64, many: usize) {
+pub fn users(database: &BenchDatabase, first: i64, many: usize) {
     let rows = counted(many, &format!("{first} + n, 'name' || n, '/media/default.jpeg', 40, 1, 0"));
-    house.sql(&format!("INSERT INTO users (id, username, profile_image, rating_score, is_active, named_at) {rows}"));
+    database.sql(&format!("INSERT INTO users (id, username, profile_image, rating_score, is_active, named_at) {rows}"));
 }
 
 /// So many goods that have ended long ago, from that id on.
-pub fn ended_goods(house: &House, first: i64, many: usize) {
+pub fn ended_goods(database: &BenchDatabase, first: i64, many: usize) {
     let rows = counted(
         many,
         &format!(
@@ -31,7 +31,7 @@ pub fn ended_goods(house: &House, first: i64, many: usize) {
              1600001000000000 + n, 1600000000000000, 2, 0, 1"
         ),
     );
-    house.sql(&format!(
+    database.sql(&format!(
         "INSERT INTO goods (id, seller_id, title, content, category, start_price, predict_price, min_increment, \
          starts_at, ends_at, created_at, phase, bid_seq, ending_soon_done) {rows}; \
          UPDATE id_counters SET goods = (SELECT MAX(id) FROM goods)"
@@ -39,11 +39,11 @@ pub fn ended_goods(house: &House, first: i64, many: usize) {
 }
 
 /// So many users, from the first listener on, like these goods.
-pub fn likes(house: &House, goods: &[i64], many: usize) {
+pub fn likes(database: &BenchDatabase, goods: &[i64], many: usize) {
     for one in goods {
         let rows =
             counted(many, &format!("(SELECT like_mark FROM id_counters) + 1 + n, {one}, {FIRST_LISTENER} + n, 0"));
-        house.sql(&format!(
+        database.sql(&format!(
             "INSERT INTO likes (id, goods_id, user_id, removed) {rows}; \
              UPDATE id_counters SET like_mark = like_mark + {many}; \
              UPDATE goods SET like_count = {many} WHERE id = {one}"
@@ -52,7 +52,7 @@ pub fn likes(house: &House, goods: &[i64], many: usize) {
 }
 
 /// So many users, from the first listener on, have bid on these goods, and one who isn't among them leads.
-pub fn bids(house: &House, goods: &[i64], many: usize) {
+pub fn bids(database: &BenchDatabase, goods: &[i64], many: usize) {
     let all = many + 1;
     for one in goods {
         let bidder = format!("CASE n WHEN {many} THEN {FIRST_BIDDER} ELSE {FIRST_LISTENER} + n END");
@@ -60,7 +60,7 @@ pub fn bids(house: &House, goods: &[i64], many: usize) {
             all,
             &format!("(SELECT bid FROM id_counters) + 1 + n, {one}, n + 1, {bidder}, 1000 + n, 1700000000000000"),
         );
-        house.sql(&format!(
+        database.sql(&format!(
             "INSERT INTO bids (id, goods_id, seq, user_id, price, created_at) {rows}; \
              INSERT INTO bidders SELECT goods_id, user_id, seq, seq FROM bids WHERE goods_id = {one}; \
              UPDATE id_counters SET bid = bid + {all}; \
@@ -71,7 +71,7 @@ pub fn bids(house: &House, goods: &[i64], many: usize) {
 }
 
 /// Alarms, 500 receivers each, in the inboxes of so many users from the first listener on, all received and read.
-pub fn inboxes(house: &House, users: usize, alarms_each: usize) {
+pub fn inboxes(database: &BenchDatabase, users: usize, alarms_each: usize) {
     const CHUNK: usize = 500;
     let alarms = users * alarms_each / CHUNK;
     // Of yesterday: what is older than `alarms.keep_days` the server would begin to remove.
@@ -80,7 +80,7 @@ pub fn inboxes(house: &House, users: usize, alarms_each: usize) {
         alarms,
         &format!("1 + n, 1 + n, 'auction_started', 1, 'old camera', {created_at} + n, NULL, 1800000000000000, 1000"),
     );
-    house.sql(&format!(
+    database.sql(&format!(
         "INSERT INTO alarms (id, event_id, kind, goods_id, goods_title, created_at, high_price, ends_at, start_price) \
          {rows}; UPDATE id_counters SET alarm = {alarms}"
     ));
@@ -92,24 +92,24 @@ pub fn inboxes(house: &House, users: usize, alarms_each: usize) {
             "{FIRST_LISTENER} + n / {alarms_each}, 1 + (n % {alarms_each}) * {groups} + n / {alarms_each} / {CHUNK}, 0"
         ),
     );
-    house.sql(&format!(
+    database.sql(&format!(
         "INSERT INTO inbox (user_id, alarm_id, is_read) {rows}; \
          UPDATE users SET received_up_to = {alarms}, read_up_to = {alarms} WHERE id >= {FIRST_LISTENER}"
     ));
 }
 
 /// Goods begin or end at other times than they were made with.
-pub fn start_at(house: &House, goods: &[i64], at: Timestamp) {
-    set_time(house, goods, "starts_at", at);
+pub fn start_at(database: &BenchDatabase, goods: &[i64], at: Timestamp) {
+    set_time(database, goods, "starts_at", at);
 }
 
-pub fn end_at(house: &House, goods: &[i64], at: Timestamp) {
-    set_time(house, goods, "ends_at", at);
+pub fn end_at(database: &BenchDatabase, goods: &[i64], at: Timestamp) {
+    set_time(database, goods, "ends_at", at);
 }
 
-fn set_time(house: &House, goods: &[i64], column: &str, at: Timestamp) {
+fn set_time(database: &BenchDatabase, goods: &[i64], column: &str, at: Timestamp) {
     let ids: Vec<String> = goods.iter().map(i64::to_string).collect();
-    house.sql(&format!("UPDATE goods SET {column} = {} WHERE id IN ({})", at.micros(), ids.join(",")));
+    database.sql(&format!("UPDATE goods SET {column} = {} WHERE id IN ({})", at.micros(), ids.join(",")));
 }
 
 /// In so long.

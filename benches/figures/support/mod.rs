@@ -1,13 +1,13 @@
 //! What the rows share: the real program and its database, who calls it, who listens, and what the kernel counts.
 
 pub mod bare_loop;
+pub mod bench_database;
 pub mod bidders;
 pub mod bulk;
 pub mod callers;
 pub mod cpu;
 pub mod disk;
 pub mod frames;
-pub mod house;
 pub mod listeners;
 pub mod nchan;
 pub mod one_by_one;

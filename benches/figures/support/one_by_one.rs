@@ -18,7 +18,7 @@ use handsup::{
     time_source::{SystemTime, TimeSource},
 };
 
-use super::house::{FIRST_BIDDER, House};
+use super::bench_database::{BenchDatabase, FIRST_BIDDER};
 
 struct Course {
     ledger: Ledger,
@@ -31,9 +31,9 @@ struct Course {
 /// Accepted bids a second. Each is handed in the moment that the one before it is answered, by the ledger's own thread:
 /// nobody has to be woken in between, so this is as fast as one bid a transaction can be.
 pub fn bids_per_second(lasts: Duration, goods: usize) -> f64 {
-    let house = House::new();
-    let goods = house.with_auctions(2, goods);
-    let opened = Store::open(&DatabaseUrl::parse(&house.url).unwrap(), 1).unwrap();
+    let database = BenchDatabase::new();
+    let goods = database.with_auctions(2, goods);
+    let opened = Store::open(&DatabaseUrl::parse(&database.url).unwrap(), 1).unwrap();
     let rules = LedgerRules { soft_close_ms: 0, several_writers: false };
     let thread = opened.start_ledger(rules, Arc::new(SystemTime), Box::new(|_| {})).unwrap();
     let (over, told) = channel();

@@ -7,7 +7,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use super::{admin_token, cpu::Cpu, house::SELLER};
+use super::{admin_token, bench_database::SELLER, cpu::Cpu};
 
 pub const SECRET: &str = "a-bench-key-that-is-long-enough-to-be-one";
 

@@ -12,8 +12,8 @@ use actix::prelude::*;
 use tokio::sync::oneshot;
 
 use super::{
-    bid_queue::{BidLine, Next, Offered},
-    committed_goods::Known,
+    bid_queue::{BidQueue, Next, Offered},
+    committed_goods::CommittedState,
 };
 use crate::{
     domain::GoodsId,
@@ -112,8 +112,8 @@ pub(crate) struct Retire {
 /// One per goods with bids; made, replaced and retired by the router.
 pub struct BidActor {
     goods: GoodsId,
-    line: BidLine<Waiting, EndReply>,
-    known: Arc<Known>,
+    line: BidQueue<Waiting, EndReply>,
+    known: Arc<CommittedState>,
     ledger: Ledger,
     desk: Recipient<Retire>,
     /// Which of the actors of these goods this is.
@@ -132,7 +132,7 @@ impl BidActor {
         goods: GoodsId,
         generation: u64,
         ledger: Ledger,
-        known: Arc<Known>,
+        known: Arc<CommittedState>,
         desk: Recipient<Retire>,
     ) -> Addr<Self> {
         Self::create(|ctx| {
@@ -141,10 +141,16 @@ impl BidActor {
         })
     }
 
-    fn new(goods: GoodsId, generation: u64, ledger: Ledger, known: Arc<Known>, desk: Recipient<Retire>) -> Self {
+    fn new(
+        goods: GoodsId,
+        generation: u64,
+        ledger: Ledger,
+        known: Arc<CommittedState>,
+        desk: Recipient<Retire>,
+    ) -> Self {
         Self {
             goods,
-            line: BidLine::new(Arc::clone(&known)),
+            line: BidQueue::new(Arc::clone(&known)),
             known,
             ledger,
             desk,

@@ -6,7 +6,7 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::committed_goods::Known;
+use super::committed_goods::CommittedState;
 use crate::{domain::Refusal, store::writes::KeyedBid};
 
 /// Bids that may wait in one line; beyond, a bid is answered "unavailable, not stored".
@@ -39,15 +39,15 @@ enum InLine<R, E> {
     End(E),
 }
 
-pub(crate) struct BidLine<R, E> {
+pub(crate) struct BidQueue<R, E> {
     /// What may be refused at once.
-    known: Arc<Known>,
+    known: Arc<CommittedState>,
     waiting: VecDeque<InLine<R, E>>,
     in_flight: bool,
 }
 
-impl<R, E> BidLine<R, E> {
-    pub(crate) fn new(known: Arc<Known>) -> Self {
+impl<R, E> BidQueue<R, E> {
+    pub(crate) fn new(known: Arc<CommittedState>) -> Self {
         Self { known, waiting: VecDeque::new(), in_flight: false }
     }
 
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn one_batch_is_in_flight_and_the_rest_gathers() {
-        let mut line: BidLine<u8, ()> = BidLine::new(Known::new(Nodes::One));
+        let mut line: BidQueue<u8, ()> = BidQueue::new(CommittedState::new(Nodes::One));
         assert_eq!(line.offer(bid(5), 1), Offered::Waits);
         assert_eq!(line.next(), Some(Next::Bids(vec![(bid(5), 1)])));
         assert_eq!(line.offer(bid(6), 2), Offered::Waits);
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn the_end_waits_behind_every_bid_that_came_before_it() {
-        let mut line: BidLine<u8, &str> = BidLine::new(Known::new(Nodes::One));
+        let mut line: BidQueue<u8, &str> = BidQueue::new(CommittedState::new(Nodes::One));
         assert_eq!(line.offer(bid(5), 1), Offered::Waits);
         assert!(line.next().is_some());
         assert_eq!(line.offer(bid(6), 2), Offered::Waits);
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_bid_with_a_key_goes_to_the_ledger_whatever_is_known() {
-        let mut line: BidLine<u8, ()> = BidLine::new(Known::new(Nodes::One));
+        let mut line: BidQueue<u8, ()> = BidQueue::new(CommittedState::new(Nodes::One));
         line.known.learn(&goods(50));
         assert!(matches!(line.offer(bid(45), 2), Offered::Refused(Refusal::TooLow { .. }, 2)));
         assert_eq!(line.offer(bid(51), 3), Offered::Waits);
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_full_line_turns_bids_away_and_never_the_end() {
-        let mut line: BidLine<usize, ()> = BidLine::new(Known::new(Nodes::One));
+        let mut line: BidQueue<usize, ()> = BidQueue::new(CommittedState::new(Nodes::One));
         for i in 0..MAX_WAITING {
             assert_eq!(line.offer(bid(5), i), Offered::Waits);
         }

@@ -10,7 +10,7 @@ use actix::prelude::*;
 
 use super::{
     bid_actor::{BidActor, BidAnswer, BidReply, EndReply, Forget, Leave, MAILBOX, Offer, OfferEnd, Retire},
-    committed_goods::{Known, KnownGoods},
+    committed_goods::{CommittedGoods, CommittedState},
 };
 use crate::{
     domain::GoodsId,
@@ -28,26 +28,26 @@ struct Desked {
 }
 
 /// One for the whole node.
-pub struct BidDesk {
+pub struct BidRouter {
     ledger: Ledger,
     nodes: Nodes,
-    known: Arc<KnownGoods>,
+    known: Arc<CommittedGoods>,
     actors: HashMap<GoodsId, Desked>,
     made: u64,
     replaced: u64,
     turned_away: u64,
 }
 
-impl BidDesk {
+impl BidRouter {
     /// Starts a desk in front of this ledger, the only one or beside those of other nodes. What its actors know is `known`.
-    pub fn open(ledger: Ledger, nodes: Nodes, known: Arc<KnownGoods>) -> Addr<Self> {
+    pub fn open(ledger: Ledger, nodes: Nodes, known: Arc<CommittedGoods>) -> Addr<Self> {
         Self::create(|ctx| {
             ctx.set_mailbox_capacity(MAILBOX);
             Self::new(ledger, nodes, known)
         })
     }
 
-    fn new(ledger: Ledger, nodes: Nodes, known: Arc<KnownGoods>) -> Self {
+    fn new(ledger: Ledger, nodes: Nodes, known: Arc<CommittedGoods>) -> Self {
         Self { ledger, nodes, known, actors: HashMap::new(), made: 0, replaced: 0, turned_away: 0 }
     }
 
@@ -58,7 +58,7 @@ impl BidDesk {
         let (ledger, nodes, all_known) = (&self.ledger, self.nodes, &self.known);
         let mut make = || {
             self.made += 1;
-            let known = Known::new(nodes);
+            let known = CommittedState::new(nodes);
             all_known.insert(goods, Arc::clone(&known));
             let actor = BidActor::open(goods, generation, ledger.clone(), known, desk.clone().recipient());
             Desked { actor, generation, handed: 0 }
@@ -82,7 +82,7 @@ impl BidDesk {
     }
 }
 
-impl Actor for BidDesk {
+impl Actor for BidRouter {
     type Context = Context<Self>;
 }
 
@@ -98,7 +98,7 @@ pub struct PlaceBid {
     pub reply: BidReply,
 }
 
-impl Handler<PlaceBid> for BidDesk {
+impl Handler<PlaceBid> for BidRouter {
     type Result = ();
 
     fn handle(&mut self, PlaceBid { bid, deadline, reply }: PlaceBid, ctx: &mut Self::Context) {
@@ -131,7 +131,7 @@ pub struct EndGoods {
     pub reply: EndReply,
 }
 
-impl Handler<EndGoods> for BidDesk {
+impl Handler<EndGoods> for BidRouter {
     type Result = ();
 
     fn handle(&mut self, EndGoods { goods, reply }: EndGoods, ctx: &mut Self::Context) {
@@ -147,7 +147,7 @@ impl Handler<EndGoods> for BidDesk {
 #[rtype(result = "()")]
 pub struct ForgetGoods(pub GoodsId);
 
-impl Handler<ForgetGoods> for BidDesk {
+impl Handler<ForgetGoods> for BidRouter {
     type Result = ();
 
     fn handle(&mut self, ForgetGoods(goods): ForgetGoods, _: &mut Self::Context) {
@@ -157,7 +157,7 @@ impl Handler<ForgetGoods> for BidDesk {
     }
 }
 
-impl Handler<Retire> for BidDesk {
+impl Handler<Retire> for BidRouter {
     type Result = ();
 
     fn handle(&mut self, Retire { goods, generation, handled }: Retire, _: &mut Self::Context) {
@@ -173,14 +173,14 @@ impl Handler<Retire> for BidDesk {
     }
 }
 
-/// Asks for [`DeskFigures`].
+/// Asks for [`RouterFigures`].
 #[derive(Message)]
-#[rtype(result = "DeskFigures")]
-pub struct GetDeskFigures;
+#[rtype(result = "RouterFigures")]
+pub struct GetRouterFigures;
 
 /// Figures for the health endpoint.
 #[derive(Debug, Clone, Copy, MessageResponse)]
-pub struct DeskFigures {
+pub struct RouterFigures {
     /// Live bid actors.
     pub live: usize,
     /// Actors that had died and were replaced.
@@ -189,11 +189,11 @@ pub struct DeskFigures {
     pub turned_away: u64,
 }
 
-impl Handler<GetDeskFigures> for BidDesk {
-    type Result = DeskFigures;
+impl Handler<GetRouterFigures> for BidRouter {
+    type Result = RouterFigures;
 
-    fn handle(&mut self, _: GetDeskFigures, _: &mut Self::Context) -> DeskFigures {
-        DeskFigures { live: self.actors.len(), replaced: self.replaced, turned_away: self.turned_away }
+    fn handle(&mut self, _: GetRouterFigures, _: &mut Self::Context) -> RouterFigures {
+        RouterFigures { live: self.actors.len(), replaced: self.replaced, turned_away: self.turned_away }
     }
 }
 
@@ -216,7 +216,7 @@ mod tests {
     #[rtype(result = "()")]
     struct PanicOn(GoodsId);
 
-    impl Handler<PanicOn> for BidDesk {
+    impl Handler<PanicOn> for BidRouter {
         type Result = ();
 
         fn handle(&mut self, PanicOn(goods): PanicOn, _: &mut Self::Context) {
@@ -224,7 +224,7 @@ mod tests {
         }
     }
 
-    async fn fixture() -> (tempfile::TempDir, LedgerThread, Addr<BidDesk>, [GoodsId; 2]) {
+    async fn fixture() -> (tempfile::TempDir, LedgerThread, Addr<BidRouter>, [GoodsId; 2]) {
         let folder = tempfile::tempdir().unwrap();
         let url = DatabaseUrl::parse(&format!("sqlite://{}", folder.path().join("x.db").display())).unwrap();
         let opened = Store::open(&url, 1).unwrap();
@@ -249,10 +249,10 @@ mod tests {
             let make = MakeGoods { seller: UserId::from_stored(1), goods: goods.clone() };
             *one = ledger.write(make, Duration::from_secs(5)).await.unwrap().0;
         }
-        (folder, thread, BidDesk::open(ledger, Nodes::One, Arc::default()), made)
+        (folder, thread, BidRouter::open(ledger, Nodes::One, Arc::default()), made)
     }
 
-    async fn place(desk: &Addr<BidDesk>, goods: GoodsId, price: i64) -> BidAnswer {
+    async fn place(desk: &Addr<BidRouter>, goods: GoodsId, price: i64) -> BidAnswer {
         let (reply, answer) = BidReply::new();
         let bid = Bid {
             goods,
@@ -284,7 +284,7 @@ mod tests {
             met = place(&desk, broken, 2).await;
         }
         assert_eq!(seq(&met), Some(2));
-        assert_eq!(desk.send(GetDeskFigures).await.unwrap().replaced, 1);
+        assert_eq!(desk.send(GetRouterFigures).await.unwrap().replaced, 1);
     }
 
     #[actix::test]
@@ -319,7 +319,7 @@ mod tests {
         }
         // Each actor asks to go right after its answer; the desk hears the last of them soon.
         let deadline = Instant::now() + Duration::from_secs(5);
-        while desk.send(GetDeskFigures).await.unwrap().live > 0 {
+        while desk.send(GetRouterFigures).await.unwrap().live > 0 {
             assert!(Instant::now() < deadline, "they stay");
             tokio::task::yield_now().await;
         }

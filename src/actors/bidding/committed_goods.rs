@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The newest committed state of one goods item that is known.
-pub(crate) struct Known {
+pub(crate) struct CommittedState {
     /// Who else judges bids: where several do, what one of them remembers is soon of another time. It would still refuse
     /// rightly, but name a price that has passed, so that only an end, which stays, is remembered.
     nodes: Nodes,
@@ -29,7 +29,7 @@ struct State {
     forgotten: bool,
 }
 
-impl Known {
+impl CommittedState {
     pub(crate) fn new(nodes: Nodes) -> Arc<Self> {
         Arc::new(Self { nodes, state: RwLock::default() })
     }
@@ -60,10 +60,10 @@ impl Known {
 
 /// What is known of all goods that have a bid actor, and no others: it is as bounded as these are.
 #[derive(Default)]
-pub struct KnownGoods(RwLock<HashMap<GoodsId, Arc<Known>>>);
+pub struct CommittedGoods(RwLock<HashMap<GoodsId, Arc<CommittedState>>>);
 
-impl KnownGoods {
-    pub(crate) fn insert(&self, goods: GoodsId, known: Arc<Known>) {
+impl CommittedGoods {
+    pub(crate) fn insert(&self, goods: GoodsId, known: Arc<CommittedState>) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(goods, known);
     }
 
@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_no_comes_from_committed_facts_only_and_memory_never_goes_back() {
-        let known = Known::new(Nodes::One);
+        let known = CommittedState::new(Nodes::One);
         assert_eq!(known.certain_refusal(&bid(1)), None, "nothing is known yet");
         known.learn(&goods(50));
         known.learn(&goods(40));
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn beside_other_nodes_only_an_end_is_a_committed_fact_for_long() {
-        let known = Known::new(Nodes::Several);
+        let known = CommittedState::new(Nodes::Several);
         known.learn(&goods(50));
         assert_eq!(known.certain_refusal(&bid(45)), None, "which price it is below only the ledger knows");
         known.learn(&GoodsState { phase: Phase::Ended, ..goods(50) });
@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn only_goods_with_an_actor_are_known() {
-        let (all, known) = (KnownGoods::default(), Known::new(Nodes::One));
+        let (all, known) = (CommittedGoods::default(), CommittedState::new(Nodes::One));
         known.learn(&goods(50));
         assert_eq!(all.certain_refusal(&bid(1)), None);
         all.insert(GoodsId::from_stored(1), known);

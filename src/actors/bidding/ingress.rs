@@ -14,9 +14,9 @@ use actix::Addr;
 use super::{
     arrival_gate::ArrivalGate,
     bid_actor::{BidAnswer, BidReply},
-    bid_router::{BidDesk, PlaceBid},
-    committed_goods::KnownGoods,
-    load_shedder::Pressure,
+    bid_router::{BidRouter, PlaceBid},
+    committed_goods::CommittedGoods,
+    load_shedder::LoadShedder,
 };
 use crate::{
     domain::{Bid, GoodsId, IdempotencyKey, Price, User},
@@ -50,20 +50,20 @@ pub struct ArrivingBid {
 }
 
 /// One for the whole node.
-pub struct BidEntrance {
-    desk: Addr<BidDesk>,
+pub struct BidIngress {
+    desk: Addr<BidRouter>,
     gate: Arc<ArrivalGate>,
     time: Arc<dyn TimeSource>,
-    known: Arc<KnownGoods>,
+    known: Arc<CommittedGoods>,
     ledger: Ledger,
     draining: AtomicBool,
     in_flight: AtomicUsize,
-    pressure: Mutex<Pressure>,
+    pressure: Mutex<LoadShedder>,
     shed: AtomicU64,
 }
 
 /// Counts a bid as being answered for as long as it lives.
-struct InFlight(Arc<BidEntrance>);
+struct InFlight(Arc<BidIngress>);
 
 impl Drop for InFlight {
     fn drop(&mut self) {
@@ -71,11 +71,11 @@ impl Drop for InFlight {
     }
 }
 
-impl BidEntrance {
+impl BidIngress {
     /// The entrance to this desk, whose actors know `known`, before this ledger.
     pub fn new(
-        desk: Addr<BidDesk>,
-        known: Arc<KnownGoods>,
+        desk: Addr<BidRouter>,
+        known: Arc<CommittedGoods>,
         ledger: Ledger,
         gate: Arc<ArrivalGate>,
         time: Arc<dyn TimeSource>,
@@ -193,9 +193,9 @@ mod tests {
         let opened = Store::open(&url, 1).unwrap();
         let thread = opened.start_ledger(rules, Arc::new(SystemTime), Box::new(|_| {})).unwrap();
         let ledger = thread.ledger();
-        let desk = BidDesk::open(ledger.clone(), Nodes::One, Arc::default());
+        let desk = BidRouter::open(ledger.clone(), Nodes::One, Arc::default());
         let (known, gate) = (Arc::default(), Arc::new(ArrivalGate::default()));
-        let entrance = BidEntrance::new(desk, known, ledger.clone(), gate, Arc::new(SystemTime));
+        let entrance = BidIngress::new(desk, known, ledger.clone(), gate, Arc::new(SystemTime));
         ledger.write(Slow, Duration::from_secs(5)).await.unwrap();
         assert!(ledger.time_each() >= Duration::from_millis(1));
 

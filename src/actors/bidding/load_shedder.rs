@@ -17,14 +17,14 @@ const GONE: Duration = Duration::from_millis(500);
 
 /// What was seen of the bids that wait.
 #[derive(Default)]
-pub(crate) struct Pressure {
+pub(crate) struct LoadShedder {
     /// Since when more wait than a crowd may. The first bids after a break find few that wait, and end it.
     since: Option<Instant>,
     /// There is a crowd, and this is when somebody was last refused for it.
     crowd: Option<Instant>,
 }
 
-impl Pressure {
+impl LoadShedder {
     /// Whether one bid more is too many now, when `waiting` are being answered and each takes so long where many are written
     /// together.
     pub(crate) fn is_too_much(&mut self, waiting: usize, each: Duration, now: Instant) -> bool {
@@ -49,13 +49,13 @@ mod tests {
     const FAST: Duration = Duration::from_micros(30);
 
     /// Whether each of so many that wait, at these milliseconds, is too many.
-    fn too_much<const N: usize>(pressure: &mut Pressure, begun: Instant, seen: [(u64, usize); N]) -> [bool; N] {
+    fn too_much<const N: usize>(pressure: &mut LoadShedder, begun: Instant, seen: [(u64, usize); N]) -> [bool; N] {
         seen.map(|(ms, waiting)| pressure.is_too_much(waiting, FAST, begun + Duration::from_millis(ms)))
     }
 
     #[test]
     fn a_burst_is_taken_unless_it_would_take_too_long() {
-        let (mut pressure, begun) = (Pressure::default(), Instant::now());
+        let (mut pressure, begun) = (LoadShedder::default(), Instant::now());
         assert_eq!(
             too_much(&mut pressure, begun, [(0, 1300), (0, 1400), (99, 1300)]),
             [false, true, false],
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_crowd_is_kept_short_until_it_has_gone() {
-        let (mut pressure, begun) = (Pressure::default(), Instant::now());
+        let (mut pressure, begun) = (LoadShedder::default(), Instant::now());
         assert_eq!(
             too_much(&mut pressure, begun, [(0, 200), (99, 200), (100, 200)]),
             [false, false, true],
@@ -80,14 +80,14 @@ mod tests {
 
     #[test]
     fn a_break_ends_what_might_become_a_crowd() {
-        let (mut pressure, begun) = (Pressure::default(), Instant::now());
+        let (mut pressure, begun) = (LoadShedder::default(), Instant::now());
         assert_eq!(too_much(&mut pressure, begun, [(0, 200), (60, 100), (110, 200), (200, 200)]), [false; 4]);
         assert_eq!(too_much(&mut pressure, begun, [(210, 200)]), [true]);
     }
 
     #[test]
     fn a_batch_is_always_taken_and_nothing_is_refused_while_nothing_is_known() {
-        let (mut pressure, now) = (Pressure::default(), Instant::now());
+        let (mut pressure, now) = (LoadShedder::default(), Instant::now());
         let slow = Duration::from_millis(5);
         assert!(!pressure.is_too_much(127, slow, now), "however slow, one batch takes them");
         assert!(pressure.is_too_much(128, slow, now));

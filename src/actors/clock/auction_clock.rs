@@ -10,11 +10,11 @@ use std::{
 
 use actix::prelude::*;
 
-use super::deadlines::{Agenda, Due, Task};
+use super::deadlines::{Deadlines, Due, Task};
 use crate::actors::bidding::{
     arrival_gate::ArrivalGate,
     bid_actor::EndReply,
-    bid_router::{BidDesk, EndGoods},
+    bid_router::{BidRouter, EndGoods},
 };
 use crate::{
     bus::Bus,
@@ -54,7 +54,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// One for the whole node.
 pub struct AuctionClock {
-    agenda: Agenda,
+    agenda: Deadlines,
     /// Everything that is due before this is on the agenda.
     complete_until: Option<Timestamp>,
     reading: bool,
@@ -70,7 +70,7 @@ pub struct AuctionClock {
     outage: Outage,
     store: Store,
     ledger: Ledger,
-    desk: Addr<BidDesk>,
+    desk: Addr<BidRouter>,
     gate: Arc<ArrivalGate>,
     bus: Bus,
     horizon_ms: i64,
@@ -83,12 +83,12 @@ impl AuctionClock {
     pub fn new(
         store: Store,
         ledger: Ledger,
-        desk: Addr<BidDesk>,
+        desk: Addr<BidRouter>,
         gate: Arc<ArrivalGate>,
         time: Arc<dyn TimeSource>,
     ) -> Self {
         Self {
-            agenda: Agenda::default(),
+            agenda: Deadlines::default(),
             complete_until: None,
             reading: false,
             reading_is_stale: false,

@@ -32,7 +32,7 @@ pub(crate) struct Due {
 }
 
 #[derive(Default)]
-pub(crate) struct Agenda {
+pub(crate) struct Deadlines {
     /// How long after its time an end is due, so that bids that arrived in time at other nodes come before it.
     pub close_grace_ms: i64,
     ahead: BTreeSet<Due>,
@@ -40,7 +40,7 @@ pub(crate) struct Agenda {
     under_way: HashSet<(GoodsId, Task)>,
 }
 
-impl Agenda {
+impl Deadlines {
     /// Takes in what goods have to do up to `until`, each so much later than its time; what lies beyond comes from the store
     /// when its time comes near. Knowing goods twice does no harm.
     pub(crate) fn watch(&mut self, goods: &GoodsState, now: Timestamp, until: Timestamp, later_ms: i64) {
@@ -161,7 +161,7 @@ mod tests {
 
     #[test]
     fn due_tasks_come_in_order_and_once() {
-        let mut agenda = Agenda::default();
+        let mut agenda = Deadlines::default();
         let now = Timestamp::from_secs(0);
         let a = goods(1, Phase::Scheduled, 10, 500);
         agenda.watch(&a, now, FAR, 0);
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn fault_3_a_failed_end_is_tried_again_and_holds_up_nobody() {
-        let mut agenda = Agenda::default();
+        let mut agenda = Deadlines::default();
         agenda.watch(&goods(1, Phase::Live, 0, 10), Timestamp::from_secs(0), FAR, 0);
         agenda.watch(&goods(2, Phase::Live, 0, 10), Timestamp::from_secs(0), FAR, 0);
         let due = agenda.take_due(Timestamp::from_secs(10), 9);
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn an_end_that_was_moved_comes_at_its_new_time() {
-        let mut agenda = Agenda::default();
+        let mut agenda = Deadlines::default();
         agenda.watch(&goods(1, Phase::Live, 0, 10), Timestamp::from_secs(0), FAR, 0);
         let due = agenda.take_due(Timestamp::from_secs(10), 9);
         agenda.done(due[0], Some(&goods(1, Phase::Live, 0, 40)), Timestamp::from_secs(10), FAR, 0);
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn what_passed_while_down_ends_without_a_start() {
-        let mut agenda = Agenda::default();
+        let mut agenda = Deadlines::default();
         let now = Timestamp::from_secs(100);
         agenda.watch(&goods(1, Phase::Scheduled, 10, 50), now, FAR, 0);
         assert_eq!(tasks(&agenda.take_due(now, 9)), [(1, Task::End)]);
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn what_lies_beyond_the_horizon_is_left_to_the_store() {
-        let mut agenda = Agenda::default();
+        let mut agenda = Deadlines::default();
         let now = Timestamp::from_secs(0);
         for id in 1..=5000 {
             agenda.watch(&goods(id, Phase::Live, 0, 1_000_000 + id), now, Timestamp::from_secs(120), 0);
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn only_what_is_due_or_handed_out_makes_it_busy() {
-        let mut agenda = Agenda::default();
+        let mut agenda = Deadlines::default();
         let now = Timestamp::from_secs(0);
         for id in 1..=10 {
             agenda.watch(&goods(id, Phase::Live, 0, 10), now, FAR, 0);
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn an_end_waits_for_its_grace_and_what_others_do_first_is_done_later() {
-        let mut agenda = Agenda { close_grace_ms: 500, ..Agenda::default() };
+        let mut agenda = Deadlines { close_grace_ms: 500, ..Deadlines::default() };
         let now = Timestamp::from_secs(0);
         agenda.watch(&goods(1, Phase::Scheduled, 10, 20), now, FAR, 0);
         agenda.watch(&goods(2, Phase::Scheduled, 10, 20), now, FAR, 1000);

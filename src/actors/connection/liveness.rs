@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Of one session, shared between its actor and who hears its pongs.
-pub(crate) struct Proof {
+pub(crate) struct Liveness {
     /// The last sign of life.
     heard_at: Cell<Instant>,
     outbox: Rc<RefCell<Outbox>>,
@@ -23,7 +23,7 @@ pub(crate) struct Proof {
     received: Cell<i64>,
 }
 
-impl Proof {
+impl Liveness {
     pub(crate) fn new(outbox: Rc<RefCell<Outbox>>, receipts: Option<(UserId, Receipts)>) -> Rc<Self> {
         Rc::new(Self { heard_at: Cell::new(Instant::now()), outbox, receipts, received: Cell::new(0) })
     }

@@ -15,7 +15,7 @@ use futures_util::Stream;
 
 use super::{
     frame_limit::{Admitted, FrameGate},
-    liveness::Proof,
+    liveness::Liveness,
 };
 use crate::actors::delivery::outbox::Outbox;
 use crate::protocol::Close;
@@ -29,16 +29,16 @@ const MASKED: u8 = 0x80;
 const LONGEST: usize = 125;
 
 /// Takes what the client sends. What is for the actor waits here until that takes it, and meanwhile nothing more is heard.
-pub(crate) struct Ear {
+pub(crate) struct FrameReader {
     gate: FrameGate,
-    proof: Rc<Proof>,
+    proof: Rc<Liveness>,
     held: Option<Held>,
     /// Where the actor finds it.
-    hand: Hand,
+    hand: Handoff,
 }
 
 /// From the ear to the actor's stream; empty but while the actor is polled for it.
-type Hand = Rc<Cell<Option<Held>>>;
+type Handoff = Rc<Cell<Option<Held>>>;
 
 enum Held {
     /// Bytes, and what the gate says of them: what comes from the header of a refused frame on is not among them.
@@ -48,10 +48,10 @@ enum Held {
     End,
 }
 
-impl Ear {
+impl FrameReader {
     /// The ear, and the stream that the actor reads.
-    pub(crate) fn new(frame_bytes: usize, proof: Rc<Proof>, outbox: Rc<RefCell<Outbox>>) -> (Self, Inbound) {
-        let hand = Hand::default();
+    pub(crate) fn new(frame_bytes: usize, proof: Rc<Liveness>, outbox: Rc<RefCell<Outbox>>) -> (Self, Inbound) {
+        let hand = Handoff::default();
         let inbound = Inbound { hand: Rc::clone(&hand), outbox, due: 0, refused: None };
         (Self { gate: FrameGate::new(frame_bytes), proof, held: None, hand }, inbound)
     }
@@ -122,7 +122,7 @@ fn each_pong(mut bytes: &[u8], mut hear: impl FnMut(&[u8])) -> bool {
 
 /// What is for the actor.
 pub(crate) struct Inbound {
-    hand: Hand,
+    hand: Handoff,
     outbox: Rc<RefCell<Outbox>>,
     /// Whole frames that were handed on and that the codec has not been asked for yet.
     due: usize,

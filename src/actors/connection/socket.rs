@@ -22,7 +22,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use tokio::time::Sleep;
 
-use super::reader::{CLOSE, Ear};
+use super::reader::{CLOSE, FrameReader};
 use crate::actors::delivery::{frame, outbox::Outbox};
 use crate::protocol::Close;
 
@@ -68,7 +68,7 @@ pub struct SocketSession {
     task: Waker,
     /// Wakes that task for the actor.
     wake: Arc<ActorWake>,
-    ear: Ear,
+    ear: FrameReader,
     /// The last alarm whose receipt was asked for, and when.
     asked: i64,
     asked_at: Option<Instant>,
@@ -76,7 +76,7 @@ pub struct SocketSession {
 }
 
 impl SocketSession {
-    pub(crate) fn new(outbox: Rc<RefCell<Outbox>>, actor: Actor, ear: Ear) -> Self {
+    pub(crate) fn new(outbox: Rc<RefCell<Outbox>>, actor: Actor, ear: FrameReader) -> Self {
         let task = Waker::noop().clone();
         Self {
             outbox,
@@ -247,12 +247,12 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::actors::{connection::liveness::Proof, delivery::outbox::OutboxLimits};
+    use crate::actors::{connection::liveness::Liveness, delivery::outbox::OutboxLimits};
 
     fn session(actor: impl Stream<Item = Result<Bytes, Error>> + 'static) -> (SocketSession, Rc<RefCell<Outbox>>) {
         let limits = OutboxLimits { frames: 10, bytes: 1000 };
         let outbox = Rc::new(RefCell::new(Outbox::of_room(limits, Arc::default())));
-        let (ear, _) = Ear::new(100, Proof::new(Rc::clone(&outbox), None), Rc::clone(&outbox));
+        let (ear, _) = FrameReader::new(100, Liveness::new(Rc::clone(&outbox), None), Rc::clone(&outbox));
         (SocketSession::new(Rc::clone(&outbox), Box::pin(actor), ear), outbox)
     }
 

@@ -20,7 +20,7 @@ use super::{
     shard::{CloseSeats, Delivery, Push, Seated, ShardLink, ShardStats},
 };
 use crate::{
-    bus::{Bus, Channel, IfFull, Seating, SocketOf, Told},
+    bus::{Bus, BusMessage, Channel, IfFull, Seating, SocketOf},
     domain::{Alarm, AlarmId, Locale, Receiver, Timestamp, UserId},
     protocol::{Close, ServerFrame},
     store::{Ledger, writes::MarkReceived},
@@ -166,7 +166,7 @@ impl AlarmHub {
             if self.bus.me() == Some(*node) {
                 self.evict(user, *connection, ctx);
             } else {
-                self.bus.tell_all(Told::TooMany { node: *node, user, connection: *connection });
+                self.bus.tell_all(BusMessage::TooMany { node: *node, user, connection: *connection });
             }
         }
     }
@@ -400,7 +400,7 @@ impl Handler<TellUnread> for AlarmHub {
 
     fn handle(&mut self, TellUnread { user, unread, last_id }: TellUnread, _: &mut Self::Context) {
         self.tell(user, &encode(&ServerFrame::Unread { unread, last_id }));
-        self.bus.tell(Channel::User(user), Told::Unread { user, unread, last_id });
+        self.bus.tell(Channel::User(user), BusMessage::Unread { user, unread, last_id });
     }
 }
 
@@ -420,7 +420,7 @@ impl Handler<AlertUser> for AlarmHub {
         self.tell(user, &frame);
         if self.bus.is_on() {
             let json = String::from_utf8_lossy(&payload(&frame)).into_owned();
-            self.bus.tell(Channel::User(user), Told::Alert(user, json));
+            self.bus.tell(Channel::User(user), BusMessage::Alert(user, json));
         }
     }
 }

@@ -12,18 +12,18 @@ use std::{
 
 /// Which ones were missed. Looking at an empty list costs one load.
 #[derive(Debug)]
-pub struct Missed<T> {
+pub struct OverflowFlag<T> {
     any: AtomicBool,
     which: Mutex<HashSet<T>>,
 }
 
-impl<T> Default for Missed<T> {
+impl<T> Default for OverflowFlag<T> {
     fn default() -> Self {
         Self { any: AtomicBool::new(false), which: Mutex::default() }
     }
 }
 
-impl<T: Eq + Hash> Missed<T> {
+impl<T: Eq + Hash> OverflowFlag<T> {
     fn which(&self) -> MutexGuard<'_, HashSet<T>> {
         self.which.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn what_is_noted_is_taken_once() {
-        let missed = Missed::default();
+        let missed = OverflowFlag::default();
         assert!(missed.note([1, 2]));
         assert!(!missed.note([2, 3]), "somebody has been told");
         assert_eq!(missed.take(), HashSet::from([1, 2, 3]));

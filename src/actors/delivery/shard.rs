@@ -20,7 +20,7 @@ use slab::Slab;
 use super::{
     frame::Frame,
     outbox::{Offered, Outbox},
-    overflow::Missed,
+    overflow::OverflowFlag,
     received::Receipts,
 };
 use crate::actors::room_id::RoomId;
@@ -133,7 +133,7 @@ impl ShardHandle {
 pub struct Shard {
     seats: ShardHandle,
     missed: Arc<AtomicBool>,
-    missed_rooms: Arc<Missed<RoomId>>,
+    missed_rooms: Arc<OverflowFlag<RoomId>>,
     /// Seconds after which a client that takes nothing is let go (`session.timeout_s`).
     slow_after_s: u32,
 }
@@ -143,7 +143,7 @@ pub struct Shard {
 pub(crate) struct ShardLink {
     shard: Addr<Shard>,
     missed: Arc<AtomicBool>,
-    missed_rooms: Arc<Missed<RoomId>>,
+    missed_rooms: Arc<OverflowFlag<RoomId>>,
     waiting: Arc<AtomicUsize>,
     stats: Arc<ShardStats>,
 }
@@ -209,7 +209,7 @@ impl Shard {
         let seats =
             ShardHandle { index, seats, rooms, waiting: Arc::clone(&waiting), stats: Arc::clone(&stats), receipts };
         let missed = Arc::new(AtomicBool::new(false));
-        let missed_rooms = Arc::new(Missed::default());
+        let missed_rooms = Arc::new(OverflowFlag::default());
         let of_shard = Self {
             seats: seats.clone(),
             missed: Arc::clone(&missed),

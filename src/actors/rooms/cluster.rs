@@ -6,13 +6,13 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use actix::prelude::*;
 use tokio::sync::oneshot;
 
-use super::{cluster_sync::channel, presence::Hall, rooms::Rooms, sequencer::Course};
+use super::{cluster_sync::channel, presence::RoomState, rooms::Rooms, sequencer::EventSequencer};
 use crate::actors::delivery::shard::RoomOrder;
 use crate::actors::room_id::RoomId;
 use crate::{
-    bus::{Bus, NodeId, Presence, Told},
+    bus::{Bus, BusMessage, NodeId, Presence},
     domain::{GoodsId, Phase, User, UserId},
-    store::{MOST_NEWS, RoomMark, RoomNews, Store, StoreError},
+    store::{MOST_NEWS, RoomEvent, RoomMark, Store, StoreError},
 };
 
 /// How often rooms look whether they have missed something.
@@ -95,7 +95,7 @@ impl Rooms {
         let can_hear = match marks {
             Ok(marks) => {
                 // No mark: deleted meanwhile, which whoever opens the socket looks up himself.
-                hearing.course = marks.into_iter().next().map(|mark| Course::begin(id, mark, &early));
+                hearing.course = marks.into_iter().next().map(|mark| EventSequencer::begin(id, mark, &early));
                 true
             }
             Err(error) => {
@@ -116,13 +116,13 @@ impl Rooms {
     /// Something has happened on whichever node: the room hears it once, and bids in their order.
     pub(crate) fn tell_in_course(
         &mut self,
-        news: RoomNews,
+        news: RoomEvent,
         orders: &mut Vec<(RoomId, RoomOrder)>,
         ctx: &mut Context<Self>,
     ) {
         let id = RoomId::of(&news);
         let Some(hall) = self.halls.get_mut(&id) else { return };
-        if let RoomNews::Ended { .. } = news {
+        if let RoomEvent::Ended { .. } = news {
             hall.is_over = true;
         }
         if hall.room.sockets() == 0 {
@@ -130,7 +130,7 @@ impl Rooms {
         }
         let is_up = self.several.link.as_ref().is_some_and(|(bus, _)| bus.is_up());
         let told = match (&mut hall.hearing.course, news) {
-            (_, news @ RoomNews::Deleted(_)) => vec![news],
+            (_, news @ RoomEvent::Deleted(_)) => vec![news],
             (Some(course), news) => {
                 let told = course.take(news);
                 if course.is_waiting() && !hall.hearing.is_catching_up {
@@ -155,7 +155,7 @@ impl Rooms {
     }
 
     fn catch_up_if_waiting(&mut self, id: RoomId, ctx: &mut Context<Self>) {
-        let is_waiting = |hall: &Hall| hall.hearing.course.as_ref().is_some_and(Course::is_waiting);
+        let is_waiting = |hall: &RoomState| hall.hearing.course.as_ref().is_some_and(EventSequencer::is_waiting);
         if self.halls.get(&id).is_some_and(is_waiting) {
             self.catch_up(id, ctx);
         }
@@ -192,7 +192,7 @@ impl Rooms {
         }
     }
 
-    fn read(&mut self, id: RoomId, generation: u64, news: Result<Vec<RoomNews>, StoreError>, ctx: &mut Context<Self>) {
+    fn read(&mut self, id: RoomId, generation: u64, news: Result<Vec<RoomEvent>, StoreError>, ctx: &mut Context<Self>) {
         let Some(hall) = self.halls.get_mut(&id).filter(|hall| hall.hearing.generation == generation) else { return };
         hall.hearing.is_catching_up = false;
         match (news, &mut hall.hearing.course) {
@@ -242,7 +242,7 @@ impl Rooms {
                     let there: HashSet<GoodsId> = marks.iter().map(|mark| mark.goods).collect();
                     let mut orders = Vec::new();
                     for deleted in some.into_iter().filter(|goods| !there.contains(goods)) {
-                        rooms.tell_in_course(RoomNews::Deleted(deleted), &mut orders, ctx);
+                        rooms.tell_in_course(RoomEvent::Deleted(deleted), &mut orders, ctx);
                     }
                     rooms.push(orders);
                 }
@@ -271,13 +271,13 @@ impl Rooms {
     /// it before whatever he does.
     pub(crate) fn tell_others(&self, goods: GoodsId, user: &Arc<User>, is_here: bool) {
         if let Some((bus, _)) = &self.several.link {
-            bus.tell_all(Told::Present(vec![Presence { goods, user: User::clone(user), is_here }]));
+            bus.tell_all(BusMessage::Present(vec![Presence { goods, user: User::clone(user), is_here }]));
         }
     }
 
     fn appear(&mut self, node: NodeId, goods: GoodsId, user: User) {
         let (id, user) = (RoomId::Auction(goods), Arc::new(user));
-        let hall = self.halls.entry(id).or_insert_with(|| Hall::new(false));
+        let hall = self.halls.entry(id).or_insert_with(|| RoomState::new(false));
         if hall.room.appear(node, Arc::clone(&user)) {
             hall.moved(user.id);
             self.several.touched.insert(id);
@@ -386,7 +386,7 @@ impl Handler<SayWhoIsHere> for Rooms {
 
     fn handle(&mut self, _: SayWhoIsHere, _: &mut Self::Context) {
         let Some((bus, _)) = &self.several.link else { return };
-        let here = |(id, hall): (&RoomId, &Hall)| match id {
+        let here = |(id, hall): (&RoomId, &RoomState)| match id {
             RoomId::Auction(goods) => hall.room.here().map(|user| (*goods, User::clone(user))).collect(),
             RoomId::Trade(_) => Vec::new(),
         };
@@ -397,7 +397,7 @@ impl Handler<SayWhoIsHere> for Rooms {
         }
         let of = u32::try_from(parts.len()).unwrap_or(u32::MAX);
         for (at, part) in (0..).zip(parts) {
-            bus.tell_all(Told::AllPresent { part, at, of });
+            bus.tell_all(BusMessage::AllPresent { part, at, of });
         }
     }
 }

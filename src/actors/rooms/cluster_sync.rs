@@ -4,17 +4,17 @@ use std::collections::{HashMap, HashSet, VecDeque};
 
 use tokio::sync::oneshot;
 
-use super::sequencer::Course;
+use super::sequencer::EventSequencer;
 use crate::actors::room_id::RoomId;
 use crate::{
     bus::{Bus, Channel, NodeId},
     domain::{GoodsId, UserId},
-    store::{RoomNews, Store},
+    store::{RoomEvent, Store},
 };
 
 /// What the rooms have to do with other nodes; off while there is none.
 #[derive(Default)]
-pub(crate) struct Several {
+pub(crate) struct ClusterLink {
     pub link: Option<(Bus, Store)>,
     /// Rooms in which somebody has just come or gone elsewhere.
     pub touched: HashSet<RoomId>,
@@ -26,7 +26,7 @@ pub(crate) struct Several {
     pub readings: usize,
 }
 
-impl Several {
+impl ClusterLink {
     pub(crate) fn is_on(&self) -> bool {
         self.link.is_some()
     }
@@ -47,7 +47,7 @@ pub(crate) fn channel(id: RoomId) -> Channel {
 
 /// How far a room is in hearing other nodes. Off for as long as there is one node.
 #[derive(Default)]
-pub(crate) struct Hearing {
+pub(crate) struct ClusterSync {
     /// Which beginning this is: what an earlier one finds out means nothing.
     pub generation: u64,
     /// The channel is held.
@@ -55,9 +55,9 @@ pub(crate) struct Hearing {
     /// The course is being begun.
     pub is_beginning: bool,
     /// From here on everything is told once and in order.
-    pub course: Option<Course>,
+    pub course: Option<EventSequencer>,
     /// What was heard before the course has begun.
-    pub early: Vec<RoomNews>,
+    pub early: Vec<RoomEvent>,
     /// Sockets that wait for it; told whether they hear everything from now on.
     pub waiting: Vec<oneshot::Sender<bool>>,
     /// The store is being read, or will be.

@@ -22,7 +22,7 @@ use crate::actors::delivery::{
 use crate::actors::room_id::RoomId;
 use crate::{
     domain::{Bid, BidId, GoodsId, Price, Timestamp, User, UserId},
-    store::{RoomNews, writes::StoredBid},
+    store::{RoomEvent, writes::StoredBid},
     time_source::SystemTime,
 };
 
@@ -35,10 +35,10 @@ fn user(id: i64) -> Arc<User> {
     Arc::new(User::first_seen(UserId::from_stored(id), None, None))
 }
 
-fn bid(seq: i64) -> RoomNews {
+fn bid(seq: i64) -> RoomEvent {
     let (at, price) = (Timestamp::from_secs(100), Price::from_stored(1000 + seq));
     let bid = Bid { goods: GOODS, user: user(1).id, price, received_at: at };
-    RoomNews::Bid {
+    RoomEvent::Bid {
         bid: StoredBid { id: BidId::from_stored(seq), bid, high_price: price, seq, ends_at: at },
         bidder: user(1),
     }

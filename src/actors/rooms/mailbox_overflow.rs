@@ -17,7 +17,7 @@ use crate::actors::delivery::{
     alarm_hub::{AlarmHub, AttachShard, Deliver, GetHubFigures},
     frame::Chunk,
     outbox::{Outbox, OutboxLimits},
-    overflow::Missed,
+    overflow::OverflowFlag,
     received::Receipts,
     shard::{Delivery, Push, RoomOrder, RoomPush, Shard, ShardHandle, ShardLink, ShardStats},
 };
@@ -25,7 +25,7 @@ use crate::actors::room_id::RoomId;
 use crate::{
     domain::{GoodsId, Locale},
     protocol::Close,
-    store::RoomNews,
+    store::RoomEvent,
     time_source::SystemTime,
 };
 
@@ -89,7 +89,7 @@ async fn sockets_of_a_room_that_a_worker_could_not_be_told_of_are_told_to_come_b
 async fn sockets_of_a_room_whose_news_found_no_place_are_told_to_come_back() {
     let stats = Arc::new(ShardStats::default());
     let (seats, link) = shard(&stats);
-    let missed = Arc::new(Missed::default());
+    let missed = Arc::new(OverflowFlag::default());
     let rooms =
         Rooms::open(chrono_tz::UTC, Arc::new(SystemTime), Arc::clone(&stats), Arc::clone(&missed), LIMITS.bytes);
     rooms.do_send(OpenToShard(link));
@@ -100,7 +100,8 @@ async fn sockets_of_a_room_whose_news_found_no_place_are_told_to_come_back() {
         assert!(rooms.send(enter).await.unwrap());
     }
     // Of goods in whose room nobody is: the worker hears of none of it.
-    let refused = (0..ENOUGH).filter(|_| rooms.try_send(TellRooms(vec![RoomNews::Started(goods(3))])).is_err()).count();
+    let refused =
+        (0..ENOUGH).filter(|_| rooms.try_send(TellRooms(vec![RoomEvent::Started(goods(3))])).is_err()).count();
     assert!(refused > 0, "the mailbox has an end");
     assert!(missed.note([goods(1)]), "as does whoever finds it full");
     rooms.do_send(TellRooms(Vec::new()));

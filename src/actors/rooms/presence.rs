@@ -9,7 +9,7 @@ use std::{
 
 use bytes::BytesMut;
 
-use super::{cluster_sync::Hearing, membership::Room};
+use super::{cluster_sync::ClusterSync, membership::Room};
 use crate::actors::delivery::{encode::encode, shard::RoomOrder};
 use crate::{
     domain::{User, UserId},
@@ -22,7 +22,7 @@ const GATHER_MS_PER_THOUSAND: usize = 100;
 const GATHER_AT_MOST: Duration = Duration::from_secs(1);
 const GATHER_AT_LEAST: Duration = Duration::from_millis(20);
 
-pub(crate) struct Hall {
+pub(crate) struct RoomState {
     pub room: Room,
     /// Who is in the room as far as it has been told: what a page shows must go with the frames that follow it.
     told: BTreeMap<UserId, Arc<User>>,
@@ -36,10 +36,10 @@ pub(crate) struct Hall {
     /// Bytes of comings and goings that were told ahead of news since they were told last by themselves.
     pub told_ahead: usize,
     pub gathering: bool,
-    pub hearing: Hearing,
+    pub hearing: ClusterSync,
 }
 
-impl Hall {
+impl RoomState {
     pub(crate) fn new(is_over: bool) -> Self {
         Self {
             room: Room::default(),
@@ -50,7 +50,7 @@ impl Hall {
             is_untold: HashSet::new(),
             told_ahead: 0,
             gathering: false,
-            hearing: Hearing::default(),
+            hearing: ClusterSync::default(),
         }
     }
 
@@ -145,7 +145,7 @@ impl Hall {
     /// Nobody is here to hear anything any more.
     pub(crate) fn stop_hearing(&mut self) {
         // Generations begin with 1: whatever an earlier one finds out means nothing any more.
-        self.hearing = Hearing::default();
+        self.hearing = ClusterSync::default();
         self.tell_nobody(None);
     }
 }
@@ -187,8 +187,8 @@ mod tests {
     }
 
     /// A room with a visitor, who hears what happens.
-    fn heard_hall() -> Hall {
-        let mut hall = Hall::new(false);
+    fn heard_hall() -> RoomState {
+        let mut hall = RoomState::new(false);
         assert!(hall.room.enter(None, 0).is_none());
         hall
     }

@@ -13,17 +13,17 @@ use actix::prelude::*;
 use bytes::Bytes;
 use chrono_tz::Tz;
 
-use super::{cluster_sync::Several, presence::Hall};
+use super::{cluster_sync::ClusterLink, presence::RoomState};
 use crate::actors::delivery::{
     encode::encode,
-    overflow::Missed,
+    overflow::OverflowFlag,
     shard::{RoomOrder, RoomPush, ShardLink, ShardStats},
 };
 use crate::actors::room_id::RoomId;
 use crate::{
     domain::{GoodsId, Timestamp, User, UserId},
     protocol::{Close, RoomFrame},
-    store::RoomNews,
+    store::RoomEvent,
     time_source::TimeSource,
 };
 
@@ -39,13 +39,13 @@ const BUSIEST: usize = 200;
 
 /// One for the whole node.
 pub struct Rooms {
-    pub(crate) halls: HashMap<RoomId, Hall>,
+    pub(crate) halls: HashMap<RoomId, RoomState>,
     /// What other nodes need to know and are told, and what is needed of them.
-    pub(crate) several: Several,
+    pub(crate) several: ClusterLink,
     shards: Vec<ShardLink>,
     time_zone: Tz,
     time: Arc<dyn TimeSource>,
-    missed: Arc<Missed<GoodsId>>,
+    missed: Arc<OverflowFlag<GoodsId>>,
     stats: Arc<ShardStats>,
     gather_bytes: usize,
     /// Of who has come and gone so much is told ahead of news: twice that, and what is gathered, may wait for a socket.
@@ -59,14 +59,14 @@ impl Rooms {
         time_zone: Tz,
         time: Arc<dyn TimeSource>,
         stats: Arc<ShardStats>,
-        missed: Arc<Missed<GoodsId>>,
+        missed: Arc<OverflowFlag<GoodsId>>,
         max_pending_bytes: usize,
     ) -> Addr<Self> {
         Self::create(|ctx| {
             ctx.set_mailbox_capacity(MAILBOX);
             Self {
                 halls: HashMap::new(),
-                several: Several::default(),
+                several: ClusterLink::default(),
                 shards: Vec::new(),
                 time_zone,
                 time,
@@ -124,18 +124,18 @@ impl Rooms {
         orders.push((id, order(self)));
     }
 
-    pub(crate) fn tell_news(&mut self, news: &RoomNews, orders: &mut Vec<(RoomId, RoomOrder)>) {
-        if let RoomNews::Ended { goods, .. } = news
+    pub(crate) fn tell_news(&mut self, news: &RoomEvent, orders: &mut Vec<(RoomId, RoomOrder)>) {
+        if let RoomEvent::Ended { goods, .. } = news
             && let Some(hall) = self.halls.get_mut(&RoomId::Auction(*goods))
         {
             hall.is_over = true;
         }
         let frame = |frame: &RoomFrame<'_>| RoomOrder::Frame { bytes: encode(frame), id: 0 };
         match news {
-            RoomNews::Started(goods) => {
+            RoomEvent::Started(goods) => {
                 self.tell(RoomId::Auction(*goods), |_| frame(&RoomFrame::Started), orders);
             }
-            RoomNews::Bid { bid, bidder } => self.tell(
+            RoomEvent::Bid { bid, bidder } => self.tell(
                 RoomId::Auction(bid.bid.goods),
                 |rooms| {
                     frame(&RoomFrame::Bid {
@@ -152,11 +152,11 @@ impl Rooms {
                 },
                 orders,
             ),
-            RoomNews::Extended { goods, ends_at, .. } => {
+            RoomEvent::Extended { goods, ends_at, .. } => {
                 let ends_at = *ends_at;
                 self.tell(RoomId::Auction(*goods), |_| frame(&RoomFrame::Extended { ends_at }), orders);
             }
-            RoomNews::Ended { goods, buyer, high_price, .. } => self.tell(
+            RoomEvent::Ended { goods, buyer, high_price, .. } => self.tell(
                 RoomId::Auction(*goods),
                 |_| {
                     frame(&RoomFrame::Ended {
@@ -167,12 +167,12 @@ impl Rooms {
                 },
                 orders,
             ),
-            RoomNews::Line { goods, author, text, at, .. } => self.tell(
+            RoomEvent::Line { goods, author, text, at, .. } => self.tell(
                 RoomId::Auction(*goods),
                 |rooms| RoomOrder::Frame { bytes: rooms.message(*goods, author, None, text.as_str(), *at), id: 0 },
                 orders,
             ),
-            RoomNews::TradeMessage { goods, id, author, text, at } => self.tell(
+            RoomEvent::TradeMessage { goods, id, author, text, at } => self.tell(
                 RoomId::Trade(*goods),
                 |rooms| RoomOrder::Frame {
                     bytes: rooms.message(*goods, author, Some(&author.profile_image), text.as_str(), *at),
@@ -180,7 +180,7 @@ impl Rooms {
                 },
                 orders,
             ),
-            RoomNews::Deleted(goods) => {
+            RoomEvent::Deleted(goods) => {
                 self.tell(RoomId::Auction(*goods), |_| RoomOrder::Close(Close::GoodsDeleted), orders);
             }
         }
@@ -246,7 +246,7 @@ impl Handler<Enter> for Rooms {
 
     fn handle(&mut self, enter: Enter, ctx: &mut Self::Context) -> Self::Result {
         let Enter { room: id, user, connection, is_over } = enter;
-        let hall = self.halls.entry(id).or_insert_with(|| Hall::new(is_over));
+        let hall = self.halls.entry(id).or_insert_with(|| RoomState::new(is_over));
         hall.is_over |= is_over;
         let change = hall.room.enter(user.clone(), connection);
         if let (Some(change), Some(user), RoomId::Auction(goods)) = (change, user, id) {
@@ -309,7 +309,7 @@ impl Rooms {
 /// What the commits of one transaction mean for the rooms, in order.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct TellRooms(pub Vec<RoomNews>);
+pub struct TellRooms(pub Vec<RoomEvent>);
 
 impl Handler<TellRooms> for Rooms {
     type Result = ();
@@ -337,7 +337,7 @@ impl Handler<CountParticipants> for Rooms {
     type Result = Vec<usize>;
 
     fn handle(&mut self, CountParticipants(goods): CountParticipants, _: &mut Self::Context) -> Vec<usize> {
-        let count = |goods| self.halls.get(&RoomId::Auction(goods)).map_or(0, Hall::count);
+        let count = |goods| self.halls.get(&RoomId::Auction(goods)).map_or(0, RoomState::count);
         goods.into_iter().map(count).collect()
     }
 }
@@ -356,7 +356,7 @@ impl Handler<GetParticipants> for Rooms {
 
     fn handle(&mut self, GetParticipants(goods): GetParticipants, _: &mut Self::Context) -> Participants {
         let hall = self.halls.get_mut(&RoomId::Auction(goods));
-        Participants(hall.map_or_else(|| Arc::from([]), Hall::list))
+        Participants(hall.map_or_else(|| Arc::from([]), RoomState::list))
     }
 }
 

@@ -1,12 +1,12 @@
 //! The course of a room's events where several nodes tell them: each is told once, bids in their order without a gap,
-//! whichever way they come. Plain. What is missing is read from the store, from where [`Course::mark`] says.
+//! whichever way they come. Plain. What is missing is read from the store, from where [`EventSequencer::mark`] says.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::actors::room_id::RoomId;
 use crate::{
     domain::Phase,
-    store::{RoomMark, RoomNews},
+    store::{RoomEvent, RoomMark},
 };
 
 /// News that wait for an earlier bid; what comes beyond is read from the store in its turn.
@@ -40,28 +40,28 @@ impl Ids {
     }
 }
 
-pub(crate) struct Course {
+pub(crate) struct EventSequencer {
     id: RoomId,
     /// What has been told of the auction.
     mark: RoomMark,
     lines: Ids,
     messages: Ids,
     /// What comes after a bid that has not come: by the bid's number, then the bid, the end moved by it, the end after it.
-    held: BTreeMap<(i64, u8), RoomNews>,
+    held: BTreeMap<(i64, u8), RoomEvent>,
 }
 
-impl Course {
+impl EventSequencer {
     /// The course from here on; `waiting` is what was heard since somebody listened, and is still to be told.
-    pub(crate) fn begin(id: RoomId, mark: RoomMark, waiting: &[RoomNews]) -> Self {
+    pub(crate) fn begin(id: RoomId, mark: RoomMark, waiting: &[RoomEvent]) -> Self {
         let mut mark = mark;
         for news in waiting {
             match news {
-                RoomNews::Bid { bid, .. } => mark.bid_seq = mark.bid_seq.min(bid.seq.saturating_sub(1)),
-                RoomNews::Line { id, .. } => mark.line = mark.line.min(id.get().saturating_sub(1)),
-                RoomNews::TradeMessage { id, .. } => mark.message = mark.message.min(id.get().saturating_sub(1)),
-                RoomNews::Started(_) => mark.phase = Phase::Scheduled,
-                RoomNews::Ended { .. } if mark.phase == Phase::Ended => mark.phase = Phase::Live,
-                RoomNews::Ended { .. } | RoomNews::Extended { .. } | RoomNews::Deleted(_) => {}
+                RoomEvent::Bid { bid, .. } => mark.bid_seq = mark.bid_seq.min(bid.seq.saturating_sub(1)),
+                RoomEvent::Line { id, .. } => mark.line = mark.line.min(id.get().saturating_sub(1)),
+                RoomEvent::TradeMessage { id, .. } => mark.message = mark.message.min(id.get().saturating_sub(1)),
+                RoomEvent::Started(_) => mark.phase = Phase::Scheduled,
+                RoomEvent::Ended { .. } if mark.phase == Phase::Ended => mark.phase = Phase::Live,
+                RoomEvent::Ended { .. } | RoomEvent::Extended { .. } | RoomEvent::Deleted(_) => {}
             }
         }
         let ids = |floor| Ids { floor, told: BTreeSet::new() };
@@ -74,18 +74,18 @@ impl Course {
     }
 
     /// Something has happened: what may be told now.
-    pub(crate) fn take(&mut self, news: RoomNews) -> Vec<RoomNews> {
+    pub(crate) fn take(&mut self, news: RoomEvent) -> Vec<RoomEvent> {
         let is_told = match &news {
-            RoomNews::Started(_) => self.mark.phase == Phase::Scheduled,
-            RoomNews::Deleted(_) => true,
-            RoomNews::Line { id, .. } => self.lines.is_new(id.get()),
-            RoomNews::TradeMessage { id, .. } => self.messages.is_new(id.get()),
-            RoomNews::Bid { bid, .. } => return self.in_order((bid.seq, 0), news),
-            RoomNews::Extended { seq, .. } => return self.in_order((*seq, 1), news),
-            RoomNews::Ended { seq, .. } => return self.in_order((*seq, 2), news),
+            RoomEvent::Started(_) => self.mark.phase == Phase::Scheduled,
+            RoomEvent::Deleted(_) => true,
+            RoomEvent::Line { id, .. } => self.lines.is_new(id.get()),
+            RoomEvent::TradeMessage { id, .. } => self.messages.is_new(id.get()),
+            RoomEvent::Bid { bid, .. } => return self.in_order((bid.seq, 0), news),
+            RoomEvent::Extended { seq, .. } => return self.in_order((*seq, 1), news),
+            RoomEvent::Ended { seq, .. } => return self.in_order((*seq, 2), news),
         };
-        let has_started = is_told && matches!(news, RoomNews::Started(_));
-        let mut told: Vec<RoomNews> = is_told.then_some(news).into_iter().collect();
+        let has_started = is_told && matches!(news, RoomEvent::Started(_));
+        let mut told: Vec<RoomEvent> = is_told.then_some(news).into_iter().collect();
         if has_started {
             self.mark.phase = Phase::Live;
             told.extend(self.next());
@@ -93,7 +93,7 @@ impl Course {
         told
     }
 
-    fn in_order(&mut self, place: (i64, u8), news: RoomNews) -> Vec<RoomNews> {
+    fn in_order(&mut self, place: (i64, u8), news: RoomEvent) -> Vec<RoomEvent> {
         self.held.insert(place, news);
         let told = self.next();
         if self.held.len() > MAX_HELD {
@@ -104,17 +104,17 @@ impl Course {
     }
 
     /// What waits and may be told now.
-    fn next(&mut self) -> Vec<RoomNews> {
+    fn next(&mut self) -> Vec<RoomEvent> {
         let mut told = Vec::new();
         while let Some(entry) = self.held.first_entry() {
             let (seq, _) = *entry.key();
             let (is_new, is_next) = match entry.get() {
                 // Another node may have told the start, which has yet to come.
-                RoomNews::Bid { .. } => {
+                RoomEvent::Bid { .. } => {
                     let is_open = self.mark.phase != Phase::Scheduled;
                     (seq > self.mark.bid_seq, is_open && seq == self.mark.bid_seq + 1)
                 }
-                RoomNews::Extended { ends_at, .. } => (*ends_at > self.mark.ends_at, seq <= self.mark.bid_seq),
+                RoomEvent::Extended { ends_at, .. } => (*ends_at > self.mark.ends_at, seq <= self.mark.bid_seq),
                 _ => (self.mark.phase != Phase::Ended, seq <= self.mark.bid_seq),
             };
             if !is_new {
@@ -126,8 +126,8 @@ impl Course {
             }
             let news = entry.remove();
             match &news {
-                RoomNews::Bid { .. } => self.mark.bid_seq = seq,
-                RoomNews::Extended { ends_at, .. } => self.mark.ends_at = *ends_at,
+                RoomEvent::Bid { .. } => self.mark.bid_seq = seq,
+                RoomEvent::Extended { ends_at, .. } => self.mark.ends_at = *ends_at,
                 _ => self.mark.phase = Phase::Ended,
             }
             told.push(news);
@@ -153,12 +153,12 @@ impl Course {
     }
 
     /// The store was read from [`mark`](Self::mark) on: what of that is to be told.
-    pub(crate) fn catch_up(&mut self, news: Vec<RoomNews>) -> Vec<RoomNews> {
+    pub(crate) fn catch_up(&mut self, news: Vec<RoomEvent>) -> Vec<RoomEvent> {
         let (mut line, mut message) = (0, 0);
         for one in &news {
             match one {
-                RoomNews::Line { id, .. } => line = id.get(),
-                RoomNews::TradeMessage { id, .. } => message = id.get(),
+                RoomEvent::Line { id, .. } => line = id.get(),
+                RoomEvent::TradeMessage { id, .. } => message = id.get(),
                 _ => {}
             }
         }
@@ -187,25 +187,25 @@ mod tests {
         Timestamp::from_secs(1000 + seq)
     }
 
-    fn bid(seq: i64) -> RoomNews {
+    fn bid(seq: i64) -> RoomEvent {
         let user = UserId::from_stored(2);
         let bid = Bid { goods: GOODS, user, price: Price::from_stored(seq), received_at: at(0) };
         let bid = StoredBid { id: BidId::from_stored(seq), bid, seq, high_price: bid.price, ends_at: at(0) };
-        RoomNews::Bid { bid, bidder: Arc::new(User::first_seen(user, None, None)) }
+        RoomEvent::Bid { bid, bidder: Arc::new(User::first_seen(user, None, None)) }
     }
 
-    fn line(id: i64) -> RoomNews {
+    fn line(id: i64) -> RoomEvent {
         let author = Arc::new(User::first_seen(UserId::from_stored(3), None, None));
         let text = LineText::parse("x").unwrap();
-        RoomNews::Line { goods: GOODS, id: LineId::from_stored(id), author, text, at: at(0) }
+        RoomEvent::Line { goods: GOODS, id: LineId::from_stored(id), author, text, at: at(0) }
     }
 
-    fn extended(seq: i64) -> RoomNews {
-        RoomNews::Extended { goods: GOODS, seq, ends_at: at(seq) }
+    fn extended(seq: i64) -> RoomEvent {
+        RoomEvent::Extended { goods: GOODS, seq, ends_at: at(seq) }
     }
 
-    fn ended(seq: i64) -> RoomNews {
-        RoomNews::Ended { goods: GOODS, seq, buyer: None, high_price: None }
+    fn ended(seq: i64) -> RoomEvent {
+        RoomEvent::Ended { goods: GOODS, seq, buyer: None, high_price: None }
     }
 
     fn mark(bid_seq: i64, line: i64) -> RoomMark {
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_bid_waits_for_the_one_before_it_and_the_end_for_the_last() {
-        let mut course = Course::begin(ROOM, mark(4, 0), &[]);
+        let mut course = EventSequencer::begin(ROOM, mark(4, 0), &[]);
         assert_eq!(course.take(ended(6)), []);
         assert_eq!(course.take(bid(6)), []);
         assert_eq!(course.take(extended(6)), []);
@@ -229,14 +229,14 @@ mod tests {
     #[test]
     fn what_was_heard_before_the_course_began_is_told_although_the_store_has_it() {
         let waiting = [bid(6), line(30)];
-        let mut course = Course::begin(ROOM, mark(6, 30), &waiting);
-        let told: Vec<RoomNews> = waiting.clone().into_iter().flat_map(|news| course.take(news)).collect();
+        let mut course = EventSequencer::begin(ROOM, mark(6, 30), &waiting);
+        let told: Vec<RoomEvent> = waiting.clone().into_iter().flat_map(|news| course.take(news)).collect();
         assert_eq!(told, waiting);
     }
 
     #[test]
     fn a_line_that_was_lost_between_others_is_found_by_reading() {
-        let mut course = Course::begin(ROOM, mark(0, 10), &[]);
+        let mut course = EventSequencer::begin(ROOM, mark(0, 10), &[]);
         assert_eq!(course.take(line(11)), [line(11)]);
         assert_eq!(course.take(line(14)), [line(14)]);
         assert!(course.is_behind(&mark(0, 14)), "nobody knows what is between");
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn what_waits_is_bounded() {
-        let mut course = Course::begin(ROOM, mark(0, 0), &[]);
+        let mut course = EventSequencer::begin(ROOM, mark(0, 0), &[]);
         for seq in 2..5000 {
             assert_eq!(course.take(bid(seq)), []);
             course.take(line(seq));
@@ -261,10 +261,10 @@ mod tests {
     #[test]
     fn a_bid_waits_for_the_start_that_another_node_tells() {
         let scheduled = RoomMark { phase: Phase::Scheduled, ..mark(0, 0) };
-        let mut course = Course::begin(ROOM, scheduled, &[]);
+        let mut course = EventSequencer::begin(ROOM, scheduled, &[]);
         assert_eq!(course.take(bid(1)), []);
         assert!(course.is_waiting());
-        assert_eq!(course.take(RoomNews::Started(GOODS)), [RoomNews::Started(GOODS), bid(1)]);
+        assert_eq!(course.take(RoomEvent::Started(GOODS)), [RoomEvent::Started(GOODS), bid(1)]);
     }
 
     proptest! {
@@ -272,10 +272,10 @@ mod tests {
         /// told once and in order, each line once, and nothing is missing in the end.
         #[test]
         fn everything_is_told_once_and_bids_in_order(steps in prop::collection::vec((0u8..8, 0usize..6), 1..200)) {
-            let mut course = Course::begin(ROOM, mark(0, 0), &[]);
+            let mut course = EventSequencer::begin(ROOM, mark(0, 0), &[]);
             let (mut bids, mut lines) = (0, 0);
-            let mut under_way: Vec<RoomNews> = Vec::new();
-            let mut told: Vec<RoomNews> = Vec::new();
+            let mut under_way: Vec<RoomEvent> = Vec::new();
+            let mut told: Vec<RoomEvent> = Vec::new();
             for (step, which) in steps {
                 match step {
                     0 | 1 => { bids += 1; under_way.push(bid(bids)); under_way.push(bid(bids)); }
@@ -295,9 +295,9 @@ mod tests {
             let from = course.mark();
             let news = (from.bid_seq + 1..=bids).map(bid).chain((from.line + 1..=lines).map(line)).collect();
             told.extend(course.catch_up(news));
-            let of = |is_bid: bool| told.iter().filter(move |news| matches!(news, RoomNews::Bid { .. }) == is_bid).cloned();
+            let of = |is_bid: bool| told.iter().filter(move |news| matches!(news, RoomEvent::Bid { .. }) == is_bid).cloned();
             prop_assert_eq!(of(true).collect::<Vec<_>>(), (1..=bids).map(bid).collect::<Vec<_>>());
-            let mut said: Vec<i64> = of(false).map(|news| match news { RoomNews::Line { id, .. } => id.get(), _ => 0 }).collect();
+            let mut said: Vec<i64> = of(false).map(|news| match news { RoomEvent::Line { id, .. } => id.get(), _ => 0 }).collect();
             said.sort_unstable();
             prop_assert_eq!(said, (1..=lines).collect::<Vec<_>>());
             prop_assert!(!course.is_waiting() && !course.is_behind(&mark(bids, lines)));

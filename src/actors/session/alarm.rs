@@ -6,9 +6,9 @@ use actix::prelude::*;
 use actix_web::{HttpResponse, HttpResponseBuilder};
 
 use super::{
-    Ctx, Role, Session, SessionOpening,
-    backlog::{AlarmOpening, Feed},
-    context::{Judgement, Place},
+    Ctx, Role, Session, SessionContext,
+    backlog::{AlarmContext, Backlog},
+    context::{AuthOutcome, Registration},
     upgrade,
 };
 use crate::{
@@ -22,15 +22,15 @@ const READ_PAUSE: Duration = Duration::from_millis(100);
 
 /// What an alarm socket knows.
 struct AlarmRole {
-    alarms: AlarmOpening,
+    alarms: AlarmContext,
     /// Read up to here, not yet written; and whether that is under way or soon will be.
     read_up_to: i64,
     reading: bool,
 }
 
 /// Opens an alarm socket.
-pub fn alarm_socket(opening: SessionOpening, alarms: AlarmOpening, handshake: HttpResponseBuilder) -> HttpResponse {
-    let place = Place::for_alarms(&opening, alarms.user);
+pub fn alarm_socket(opening: SessionContext, alarms: AlarmContext, handshake: HttpResponseBuilder) -> HttpResponse {
+    let place = Registration::for_alarms(&opening, alarms.user);
     let receipts = (alarms.user, opening.shard.receipts.clone());
     let role = AlarmRole { alarms, read_up_to: 0, reading: false };
     upgrade(opening, place, role, Some(receipts), handshake)
@@ -45,7 +45,7 @@ impl Session<AlarmRole> {
         }
         self.role.reading = true;
         let up_to = std::mem::take(&mut self.role.read_up_to);
-        let AlarmOpening { ledger, store, user, .. } = &self.role.alarms;
+        let AlarmContext { ledger, store, user, .. } = &self.role.alarms;
         let hub = self.opening.hub.clone();
         let marking = mark_read(ledger.clone(), store.clone(), hub, *user, ReadAlarms::UpTo(up_to));
         ctx.spawn(marking.into_actor(self).map(|marked, _, ctx| {
@@ -62,21 +62,21 @@ impl Session<AlarmRole> {
     fn renew(&mut self, token: String, ctx: &mut Ctx<AlarmRole>) {
         let judged = self.opening.doorkeeper.authenticate(token);
         ctx.wait(judged.into_actor(self).map(|judged, session, ctx| match judged {
-            Judgement::Good(fresh) if fresh.user == session.role.alarms.user => {
+            AuthOutcome::Good(fresh) if fresh.user == session.role.alarms.user => {
                 session.opening.signed = Some(fresh);
                 session.send(&ServerFrame::Auth { exp: fresh.expires_at.secs() });
                 session.watch_expiry(ctx);
             }
-            Judgement::Good(_) | Judgement::Refused => session.close(Close::TokenRefused),
+            AuthOutcome::Good(_) | AuthOutcome::Refused => session.close(Close::TokenRefused),
             // The token may be good: the socket stays for as long as the old one holds, and the client asks again.
-            Judgement::Unknown => {}
+            AuthOutcome::Unknown => {}
         }));
     }
 }
 
 impl Role for AlarmRole {
     fn started(session: &mut Session<Self>, ctx: &mut Ctx<Self>) {
-        let feed = Feed::new(&session.opening, &session.role.alarms, Rc::clone(&session.place));
+        let feed = Backlog::new(&session.opening, &session.role.alarms, Rc::clone(&session.place));
         ctx.spawn(feed.run().into_actor(session));
     }
 

@@ -6,12 +6,12 @@ use std::{sync::Arc, time::Duration};
 use actix::prelude::*;
 use actix_web::{HttpResponse, HttpResponseBuilder};
 
-use super::{Ctx, Role, Session, SessionOpening, context::Place, room_input::Heard, upgrade};
+use super::{Ctx, Role, Session, SessionContext, context::Registration, room_input::Heard, upgrade};
 use crate::{
     actors::{
         bidding::{
             bid_actor::BidAnswer,
-            ingress::{ArrivingBid, BidEntrance},
+            ingress::{ArrivingBid, BidIngress},
         },
         room_id::RoomId,
         rooms::rooms::Rooms,
@@ -28,7 +28,7 @@ use crate::{
 const LINE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a socket of an auction room needs to open.
-pub struct AuctionOpening {
+pub struct AuctionContext {
     /// Whose room.
     pub goods: GoodsId,
     /// Whether the auction is over.
@@ -38,7 +38,7 @@ pub struct AuctionOpening {
     /// The rooms.
     pub rooms: Addr<Rooms>,
     /// Where bids come in.
-    pub entrance: Arc<BidEntrance>,
+    pub entrance: Arc<BidIngress>,
     /// Where lines are stored.
     pub ledger: Ledger,
     /// `limits.max_price`
@@ -46,16 +46,16 @@ pub struct AuctionOpening {
 }
 
 /// What a socket of an auction room knows.
-struct AuctionRole(AuctionOpening);
+struct AuctionRole(AuctionContext);
 
 /// Opens a socket of an auction room.
 pub async fn auction_socket(
-    opening: SessionOpening,
-    auction: AuctionOpening,
+    opening: SessionContext,
+    auction: AuctionContext,
     handshake: HttpResponseBuilder,
 ) -> HttpResponse {
     let room = (RoomId::Auction(auction.goods), auction.is_over);
-    let place = Place::in_room(&opening, &auction.rooms, room, None).await;
+    let place = Registration::in_room(&opening, &auction.rooms, room, None).await;
     // Deleted while the socket was opening: the room may have been told before this socket was in it.
     if let Ok(None) = auction.store.phase(auction.goods).await {
         place.outbox.borrow_mut().close(Close::GoodsDeleted);
@@ -66,7 +66,7 @@ pub async fn auction_socket(
 impl Role for AuctionRole {
     fn text(session: &mut Session<Self>, text: &str, ctx: &mut Ctx<Self>) {
         let Some((spoken, user)) = session.listen(text, Heard::Here) else { return };
-        let AuctionOpening { goods, max_price, .. } = session.role.0;
+        let AuctionContext { goods, max_price, .. } = session.role.0;
         match spoken.in_auction(goods, user.id, max_price) {
             Ok(Said::Bid(price)) => {
                 // Handed on before anything else of this socket is looked at: bids keep their order.

@@ -4,7 +4,7 @@ use std::{cell::RefCell, future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::D
 
 use actix::Addr;
 
-use super::context::{Doorkeeper, Place, SessionOpening};
+use super::context::{Registration, SessionContext, SocketAuth};
 use crate::actors::delivery::{frame::Frame, outbox::Outbox};
 use crate::{
     actors::delivery::{
@@ -25,7 +25,7 @@ const PAGE: i64 = 200;
 const RETRY: Duration = Duration::from_millis(500);
 
 /// What a session that hears alarms needs to open, over a WebSocket or as server-sent events.
-pub struct AlarmOpening {
+pub struct AlarmContext {
     /// The token's user.
     pub user: UserId,
     /// `?since=`: send what comes after this alarm; without it, what was never received.
@@ -39,25 +39,25 @@ pub struct AlarmOpening {
 }
 
 /// Registers a session and keeps its outbox fed from the store.
-pub(crate) struct Feed {
+pub(crate) struct Backlog {
     outbox: Rc<RefCell<Outbox>>,
     /// The seat is held for as long as there is a course.
-    _place: Rc<Place>,
+    _place: Rc<Registration>,
     seat: Seat,
     user: UserId,
     hub: Addr<AlarmHub>,
     store: Store,
     time: Arc<dyn TimeSource>,
-    doorkeeper: Rc<dyn Doorkeeper>,
+    doorkeeper: Rc<dyn SocketAuth>,
     since: Option<i64>,
     /// The heartbeat in seconds, if the client wants a `hello`.
     hello: Option<u64>,
     page: i64,
 }
 
-impl Feed {
+impl Backlog {
     /// What the session does with its place.
-    pub(crate) fn new(opening: &SessionOpening, alarms: &AlarmOpening, place: Rc<Place>) -> Self {
+    pub(crate) fn new(opening: &SessionContext, alarms: &AlarmContext, place: Rc<Registration>) -> Self {
         Self {
             outbox: Rc::clone(&place.outbox),
             seat: place.seat,

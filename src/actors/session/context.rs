@@ -61,7 +61,7 @@ pub struct Signed {
 
 /// What became of a token that a client sent on a live socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Judgement {
+pub enum AuthOutcome {
     /// Whose it is, and until when.
     Good(Signed),
     /// It is bad in some way.
@@ -71,11 +71,11 @@ pub enum Judgement {
 }
 
 /// A judgement on its way.
-pub type Judged = Pin<Box<dyn Future<Output = Judgement>>>;
+pub type AuthFuture = Pin<Box<dyn Future<Output = AuthOutcome>>>;
 
 /// How fast somebody sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pace {
+pub enum RateVerdict {
     /// Within the rate.
     Fine,
     /// Over it: the frame is refused.
@@ -85,9 +85,9 @@ pub enum Pace {
 }
 
 /// Knows who is on the other end of a socket, as requests know it.
-pub trait Doorkeeper {
+pub trait SocketAuth {
     /// Looks at a token that came over the socket.
-    fn authenticate(&self, token: String) -> Judged;
+    fn authenticate(&self, token: String) -> AuthFuture;
 
     /// The user as he is known now (his name may have changed since the socket opened); `None` for a visitor.
     fn user(&self) -> Option<Arc<User>>;
@@ -97,17 +97,17 @@ pub trait Doorkeeper {
     fn may_write(&self) -> bool;
 
     /// Counts a bid.
-    fn bid_pace(&self) -> Pace;
+    fn bid_pace(&self) -> RateVerdict;
 
     /// Counts any other frame of a room.
-    fn line_pace(&self) -> Pace;
+    fn line_pace(&self) -> RateVerdict;
 
     /// Language of texts.
     fn locale(&self) -> Locale;
 }
 
 /// What every session needs to open.
-pub struct SessionOpening {
+pub struct SessionContext {
     /// Whose token; `None`: a visitor.
     pub signed: Option<Signed>,
     /// This worker's shard.
@@ -119,11 +119,11 @@ pub struct SessionOpening {
     /// Settings.
     pub limits: SessionLimits,
     /// Who is at the other end.
-    pub doorkeeper: Rc<dyn Doorkeeper>,
+    pub doorkeeper: Rc<dyn SocketAuth>,
 }
 
 /// A session's seat, and its place in a room, given back when the session goes, however it goes.
-pub(crate) struct Place {
+pub(crate) struct Registration {
     pub(crate) seat: Seat,
     pub(crate) outbox: Rc<RefCell<Outbox>>,
     user: Option<UserId>,
@@ -132,9 +132,9 @@ pub(crate) struct Place {
     shard: ShardHandle,
 }
 
-impl Place {
+impl Registration {
     /// Takes a seat that hears alarms; it has yet to register.
-    pub(crate) fn for_alarms(opening: &SessionOpening, user: UserId) -> Rc<Self> {
+    pub(crate) fn for_alarms(opening: &SessionContext, user: UserId) -> Rc<Self> {
         let outbox = Outbox::of_alarms(outbox_limits(opening), opening.shard.waiting());
         Rc::new(Self::take(opening, outbox, Some(user), None))
     }
@@ -142,7 +142,7 @@ impl Place {
     /// Takes a seat in a room (whose auction may be over), with a first frame for this socket alone. The socket hears
     /// everything that is committed after this returns.
     pub(crate) async fn in_room(
-        opening: &SessionOpening,
+        opening: &SessionContext,
         rooms: &Addr<Rooms>,
         (room, is_over): (RoomId, bool),
         first: Option<Bytes>,
@@ -177,7 +177,7 @@ impl Place {
     }
 
     fn take(
-        opening: &SessionOpening,
+        opening: &SessionContext,
         outbox: Outbox,
         user: Option<UserId>,
         room: Option<(Addr<Rooms>, RoomId)>,
@@ -191,12 +191,12 @@ impl Place {
     }
 }
 
-fn outbox_limits(opening: &SessionOpening) -> OutboxLimits {
+fn outbox_limits(opening: &SessionContext) -> OutboxLimits {
     let SessionLimits { max_pending, max_pending_bytes, .. } = opening.limits;
     OutboxLimits { frames: max_pending, bytes: max_pending_bytes }
 }
 
-impl Drop for Place {
+impl Drop for Registration {
     fn drop(&mut self) {
         self.outbox.borrow_mut().finish();
         self.shard.unseat(self.seat.slot, self.seat.connection);

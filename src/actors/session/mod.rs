@@ -23,22 +23,22 @@ use actix_web_actors::ws::{Message, WebsocketContext};
 use bytes::BytesMut;
 use serde::Serialize;
 
-use self::context::Place;
+use self::context::Registration;
 pub use self::{
     alarm::alarm_socket,
-    auction::{AuctionOpening, auction_socket},
-    backlog::AlarmOpening,
-    context::{Doorkeeper, Judged, Judgement, Pace, SessionLimits, SessionOpening, Signed},
+    auction::{AuctionContext, auction_socket},
+    backlog::AlarmContext,
+    context::{AuthFuture, AuthOutcome, RateVerdict, SessionContext, SessionLimits, Signed, SocketAuth},
     sse::alarm_events,
-    trade::{TradeOpening, trade_socket},
+    trade::{TradeContext, trade_socket},
 };
 pub use super::connection::socket::SocketSession;
 use super::delivery::{encode::encode, received::Receipts};
 use super::{
     connection::{
         fragments::{Fragments, Joined},
-        liveness::Proof,
-        reader::Ear,
+        liveness::Liveness,
+        reader::FrameReader,
     },
     delivery::outbox::Outbox,
 };
@@ -58,13 +58,13 @@ trait Role: Sized + Unpin + 'static {
 
 /// One WebSocket.
 struct Session<R: Role> {
-    opening: SessionOpening,
+    opening: SessionContext,
     role: R,
     /// Held until the session is gone.
-    place: Rc<Place>,
+    place: Rc<Registration>,
     outbox: Rc<RefCell<Outbox>>,
     fragments: Fragments,
-    proof: Rc<Proof>,
+    proof: Rc<Liveness>,
     expiry: Option<SpawnHandle>,
 }
 
@@ -72,15 +72,15 @@ type Ctx<R> = WebsocketContext<Session<R>>;
 
 /// Answers an accepted handshake, with the session as the answer's extension: whoever has the connection carries it.
 fn upgrade<R: Role>(
-    opening: SessionOpening,
-    place: Rc<Place>,
+    opening: SessionContext,
+    place: Rc<Registration>,
     role: R,
     receipts: Option<(UserId, Receipts)>,
     mut handshake: HttpResponseBuilder,
 ) -> HttpResponse {
     let frame_bytes = opening.limits.frame_bytes;
     let outbox = Rc::clone(&place.outbox);
-    let proof = Proof::new(Rc::clone(&outbox), receipts);
+    let proof = Liveness::new(Rc::clone(&outbox), receipts);
     let session = Session {
         opening,
         role,
@@ -91,7 +91,7 @@ fn upgrade<R: Role>(
         expiry: None,
     };
     let codec = Codec::new().max_size(frame_bytes);
-    let (ear, inbound) = Ear::new(frame_bytes, proof, Rc::clone(&outbox));
+    let (ear, inbound) = FrameReader::new(frame_bytes, proof, Rc::clone(&outbox));
     let actor = WebsocketContext::with_codec(session, inbound, codec);
     let mut response = handshake.finish();
     response.extensions_mut().insert(SocketSession::new(outbox, Box::pin(actor), ear));

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Pace, Role, Session};
+use super::{RateVerdict, Role, Session};
 use crate::{
     actors::delivery::{alarm_hub::AlertUser, encode::encode},
     domain::User,
@@ -44,14 +44,14 @@ impl<R: Role> Session<R> {
         let user = doorkeeper.user();
         match (pace, user) {
             (_, Some(user)) if expired || !user.is_active => self.close(Close::TokenRefused),
-            (Pace::Flood, _) => self.close(Close::TooManyFrames),
+            (RateVerdict::Flood, _) => self.close(Close::TooManyFrames),
             // As over HTTP: first who somebody is, then how fast.
             (_, None) => self.alert(&Problem::new(Code::Unauthorized, "a token is needed"), heard),
-            (Pace::TooFast, Some(_)) => self.alert(&Problem::too_many_requests(1), heard),
-            (Pace::Fine, Some(_)) if !doorkeeper.may_write() => {
+            (RateVerdict::TooFast, Some(_)) => self.alert(&Problem::too_many_requests(1), heard),
+            (RateVerdict::Fine, Some(_)) if !doorkeeper.may_write() => {
                 self.alert(&Problem::unavailable("not stored; try again"), heard);
             }
-            (Pace::Fine, Some(user)) => return Some((spoken, user)),
+            (RateVerdict::Fine, Some(user)) => return Some((spoken, user)),
         }
         None
     }

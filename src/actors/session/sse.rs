@@ -16,8 +16,8 @@ use serde::Serialize;
 use tokio::time::{Interval, timeout};
 
 use super::{
-    backlog::{AlarmOpening, Feed},
-    context::{PATIENCE, Place, SessionOpening, Signed},
+    backlog::{AlarmContext, Backlog},
+    context::{PATIENCE, Registration, SessionContext, Signed},
 };
 use crate::actors::delivery::outbox::Outbox;
 use crate::{
@@ -32,13 +32,13 @@ const CHUNK_BYTES: usize = 16 * 1024;
 /// # Errors
 /// The user has as many sockets as he may have, to which a stream gives way (4409), or none can be opened now (1013).
 pub async fn alarm_events(
-    opening: &SessionOpening,
-    alarms: &AlarmOpening,
+    opening: &SessionContext,
+    alarms: &AlarmContext,
     signed: Signed,
     gone: Waiting,
 ) -> Result<HttpResponse, Close> {
-    let place = Place::for_alarms(opening, signed.user);
-    let feed = Feed::new(opening, alarms, Rc::clone(&place));
+    let place = Registration::for_alarms(opening, signed.user);
+    let feed = Backlog::new(opening, alarms, Rc::clone(&place));
     let registered = timeout(PATIENCE, feed.register(IfFull::NewestGoes)).await;
     let admitted = registered.unwrap_or(Err(Close::TryAgainLater))?;
     let mut heartbeat = tokio::time::interval(opening.limits.heartbeat);
@@ -66,7 +66,7 @@ pub type Waiting = Pin<Box<dyn Future<Output = ()>>>;
 struct EventBody {
     outbox: Rc<RefCell<Outbox>>,
     /// The course and the seat; none when it is over.
-    running: Option<(Waiting, Rc<Place>)>,
+    running: Option<(Waiting, Rc<Registration>)>,
     /// Resolves when the client has ended the connection, which a body is not told of otherwise.
     gone: Waiting,
     heartbeat: Interval,

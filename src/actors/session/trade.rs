@@ -13,8 +13,8 @@ use actix::prelude::*;
 use actix_web::{HttpResponse, HttpResponseBuilder};
 
 use super::{
-    Ctx, Role, Session, SessionOpening,
-    context::{Place, Signed},
+    Ctx, Role, Session, SessionContext,
+    context::{Registration, Signed},
     room_input::Heard,
     upgrade,
 };
@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_millis(500);
 
 /// What a socket of a trade chat needs to open.
-pub struct TradeOpening {
+pub struct TradeContext {
     /// About which goods.
     pub goods: GoodsId,
     /// What the client is shown first.
@@ -54,18 +54,18 @@ struct TradeRole {
 
 /// Opens a socket of a trade chat.
 pub async fn trade_socket(
-    opening: SessionOpening,
-    trade: TradeOpening,
+    opening: SessionContext,
+    trade: TradeContext,
     handshake: HttpResponseBuilder,
 ) -> HttpResponse {
-    let TradeOpening { goods, info, rooms, ledger } = trade;
+    let TradeContext { goods, info, rooms, ledger } = trade;
     let first = encode(&RoomFrame::GoodsInfo {
         image: info.image.as_deref(),
         high_price: info.high_price,
         title: &info.title,
         goods_id: goods,
     });
-    let place = Place::in_room(&opening, &rooms, (RoomId::Trade(goods), true), Some(first)).await;
+    let place = Registration::in_room(&opening, &rooms, (RoomId::Trade(goods), true), Some(first)).await;
     upgrade(opening, place, TradeRole { goods, ledger }, None, handshake)
 }
 

@@ -9,7 +9,7 @@ use crate::{
         User, UserId,
     },
     store::{
-        RoomNews, Store, StoreError,
+        RoomEvent, Store, StoreError,
         engine::DbConn,
         rows::{BidRow, UserRow, phase_of},
         schema,
@@ -105,7 +105,7 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be read in time.
-    pub async fn news_since(&self, from: RoomMark) -> Result<Vec<RoomNews>, StoreError> {
+    pub async fn news_since(&self, from: RoomMark) -> Result<Vec<RoomEvent>, StoreError> {
         self.read(move |conn| conn.transaction(|conn| news(conn, &from))).await
     }
 
@@ -136,18 +136,18 @@ fn marks(conn: &mut DbConn, goods: &[GoodsId]) -> Result<Vec<RoomMark>, StoreErr
     rows.into_iter().map(mark).collect()
 }
 
-fn news(conn: &mut DbConn, from: &RoomMark) -> Result<Vec<RoomNews>, StoreError> {
+fn news(conn: &mut DbConn, from: &RoomMark) -> Result<Vec<RoomEvent>, StoreError> {
     let goods = from.goods;
     let Some(now) = marks(conn, &[goods])?.pop() else { return Ok(Vec::new()) };
     let mut news = Vec::new();
     if from.phase == Phase::Scheduled && now.phase != Phase::Scheduled {
-        news.push(RoomNews::Started(goods));
+        news.push(RoomEvent::Started(goods));
     }
     if now.bid_seq > from.bid_seq {
         news.extend(bids(conn, from, now.ends_at)?);
     }
     if now.ends_at != from.ends_at && now.bid_seq > 0 {
-        news.push(RoomNews::Extended { goods, seq: now.bid_seq, ends_at: now.ends_at });
+        news.push(RoomEvent::Extended { goods, seq: now.bid_seq, ends_at: now.ends_at });
     }
     if now.line > from.line {
         news.extend(lines(conn, from)?);
@@ -161,7 +161,7 @@ fn news(conn: &mut DbConn, from: &RoomMark) -> Result<Vec<RoomNews>, StoreError>
     Ok(news)
 }
 
-fn bids(conn: &mut DbConn, from: &RoomMark, ends_at: Timestamp) -> Result<Vec<RoomNews>, StoreError> {
+fn bids(conn: &mut DbConn, from: &RoomMark, ends_at: Timestamp) -> Result<Vec<RoomEvent>, StoreError> {
     use schema::{bids, users};
     let rows: Vec<(BidRow, UserRow)> = bids::table
         .inner_join(users::table.on(users::id.eq(bids::user_id)))
@@ -175,12 +175,12 @@ fn bids(conn: &mut DbConn, from: &RoomMark, ends_at: Timestamp) -> Result<Vec<Ro
         let received_at = Timestamp::from_micros(row.created_at);
         let bid = Bid { goods: from.goods, user: UserId::from_stored(row.user_id), price, received_at };
         let bid = StoredBid { id: BidId::from_stored(row.id), bid, seq: row.seq, high_price: price, ends_at };
-        RoomNews::Bid { bid, bidder: User::from(user).into() }
+        RoomEvent::Bid { bid, bidder: User::from(user).into() }
     };
     Ok(rows.into_iter().map(told).collect())
 }
 
-fn lines(conn: &mut DbConn, from: &RoomMark) -> Result<Vec<RoomNews>, StoreError> {
+fn lines(conn: &mut DbConn, from: &RoomMark) -> Result<Vec<RoomEvent>, StoreError> {
     use schema::{room_lines, users};
     let rows: Vec<(i64, String, i64, UserRow)> = room_lines::table
         .inner_join(users::table.on(users::id.eq(room_lines::author_id)))
@@ -190,7 +190,7 @@ fn lines(conn: &mut DbConn, from: &RoomMark) -> Result<Vec<RoomNews>, StoreError
         .select((room_lines::id, room_lines::content, room_lines::created_at, UserRow::as_select()))
         .load(conn)?;
     let told = |(id, text, at, author): (i64, String, i64, UserRow)| {
-        Ok(RoomNews::Line {
+        Ok(RoomEvent::Line {
             goods: from.goods,
             id: LineId::from_stored(id),
             author: User::from(author).into(),
@@ -201,7 +201,7 @@ fn lines(conn: &mut DbConn, from: &RoomMark) -> Result<Vec<RoomNews>, StoreError
     rows.into_iter().map(told).collect()
 }
 
-fn messages(conn: &mut DbConn, from: &RoomMark) -> Result<Vec<RoomNews>, StoreError> {
+fn messages(conn: &mut DbConn, from: &RoomMark) -> Result<Vec<RoomEvent>, StoreError> {
     use schema::{trade_messages, users};
     let rows: Vec<(i64, String, i64, UserRow)> = trade_messages::table
         .inner_join(users::table.on(users::id.eq(trade_messages::author_id)))
@@ -211,7 +211,7 @@ fn messages(conn: &mut DbConn, from: &RoomMark) -> Result<Vec<RoomNews>, StoreEr
         .select((trade_messages::id, trade_messages::content, trade_messages::created_at, UserRow::as_select()))
         .load(conn)?;
     let told = |(id, text, at, author): (i64, String, i64, UserRow)| {
-        Ok(RoomNews::TradeMessage {
+        Ok(RoomEvent::TradeMessage {
             goods: from.goods,
             id: TradeMessageId::from_stored(id),
             author: User::from(author).into(),
@@ -222,7 +222,7 @@ fn messages(conn: &mut DbConn, from: &RoomMark) -> Result<Vec<RoomNews>, StoreEr
     rows.into_iter().map(told).collect()
 }
 
-fn ended(conn: &mut DbConn, now: &RoomMark) -> Result<RoomNews, StoreError> {
+fn ended(conn: &mut DbConn, now: &RoomMark) -> Result<RoomEvent, StoreError> {
     use schema::{goods, users};
     let row: Option<(i64, String, Option<i64>)> = goods::table
         .inner_join(users::table.on(users::id.nullable().eq(goods::high_bidder_id)))
@@ -234,5 +234,5 @@ fn ended(conn: &mut DbConn, now: &RoomMark) -> Result<RoomNews, StoreError> {
         Some((id, name, price)) => (Some(Sender { id: UserId::from_stored(id), name }), price.map(Price::from_stored)),
         None => (None, None),
     };
-    Ok(RoomNews::Ended { goods: now.goods, seq: now.bid_seq, buyer, high_price })
+    Ok(RoomEvent::Ended { goods: now.goods, seq: now.bid_seq, buyer, high_price })
 }

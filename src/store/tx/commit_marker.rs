@@ -12,12 +12,12 @@ use crate::store::{
 
 /// A writer's row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Mark {
+pub(crate) struct CommitMarker {
     writer: i64,
     at: i64,
 }
 
-impl Mark {
+impl CommitMarker {
     /// Makes the row of a new writer.
     pub(crate) fn begin(conn: &mut DbConn, now: Timestamp) -> Result<Self, StoreError> {
         let writer = rand::random_range(1..=i64::MAX);

@@ -10,7 +10,7 @@ use std::collections::{HashMap, hash_map::Entry};
 
 use diesel::{insert_into, prelude::*, update};
 
-use self::{commit_marker::Mark, recipients::Muted};
+use self::{commit_marker::CommitMarker, recipients::Muted};
 use super::{
     StoreError,
     engine::{
@@ -18,7 +18,7 @@ use super::{
         postgres::batch::{self, Batch},
         sqlite::statements::{self, AddBid, AddToInbox, RaiseBidder, SetLead},
     },
-    news::Committed,
+    room_event::Committed,
     rows::{AlarmRow, BidRow, Counters, Gathered, InboxEntry, StateRow, phase_code},
     schema,
 };
@@ -50,7 +50,7 @@ struct Held {
 pub struct Tx<'c> {
     pub(crate) conn: &'c mut DbConn,
     /// How far the writer had come before.
-    mark: Mark,
+    mark: CommitMarker,
     now: Timestamp,
     rules: LedgerRules,
     counters: Option<Counters>,
@@ -70,13 +70,13 @@ pub struct Tx<'c> {
 #[derive(Default)]
 pub(crate) struct Effects {
     /// What the writer's row says if, and only if, this is committed; `None` if nothing was written that matters.
-    pub mark: Option<Mark>,
+    pub mark: Option<CommitMarker>,
     pub committed: Vec<Committed>,
     pub fanouts: Vec<EventId>,
 }
 
 impl<'c> Tx<'c> {
-    pub(crate) fn new(conn: &'c mut DbConn, mark: Mark, now: Timestamp, rules: LedgerRules) -> Self {
+    pub(crate) fn new(conn: &'c mut DbConn, mark: CommitMarker, now: Timestamp, rules: LedgerRules) -> Self {
         Self {
             conn,
             mark,
@@ -288,7 +288,7 @@ impl<'c> Tx<'c> {
 
     /// Writes the gathered rows, and with them the end of the transaction where that spares its statements: whether it is
     /// written.
-    fn write_rows(&mut self, end: Option<(Counters, Mark)>) -> Result<bool, StoreError> {
+    fn write_rows(&mut self, end: Option<(Counters, CommitMarker)>) -> Result<bool, StoreError> {
         let gathered = std::mem::take(&mut self.gathered);
         match self.conn {
             DbConn::Sqlite(conn) => {

@@ -8,7 +8,7 @@ use crate::domain::{Alarm, AlarmKind, UserId};
 use crate::store::{
     StoreError,
     engine::{DbConn, postgres::batch::Entered},
-    news::Committed,
+    room_event::Committed,
     schema,
 };
 

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     domain::{AlarmKind, Bid, GoodsId, GoodsState, IdempotencyKey, User, judge},
-    store::{Committed, RoomNews, StoreError, Tx, Write, rows::BidRow},
+    store::{Committed, RoomEvent, StoreError, Tx, Write, rows::BidRow},
 };
 
 /// Bids of one goods item, in the order in which they are to be judged.
@@ -99,9 +99,9 @@ fn place(tx: &mut Tx<'_>, KeyedBid { bid, bidder, .. }: &KeyedBid) -> Result<Bid
         tx.raise(AlarmKind::Outbid, &goods, None, vec![outbid])?;
     }
     let stored = StoredBid { id, bid: *bid, seq: accepted.seq, high_price: bid.price, ends_at: goods.ends_at };
-    tx.tell(Committed::Room(RoomNews::Bid { bid: stored.clone(), bidder: Arc::clone(bidder) }));
+    tx.tell(Committed::Room(RoomEvent::Bid { bid: stored.clone(), bidder: Arc::clone(bidder) }));
     if extended {
-        tx.tell(Committed::Room(RoomNews::Extended { goods: goods.id, seq: goods.bid_seq, ends_at: goods.ends_at }));
+        tx.tell(Committed::Room(RoomEvent::Extended { goods: goods.id, seq: goods.bid_seq, ends_at: goods.ends_at }));
     }
     tx.put_goods(goods);
     Ok(BidVerdict::Accepted(stored))

@@ -4,7 +4,7 @@ use diesel::{delete, insert_into, prelude::*};
 
 use crate::{
     domain::{GoodsId, GoodsState, NewGoods, Phase, Timestamp, UserId},
-    store::{Committed, RoomNews, StoreError, Tx, Write, rows::phase_code, schema},
+    store::{Committed, RoomEvent, StoreError, Tx, Write, rows::phase_code, schema},
 };
 
 /// Makes goods for a seller. A start that is past already is made by the clock at once, with its alarms.
@@ -108,7 +108,7 @@ impl Write for DeleteGoods {
         delete(schema::likes::table.filter(schema::likes::goods_id.eq(id))).execute(tx.conn)?;
         delete(schema::room_lines::table.filter(schema::room_lines::goods_id.eq(id))).execute(tx.conn)?;
         tx.drop_goods(self.goods);
-        tx.tell(Committed::Room(RoomNews::Deleted(self.goods)));
+        tx.tell(Committed::Room(RoomEvent::Deleted(self.goods)));
         Ok(Deleted::Yes)
     }
 }

@@ -2,6 +2,7 @@
 //! transaction; none begins or ends a transaction itself.
 
 mod bids;
+mod chat;
 pub(crate) mod fan_out;
 mod forget;
 mod goods;
@@ -12,11 +13,11 @@ mod probe;
 mod read_state;
 mod received;
 mod stops;
-mod talk;
 mod users;
 mod verdict;
 
 pub use bids::{KeyedBid, PlaceBids, PlacedBids};
+pub use chat::{ReadMessages, ReadTrade, SayLine, SendTradeMessage};
 pub use fan_out::AdoptFanout;
 pub use forget::{ForgetAlarms, ForgetInbox, ForgetKeys};
 pub use goods::{DeleteGoods, Deleted, MakeGoods};
@@ -26,6 +27,5 @@ pub use probe::Probe;
 pub use read_state::{MarkRead, ReadAlarms, SetMuted};
 pub use received::MarkReceived;
 pub use stops::{ForgetStop, NoteStop};
-pub use talk::{ReadMessages, ReadTrade, SayLine, SendTradeMessage};
 pub use users::{ChangeUser, SeeUser};
 pub use verdict::{BidVerdict, StoredBid};

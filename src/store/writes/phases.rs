@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     domain::{AlarmKind, GoodsId, GoodsState, Phase, Sender, TradeRoomId, UserId, end_alarms},
-    store::{Committed, RoomNews, StoreError, Tx, Write, schema},
+    store::{Committed, RoomEvent, StoreError, Tx, Write, schema},
 };
 
 /// Starts an auction if its start is due.
@@ -34,7 +34,7 @@ impl Write for StartAuction {
 pub(super) fn start(tx: &mut Tx<'_>, goods: &mut GoodsState) -> Result<(), StoreError> {
     if goods.advance(Phase::Live) {
         tx.put_goods(goods.clone());
-        tx.tell(Committed::Room(RoomNews::Started(goods.id)));
+        tx.tell(Committed::Room(RoomEvent::Started(goods.id)));
         let max_like = tx.like_mark()?;
         fan_out::begin(tx, AlarmKind::AuctionStarted, goods, Audience { max_like, max_bid_seq: 0 })?;
     }
@@ -102,7 +102,7 @@ impl Write for EndAuction {
             None => None,
         };
         let high_price = goods.lead.map(|lead| lead.price);
-        tx.tell(Committed::Room(RoomNews::Ended { goods: goods.id, seq: goods.bid_seq, buyer, high_price }));
+        tx.tell(Committed::Room(RoomEvent::Ended { goods: goods.id, seq: goods.bid_seq, buyer, high_price }));
         Ok(Ended::Yes(goods))
     }
 }

@@ -14,7 +14,7 @@ use crate::store::{
     StoreError,
     rows::{Counters, Gathered, StateRow},
     schema,
-    tx::commit_marker::Mark,
+    tx::commit_marker::CommitMarker,
 };
 
 /// Reads the counters and these goods. Their rows need no locks of their own: whoever writes holds that of the counters.
@@ -97,7 +97,7 @@ impl<'a> Batch<'a> {
     pub(crate) fn of(
         rows: &'a Gathered,
         leads: Vec<&'a GoodsState>,
-        end: Option<(Counters, Mark)>,
+        end: Option<(Counters, CommitMarker)>,
         several_writers: bool,
     ) -> Self {
         macro_rules! column {

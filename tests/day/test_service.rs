@@ -11,7 +11,7 @@ use std::{
 
 use actix::prelude::*;
 use handsup::{
-    actors::{ArrivalGate, AuctionClock, BidAnswer, BidDesk, BidReply, GetClockFigures, PlaceBid, WatchGoods},
+    actors::{ArrivalGate, AuctionClock, BidAnswer, BidReply, BidRouter, GetClockFigures, PlaceBid, WatchGoods},
     domain::{Alarm, Bid, GoodsId, Price, Timestamp, User, UserId},
     store::{Committed, DatabaseUrl, Ledger, LedgerRules, LedgerThread, Nodes, Store, Write, writes::KeyedBid},
     time_source::TimeSource,
@@ -57,21 +57,21 @@ impl TimeSource for DayTime {
     }
 }
 
-/// Alarms with their receivers, in the order in which the rest of the house was told.
+/// Alarms with their receivers, in the order in which the rest of the service was told.
 pub type Heard = Arc<Mutex<Vec<(Alarm, Vec<UserId>)>>>;
 
 /// One life of the service, between two stops. Must be opened inside an actix system that ends with it.
-pub struct House {
+pub struct TestService {
     pub store: Store,
     ledger: Ledger,
     thread: LedgerThread,
-    desk: Addr<BidDesk>,
+    desk: Addr<BidRouter>,
     clock: Addr<AuctionClock>,
     gate: Arc<ArrivalGate>,
     time: Arc<DayTime>,
 }
 
-impl House {
+impl TestService {
     pub fn open(database: &Path, time: Arc<DayTime>, soft_close_ms: i64, heard: Heard) -> Self {
         let url = DatabaseUrl::parse(&database::url_of(database)).unwrap();
         let opened = Store::open(&url, READERS).unwrap();
@@ -94,7 +94,7 @@ impl House {
             .start_ledger(LedgerRules { soft_close_ms, several_writers: false }, Arc::clone(&node_time), observer)
             .unwrap();
         let ledger = thread.ledger();
-        let desk = BidDesk::open(ledger.clone(), Nodes::One, Arc::default());
+        let desk = BidRouter::open(ledger.clone(), Nodes::One, Arc::default());
         let gate = Arc::new(ArrivalGate::default());
         let clock =
             AuctionClock::new(store.clone(), ledger.clone(), desk.clone(), Arc::clone(&gate), node_time).start();

@@ -6,7 +6,7 @@ use diesel::{dsl::not, insert_into, prelude::*, update};
 
 use crate::{
     domain::{Alarm, GoodsId, LineText, Sender, TradeMessageId, TradeText, User, UserId},
-    store::{Committed, RoomNews, StoreError, Tx, Write, schema},
+    store::{Committed, RoomEvent, StoreError, Tx, Write, schema},
 };
 
 /// A line in an auction room, in whatever phase.
@@ -42,7 +42,7 @@ impl Write for SayLine {
                 ))
                 .execute(tx.conn)?;
         }
-        tx.tell(Committed::Room(RoomNews::Line {
+        tx.tell(Committed::Room(RoomEvent::Line {
             goods: self.goods,
             id,
             author: Arc::clone(&self.author),
@@ -108,7 +108,7 @@ impl Write for SendTradeMessage {
         let sender = Sender { id: self.author.id, name: self.author.username.clone() };
         let alarm = Alarm::chat(tx.next_alarm()?, &goods, sender, self.text.as_str().to_owned(), at);
         tx.add_alarm(alarm, vec![UserId::from_stored(other)]);
-        tx.tell(Committed::Room(RoomNews::TradeMessage {
+        tx.tell(Committed::Room(RoomEvent::TradeMessage {
             goods: self.goods,
             id,
             author: Arc::clone(&self.author),

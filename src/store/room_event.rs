@@ -24,12 +24,12 @@ pub enum Committed {
     /// A user is new, renamed, or no longer (or again) active.
     UserChanged(User),
     /// Something happened in the rooms of goods.
-    Room(RoomNews),
+    Room(RoomEvent),
 }
 
 /// One fact about one goods item, told in commit order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum RoomNews {
+pub enum RoomEvent {
     /// The auction is live.
     Started(GoodsId),
     /// A bid was accepted.
@@ -89,7 +89,7 @@ pub enum RoomNews {
     Deleted(GoodsId),
 }
 
-impl RoomNews {
+impl RoomEvent {
     /// In whose rooms it is heard.
     pub fn goods(&self) -> GoodsId {
         match self {

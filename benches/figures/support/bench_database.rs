@@ -18,12 +18,12 @@ pub const SELLER: i64 = 1;
 pub const FIRST_BIDDER: i64 = 100;
 pub const FIRST_LISTENER: i64 = 1_000_000;
 
-pub struct House {
+pub struct BenchDatabase {
     pub url: String,
     folder: TempDir,
 }
 
-impl House {
+impl BenchDatabase {
     /// An SQLite database of its own.
     pub fn new() -> Self {
         let folder = disk::folder();
