@@ -1,8 +1,9 @@
-//! Hands-Up alarms: live auctions whose bidders hear at once what concerns them, with nothing lost, doubled or late.
+//! Hands-Up alarms: a service for live auctions. It judges bids, and notifies everybody concerned at once: no alarm is
+//! lost, doubled or late.
 //!
-//! The rooms and who may import whom are in `ARCHITECTURE.md`; `tests/architecture` holds the direction.
+//! `ARCHITECTURE.md` describes the modules as layers, and which may import which. `tests/architecture` enforces it.
 #![forbid(unsafe_code)]
-// `print!` and `eprint!` panic when nobody can read them.
+// `print!` and `eprint!` panic when their output is closed.
 #![warn(clippy::print_stderr)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 

@@ -1,5 +1,8 @@
-//! How much of what happens again and again the log tells. Of a failure: the first one at once, then how many there have
-//! been once a minute, then that it is over ([`Outage`]). Of anything else: so much in a time ([`Budget`]).
+//! How often the log mentions what happens again and again.
+//!
+//! - [`Outage`], for failures: the log has the first failure at once, then the number of failures once a minute, then
+//!   the end of the outage.
+//! - [`LogBudget`], for everything else: the log has a limited number of lines in a given time.
 
 use std::{
     sync::{
@@ -9,15 +12,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Between two lines about the same outage.
-const SAY_EVERY: Duration = Duration::from_secs(60);
-/// An outage is over when something works and nothing has failed for so long: where one in ten fails, that is one outage.
-const QUIET: Duration = Duration::from_secs(2);
+/// Time between two log lines about the same outage.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+/// An outage ends when something succeeds and nothing has failed for so long. If one of ten attempts fails, that is one
+/// outage and not many.
+const QUIET_BEFORE_END: Duration = Duration::from_secs(2);
 
-/// Whether something is failing. Cheap to ask while it works.
+/// Tracks whether something is failing. Recording a success costs next to nothing while nothing fails.
 #[derive(Debug, Default)]
 pub struct Outage {
-    is_out: AtomicBool,
+    is_ongoing: AtomicBool,
     state: Mutex<Option<State>>,
 }
 
@@ -26,22 +30,22 @@ struct State {
     since: Instant,
     failures: u64,
     last_failure: Instant,
-    /// Since the last failure.
+    /// The first one after the last failure.
     first_success: Option<Instant>,
-    said: Instant,
+    reported_at: Instant,
 }
 
-/// What is to be said of an outage.
+/// What the log says about an outage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Failing {
-    /// How long it has lasted.
+pub struct OutageReport {
+    /// How long it has lasted so far, or lasted in all.
     pub lasted: Duration,
-    /// How many failures there have been.
+    /// How many attempts have failed.
     pub failures: u64,
 }
 
-/// Nothing for the first failure, otherwise how many there are, to stand behind what fails.
-impl std::fmt::Display for Failing {
+/// A suffix for the log line about a failure: empty for the first one, then the number of failures.
+impl std::fmt::Display for OutageReport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.failures {
             1 => Ok(()),
@@ -50,90 +54,91 @@ impl std::fmt::Display for Failing {
     }
 }
 
-impl Failing {
-    /// The whole of it, when it is over.
-    pub fn in_all(&self) -> String {
+impl OutageReport {
+    /// Duration and failures, for the log line about the end of the outage.
+    pub fn summary(&self) -> String {
         format!("{:.1} s, {} failed tries", self.lasted.as_secs_f64(), self.failures)
     }
 }
 
 impl Outage {
-    /// While nothing fails.
+    /// Nothing fails yet.
     pub const fn new() -> Self {
-        Self { is_out: AtomicBool::new(false), state: Mutex::new(None) }
+        Self { is_ongoing: AtomicBool::new(false), state: Mutex::new(None) }
     }
 
-    /// Whether it is failing, or it has not been said that it is over.
-    pub fn is_out(&self) -> bool {
-        self.is_out.load(Ordering::Relaxed)
+    /// Whether there is an outage whose end has not been reported yet.
+    pub fn is_ongoing(&self) -> bool {
+        self.is_ongoing.load(Ordering::Relaxed)
     }
 
-    /// It has failed. Gives what is to be said, if it is time for it.
-    pub fn failed(&self, now: Instant) -> Option<Failing> {
+    /// Records a failure. Returns a report if it is time to log one.
+    pub fn record_failure(&self, now: Instant) -> Option<OutageReport> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        self.is_out.store(true, Ordering::Relaxed);
+        self.is_ongoing.store(true, Ordering::Relaxed);
         let Some(state) = state.as_mut() else {
-            let first = State { since: now, failures: 1, last_failure: now, first_success: None, said: now };
+            let first = State { since: now, failures: 1, last_failure: now, first_success: None, reported_at: now };
             *state = Some(first);
-            return Some(Failing { lasted: Duration::ZERO, failures: 1 });
+            return Some(OutageReport { lasted: Duration::ZERO, failures: 1 });
         };
         state.failures += 1;
         state.last_failure = now;
         state.first_success = None;
-        if now.saturating_duration_since(state.said) < SAY_EVERY {
+        if now.saturating_duration_since(state.reported_at) < REPORT_INTERVAL {
             return None;
         }
-        state.said = now;
-        Some(Failing { lasted: now.saturating_duration_since(state.since), failures: state.failures })
+        state.reported_at = now;
+        Some(OutageReport { lasted: now.saturating_duration_since(state.since), failures: state.failures })
     }
 
-    /// It has worked. Gives the outage that is over by that.
-    pub fn worked(&self, now: impl FnOnce() -> Instant) -> Option<Failing> {
-        if !self.is_out() {
+    /// Records a success. Returns the outage if it has ended.
+    pub fn record_success(&self, now: impl FnOnce() -> Instant) -> Option<OutageReport> {
+        if !self.is_ongoing() {
             return None;
         }
         let now = now();
         if let Some(state) = self.state.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             state.first_success.get_or_insert(now);
         }
-        self.ended(|| now)
+        self.check_over(|| now)
     }
 
-    /// Gives the outage that is over by now, if it has not been given. To be asked where nothing may be tried for a while.
-    pub fn ended(&self, now: impl FnOnce() -> Instant) -> Option<Failing> {
-        if !self.is_out() {
+    /// Returns the outage if it has ended, once. For callers that may not try anything for a while after a success.
+    pub fn check_over(&self, now: impl FnOnce() -> Instant) -> Option<OutageReport> {
+        if !self.is_ongoing() {
             return None;
         }
         let now = now();
-        let mut all = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let state = all.as_mut()?;
+        let mut guard = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = guard.as_mut()?;
         let first_success = state.first_success?;
-        if now.saturating_duration_since(state.last_failure) < QUIET {
+        if now.saturating_duration_since(state.last_failure) < QUIET_BEFORE_END {
             return None;
         }
-        let over = Failing { lasted: first_success.saturating_duration_since(state.since), failures: state.failures };
-        *all = None;
-        self.is_out.store(false, Ordering::Relaxed);
-        Some(over)
+        let lasted = first_success.saturating_duration_since(state.since);
+        let report = OutageReport { lasted, failures: state.failures };
+        *guard = None;
+        self.is_ongoing.store(false, Ordering::Relaxed);
+        Some(report)
     }
 }
 
-/// At most so many lines in a time.
+/// Allows a number of log lines in each interval, and counts those left out.
 #[derive(Debug)]
-pub struct Budget {
-    most: u32,
-    time: Duration,
+pub struct LogBudget {
+    lines: u32,
+    interval: Duration,
     spent: Mutex<Spent>,
 }
 
 #[derive(Debug)]
 struct Spent {
     since: Option<Instant>,
-    said: u32,
-    unsaid: u64,
+    lines: u32,
+    left_out: u64,
 }
 
-/// How many were left out before a line, to stand behind it.
+/// How many lines were left out since the last one. Displayed as a suffix of the next line; empty if there were none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeftOut(u64);
 
@@ -146,25 +151,25 @@ impl std::fmt::Display for LeftOut {
     }
 }
 
-impl Budget {
-    /// For so many lines in this time.
-    pub const fn new(most: u32, time: Duration) -> Self {
-        Self { most, time, spent: Mutex::new(Spent { since: None, said: 0, unsaid: 0 }) }
+impl LogBudget {
+    /// At most so many lines in each interval. An interval begins with the first line after the previous one.
+    pub const fn new(lines: u32, interval: Duration) -> Self {
+        Self { lines, interval, spent: Mutex::new(Spent { since: None, lines: 0, left_out: 0 }) }
     }
 
-    /// It has happened. Gives what is to be said with it, if there is room for a line.
+    /// Takes one line from the budget. `None` if there is none left: then the line must be left out.
     pub fn spend(&self, now: Instant) -> Option<LeftOut> {
         let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
-        if spent.since.is_none_or(|since| now.saturating_duration_since(since) >= self.time) {
+        if spent.since.is_none_or(|since| now.saturating_duration_since(since) >= self.interval) {
             spent.since = Some(now);
-            spent.said = 0;
+            spent.lines = 0;
         }
-        if spent.said >= self.most {
-            spent.unsaid += 1;
+        if spent.lines >= self.lines {
+            spent.left_out += 1;
             return None;
         }
-        spent.said += 1;
-        Some(LeftOut(std::mem::take(&mut spent.unsaid)))
+        spent.lines += 1;
+        Some(LeftOut(std::mem::take(&mut spent.left_out)))
     }
 }
 
@@ -173,51 +178,54 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_outage_is_said_once_then_each_minute_and_when_it_is_over() {
+    fn an_outage_is_reported_at_once_then_each_minute_and_when_it_is_over() {
         let (outage, begun) = (Outage::default(), Instant::now());
         let at = |ms: u64| begun + Duration::from_millis(ms);
-        assert_eq!(outage.worked(|| at(0)), None);
-        assert_eq!(outage.failed(at(0)).map(|failing| failing.to_string()), Some(String::new()));
+        assert_eq!(outage.record_success(|| at(0)), None);
+        assert_eq!(outage.record_failure(at(0)).map(|report| report.to_string()), Some(String::new()));
         for ms in (10..60_000).step_by(10) {
-            assert_eq!(outage.failed(at(ms)), None);
+            assert_eq!(outage.record_failure(at(ms)), None);
         }
-        assert_eq!(outage.failed(at(60_000)).map(|failing| failing.to_string()), Some(" (6001 times in 60 s)".into()));
-        assert_eq!(outage.failed(at(60_010)), None);
-        assert_eq!(outage.worked(|| at(61_000)), None, "it may fail again");
-        let over = Failing { lasted: Duration::from_secs(61), failures: 6002 };
-        assert_eq!(outage.ended(|| at(62_000)), None);
         assert_eq!(
-            outage.ended(|| at(62_010)),
-            Some(over),
-            "since the first success, though nothing has been tried since"
+            outage.record_failure(at(60_000)).map(|report| report.to_string()),
+            Some(" (6001 times in 60 s)".into())
         );
-        assert_eq!(outage.worked(|| at(62_020)), None, "once");
-        assert!(outage.failed(at(62_030)).is_some(), "another one");
+        assert_eq!(outage.record_failure(at(60_010)), None);
+        assert_eq!(outage.record_success(|| at(61_000)), None, "it may fail again");
+        let over = OutageReport { lasted: Duration::from_secs(61), failures: 6002 };
+        assert_eq!(outage.check_over(|| at(62_000)), None);
+        assert_eq!(
+            outage.check_over(|| at(62_010)),
+            Some(over),
+            "it ended with the first success, though nothing has been tried since"
+        );
+        assert_eq!(outage.record_success(|| at(62_020)), None, "once");
+        assert!(outage.record_failure(at(62_030)).is_some(), "another one");
     }
 
     #[test]
-    fn what_fails_now_and_then_is_one_outage() {
+    fn failures_among_successes_are_one_outage() {
         let (outage, begun) = (Outage::default(), Instant::now());
-        let mut said = 0;
+        let mut reports = 0;
         for ms in 0..50_000u64 {
             let now = begun + Duration::from_millis(ms);
-            let news = if ms % 1000 == 0 { outage.failed(now) } else { outage.worked(|| now) };
-            said += u32::from(news.is_some());
+            let report = if ms % 1000 == 0 { outage.record_failure(now) } else { outage.record_success(|| now) };
+            reports += u32::from(report.is_some());
         }
-        assert_eq!(said, 1);
+        assert_eq!(reports, 1);
     }
 
     #[test]
-    fn a_failure_that_is_long_past_is_over_with_the_first_success() {
+    fn an_outage_whose_last_failure_is_long_past_ends_with_the_first_success() {
         let (outage, begun) = (Outage::default(), Instant::now());
-        outage.failed(begun);
-        let over = outage.worked(|| begun + Duration::from_secs(3600));
-        assert_eq!(over, Some(Failing { lasted: Duration::from_secs(3600), failures: 1 }));
+        outage.record_failure(begun);
+        let over = outage.record_success(|| begun + Duration::from_secs(3600));
+        assert_eq!(over, Some(OutageReport { lasted: Duration::from_secs(3600), failures: 1 }));
     }
 
     #[test]
-    fn a_budget_says_so_many_and_counts_the_rest() {
-        let (budget, begun) = (Budget::new(2, Duration::from_secs(1)), Instant::now());
+    fn a_budget_allows_its_lines_and_counts_the_rest() {
+        let (budget, begun) = (LogBudget::new(2, Duration::from_secs(1)), Instant::now());
         let at = |ms: u64| budget.spend(begun + Duration::from_millis(ms)).map(|left_out| left_out.to_string());
         assert_eq!([at(0), at(1), at(2), at(999)], [Some(String::new()), Some(String::new()), None, None]);
         assert_eq!([at(1000), at(1001), at(1002)], [Some(" (2 more before this)".into()), Some(String::new()), None]);

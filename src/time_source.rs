@@ -1,21 +1,22 @@
-//! Where time comes from: the machine's clock, or one that a test moves. Rules take `now` as an argument;
-//! only the shells ask here.
+//! Where the time comes from: the machine's clock, or a clock that a test moves.
+//!
+//! Rules get `now` as an argument. Only the code around them, such as actors and handlers, asks a [`TimeSource`].
 
 use std::{future::Future, pin::Pin, time::Duration};
 
 use crate::domain::Timestamp;
 
-/// A clock that can also wake somebody.
+/// A clock, with a timer that follows it.
 pub trait TimeSource: Send + Sync + 'static {
     /// The time now.
     fn now(&self) -> Timestamp;
 
-    /// Resolves when `until` has come by this clock as it runs now. A clock that is set meanwhile makes it early or
-    /// late: who waits looks at [`now`](Self::now) again, and now and then meanwhile if it matters.
+    /// Resolves when it is `until`, if nobody sets the clock meanwhile. If somebody does, it resolves early or late:
+    /// the caller checks [`now`](Self::now) afterwards, and waits in short steps if being late matters.
     fn wait_until(&self, until: Timestamp) -> Pin<Box<dyn Future<Output = ()>>>;
 }
 
-/// The machine's clock (kept by NTP).
+/// The machine's clock, which NTP should keep right.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemTime;
 

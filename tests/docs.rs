@@ -199,23 +199,12 @@ fn every_fault_of_the_origin_has_its_tests_and_its_part_of_the_page() {
 }
 
 #[test]
-fn the_glossary_is_in_order_and_what_it_says_of_the_code_is_so() {
+fn the_glossary_is_in_order() {
     let page = fs::read_to_string(root().join("docs/glossary.md")).unwrap();
-    let rows: Vec<Vec<&str>> = page
-        .lines()
-        .filter(|line| line.starts_with("| "))
-        .skip(2)
-        .map(|row| row.split('|').map(str::trim).collect())
-        .collect();
-    assert!(rows.len() > 50, "the terms were found");
-    let terms: Vec<&str> = rows.iter().map(|row| row[1]).collect();
+    let terms: Vec<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next()).skip(2).collect();
+    assert!(terms.len() > 50, "the terms were found");
     assert!(terms.is_sorted_by(|a, b| a < b), "{terms:?}");
-    let texts = texts();
-    let code: Vec<&str> = texts.iter().filter(|(name, _)| name.starts_with("src/")).map(|(_, text)| &**text).collect();
-    for row in rows {
-        let today = row[3].trim_matches('`');
-        assert!(code.iter().any(|text| text.contains(today)), "{}: the code does not say {today} any more", row[1]);
-    }
 }
 
 #[test]

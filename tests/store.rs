@@ -18,8 +18,8 @@ use handsup::{
         AlarmQuery, Committed, DatabaseUrl, Ledger, LedgerRules, LedgerThread, Store, StoreError, Tx, Write,
         WriteError,
         writes::{
-            BidVerdict, EndAuction, Ended, KeyedBid, Like, MakeGoods, MarkReceived, PlaceBids, RaiseEndingSoon,
-            SeeUser, SetLike, StartAuction,
+            BidVerdict, EndAuction, Ended, EnsureUser, KeyedBid, Like, MakeGoods, MarkReceived, PlaceBids,
+            RaiseEndingSoon, SetLike, StartAuction,
         },
     },
     time_source::{SystemTime, TimeSource},
@@ -82,7 +82,7 @@ impl Fixture {
     }
 
     async fn goods_between(&self, starts_at: Timestamp, ends_at: Timestamp) -> GoodsId {
-        self.write(SeeUser { id: user(1), name: None, iat: None }).await;
+        self.write(EnsureUser { id: user(1), name: None, iat: None }).await;
         let price = Price::from_stored(100);
         let goods = NewGoods {
             title: "t".into(),
@@ -275,7 +275,7 @@ async fn what_comes_too_late_or_finds_no_room_is_certainly_not_stored() {
     assert_eq!(fixture.ledger.figures().overflows, refused);
     drop(release);
     assert!(matches!(told.recv_timeout(PATIENCE).unwrap(), Err(WriteError::NotStored)), "its deadline had passed");
-    fixture.write(SeeUser { id: user(2), name: None, iat: None }).await;
+    fixture.write(EnsureUser { id: user(2), name: None, iat: None }).await;
     assert_eq!(fixture.ledger.figures().expired + refused, 5001);
     assert_eq!(fixture.store.bids_after(goods, 0, 9).await.unwrap().map(|bids| bids.len()), Some(0));
 }
@@ -317,7 +317,7 @@ async fn a_large_audience_is_served_in_chunks_and_each_of_it_once() {
     }
     // The chunks go with these writes, or by themselves.
     while fixture.ledger.figures().open_fanouts > 0 {
-        fixture.write(SeeUser { id: user(1), name: None, iat: None }).await;
+        fixture.write(EnsureUser { id: user(1), name: None, iat: None }).await;
     }
     let heard = fixture.heard.lock().unwrap().clone();
     assert!(heard.len() > 2, "in chunks, each an alarm of its own");
@@ -354,7 +354,7 @@ async fn who_bids_again_while_the_last_minute_is_told_is_told_all_the_same() {
         assert!(accepted(&bid.recv_timeout(PATIENCE).unwrap().unwrap().verdicts[0]).is_some());
     }
     while fixture.ledger.figures().open_fanouts > 0 {
-        fixture.write(SeeUser { id: user(1), name: None, iat: None }).await;
+        fixture.write(EnsureUser { id: user(1), name: None, iat: None }).await;
     }
     let heard = fixture.heard.lock().unwrap().clone();
     let of_kind = heard.iter().filter(|(alarm, _)| alarm.kind == AlarmKind::EndingSoon);
@@ -377,7 +377,7 @@ async fn a_fan_out_goes_on_after_a_restart() {
     start.recv_timeout(PATIENCE).unwrap().unwrap();
     let fixture = fixture.reopen();
     while fixture.ledger.figures().open_fanouts > 0 {
-        fixture.write(SeeUser { id: user(1), name: None, iat: None }).await;
+        fixture.write(EnsureUser { id: user(1), name: None, iat: None }).await;
     }
     for of in [1001, 1250, 1251, 1500, 2000, 2100] {
         let query = AlarmQuery { after: Some(0), before: None, unread: true, limit: 10 };
@@ -405,7 +405,7 @@ async fn a_fan_out_that_cannot_go_on_holds_up_no_other() {
     let mut receivers = Vec::new();
     while receivers.len() < all.clone().count() {
         assert!(Instant::now() < deadline, "{} were told", receivers.len());
-        fixture.write(SeeUser { id: user(1), name: None, iat: None }).await;
+        fixture.write(EnsureUser { id: user(1), name: None, iat: None }).await;
         let heard = fixture.heard.lock().unwrap().clone();
         receivers = heard.iter().flat_map(|(_, to)| to.iter().map(|user| user.get())).collect();
     }
@@ -419,7 +419,7 @@ async fn an_end_changes_everything_at_once_and_only_once() {
     let fixture = Fixture::new();
     let now = SystemTime.now();
     for of in [2, 3] {
-        fixture.write(SeeUser { id: user(of), name: None, iat: None }).await;
+        fixture.write(EnsureUser { id: user(of), name: None, iat: None }).await;
     }
     let goods = fixture.goods().await;
     assert!(matches!(fixture.write(EndAuction(goods)).await, Ended::NotYet(_)));
@@ -484,7 +484,7 @@ async fn recommended_goods_keep_the_order_of_the_busiest_and_are_filled_up_with_
 #[actix_web::test]
 async fn a_received_mark_never_goes_back() {
     let fixture = Fixture::new();
-    fixture.write(SeeUser { id: user(2), name: None, iat: None }).await;
+    fixture.write(EnsureUser { id: user(2), name: None, iat: None }).await;
     let goods = fixture.goods().await;
     for price in 0..4 {
         fixture.write(bid(goods, 2 + price % 2, 100 + price)).await;

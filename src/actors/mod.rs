@@ -1,14 +1,15 @@
-//! The actors: thin shells around plain structs that decide.
+//! The actors. Each one moves messages and leaves its decisions to a plain struct, which is tested without a runtime.
 //!
-//! | shell | decides | does |
+//! | actor | decisions in | does |
 //! | --- | --- | --- |
-//! | [`BidRouter`], [`BidActor`] | `bidding::bid_queue` | one line of bids per goods, in front of the ledger |
+//! | [`BidRouter`], [`BidActor`] | `bidding::bid_queue` | queues the bids of each goods item in front of the ledger |
 //! | [`AuctionClock`] | `clock::deadlines` | starts and ends auctions when they are due |
-//! | [`AlarmHub`], [`Shard`] | `delivery::registry` | committed alarms to the sessions of their receivers |
-//! | [`Rooms`] | `rooms::membership` | who is in an auction room or trade chat, and what is heard there |
-//! | `session` | `delivery::outbox` | one WebSocket |
+//! | [`AlarmHub`], [`Shard`] | `delivery::registry` | sends committed alarms to the sessions of their receivers |
+//! | [`Rooms`] | `rooms::membership` | knows who is in an auction room or trade chat and broadcasts its events |
+//! | `session` | `delivery::outbox` | serves one WebSocket |
 //!
-//! No handler blocks: the database is reached through the ledger's queue or a read that is awaited.
+//! `connection` reads the bytes of a WebSocket for its session. No handler blocks: writes go through the ledger's
+//! queue, reads of the database are awaited.
 
 mod bidding;
 mod clock;
@@ -26,19 +27,21 @@ pub use self::bidding::committed_goods::CommittedGoods;
 pub use self::bidding::ingress::{ArrivingBid, BidIngress};
 pub use self::clock::auction_clock::{AuctionClock, ClockFigures, GetClockFigures, WatchGoods};
 pub use self::delivery::alarm_hub::{
-    AlarmHub, CloseAll, Deliver, GetHubFigures, HubFigures, LocaleSource, RefuseUser, TellUnread, UseLedger, WriteMarks,
+    AlarmHub, CloseAll, CloseUserSessions, Deliver, FlushReceived, GetHubFigures, HubFigures, LocaleSource,
+    NotifyUnread, UseLedger,
 };
-pub use self::delivery::cluster::{CountSeats, HearForUser, JoinHub};
+pub use self::delivery::cluster::{JoinHub, RecountSockets, RemoteUserEvent};
 pub use self::delivery::encode::encode_alarm;
 pub use self::delivery::overflow::OverflowFlag;
 pub use self::delivery::read_state::{ReadError, mark_read};
 pub use self::delivery::shard::{Shard, ShardHandle, ShardStats};
-pub use self::rooms::cluster::{HearPresence, JoinRooms, SayWhoIsHere};
+pub use self::rooms::cluster::{AnnouncePresence, JoinRooms, RemotePresence};
 pub use self::rooms::rooms::{
-    CountParticipants, GetBusiest, GetParticipants, GetRoomFigures, Participants, RoomFigures, Rooms, TellRooms,
+    BroadcastRoomEvents, CountParticipants, GetBusiestRooms, GetParticipants, GetRoomFigures, Participants,
+    RoomFigures, Rooms,
 };
 pub use session::{
-    AlarmContext, AuctionContext, AuthFuture, AuthOutcome, RateVerdict, SessionContext, SessionLimits, Signed,
+    AlarmContext, AuctionContext, AuthFuture, AuthOutcome, Authenticated, RateVerdict, SessionContext, SessionLimits,
     SocketAuth, SocketSession, TradeContext, alarm_events, alarm_socket, auction_socket, trade_socket,
 };
 pub use worker::attach_worker;

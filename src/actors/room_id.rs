@@ -1,8 +1,8 @@
-//! Which room: what its sockets, its events and its channel are found by.
+//! The id of a room. Its sockets, its events and its bus channel are found by it.
 
 use crate::{domain::GoodsId, store::RoomEvent};
 
-/// Which room: each goods item can have two.
+/// The id of a room; each goods item can have two rooms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RoomId {
     /// The auction room, for everybody.
@@ -12,17 +12,17 @@ pub enum RoomId {
 }
 
 impl RoomId {
-    /// Of which goods.
+    /// The goods that the room belongs to.
     pub(crate) fn goods(self) -> GoodsId {
         let (Self::Auction(goods) | Self::Trade(goods)) = self;
         goods
     }
 
-    /// Where this is heard.
-    pub(crate) fn of(news: &RoomEvent) -> Self {
-        match news {
+    /// The room that gets this event.
+    pub(crate) fn of(event: &RoomEvent) -> Self {
+        match event {
             RoomEvent::TradeMessage { goods, .. } => Self::Trade(*goods),
-            news => Self::Auction(news.goods()),
+            event => Self::Auction(event.goods()),
         }
     }
 }

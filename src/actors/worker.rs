@@ -1,4 +1,4 @@
-//! What a worker brings to the house when it starts.
+//! Attaches a worker thread to the actors when it starts.
 
 use std::sync::Arc;
 
@@ -10,10 +10,11 @@ use super::{
         received::Receipts,
         shard::{Shard, ShardHandle, ShardStats},
     },
-    rooms::rooms::{OpenToShard, Rooms},
+    rooms::rooms::{AttachShardToRooms, Rooms},
 };
 
-/// Starts the shard of a worker on its own thread and brings it to the hub and the rooms.
+/// Starts the shard of worker `index` on the current thread and attaches it to the hub and the rooms. `slow_after_s` is
+/// `session.timeout_s`.
 pub fn attach_worker(
     index: usize,
     slow_after_s: u32,
@@ -22,9 +23,9 @@ pub fn attach_worker(
     stats: Arc<ShardStats>,
 ) -> ShardHandle {
     let to_hub = hub.clone();
-    let receipts = Receipts::told_to(move |marks| to_hub.do_send(Received(marks)));
+    let receipts = Receipts::new(move |cursors| to_hub.do_send(Received(cursors)));
     let (handle, link) = Shard::start(index, slow_after_s, stats, receipts);
-    rooms.do_send(OpenToShard(link.clone()));
+    rooms.do_send(AttachShardToRooms(link.clone()));
     hub.do_send(AttachShard { index, link });
     handle
 }

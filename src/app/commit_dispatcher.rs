@@ -1,4 +1,6 @@
-//! Who in the house is told of what: of what this node has committed (the other nodes too), and of what those tell.
+//! Who is notified of what. What this node commits goes to its hub, rooms, clock and bid router, and over the bus to
+//! the other nodes. What other nodes commit comes over the bus and goes to the same parts of this node, except to the
+//! bus.
 
 use std::{
     sync::{
@@ -13,49 +15,52 @@ use tokio::runtime::Handle;
 
 use crate::{
     actors::{
-        AlarmHub, AuctionClock, BidRouter, CountSeats, Deliver, ForgetGoods, HearForUser, HearPresence, OverflowFlag,
-        RefuseUser, Rooms, SayWhoIsHere, TellRooms, WatchGoods,
+        AlarmHub, AnnouncePresence, AuctionClock, BidRouter, BroadcastRoomEvents, CloseUserSessions, Deliver,
+        ForgetGoods, OverflowFlag, RecountSockets, RemotePresence, RemoteUserEvent, Rooms, WatchGoods,
     },
-    bus::{Bus, BusMessage, Channel, Heard},
+    bus::{Bus, BusEvent, BusMessage, Channel},
     domain::{Alarm, GoodsId, Price, Receiver, User, UserId},
     http::UserDirectory,
-    outage::Budget,
+    outage::LogBudget,
     store::{Committed, RoomEvent, Store, writes::StoredBid},
 };
 
-/// Ways to the parts of the house; cheap to clone.
+/// Addresses of the node's parts; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct CommitDispatcher {
     pub hub: Addr<AlarmHub>,
-    pub missed: Arc<AtomicBool>,
+    /// Set when the hub's mailbox is full; its sessions then read the store.
+    pub hub_overflow: Arc<AtomicBool>,
     pub rooms: Addr<Rooms>,
-    pub missed_rooms: Arc<OverflowFlag<GoodsId>>,
+    /// Holds the rooms whose events found the rooms' mailbox full; their sockets close.
+    pub room_overflow: Arc<OverflowFlag<GoodsId>>,
     pub clock: Arc<OnceLock<Addr<AuctionClock>>>,
-    pub desk: Arc<OnceLock<Addr<BidRouter>>>,
+    pub router: Arc<OnceLock<Addr<BidRouter>>>,
     pub users: Arc<UserDirectory>,
-    /// Where a user is read whom another node has changed, and on which runtime.
+    /// Reads a user whom another node has changed …
     pub store: Store,
+    /// … on this runtime.
     pub runtime: Handle,
 }
 
 impl CommitDispatcher {
-    /// This node has committed something. Called on the ledger's thread, in commit order.
-    pub(crate) fn committed(&self, all: Vec<Committed>, bus: &Bus) {
-        let (mut alarms, mut news) = (Vec::new(), Vec::new());
+    /// Dispatches what this node has committed. Called on the ledger's thread, in commit order.
+    pub(crate) fn on_commit(&self, all: Vec<Committed>, bus: &Bus) {
+        let (mut alarms, mut events) = (Vec::new(), Vec::new());
         for committed in all {
             match committed {
                 Committed::Alarm { alarm, receivers } => {
                     if bus.is_on() {
-                        bus.tell_alarm(alarm.clone(), receivers.clone());
+                        bus.send_alarm(alarm.clone(), receivers.clone());
                     }
                     alarms.push((alarm, receivers));
                 }
-                Committed::Room(one) => {
-                    say(&one);
+                Committed::Room(event) => {
+                    log_event(&event);
                     if bus.is_on() {
-                        tell_others(bus, one.clone());
+                        send_event(bus, event.clone());
                     }
-                    news.push(one);
+                    events.push(event);
                 }
                 Committed::GoodsMade(goods) => {
                     if let Some(clock) = self.clock.get() {
@@ -63,78 +68,83 @@ impl CommitDispatcher {
                     }
                 }
                 Committed::UserChanged(user) => {
-                    bus.tell_all(BusMessage::User(user.clone()));
+                    bus.broadcast(BusMessage::UserChanged(user.clone()));
                     let id = user.id;
                     self.user_changed(user);
                     if bus.is_on() {
-                        // Another node may have changed them since, and its message may have come before this.
-                        self.read_again(id);
+                        // Another node may have changed the user since, and its message may have come before this
+                        // commit.
+                        self.reload_user(id);
                     }
                 }
             }
         }
         self.deliver(alarms);
-        self.tell_rooms(news);
+        self.broadcast(events);
     }
 
-    /// Another node has said something, or can't be heard. Called on the bus's thread.
-    pub(crate) fn heard(&self, heard: Heard) {
-        match heard {
-            Heard::Alarms(alarms) => self.deliver(alarms),
-            Heard::Told(_, BusMessage::Alarm(alarm, receiver)) => self.deliver(vec![(alarm, vec![receiver])]),
-            Heard::Told(_, BusMessage::News(news)) => self.tell_rooms(vec![news]),
-            Heard::Told(_, BusMessage::User(user)) => self.changed_elsewhere(&user),
-            // What of these finds a full mailbox is dropped: a count that comes too late is none.
-            Heard::Told(_, BusMessage::Unread { user, unread, last_id }) => {
-                let _ = self.hub.try_send(HearForUser::Unread(user, unread, last_id));
+    /// Dispatches what comes over the bus. Called on the bus's thread.
+    pub(crate) fn on_bus_event(&self, event: BusEvent) {
+        match event {
+            BusEvent::Alarms(alarms) => self.deliver(alarms),
+            BusEvent::Message(_, BusMessage::Alarm(alarm, receiver)) => self.deliver(vec![(alarm, vec![receiver])]),
+            BusEvent::Message(_, BusMessage::RoomEvent(event)) => self.broadcast(vec![event]),
+            BusEvent::Message(_, BusMessage::UserChanged(user)) => self.user_changed_elsewhere(&user),
+            // Dropped if the mailbox is full: a late count or alert is of no use.
+            BusEvent::Message(_, BusMessage::Unread { user, unread, last_id }) => {
+                let _ = self.hub.try_send(RemoteUserEvent::Unread(user, unread, last_id));
             }
-            Heard::Told(_, BusMessage::Alert(user, json)) => {
-                let _ = self.hub.try_send(HearForUser::Alert(user, json));
+            BusEvent::Message(_, BusMessage::Alert(user, json)) => {
+                let _ = self.hub.try_send(RemoteUserEvent::Alert(user, json));
             }
-            // Few, and nobody says them again: past the bound.
-            Heard::Told(_, BusMessage::TooMany { node, user, connection }) => {
-                self.hub.do_send(HearForUser::TooMany(node, user, connection));
+            // Such messages are rare and never repeated, so they may exceed the mailbox's bound.
+            BusEvent::Message(_, BusMessage::EvictSocket { node, user, connection }) => {
+                self.hub.do_send(RemoteUserEvent::EvictSocket(node, user, connection));
             }
-            Heard::Told(node, BusMessage::Present(changes)) => self.rooms.do_send(HearPresence::Changes(node, changes)),
-            Heard::Told(node, BusMessage::AllPresent { part, at, of }) => {
-                self.rooms.do_send(HearPresence::All { node, part, at, of });
+            BusEvent::Message(node, BusMessage::PresenceChanges(changes)) => {
+                self.rooms.do_send(RemotePresence::Changes(node, changes));
             }
-            Heard::Told(_, BusMessage::Beat { asks: true }) => self.rooms.do_send(SayWhoIsHere),
-            Heard::Told(_, BusMessage::Beat { asks: false } | BusMessage::Leaving) => {}
-            Heard::Gone(node) => self.rooms.do_send(HearPresence::Gone(node)),
-            Heard::MustTell => self.rooms.do_send(SayWhoIsHere),
-            Heard::MustCount => self.hub.do_send(CountSeats),
+            BusEvent::Message(node, BusMessage::PresenceSnapshot { part, index, total }) => {
+                self.rooms.do_send(RemotePresence::Snapshot { node, part, index, total });
+            }
+            BusEvent::Message(_, BusMessage::Heartbeat { wants_presence: true }) => {
+                self.rooms.do_send(AnnouncePresence);
+            }
+            BusEvent::Message(_, BusMessage::Heartbeat { wants_presence: false } | BusMessage::Leaving) => {}
+            BusEvent::NodeGone(node) => self.rooms.do_send(RemotePresence::Gone(node)),
+            BusEvent::AnnouncePresence => self.rooms.do_send(AnnouncePresence),
+            BusEvent::RecountSockets => self.hub.do_send(RecountSockets),
         }
     }
 
     fn user_changed(&self, user: User) {
-        // Known first: a socket that registers after its user's others were closed must not find him active.
+        // The directory first: a socket that registers after the others were closed must not find its user active.
         let (id, is_active) = (user.id, user.is_active);
-        self.users.changed(user);
+        self.users.update(user);
         if !is_active {
-            self.hub.do_send(RefuseUser(id));
+            self.hub.do_send(CloseUserSessions(id));
         }
     }
 
-    /// What is told of another node's commit may come behind what a third one has committed since, or this one: how the
-    /// user is now, only the store knows. He is read at once, for his sockets in rooms, and for one that is just opening.
-    fn changed_elsewhere(&self, user: &User) {
+    /// The message may be older than what a third node, or this one, has committed since, so the user is read from the
+    /// store. This happens at once, for their sockets in rooms and for one that is just opening.
+    fn user_changed_elsewhere(&self, user: &User) {
         let id = user.id;
-        self.users.changed_elsewhere(id);
+        self.users.invalidate(id);
         if !user.is_active {
-            self.hub.do_send(RefuseUser(id));
+            self.hub.do_send(CloseUserSessions(id));
         }
-        self.read_again(id);
+        self.reload_user(id);
     }
 
-    fn read_again(&self, id: UserId) {
+    fn reload_user(&self, id: UserId) {
         let (users, store, hub) = (Arc::clone(&self.users), self.store.clone(), self.hub.clone());
         self.runtime.spawn(async move {
-            match users.learn(&store, id).await {
-                Ok(Some(user)) if !user.is_active => hub.do_send(RefuseUser(id)),
+            match users.load(&store, id).await {
+                Ok(Some(user)) if !user.is_active => hub.do_send(CloseUserSessions(id)),
                 Ok(_) => {}
-                // Whoever asks for him reads him himself.
-                Err(error) => log::debug!("a user can't be read: {error}"),
+                // The next request of this user reads them.
+                Err(error) => log::debug!("user {id} can't be read: {error}"),
             }
         });
     }
@@ -142,39 +152,40 @@ impl CommitDispatcher {
     fn deliver(&self, alarms: Vec<(Alarm, Vec<Receiver>)>) {
         if !alarms.is_empty()
             && self.hub.try_send(Deliver(alarms)).is_err()
-            && !self.missed.swap(true, Ordering::AcqRel)
+            && !self.hub_overflow.swap(true, Ordering::AcqRel)
         {
-            // Each commit that waits looks at this; one more, empty, comes behind it in case those were quicker.
+            // The hub checks the flag with each message. An empty one follows, in case the mailbox has run empty
+            // meanwhile.
             self.hub.do_send(Deliver(Vec::new()));
         }
     }
 
-    fn tell_rooms(&self, news: Vec<RoomEvent>) {
-        for one in &news {
-            if let (RoomEvent::Deleted(goods), Some(desk)) = (one, self.desk.get()) {
-                desk.do_send(ForgetGoods(*goods));
+    fn broadcast(&self, events: Vec<RoomEvent>) {
+        for event in &events {
+            if let (RoomEvent::Deleted(goods), Some(router)) = (event, self.router.get()) {
+                router.do_send(ForgetGoods(*goods));
             }
         }
-        if !news.is_empty()
-            && let Err(SendError::Full(TellRooms(news)) | SendError::Closed(TellRooms(news))) =
-                self.rooms.try_send(TellRooms(news))
-            && self.missed_rooms.note(news.iter().map(RoomEvent::goods))
+        if !events.is_empty()
+            && let Err(SendError::Full(BroadcastRoomEvents(events)) | SendError::Closed(BroadcastRoomEvents(events))) =
+                self.rooms.try_send(BroadcastRoomEvents(events))
+            && self.room_overflow.note(events.iter().map(RoomEvent::goods))
         {
-            self.rooms.do_send(TellRooms(Vec::new()));
+            self.rooms.do_send(BroadcastRoomEvents(Vec::new()));
         }
     }
 }
 
-/// Accepted bids in the log: so many in a second. With a line for each, fifty thousand a second would cost the ledger's
-/// thread a quarter of its time.
-static BIDS: Budget = Budget::new(100, Duration::from_secs(1));
+/// Accepted bids that the log mentions. A line for each of fifty thousand bids a second would cost the ledger's thread
+/// a quarter of its time.
+static LOGGED_BIDS: LogBudget = LogBudget::new(100, Duration::from_secs(1));
 
-/// What has happened, for the log of the node that has committed it. What somebody said stays in the database.
-fn say(news: &RoomEvent) {
-    match news {
+/// Logs an event, on the node that has committed it. The text of lines and messages stays out of the log.
+fn log_event(event: &RoomEvent) {
+    match event {
         RoomEvent::Started(goods) => log::info!("the auction of goods {goods} has started"),
         RoomEvent::Bid { bid, bidder } => {
-            if let Some(left_out) = BIDS.spend(Instant::now()) {
+            if let Some(left_out) = LOGGED_BIDS.spend(Instant::now()) {
                 let StoredBid { id, seq, bid, .. } = bid;
                 let (user, goods, price) = (bidder.id, bid.goods, bid.price.won());
                 log::info!("bid {id} of user {user} on goods {goods}: {price}, number {seq}{left_out}");
@@ -200,11 +211,12 @@ fn say(news: &RoomEvent) {
     }
 }
 
-/// News of a room go to the nodes that have sockets in it; what every node may remember, to all.
-fn tell_others(bus: &Bus, news: RoomEvent) {
-    match news {
-        RoomEvent::Deleted(_) => bus.tell_all(BusMessage::News(news)),
-        RoomEvent::TradeMessage { goods, .. } => bus.tell(Channel::Trade(goods), BusMessage::News(news)),
-        _ => bus.tell(Channel::Auction(news.goods()), BusMessage::News(news)),
+/// Sends an event to the nodes that have sockets in its room. A deletion goes to all nodes, since each may remember the
+/// goods.
+fn send_event(bus: &Bus, event: RoomEvent) {
+    match event {
+        RoomEvent::Deleted(_) => bus.broadcast(BusMessage::RoomEvent(event)),
+        RoomEvent::TradeMessage { goods, .. } => bus.send(Channel::Trade(goods), BusMessage::RoomEvent(event)),
+        _ => bus.send(Channel::Auction(event.goods()), BusMessage::RoomEvent(event)),
     }
 }

@@ -1,31 +1,33 @@
-//! Fan-outs of nodes that are gone: whichever node first sees one that has stood still goes on with it.
+//! Resumes fan-outs that a node has left unfinished because it crashed or was stopped.
 
 use std::{collections::HashSet, time::Duration};
 
-use crate::store::{Ledger, Store, writes::AdoptFanout};
+use crate::store::{Ledger, Store, writes::ResumeFanout};
 
-/// Between two looks. A fan-out whose node lives comes farther in this time.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// How long taking one over may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Time between two polls. A fan-out that looks the same in two of them has been abandoned: with a living node it
+/// progresses in this time.
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
+/// How long the write that takes a fan-out over may take.
+const RESUME_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Looks for as long as the node lives.
-pub(crate) async fn adopt(store: Store, ledger: Ledger) {
-    let mut before = HashSet::new();
+/// Polls for abandoned fan-outs, for as long as the node lives.
+pub(crate) async fn run(store: Store, ledger: Ledger) {
+    let mut previous = HashSet::new();
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
         match store.open_fanouts().await {
             Ok(open) => {
-                for one in open.iter().filter(|one| before.contains(*one)) {
-                    match ledger.write(AdoptFanout(one.0), PATIENCE).await {
-                        Ok(true) => log::warn!("resuming fan-out {} abandoned by another node", one.0),
+                for fanout in open.iter().filter(|fanout| previous.contains(*fanout)) {
+                    let id = fanout.0;
+                    match ledger.write(ResumeFanout(id), RESUME_TIMEOUT).await {
+                        Ok(true) => log::warn!("resuming fan-out {id} abandoned by another node"),
                         Ok(false) => {}
-                        Err(error) => log::debug!("a fan-out could not be taken over: {error}"),
+                        Err(error) => log::debug!("fan-out {id} could not be resumed: {error}"),
                     }
                 }
-                before = open.into_iter().collect();
+                previous = open.into_iter().collect();
             }
-            Err(error) => log::debug!("open fan-outs can't be looked up: {error}"),
+            Err(error) => log::debug!("unfinished fan-outs can't be read: {error}"),
         }
     }
 }

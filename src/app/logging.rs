@@ -1,8 +1,9 @@
 //! The log: each record is one line on stderr, as text or as JSON (`log.format`), if `log.level` or `RUST_LOG` lets it
 //! through.
 //!
-//! `env_logger` filters and formats the records. A thread of its own writes the lines. Whoever logs never waits for the device, and a line that can't be written ends
-//! nothing: it is counted, and the count is written when the device takes lines again.
+//! `env_logger` filters and formats the records, and a thread of its own writes the lines. Logging therefore never
+//! waits for the device. A line that can't be written is counted, and the count is written as soon as the device takes
+//! lines again.
 
 use std::{
     collections::HashMap,
@@ -21,25 +22,25 @@ use env_logger::{Logger, Target, WriteStyle};
 use log::{Level, Log, Metadata, Record};
 use serde::Serialize;
 
-use super::settings_error::{SettingsError, wrong};
+use super::settings_error::{SettingsError, invalid};
 use crate::{
-    outage::{Failing, Outage},
+    outage::{Outage, OutageReport},
     time_source::{SystemTime, TimeSource},
 };
 
-/// Lines that may wait to be written; more are lost, and counted.
-const QUEUE: usize = 8192;
-/// How long the end of the process waits for lines to be written.
-const FLUSH_WITHIN: Duration = Duration::from_secs(1);
-/// What a dependency says below this level goes without saying, unless it is asked for by name.
-const DEPENDENCIES: &str = "actix_server=warn";
-/// What this crate calls an error is a client's: a request that is none, a connection that breaks off.
-const OF_CLIENTS: &str = "actix_http";
-const OWN: &str = env!("CARGO_PKG_NAME");
-/// Complaints of dependencies that are told apart.
-const COMPLAINTS: usize = 100;
+/// Lines that may wait to be written. More are lost and counted.
+const QUEUE_LIMIT: usize = 8192;
+/// How long the process, at its end, waits for lines to be written.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+/// Levels of dependencies whose records are of no use below them. `log.level` can override them by target.
+const DEPENDENCY_LEVELS: &str = "actix_server=warn";
+/// This crate logs clients' mistakes as errors: malformed requests, connections that break off.
+const CLIENT_ERRORS_TARGET: &str = "actix_http";
+const OWN_TARGET: &str = env!("CARGO_PKG_NAME");
+/// Different warnings of dependencies that are tracked at once.
+const WARNINGS_LIMIT: usize = 100;
 
-/// Which records are written, and how.
+/// Which records are written, and in which format.
 #[derive(Debug)]
 pub struct LogRules {
     level: String,
@@ -54,10 +55,10 @@ pub(super) enum LogFormat {
 }
 
 impl LogRules {
-    /// `level` is in the syntax of `RUST_LOG`.
+    /// `level` has the syntax of `RUST_LOG`. `key` names its source in the error.
     pub(super) fn new(key: &str, level: &str, format: LogFormat) -> Result<Self, SettingsError> {
-        // `env_logger` itself only warns of a part that it can't read, and goes on without it.
-        env_filter::Builder::new().try_parse(level).map_err(|error| wrong(key, error.to_string()))?;
+        // `env_logger` itself would only warn of a part that it can't read, and ignore it.
+        env_filter::Builder::new().try_parse(level).map_err(|error| invalid(key, error.to_string()))?;
         Ok(Self { level: level.to_owned(), format })
     }
 
@@ -65,7 +66,7 @@ impl LogRules {
     fn logger(&self, lines: impl Write + Send + 'static) -> Logger {
         let format = self.format;
         env_logger::Builder::new()
-            .parse_filters(&format!("{DEPENDENCIES},{}", self.level))
+            .parse_filters(&format!("{DEPENDENCY_LEVELS},{}", self.level))
             .format(move |line, record| line.write_all(format.line(record).as_bytes()))
             .target(Target::Pipe(Box::new(lines)))
             .write_style(WriteStyle::Never)
@@ -73,10 +74,10 @@ impl LogRules {
     }
 }
 
-/// Whatever clients have done is at most worth debugging.
-fn toned_down<'a>(record: &Record<'a>) -> Record<'a> {
-    let is_clients = record.target().starts_with(OF_CLIENTS);
-    let level = if is_clients { record.level().max(Level::Debug) } else { record.level() };
+/// The record with its level; clients' mistakes get the level debug.
+fn adjust_level<'a>(record: &Record<'a>) -> Record<'a> {
+    let is_client_error = record.target().starts_with(CLIENT_ERRORS_TARGET);
+    let level = if is_client_error { record.level().max(Level::Debug) } else { record.level() };
     Record::builder().level(level).target(record.target()).args(*record.args()).build()
 }
 
@@ -95,7 +96,7 @@ impl LogFormat {
         if self == Self::Json {
             let level = level.as_str().to_ascii_lowercase();
             let line = JsonLine { time: &time, level: &level, target, message: &message };
-            // Texts alone: there is nothing in it that could fail.
+            // Texts alone: this can't fail.
             serde_json::to_string(&line).unwrap_or_default() + "\n"
         } else {
             format!("[{time} {level:<5} {target}] {message}\n")
@@ -103,7 +104,7 @@ impl LogFormat {
     }
 }
 
-/// A message of several lines joined, and without what a terminal would obey.
+/// Joins the lines of a message, and escapes control characters, which a terminal would obey.
 fn one_line(message: &str) -> String {
     let joined =
         message.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
@@ -113,18 +114,18 @@ fn one_line(message: &str) -> String {
     joined.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
-/// The process's log, for whoever changes its rules.
+/// The process's log; cheap to clone.
 #[derive(Clone)]
 pub struct Logging(Arc<Shared>);
 
 struct Shared {
     logger: ArcSwap<Logger>,
-    /// Of what dependencies complain of, by what they say.
-    complaints: Mutex<HashMap<(String, String), Outage>>,
+    /// Warnings and errors of dependencies, by target and text.
+    warnings: Mutex<HashMap<(String, String), Outage>>,
     lines: Lines,
 }
 
-/// Lines on their way to the thread that writes them.
+/// The queue of lines for the thread that writes them.
 #[derive(Clone)]
 struct Lines(Arc<Queue>);
 
@@ -135,12 +136,12 @@ struct Queue {
 }
 
 impl Logging {
-    /// Begins to log, panics included.
+    /// Starts to log, panics included.
     ///
     /// # Errors
-    /// The writing thread can't be started.
+    /// The writing thread could not be started.
     pub fn start(rules: &LogRules) -> io::Result<Self> {
-        let (sender, received) = sync_channel(QUEUE);
+        let (sender, received) = sync_channel(QUEUE_LIMIT);
         let lines = Lines::new(sender);
         let (writer, format) = (lines.clone(), rules.format);
         std::thread::Builder::new()
@@ -156,10 +157,10 @@ impl Logging {
 
     fn with(rules: &LogRules, lines: Lines) -> Self {
         let logger = ArcSwap::from_pointee(rules.logger(lines.clone()));
-        Self(Arc::new(Shared { logger, complaints: Mutex::default(), lines }))
+        Self(Arc::new(Shared { logger, warnings: Mutex::default(), lines }))
     }
 
-    /// Other rules hold from here on.
+    /// Applies other rules from now on. The format of the count of lost lines stays.
     pub fn change(&self, rules: &LogRules) {
         let logger = rules.logger(self.0.lines.clone());
         log::set_max_level(logger.filter());
@@ -173,37 +174,37 @@ impl Log for Logging {
     }
 
     fn log(&self, record: &Record<'_>) {
-        let (logger, shown) = (self.0.logger.load(), toned_down(record));
-        if !logger.matches(&shown) {
+        let (logger, record) = (self.0.logger.load(), adjust_level(record));
+        if !logger.matches(&record) {
             return;
         }
-        if shown.level() > Level::Warn || shown.target().starts_with(OWN) {
-            logger.log(&shown);
-        } else if let Some(failing) = self.0.complains(&shown) {
-            let mut again = Record::builder();
-            let again = again.level(shown.level()).target(shown.target());
-            logger.log(&again.args(format_args!("{}{failing}", shown.args())).build());
+        if record.level() > Level::Warn || record.target().starts_with(OWN_TARGET) {
+            logger.log(&record);
+        } else if let Some(report) = self.0.record_warning(&record) {
+            let mut counted = Record::builder();
+            let counted = counted.level(record.level()).target(record.target());
+            logger.log(&counted.args(format_args!("{}{report}", record.args())).build());
         }
     }
 
-    /// Waits until all lines are written, but not for ever.
+    /// Waits until all lines are written, but at most for `FLUSH_TIMEOUT`.
     fn flush(&self) {
-        let give_up = Instant::now() + FLUSH_WITHIN;
-        while self.0.lines.0.waiting.load(Ordering::Acquire) > 0 && Instant::now() < give_up {
+        let deadline = Instant::now() + FLUSH_TIMEOUT;
+        while self.0.lines.0.waiting.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 }
 
 impl Shared {
-    /// The service's own code says by itself when it says something again. Dependencies say the same line every time.
-    fn complains(&self, record: &Record<'_>) -> Option<Failing> {
-        let mut complaints = self.complaints.lock().unwrap_or_else(PoisonError::into_inner);
-        if complaints.len() >= COMPLAINTS {
-            complaints.clear();
+    /// Limits how often a dependency's warning is logged. The service's own code limits repeated lines by itself.
+    fn record_warning(&self, record: &Record<'_>) -> Option<OutageReport> {
+        let mut warnings = self.warnings.lock().unwrap_or_else(PoisonError::into_inner);
+        if warnings.len() >= WARNINGS_LIMIT {
+            warnings.clear();
         }
         let key = (record.target().to_owned(), record.args().to_string());
-        complaints.entry(key).or_default().failed(Instant::now())
+        warnings.entry(key).or_default().record_failure(Instant::now())
     }
 }
 
@@ -225,7 +226,7 @@ impl Lines {
     }
 }
 
-/// `env_logger` writes each record in one piece. One that finds no room is lost, and counted.
+/// `env_logger` writes each record in one call. If the queue is full, the line is lost and counted.
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.0.waiting.fetch_add(1, Ordering::AcqRel);
@@ -247,10 +248,10 @@ fn lost_line(lost: u64, format: LogFormat) -> String {
     format.line(&record.args(format_args!("{lost} lines of the log were lost")).build())
 }
 
-/// The usual hook writes several lines, and to stderr itself.
+/// Logs a panic as one record. The default hook writes several lines, and straight to stderr.
 fn log_panic(panic: &PanicHookInfo<'_>) {
     log::error!("thread {} {panic}", std::thread::current().name().unwrap_or("without a name"));
-    // The process may be about to end by it.
+    // The panic may be about to end the process.
     log::logger().flush();
 }
 
@@ -264,7 +265,7 @@ mod tests {
         LogRules::new("log.level", level, format).unwrap()
     }
 
-    /// A log, and what it has written so far.
+    /// A log, and the lines that it has queued.
     fn logging(rules: &LogRules) -> (Logging, Receiver<String>) {
         let (sender, lines) = sync_channel(100);
         (Logging::with(rules, Lines::new(sender)), lines)
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_one_line_whatever_is_in_it() {
+    fn a_record_is_one_line_whatever_it_contains() {
         let message = "ERROR: it failed\n  HINT:  try\r\nagain\u{1b}[31m\n";
         let text = line(&rules("info", LogFormat::Text), Level::Info, "handsup", message).unwrap();
         assert!(text.ends_with("INFO  handsup] ERROR: it failed HINT:  try again\\u{1b}[31m\n"), "{text}");
@@ -288,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_did_is_shown_at_debug_however_a_dependency_calls_it() {
+    fn a_clients_mistake_is_logged_at_debug_whatever_level_the_dependency_gives_it() {
         let shown = |level: &str| line(&rules(level, LogFormat::Text), Level::Error, "actix_http::h1", "stream error");
         assert_eq!(shown("info"), None);
         assert!(shown("debug").unwrap().contains("DEBUG actix_http::h1"));
@@ -296,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_dependency_says_again_and_again_is_counted() {
+    fn repeated_warnings_of_dependencies_are_counted_and_own_ones_are_not() {
         let (logging, lines) = logging(&rules("info", LogFormat::Text));
         for target in ["actix_server::accept", "handsup::store"] {
             for _ in 0..10 {
@@ -310,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_can_not_be_written_are_counted_when_they_can() {
+    fn lost_lines_are_counted_in_the_log_once_it_can_be_written_again() {
         struct Device(Vec<u8>, usize);
         impl Write for Device {
             fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {

@@ -1,4 +1,4 @@
-//! One node: everything wired, listening, and ended in order.
+//! One node of the service: builds and wires its parts, starts them, watches over them, and stops them in order.
 
 use std::{
     io,
@@ -21,51 +21,55 @@ use super::{
 };
 use crate::{
     actors::{
-        AlarmHub, ArrivalGate, AuctionClock, BidIngress, BidRouter, CloseAll, CommittedGoods, JoinHub, JoinRooms,
-        LocaleSource, OverflowFlag, Rooms, ShardStats, UseLedger, WriteMarks,
+        AlarmHub, ArrivalGate, AuctionClock, BidIngress, BidRouter, CloseAll, CommittedGoods, FlushReceived, JoinHub,
+        JoinRooms, LocaleSource, OverflowFlag, Rooms, ShardStats, UseLedger,
     },
     bus::{Bus, BusError, BusThread},
     http::{OpenSockets, Readiness, Services, UserDirectory},
     store::{
-        LedgerThread, Nodes, Observer, Store, StoreError,
-        writes::{ForgetStop, NoteStop},
+        LedgerThread, Observer, Store, StoreError, Topology,
+        writes::{ClearStop, RecordStop},
     },
     time_source::TimeSource,
 };
 
-/// How long bids that are being answered may take when the node ends.
-const DRAIN: Duration = Duration::from_secs(4);
-/// How long sockets may take to close after that: the client's answer and its end of the connection.
-const PART: Duration = Duration::from_millis(1750);
-/// How long it may take until what the sockets have proved is written down.
-const MARKS: Duration = Duration::from_millis(250);
-/// How often it is looked whether what is waited for is over.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
-/// How long the ledger's queue may take to be written at the end.
-const WRITE_OUT: Duration = Duration::from_millis(2500);
-/// When sessions come back: not before this, nor before a restart as long as the last one is over …
-const RETRY_LEAST_MS: u64 = 1000;
-/// … and then within this time, each at a moment of its own.
+/// How long a stopping node waits for the bids that are under way.
+const BIDS_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long it then waits for its sockets to close, which takes an answer of the client.
+const SOCKETS_TIMEOUT: Duration = Duration::from_millis(1750);
+/// How long it then waits until the received cursors of its users are on disk.
+const CURSORS_TIMEOUT: Duration = Duration::from_millis(250);
+/// How long it then waits for the writes in the ledger's queue.
+const LEDGER_TIMEOUT: Duration = Duration::from_millis(2500);
+/// Time between two polls while it waits for any of these.
+const STOP_POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// Sessions reconnect no sooner than this after they are closed …
+const MIN_RETRY_MS: u64 = 1000;
+/// … and are spread over this time, so that they don't all reconnect at once.
 const RETRY_SPREAD_MS: u64 = 5000;
-/// A node that was down for longer was not restarted, but stopped and started.
-const LONGEST_RESTART_MS: i64 = 60_000;
-/// How long the note of when the sockets were told may take.
-const NOTE_PATIENCE: Duration = Duration::from_millis(300);
-/// How often rates of who has been quiet are forgotten.
-const FORGET_EVERY: Duration = Duration::from_secs(60);
-/// How often it is looked whether a database that was away is back.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A longer downtime was no restart: it says nothing about how long the next restart takes.
+const MAX_RESTART_MS: i64 = 60_000;
+/// How long recording the time of the stop may take.
+const RECORD_STOP_TIMEOUT: Duration = Duration::from_millis(300);
+/// How long the record of the last stop may take to be cleared.
+const CLEAR_STOP_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time between two removals of idle rate limits.
+const FORGET_IDLE_INTERVAL: Duration = Duration::from_secs(60);
+/// Time between two probes of a database that fails.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// Time between two checks whether all parts of the node are alive.
+const CHECK_PARTS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A setting can't be taken.
+    /// A setting is missing or has a value that is not allowed.
     #[error("{0}")]
     Settings(#[from] SettingsError),
     /// The database can't be opened.
     #[error("database.url: {0}")]
     Store(#[from] StoreError),
-    /// The bus can't be used.
+    /// The bus can't be started.
     #[error("bus.url: {0}")]
     Bus(#[from] BusError),
     /// The address can't be bound.
@@ -75,23 +79,23 @@ pub enum StartError {
 
 /// A node that is listening.
 pub struct Node {
-    /// Where.
+    /// The addresses it listens on.
     pub addresses: Vec<SocketAddr>,
-    /// As they are in force.
+    /// The settings in force.
     settings: Settings,
     services: web::Data<Services>,
     sockets: OpenSockets,
     server: ServerHandle,
     ledger: LedgerThread,
     bus: Option<BusThread>,
-    /// How long sockets are to wait at least when the node ends.
+    /// The shortest time after which sockets reconnect when this node stops.
     retry_from_ms: u64,
-    stopped: actix_web::rt::task::JoinHandle<io::Result<()>>,
+    /// Ends when the server has ended.
+    server_task: actix_web::rt::task::JoinHandle<io::Result<()>>,
 }
 
-/// Settings that `serve` has checked, turned into a running node. Must be called inside an actix system.
 impl Node {
-    /// Opens the database, starts the actors and listens.
+    /// Opens the database, starts the actors and listens. Must be called inside an actix system.
     ///
     /// # Errors
     /// [`StartError`], in one line for the operator.
@@ -101,46 +105,49 @@ impl Node {
         let config = settings.http()?;
         let live = Arc::new(ArcSwap::from_pointee(settings.live(None)?));
         let bus_url = settings.bus()?;
-        let nodes = if bus_url.is_some() { Nodes::Several } else { Nodes::One };
-        let opened = Store::open_for(nodes, &settings.database()?, settings.database.pool)?;
+        let topology = if bus_url.is_some() { Topology::Cluster } else { Topology::Single };
+        let opened = Store::open_for(topology, &settings.database()?, settings.database.pool)?;
         let store = opened.store.clone();
-        // Before any actor is started: one that is dropped again with the runtime that should have run it panics.
+        // This may fail, so it comes before any actor: an actor that is dropped with its runtime before it has run
+        // panics.
         let listeners = bind(&settings.bind()?)?;
 
         let sessions = Arc::new(ShardStats::default());
-        let users = Arc::new(UserDirectory::new(nodes));
+        let users = Arc::new(UserDirectory::new(topology));
         let gate = Arc::new(ArrivalGate::default());
-        let missed = Arc::new(AtomicBool::new(false));
+        let hub_overflow = Arc::new(AtomicBool::new(false));
         let locale: LocaleSource = {
             let live = Arc::clone(&live);
             Box::new(move || live.load().locale)
         };
-        let hub = AlarmHub::open(locale, settings.session.max_per_user, Arc::clone(&sessions), Arc::clone(&missed));
-        let missed_rooms = Arc::new(OverflowFlag::default());
+        let hub =
+            AlarmHub::open(locale, settings.session.max_per_user, Arc::clone(&sessions), Arc::clone(&hub_overflow));
+        let room_overflow = Arc::new(OverflowFlag::default());
         let rooms = Rooms::open(
             config.draft.time_zone,
             Arc::clone(&time),
             Arc::clone(&sessions),
-            Arc::clone(&missed_rooms),
+            Arc::clone(&room_overflow),
             settings.session.max_pending_bytes,
         );
         let clock_address = Arc::new(OnceLock::new());
-        let desk_address = Arc::new(OnceLock::new());
-        let watch = CommitDispatcher {
+        let router_address = Arc::new(OnceLock::new());
+        let dispatcher = CommitDispatcher {
             hub: hub.clone(),
-            missed,
+            hub_overflow,
             rooms: rooms.clone(),
-            missed_rooms,
+            room_overflow,
             clock: Arc::clone(&clock_address),
-            desk: Arc::clone(&desk_address),
+            router: Arc::clone(&router_address),
             users: Arc::clone(&users),
             store: store.clone(),
             runtime: Handle::current(),
         };
         let (bus, bus_thread) = match bus_url {
             Some(url) => {
-                let ears = watch.clone();
-                let (bus, thread) = Bus::open(&url, store.service_id()?, Box::new(move |heard| ears.heard(heard)))?;
+                let receiver = dispatcher.clone();
+                let (bus, thread) =
+                    Bus::open(&url, store.service_id()?, Box::new(move |event| receiver.on_bus_event(event)))?;
                 hub.do_send(JoinHub { bus: bus.clone(), store: store.clone() });
                 rooms.do_send(JoinRooms { bus: bus.clone(), store: store.clone() });
                 (bus, Some(thread))
@@ -149,18 +156,19 @@ impl Node {
         };
         let observer: Observer = {
             let bus = bus.clone();
-            Box::new(move |all| watch.committed(all, &bus))
+            Box::new(move |all| dispatcher.on_commit(all, &bus))
         };
         let ledger_thread = opened.start_ledger(settings.ledger_rules(), Arc::clone(&time), observer)?;
         let ledger = ledger_thread.ledger();
         hub.do_send(UseLedger(ledger.clone()));
-        let known = Arc::new(CommittedGoods::default());
-        let desk = BidRouter::open(ledger.clone(), nodes, Arc::clone(&known));
-        let _ = desk_address.set(desk.clone());
-        let entrance = BidIngress::new(desk.clone(), known, ledger.clone(), Arc::clone(&gate), Arc::clone(&time));
-        let clock = AuctionClock::new(store.clone(), ledger.clone(), desk.clone(), gate, Arc::clone(&time));
-        let clock = clock.beside(bus.clone(), settings.auction.close_grace_ms).start();
-        // Nothing is committed before the server listens but what the clock itself begins.
+        let committed_goods = Arc::new(CommittedGoods::default());
+        let router = BidRouter::open(ledger.clone(), topology, Arc::clone(&committed_goods));
+        let _ = router_address.set(router.clone());
+        let ingress =
+            BidIngress::new(router.clone(), committed_goods, ledger.clone(), Arc::clone(&gate), Arc::clone(&time));
+        let clock = AuctionClock::new(store.clone(), ledger.clone(), router.clone(), gate, Arc::clone(&time));
+        let clock = clock.with_bus(bus.clone(), settings.auction.close_grace_ms).start();
+        // Set in time: before the server listens, only the clock itself commits anything.
         let _ = clock_address.set(clock.clone());
 
         let services = web::Data::new(Services {
@@ -170,10 +178,10 @@ impl Node {
             users,
             store,
             ledger,
-            desk,
+            router,
             hub: hub.clone(),
             clock,
-            entrance,
+            ingress,
             rooms: rooms.clone(),
             sessions: Arc::clone(&sessions),
             bus: bus.clone(),
@@ -181,146 +189,149 @@ impl Node {
             config,
         });
         let sockets = OpenSockets::default();
-        let house = WorkerContext { services: services.clone(), hub, rooms, stats: sessions, sockets: sockets.clone() };
-        let (server, addresses) = serve(settings, listeners, &house)?;
-        let retry_from_ms = if bus.is_on() { RETRY_LEAST_MS } else { retry_from_ms(&services)? };
+        let context =
+            WorkerContext { services: services.clone(), hub, rooms, stats: sessions, sockets: sockets.clone() };
+        let (server, addresses) = serve(settings, listeners, &context)?;
+        let retry_from_ms = if bus.is_on() { MIN_RETRY_MS } else { retry_from_ms(&services)? };
         let handle = server.handle();
-        let stopped = actix_web::rt::spawn(server);
-        actix_web::rt::spawn(forget_quiet(services.clone()));
-        actix_web::rt::spawn(look_again(services.clone()));
-        let housekeeping = Retention {
+        let server_task = actix_web::rt::spawn(server);
+        actix_web::rt::spawn(forget_idle(services.clone()));
+        actix_web::rt::spawn(probe_if_failing(services.clone()));
+        let retention = Retention {
             store: services.store.clone(),
             ledger: services.ledger.clone(),
             time: Arc::clone(&services.time),
             keep_days: settings.alarms.keep_days,
         };
-        actix_web::rt::spawn(housekeeping.keep_house());
+        actix_web::rt::spawn(retention.run());
         if bus.is_on() {
-            actix_web::rt::spawn(fanout_recovery::adopt(services.store.clone(), services.ledger.clone()));
+            actix_web::rt::spawn(fanout_recovery::run(services.store.clone(), services.ledger.clone()));
         }
         let (settings, ledger, bus) = (settings.clone(), ledger_thread, bus_thread);
-        Ok(Self { addresses, settings, services, sockets, server: handle, ledger, bus, retry_from_ms, stopped })
+        Ok(Self { addresses, settings, services, sockets, server: handle, ledger, bus, retry_from_ms, server_task })
     }
 
-    /// Puts in force what of these settings can change while the node runs.
+    /// Applies those of the new settings that can change while the node runs.
     ///
     /// # Errors
-    /// They can't be taken; nothing is changed.
+    /// A new setting is invalid, by itself or beside those that stay. Then nothing is changed.
     pub fn change_settings(&mut self, new: &Settings) -> Result<SettingsChange, SettingsError> {
         new.check()?;
         new.check_serve()?;
-        let merged = self.settings.with_live_of(new);
-        // Not only all of the new ones together, but also these beside those that stay.
+        let merged = self.settings.with_live_values_of(new);
+        // The new live values must also fit the old values that stay until a restart.
         merged.check()?;
         merged.check_serve()?;
         let live = merged.live(Some((&self.settings, &self.services.live.load())))?;
         let change =
-            SettingsChange { in_force: self.settings.differences(&merged), need_restart: merged.differences(new) };
+            SettingsChange { applied: self.settings.differences(&merged), needs_restart: merged.differences(new) };
         self.services.live.store(Arc::new(live));
         self.settings = merged;
         Ok(change)
     }
 
-    /// Ends in order, within 10 s: no new bids, answered ones finished, sockets told when to come back, the queue of
-    /// the ledger written.
+    /// Stops in order, within 10 s: refuses new bids, waits for those under way, closes the sockets with a time to
+    /// reconnect, ends the server, and writes what is in the ledger's queue.
     pub async fn stop(self) {
-        self.services.entrance.drain();
-        let deadline = Instant::now() + DRAIN;
-        while self.services.entrance.in_flight() > 0 && Instant::now() < deadline {
-            tokio::time::sleep(LOOK_AGAIN).await;
+        self.services.ingress.drain();
+        let deadline = Instant::now() + BIDS_TIMEOUT;
+        while self.services.ingress.in_flight() > 0 && Instant::now() < deadline {
+            tokio::time::sleep(STOP_POLL_INTERVAL).await;
         }
-        // Answered when the shards have been told.
+        // The answer comes when all shards have been notified.
         let (from_ms, spread_ms) = (self.retry_from_ms, RETRY_SPREAD_MS);
         let _ = self.services.hub.send(CloseAll { from_ms, spread_ms }).await;
         if self.bus.is_none() {
-            // Without it the next restart is as long as none is known to be.
-            let _ = self.services.ledger.write(NoteStop, NOTE_PATIENCE).await;
+            // If this fails, the next stop sends sockets away for the shortest time.
+            let _ = self.services.ledger.write(RecordStop, RECORD_STOP_TIMEOUT).await;
         }
-        // The server doesn't wait for what is no longer its own.
-        let deadline = Instant::now() + PART;
+        // The server itself does not wait for connections that were upgraded.
+        let deadline = Instant::now() + SOCKETS_TIMEOUT;
         while self.sockets.count() > 0 && Instant::now() < deadline {
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(STOP_POLL_INTERVAL).await;
         }
         self.server.stop(true).await;
-        if let Ok(Err(error)) = self.stopped.await {
+        if let Ok(Err(error)) = self.server_task.await {
             log::error!("the server ended with an error: {error}");
         }
-        // Who comes back without `since` is not to be sent again what he has proved to have.
-        let deadline = Instant::now() + MARKS;
-        while let Ok(false) = self.services.hub.send(WriteMarks).await
+        // A user who comes back without `since` then gets nothing again that they have received already.
+        let deadline = Instant::now() + CURSORS_TIMEOUT;
+        while let Ok(false) = self.services.hub.send(FlushReceived).await
             && Instant::now() < deadline
         {
-            tokio::time::sleep(LOOK_AGAIN).await;
+            tokio::time::sleep(STOP_POLL_INTERVAL).await;
         }
-        let (ledger, (tell, told)) = (self.ledger, tokio::sync::oneshot::channel());
-        // On a thread that nobody waits for at the end: a database that is silent must not keep the process.
+        let (ledger, (done, stopped)) = (self.ledger, tokio::sync::oneshot::channel());
+        // On a thread of its own, which may outlive this call: a database that hangs must not keep the process alive.
         std::thread::spawn(move || {
             ledger.stop();
-            let _ = tell.send(());
+            let _ = done.send(());
         });
-        if tokio::time::timeout(WRITE_OUT, told).await.is_err() {
-            log::error!("the ledger does not come to an end; what it held was not answered as stored");
+        if tokio::time::timeout(LEDGER_TIMEOUT, stopped).await.is_err() {
+            log::error!("the ledger did not stop in time; no write that it still held was answered as stored");
         }
-        // Behind everything that was committed.
+        // Last, so that the other nodes get everything that was committed.
         self.services.bus.stop().await;
     }
 
-    /// Resolves if a part that there is only one of ends by itself, which it should not: whoever watches over the
-    /// process starts it anew, which is safe at any moment, and better than a node that takes no bids.
+    /// Resolves if a part ends by itself that the node can't replace. The process should then end and be started again,
+    /// which is safe at any moment, and better than a node that takes no bids.
     pub async fn failed(&mut self) {
         let services = self.services.clone();
         let (ledger, bus) = (&self.ledger, &self.bus);
-        let missing = async {
+        let dead_part = async {
             loop {
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                tokio::time::sleep(CHECK_PARTS_INTERVAL).await;
                 let parts = [
-                    ("bid desk", services.desk.connected()),
+                    ("bid router", services.router.connected()),
                     ("alarm hub", services.hub.connected()),
                     ("rooms", services.rooms.connected()),
                     ("auction clock", services.clock.connected()),
                     ("ledger", ledger.is_running()),
                     ("bus", bus.as_ref().is_none_or(BusThread::is_running)),
                 ];
-                if let Some((part, _)) = parts.iter().find(|(_, lives)| !lives) {
+                if let Some((part, _)) = parts.iter().find(|(_, is_alive)| !is_alive) {
                     break *part;
                 }
             }
         };
         tokio::select! {
-            part = missing => log::error!("the {part} has died"),
-            ended = &mut self.stopped => match ended {
-                Ok(Ok(())) | Err(_) => log::error!("the server has ended"),
-                Ok(Err(error)) => log::error!("the server has ended: {error}"),
+            part = dead_part => log::error!("the {part} has stopped unexpectedly"),
+            ended = &mut self.server_task => match ended {
+                Ok(Ok(())) | Err(_) => log::error!("the server has stopped unexpectedly"),
+                Ok(Err(error)) => log::error!("the server has stopped: {error}"),
             },
         }
     }
 }
 
-/// How long sockets are to wait at least when this node ends: as long as the restart has taken that brought it up. With
-/// other nodes beside it nobody has to wait for it.
+/// The shortest time after which sockets reconnect when this node stops: the duration of the restart that has just
+/// ended, since the next one will take about as long. Only for a node without others: with them, clients reconnect to
+/// another node.
 fn retry_from_ms(services: &Services) -> Result<u64, StoreError> {
-    let Some(at) = services.store.stopped_at()? else { return Ok(RETRY_LEAST_MS) };
-    services.ledger.submit(ForgetStop, Instant::now() + FORGET_EVERY, |_| {});
+    let Some(at) = services.store.stopped_at()? else { return Ok(MIN_RETRY_MS) };
+    services.ledger.submit(ClearStop, Instant::now() + CLEAR_STOP_TIMEOUT, |_| {});
     let took_ms = services.time.now().ms_since(at);
-    if !(0..=LONGEST_RESTART_MS).contains(&took_ms) {
-        return Ok(RETRY_LEAST_MS);
+    if !(0..=MAX_RESTART_MS).contains(&took_ms) {
+        return Ok(MIN_RETRY_MS);
     }
-    log::info!("listening again {took_ms} ms after the sockets were told to come back");
-    Ok(took_ms.unsigned_abs().max(RETRY_LEAST_MS))
+    log::info!("restarted: listening again {took_ms} ms after the sockets were closed");
+    Ok(took_ms.unsigned_abs().max(MIN_RETRY_MS))
 }
 
-/// Looks whether the database is back, also when nobody uses it.
-async fn look_again(services: web::Data<Services>) {
+/// Notices that a failing database works again, even if nobody uses it.
+async fn probe_if_failing(services: web::Data<Services>) {
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        services.ledger.look_again();
-        services.store.look_again().await;
+        tokio::time::sleep(PROBE_INTERVAL).await;
+        services.ledger.probe_if_failing();
+        services.store.probe_if_failing().await;
     }
 }
 
-async fn forget_quiet(services: web::Data<Services>) {
+/// Removes rate limits that nobody has used for a while.
+async fn forget_idle(services: web::Data<Services>) {
     loop {
-        tokio::time::sleep(FORGET_EVERY).await;
-        services.live.load().rates.forget_quiet();
+        tokio::time::sleep(FORGET_IDLE_INTERVAL).await;
+        services.live.load().rates.forget_idle();
     }
 }

@@ -1,4 +1,4 @@
-//! Settings that are read again while the node runs: what of them can change then, and what needs a restart.
+//! Reloading the settings while the node runs: which of them can change then, and which need a restart.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,17 +11,17 @@ use super::{
 };
 use crate::http::{Keys, LiveConfig, RateLimits};
 
-/// What became of settings that were read again.
+/// What a reload has changed.
 #[derive(Debug)]
 pub struct SettingsChange {
-    /// Keys that have changed and are in force.
-    pub in_force: Vec<String>,
-    /// Keys that are in force only after a restart.
-    pub need_restart: Vec<String>,
+    /// Keys whose new values are in force.
+    pub applied: Vec<String>,
+    /// Keys whose new values take effect only after a restart.
+    pub needs_restart: Vec<String>,
 }
 
 impl Settings {
-    /// What can change while the node runs. Rates that stay what they were go on counting where they are.
+    /// The values that can change while the node runs. If the rates stay the same, `before`'s counters are kept.
     ///
     /// # Errors
     /// A value that [`check`](Self::check) or [`check_serve`](Self::check_serve) refuses.
@@ -35,9 +35,10 @@ impl Settings {
         Ok(LiveConfig::new(keys, self.origins()?, rates, self.locale()?))
     }
 
-    /// These settings with what can change while the node runs as `new` has it: keys, origins, rates, locale, the log.
+    /// These settings, with the values of `new` for everything that can change while the node runs: keys, origins,
+    /// rates, locale, log.
     #[must_use]
-    pub fn with_live_of(&self, new: &Self) -> Self {
+    pub fn with_live_values_of(&self, new: &Self) -> Self {
         let mut merged = self.clone();
         merged.auth.jwt_secret.clone_from(&new.auth.jwt_secret);
         merged.auth.jwt_secret_previous.clone_from(&new.auth.jwt_secret_previous);
@@ -50,9 +51,9 @@ impl Settings {
         merged
     }
 
-    /// The keys that `other` has otherwise.
+    /// The keys whose values differ, sorted.
     pub fn differences(&self, other: &Self) -> Vec<String> {
-        // What is masked there looks alike.
+        // Masked values look alike, so these are compared by themselves.
         let hidden = |settings: &Self| {
             let of = |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.reveal().to_owned());
             let Auth { jwt_secret, jwt_secret_previous, metrics_token, .. } = &settings.auth;
@@ -72,7 +73,7 @@ impl Settings {
         shown.chain(hidden).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
-    /// Every key with its value as it is shown.
+    /// Every key with its value, secrets masked.
     fn by_key(&self) -> BTreeMap<String, toml::Value> {
         let sections = toml::Table::try_from(self).unwrap_or_default();
         let of_section = |(section, values): (String, toml::Value)| {
@@ -102,7 +103,7 @@ mod tests {
         "server.allowed_origins",
     ];
 
-    /// Every key that config/default.toml names, with and without a default.
+    /// Every key in config/default.toml, with or without a default.
     fn all_keys() -> Vec<(String, String)> {
         let mut section = "";
         let mut keys = Vec::new();
@@ -125,8 +126,8 @@ mod tests {
         Settings::deserialize(all).ok()
     }
 
-    /// With a value that differs from the default, of whichever kind the key is.
-    fn otherwise(section: &str, key: &str) -> Settings {
+    /// The defaults, with another value of the right type for this key.
+    fn with_other_value(section: &str, key: &str) -> Settings {
         let values =
             [toml::Value::from(4711), toml::Value::from("other"), toml::Value::from(true), vec!["other"].into()];
         let changed = values.into_iter().find_map(|value| with(section, key, value));
@@ -134,23 +135,23 @@ mod tests {
     }
 
     #[test]
-    fn every_key_either_changes_while_the_node_runs_or_is_named_as_needing_a_restart() {
+    fn a_change_of_any_key_is_either_applied_or_reported_to_need_a_restart() {
         let defaults = Settings::defaults().unwrap();
         let keys = all_keys();
         assert!(keys.len() >= 33, "{keys:?}");
         for (section, name) in keys {
             let key = format!("{section}.{name}");
-            let new = otherwise(&section, &name);
-            assert_eq!(defaults.differences(&new), std::slice::from_ref(&key), "the change is seen");
-            let merged = defaults.with_live_of(&new);
-            let (in_force, need_restart) = (defaults.differences(&merged), merged.differences(&new));
+            let new = with_other_value(&section, &name);
+            assert_eq!(defaults.differences(&new), std::slice::from_ref(&key), "the change is noticed");
+            let merged = defaults.with_live_values_of(&new);
+            let (applied, needs_restart) = (defaults.differences(&merged), merged.differences(&new));
             let is_live = LIVE.contains(&&*key);
-            assert_eq!((in_force.len(), need_restart.len()), (usize::from(is_live), usize::from(!is_live)), "{key}");
+            assert_eq!((applied.len(), needs_restart.len()), (usize::from(is_live), usize::from(!is_live)), "{key}");
         }
     }
 
     #[test]
-    fn a_changed_secret_is_seen_though_it_is_not_shown() {
+    fn a_change_of_a_masked_value_is_noticed() {
         let of = |url: &str| with("database", "url", url.into()).unwrap();
         let (one, other) = (of("postgres://me:first@db/x"), of("postgres://me:second@db/x"));
         assert_eq!(one.show(), other.show());

@@ -1,5 +1,5 @@
-//! Forgetting what is old: past `alarms.keep_days`, and idempotency keys past their day. Portion by portion through
-//! the ledger, so that no bid waits for it.
+//! Removes what is old: inbox rows and alarms after `alarms.keep_days`, idempotency keys after a day. It does so in
+//! small portions through the ledger, so that no bid waits long for it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,26 +7,29 @@ use crate::{
     domain::{AlarmId, Timestamp},
     store::{
         Ledger, Store, StoreError, WriteError,
-        writes::{ForgetAlarms, ForgetInbox, ForgetKeys},
+        writes::{PruneAlarms, PruneInbox, PruneKeys},
     },
     time_source::TimeSource,
 };
 
-/// How often it is looked for what is old.
-const EVERY_MS: i64 = 3_600_000;
-/// Inboxes of one portion.
-const INBOXES: i64 = 200;
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time between two runs.
+const RUN_INTERVAL_MS: i64 = 3_600_000;
+/// Users whose inboxes are one portion.
+const USERS_LIMIT: i64 = 200;
+/// How long the write of one portion may take.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The job and what it needs.
 pub(crate) struct Retention {
     pub store: Store,
     pub ledger: Ledger,
     pub time: Arc<dyn TimeSource>,
+    /// `alarms.keep_days`
     pub keep_days: u32,
 }
 
 #[derive(Debug, thiserror::Error)]
-enum NotKept {
+enum RetentionError {
     #[error("{0}")]
     Read(#[from] StoreError),
     #[error("{0}")]
@@ -34,35 +37,36 @@ enum NotKept {
 }
 
 impl Retention {
-    /// Looks at the start and then every hour, as long as the node runs. What fails is tried again the next time.
-    pub(crate) async fn keep_house(self) {
+    /// Removes what is old at the start and then every hour, for as long as the node lives. A failed run is repeated an
+    /// hour later.
+    pub(crate) async fn run(self) {
         loop {
             let now = self.time.now();
-            if let Err(error) = self.forget(now).await {
+            if let Err(error) = self.prune(now).await {
                 log::warn!("old alarms or keys could not be removed: {error}");
             }
-            self.time.wait_until(now.plus_ms(EVERY_MS)).await;
+            self.time.wait_until(now.plus_ms(RUN_INTERVAL_MS)).await;
         }
     }
 
-    async fn forget(&self, now: Timestamp) -> Result<(), NotKept> {
-        while !self.ledger.write(ForgetKeys, PATIENCE).await? {}
+    async fn prune(&self, now: Timestamp) -> Result<(), RetentionError> {
+        while !self.ledger.write(PruneKeys, WRITE_TIMEOUT).await? {}
         let cutoff = now.plus_ms(-i64::from(self.keep_days) * 86_400_000);
         if let Some(up_to) = self.store.newest_alarm_before(cutoff).await? {
-            self.forget_inboxes(up_to).await?;
-            // Only now is none of them in anybody's inbox.
-            while !self.ledger.write(ForgetAlarms { up_to }, PATIENCE).await? {}
+            self.prune_inboxes(up_to).await?;
+            // Not before the inboxes: their rows refer to these alarms.
+            while !self.ledger.write(PruneAlarms { up_to }, WRITE_TIMEOUT).await? {}
         }
         Ok(())
     }
 
-    async fn forget_inboxes(&self, up_to: AlarmId) -> Result<(), NotKept> {
+    async fn prune_inboxes(&self, up_to: AlarmId) -> Result<(), RetentionError> {
         let mut after = None;
         loop {
-            let users = self.store.users_after(after, INBOXES).await?;
+            let users = self.store.users_after(after, USERS_LIMIT).await?;
             let Some(last) = users.last().copied() else { return Ok(()) };
-            let portion = ForgetInbox { users, up_to };
-            while ForgetInbox::may_have_more(self.ledger.write(portion.clone(), PATIENCE).await?) {}
+            let portion = PruneInbox { users, up_to };
+            while PruneInbox::may_have_more(self.ledger.write(portion.clone(), WRITE_TIMEOUT).await?) {}
             after = Some(last);
         }
     }

@@ -1,4 +1,4 @@
-//! The server: its addresses, its workers with their part of the house, and how their connections are set up.
+//! The HTTP server: binds its addresses, builds its workers, each with its own shard, and sets up their connections.
 
 use std::{
     future::ready,
@@ -29,39 +29,39 @@ use super::{Settings, open_files};
 use crate::{
     actors::{AlarmHub, Rooms, ShardStats, attach_worker},
     http::{
-        self, Connection, ConnectionLimit, LocalShard, OpenSockets, Services, cors, in_turn, part, refused_as_problem,
-        take_over,
+        self, Connection, ConnectionLimit, LocalShard, OpenSockets, Services, cors, cors_refusal_as_problem,
+        send_and_close, take_over, track_responses,
     },
 };
 
-/// How long requests may still take when the node ends and the sockets are closed, in seconds.
-const CLOSE_S: u64 = 1;
-/// How long a client may take to end a connection that the server has ended.
-const DISCONNECT: Duration = Duration::from_secs(1);
-/// Connections that may wait to be accepted: everybody comes back at once after a restart.
+/// How long requests may still take when the node stops, in seconds. The sockets are closed by then.
+const SHUTDOWN_TIMEOUT_S: u64 = 1;
+/// How long a client may take to close a connection that the server has closed.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// Connections that may wait to be accepted. After a restart all clients reconnect at once.
 const BACKLOG: i32 = 2048;
-/// What the kernel may hold for one client that doesn't read: the default would be megabytes.
-const SEND_BUFFER: usize = 64 * 1024;
-/// What waits for one connection between a body and the kernel.
-const WRITE_BUFFER: usize = 16 * 1024;
+/// What the kernel buffers for a client that does not read. Its default grows to megabytes.
+const SEND_BUFFER_BYTES: usize = 64 * 1024;
+/// What actix-http buffers of a response for one connection.
+const WRITE_BUFFER_BYTES: usize = 16 * 1024;
 
-/// Takes the addresses; of a name with several, those that can be had.
+/// Binds the addresses. A name may have several, of which one that can be bound is enough.
 pub(super) fn bind(addresses: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
-    let take = |address: &SocketAddr| {
+    let bind_one = |address: &SocketAddr| {
         let socket = socket2::Socket::new(socket2::Domain::for_address(*address), socket2::Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
         socket.bind(&(*address).into())?;
         socket.listen(BACKLOG)?;
         Ok(TcpListener::from(socket))
     };
-    let (taken, refused): (Vec<_>, Vec<_>) = addresses.iter().map(take).partition(Result::is_ok);
-    match refused.into_iter().next() {
-        Some(Err(error)) if taken.is_empty() => Err(error),
-        _ => Ok(taken.into_iter().flatten().collect()),
+    let (bound, failed): (Vec<_>, Vec<_>) = addresses.iter().map(bind_one).partition(Result::is_ok);
+    match failed.into_iter().next() {
+        Some(Err(error)) if bound.is_empty() => Err(error),
+        _ => Ok(bound.into_iter().flatten().collect()),
     }
 }
 
-/// What the workers share.
+/// What each worker gets a copy of.
 #[derive(Clone)]
 pub(super) struct WorkerContext {
     pub services: web::Data<Services>,
@@ -71,26 +71,26 @@ pub(super) struct WorkerContext {
     pub sockets: OpenSockets,
 }
 
-/// Begins to serve, with workers of their own for each address.
+/// Starts the server, with its own set of workers for each address. Returns the addresses with their actual ports.
 pub(super) fn serve(
     settings: &Settings,
     listeners: Vec<TcpListener>,
-    house: &WorkerContext,
+    context: &WorkerContext,
 ) -> io::Result<(Server, Vec<SocketAddr>)> {
     let shards = Arc::new(AtomicUsize::new(0));
     let slow_after_s = u32::try_from(settings.session.timeout_s).unwrap_or(u32::MAX);
     let dead_after = Duration::from_secs(settings.session.timeout_s);
     let keep_alive = Duration::from_secs(settings.server.keep_alive_s);
-    let mut server = Server::build().workers(settings.workers()).disable_signals().shutdown_timeout(CLOSE_S);
+    let mut server = Server::build().workers(settings.workers()).disable_signals().shutdown_timeout(SHUTDOWN_TIMEOUT_S);
     let ending = server.graceful_shutdown_signal();
     let limit = ConnectionLimit::new(open_files::for_clients(settings));
     let mut addresses = Vec::new();
     for listener in listeners {
         let address = listener.local_addr()?;
         addresses.push(address);
-        let (house, shards, ending, limit) = (house.clone(), Arc::clone(&shards), ending.clone(), limit.clone());
+        let (context, shards, ending, limit) = (context.clone(), Arc::clone(&shards), ending.clone(), limit.clone());
         server = server.listen(address.to_string(), listener, move || {
-            let WorkerContext { services, hub, rooms, stats, sockets } = house.clone();
+            let WorkerContext { services, hub, rooms, stats, sockets } = context.clone();
             // Each worker has its own shard of the hub, on its own thread.
             let index = shards.fetch_add(1, Ordering::Relaxed);
             let shard = web::Data::new(LocalShard(attach_worker(index, slow_after_s, &hub, &rooms, stats)));
@@ -99,10 +99,10 @@ pub(super) fn serve(
                     .app_data(services.clone())
                     .app_data(shard.clone())
                     .wrap(cors(services.clone()))
-                    .wrap(from_fn(refused_as_problem))
+                    .wrap(from_fn(cors_refusal_as_problem))
                     .wrap(NormalizePath::trim())
                     .wrap(DefaultHeaders::new().add((header::X_CONTENT_TYPE_OPTIONS, "nosniff")))
-                    .wrap(from_fn(in_turn))
+                    .wrap(from_fn(track_responses))
                     .configure(http::routes);
                 map_config(app.into_factory(), |()| AppConfig::default())
             };
@@ -118,33 +118,37 @@ pub(super) fn serve(
             let connections = fn_service(move |tcp: TcpStream| {
                 set_up_socket(&tcp, dead_after);
                 let peer = tcp.peer_addr().ok();
-                // Ended at once: whoever asks can go elsewhere, and does not wait for somebody to leave.
-                let place = limit.enter().ok_or_else(|| DispatchError::Io(io::Error::other("no file is left for it")));
-                ready(place.map(|place| (Connection::http(tcp, place, keep_alive, (sockets.clone(), part)), peer)))
+                // Beyond the limit, close at once: the client need not wait and can try another node.
+                let refused = || DispatchError::Io(io::Error::other("more connections than open files allow"));
+                let connection = limit
+                    .try_acquire()
+                    .ok_or_else(refused)
+                    .map(|permit| (Connection::http(tcp, permit, keep_alive, (sockets.clone(), send_and_close)), peer));
+                ready(connection)
             });
             let http = HttpService::build()
-                // The connection itself sees to it that it ends.
+                // `Connection` has these two timeouts itself.
                 .keep_alive(KeepAlive::Os)
                 .client_request_timeout(Duration::ZERO)
-                // So that connections that wait for their next request end with the node.
+                // Closes connections that wait for their next request when the node stops.
                 .graceful_shutdown_signal(move || {
                     let ending = ending.clone();
                     async move { ending.notified().await }
                 })
-                .client_disconnect_timeout(DISCONNECT)
-                .h1_write_buffer_size(WRITE_BUFFER)
+                .client_disconnect_timeout(DISCONNECT_TIMEOUT)
+                .h1_write_buffer_size(WRITE_BUFFER_BYTES)
                 .local_addr(address)
-                .on_connect_ext(Connection::hand_to_requests)
+                .on_connect_ext(Connection::add_request_data)
                 .upgrade(upgrades)
                 .h1(app());
-            apply_fn_factory(connections.and_then(http), said_of_client)
+            apply_fn_factory(connections.and_then(http), log_connection_end)
         })?;
     }
     Ok((server.run(), addresses))
 }
 
-/// What ends a connection is the client's doing, and said with its address.
-fn said_of_client<S>(tcp: TcpStream, connection: &S) -> impl Future<Output = Result<(), DispatchError>> + use<S>
+/// Runs the connection, and logs with its address what has ended it. That is the client's doing, so the level is debug.
+fn log_connection_end<S>(tcp: TcpStream, connection: &S) -> impl Future<Output = Result<(), DispatchError>> + use<S>
 where
     S: Service<TcpStream, Response = (), Error = DispatchError>,
 {
@@ -159,16 +163,17 @@ where
     }
 }
 
-/// A close frame can't pass a full window, and nothing else times a write out: the kernel ends a socket whose peer
-/// takes nothing for so long. Failing to set this up costs a slow end of dead sockets, not the connection.
+/// Lets the kernel end a connection whose peer takes no data for `dead_after`: nothing else times out a write, and a
+/// close frame can't get past a full window. If an option can't be set, dead connections end later, and nothing else
+/// changes.
 fn set_up_socket(tcp: &TcpStream, dead_after: Duration) {
     let descriptor = tcp.as_fd();
     let socket = socket2::SockRef::from(&descriptor);
     let done = socket
         .set_tcp_user_timeout(Some(dead_after))
-        .and_then(|()| socket.set_send_buffer_size(SEND_BUFFER))
+        .and_then(|()| socket.set_send_buffer_size(SEND_BUFFER_BYTES))
         .and_then(|()| socket.set_tcp_nodelay(true));
     if let Err(error) = done {
-        log::debug!("a socket could not be set up: {error}");
+        log::debug!("socket options could not be set: {error}");
     }
 }

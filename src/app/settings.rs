@@ -1,5 +1,5 @@
-//! Settings: where they come from, what is asked of each, and how they are shown. A wrong one stops the start with one
-//! line that names its key.
+//! The settings: where they come from, which values are allowed, and how they are shown. An invalid one stops the start
+//! with one line that names its key.
 
 use std::{
     io,
@@ -16,20 +16,23 @@ use url::Url;
 
 use super::{
     logging::{LogFormat, LogRules},
-    settings_error::{SettingsError, wrong},
+    settings_error::{SettingsError, invalid},
 };
 use crate::{
     actors::SessionLimits,
     bus::BusUrl,
     domain::{DraftRules, Locale, MAX_ID, Price},
     http::{HttpConfig, Rates},
-    protocol::LONGEST_FRAME,
+    protocol::LONGEST_FRAME_BYTES,
     store::{DatabaseUrl, LedgerRules},
 };
 
-/// The key that `auth.insecure_dev_secret` allows: in everybody's hands, so only for development.
+/// The key in force when `auth.insecure_dev_secret` is set and no other is. It is public, so it is for development
+/// only.
 pub const DEV_SECRET: &str = "handsup-development-key-that-everybody-knows";
+/// The built-in defaults, in TOML.
 pub(super) const DEFAULTS: &str = include_str!("../../config/default.toml");
+/// Shown instead of a secret.
 const MASK: &str = "********";
 
 /// All settings, by section (`docs/protocol.md#settings`).
@@ -67,7 +70,7 @@ pub struct Server {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct Database {
-    #[serde(serialize_with = "without_password")]
+    #[serde(serialize_with = "database_without_password")]
     pub url: String,
     pub pool: u32,
 }
@@ -141,18 +144,18 @@ pub struct Log {
     pub format: String,
 }
 
-/// A text that is never shown: neither printed nor logged.
+/// A text that is masked wherever it is printed, logged or serialised.
 #[derive(Clone, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 
 impl Secret {
-    /// A secret.
+    /// Takes the text of a secret.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The text, for whoever needs it.
+    /// The text itself. It must not be shown or logged.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -170,15 +173,16 @@ impl Serialize for Secret {
     }
 }
 
-/// The URL of a database as it may be shown.
-fn shown_url(url: &str) -> String {
+/// The URL of a database without its password.
+fn shown_database(url: &str) -> String {
     DatabaseUrl::parse(url).map_or_else(|_| MASK.to_owned(), |url| url.to_string())
 }
 
-fn without_password<S: serde::Serializer>(url: &str, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&shown_url(url))
+fn database_without_password<S: serde::Serializer>(url: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&shown_database(url))
 }
 
+/// The URL of the bus without its password.
 fn shown_bus(url: &str) -> String {
     BusUrl::parse(url).map_or_else(|_| MASK.to_owned(), |url| url.to_string())
 }
@@ -195,66 +199,66 @@ impl std::fmt::Debug for Bus {
 
 impl std::fmt::Debug for Database {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Database").field("url", &shown_url(&self.url)).field("pool", &self.pool).finish()
+        f.debug_struct("Database").field("url", &shown_database(&self.url)).field("pool", &self.pool).finish()
     }
 }
 
-/// A list, or (from the environment) its items separated by commas.
+/// Reads a list, or its items in one text, separated by commas, as the environment has them.
 fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
-    enum Either {
+    enum List {
         Items(Vec<String>),
         Joined(String),
     }
-    Ok(match Either::deserialize(deserializer)? {
-        Either::Items(items) => items,
-        Either::Joined(joined) => joined.split(',').map(str::trim).map(str::to_owned).collect(),
+    Ok(match List::deserialize(deserializer)? {
+        List::Items(items) => items,
+        List::Joined(joined) => joined.split(',').map(str::trim).map(str::to_owned).collect(),
     })
 }
 
 impl Settings {
-    /// Reads the settings: the built-in defaults, `config/default.toml` and `config/local.toml` where they are,
-    /// `file` if one is given, the environment.
+    /// Reads the settings. Each source overrides those before it: the built-in defaults, `config/default.toml` and
+    /// `config/local.toml` if they exist, `file` if one is given, the environment.
     ///
     /// # Errors
-    /// The first key that is unknown or has a bad value.
+    /// A source can't be read, or a key is unknown or has an invalid value. The error names the first one.
     pub fn load(file: Option<&Path>) -> Result<Self, SettingsError> {
         let mut sources = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
         for path in ["config/default.toml", "config/local.toml"].map(Path::new) {
-            if is_there(path) {
-                sources = sources.add_source(readable(path)?);
+            if exists(path) {
+                sources = sources.add_source(file_source(path)?);
             }
         }
         if let Some(path) = file {
-            sources = sources.add_source(readable(path)?);
+            sources = sources.add_source(file_source(path)?);
         }
-        // Values stay texts until their field says what they are: a key of digits must not become a number.
+        // The type of the field decides how a value is read: a secret of digits must not become a number.
         let environment = Environment::with_prefix("HANDSUP").prefix_separator("__").separator("__");
         let config =
-            sources.add_source(environment).build().map_err(|error| wrong("settings", without_lines(&error)))?;
-        no_empty_value("", &config.cache)?;
+            sources.add_source(environment).build().map_err(|error| invalid("settings", without_quotes(&error)))?;
+        refuse_empty("", &config.cache)?;
         let settings: Self = serde_path_to_error::deserialize(config)
-            .map_err(|error| wrong(&error.path().to_string(), one_line(error.inner())))?;
+            .map_err(|error| invalid(&error.path().to_string(), one_line(error.inner())))?;
         settings.check()?;
         Ok(settings)
     }
 
-    /// The built-in defaults alone; what tests and the demo begin with.
+    /// The built-in defaults, without any file or the environment. Tests and the demo start from them.
     ///
     /// # Errors
-    /// Only if `config/default.toml` was broken when this was built.
+    /// Only if `config/default.toml` was broken when the program was built.
     pub fn defaults() -> Result<Self, SettingsError> {
         let config = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml)).build();
-        let config = config.map_err(|error| wrong("settings", one_line(&error)))?;
+        let config = config.map_err(|error| invalid("settings", one_line(&error)))?;
         serde_path_to_error::deserialize(config)
-            .map_err(|error| wrong(&error.path().to_string(), one_line(error.inner())))
+            .map_err(|error| invalid(&error.path().to_string(), one_line(error.inner())))
     }
 
     /// Checks every value.
     ///
     /// # Errors
-    /// The first key with a bad value.
+    /// The first key with an invalid value.
     pub fn check(&self) -> Result<(), SettingsError> {
         self.bind()?;
         self.trusted_proxies()?;
@@ -264,11 +268,11 @@ impl Settings {
         self.time_zone()?;
         self.locale()?;
         self.log_rules()?;
-        let range = |key: &str, value: i128, least: i128, most: i128| {
-            if (least..=most).contains(&value) {
+        let range = |key: &str, value: i128, min: i128, max: i128| {
+            if (min..=max).contains(&value) {
                 Ok(())
             } else {
-                Err(wrong(key, format!("{value} is not {least} to {most}")))
+                Err(invalid(key, format!("{value} is out of range, must be {min} to {max}")))
             }
         };
         range("server.workers", self.server.workers.unwrap_or(1) as i128, 1, 1024)?;
@@ -287,144 +291,149 @@ impl Settings {
         range("limits.lines_per_second", self.limits.lines_per_second.into(), 1, 1_000_000)?;
         range("limits.requests_per_second", self.limits.requests_per_second.into(), 1, 1_000_000)?;
         range("limits.body_bytes", self.limits.body_bytes as i128, 256, 1 << 30)?;
-        range("limits.frame_bytes", self.limits.frame_bytes as i128, LONGEST_FRAME as i128, 1 << 30)?;
+        range("limits.frame_bytes", self.limits.frame_bytes as i128, LONGEST_FRAME_BYTES as i128, 1 << 30)?;
         range("limits.max_price", self.limits.max_price.into(), 1, MAX_ID.into())?;
         range("alarms.keep_days", self.alarms.keep_days.into(), 1, 36_500)?;
-        // Known to the contract, but a value that would do nothing is refused rather than believed.
+        // Documented, but without effect in this version: a value would promise something that does not happen.
         let absent = |key: &str, is_set: bool| {
-            if is_set { Err(wrong(key, "not available in this version; leave it out")) } else { Ok(()) }
+            if is_set { Err(invalid(key, "not available in this version; leave it out")) } else { Ok(()) }
         };
         absent("auth.metrics_token", self.auth.metrics_token.is_some())?;
         self.check_pairs()
     }
 
-    /// Values that are good each by itself and can't both hold. What is merely unusual passes.
+    /// Checks values that are valid each by itself but contradict each other. Unusual combinations are allowed.
     fn check_pairs(&self) -> Result<(), SettingsError> {
         let Session { heartbeat_s, timeout_s, max_pending_bytes, .. } = self.session;
         if timeout_s <= heartbeat_s {
-            let problem =
-                format!("{timeout_s} must be above session.heartbeat_s ({heartbeat_s}): healthy clients would end");
-            return Err(wrong("session.timeout_s", problem));
+            let problem = format!(
+                "{timeout_s} must be above session.heartbeat_s ({heartbeat_s}): healthy sessions would time out"
+            );
+            return Err(invalid("session.timeout_s", problem));
         }
         let frame_bytes = self.limits.frame_bytes;
         if max_pending_bytes < frame_bytes {
             let problem = format!(
-                "{max_pending_bytes} must be at least limits.frame_bytes ({frame_bytes}): one frame would end all who hear it"
+                "{max_pending_bytes} must be at least limits.frame_bytes ({frame_bytes}): one frame would close every session that gets it"
             );
-            return Err(wrong("session.max_pending_bytes", problem));
+            return Err(invalid("session.max_pending_bytes", problem));
         }
         for (key, secret) in
             [("auth.jwt_secret", &self.auth.jwt_secret), ("auth.jwt_secret_previous", &self.auth.jwt_secret_previous)]
         {
             let is_known = secret.as_ref().is_some_and(|secret| secret.reveal() == DEV_SECRET);
             if is_known && !self.auth.insecure_dev_secret {
-                return Err(wrong(
-                    key,
-                    "is the development key that everybody knows; auth.insecure_dev_secret allows it",
-                ));
+                return Err(invalid(key, "is the public development key, which only auth.insecure_dev_secret allows"));
             }
         }
         Ok(())
     }
 
-    /// What `serve` asks beyond [`check`](Self::check): a proper key, a folder of pictures that is there, and no dev
-    /// login that others could reach.
+    /// Checks what `serve` needs beyond [`check`](Self::check): a safe secret, a safe folder of pictures, and a dev
+    /// login only where no other machine can reach it.
     ///
     /// # Errors
-    /// The key that is missing or unsafe.
+    /// The first key whose value is missing or unsafe.
     pub fn check_serve(&self) -> Result<(), SettingsError> {
         self.jwt_secret()?;
         self.check_media_dir()?;
         let weak = |secret: &Secret| secret.reveal().len() < 32 && !self.auth.insecure_dev_secret;
         if self.auth.jwt_secret_previous.as_ref().is_some_and(weak) {
-            return Err(wrong("auth.jwt_secret_previous", "needs at least 32 bytes"));
+            return Err(invalid("auth.jwt_secret_previous", "needs at least 32 bytes"));
         }
         if self.auth.dev_login && !self.bind()?.iter().all(|address| address.ip().is_loopback()) {
-            return Err(wrong("auth.dev_login", "only allowed when server.bind is a loopback address"));
+            return Err(invalid("auth.dev_login", "only allowed when server.bind is a loopback address"));
         }
         Ok(())
     }
 
-    /// Every file in the folder of pictures is served to everybody, so neither the database nor the settings may lie in it.
+    /// Every file in the folder of pictures is served to everybody, so neither the database nor the settings may be in
+    /// it.
     fn check_media_dir(&self) -> Result<(), SettingsError> {
         let Some(folder) = self.media_dir()? else { return Ok(()) };
         let url = self.database()?;
         let files = [("database.url", url.file()), ("config/local.toml", Some(Path::new("config/local.toml")))];
         for (name, file) in files {
             if file.is_some_and(|file| is_below(file, &folder)) {
-                return Err(wrong("server.media_dir", format!("{name} lies in it, and would be served to everybody")));
+                return Err(invalid(
+                    "server.media_dir",
+                    format!("{name} is in this folder and would be served to everybody"),
+                ));
             }
         }
         Ok(())
     }
 
-    /// The key in force.
+    /// The secret that signs tokens.
     ///
     /// # Errors
-    /// There is none, or it is too short (fault 17), and `auth.insecure_dev_secret` doesn't allow it.
+    /// There is none, or it is too short (fault 17), and `auth.insecure_dev_secret` is not set.
     pub fn jwt_secret(&self) -> Result<&str, SettingsError> {
         match &self.auth.jwt_secret {
             Some(secret) if secret.reveal().len() >= 32 || self.auth.insecure_dev_secret => Ok(secret.reveal()),
-            Some(_) => Err(wrong("auth.jwt_secret", "needs at least 32 bytes")),
+            Some(_) => Err(invalid("auth.jwt_secret", "needs at least 32 bytes")),
             None if self.auth.insecure_dev_secret => Ok(DEV_SECRET),
-            None => Err(wrong("auth.jwt_secret", "is needed: at least 32 bytes, known only to who issues tokens")),
+            None => Err(invalid(
+                "auth.jwt_secret",
+                "is required: at least 32 bytes, known only to this service and the issuer of tokens",
+            )),
         }
     }
 
-    /// Where to listen.
+    /// The addresses to listen on. A host name may have several.
     ///
     /// # Errors
-    /// `server.bind` is no address.
+    /// `server.bind` is not `ADDRESS:PORT`, or its host name has no address.
     pub fn bind(&self) -> Result<Vec<SocketAddr>, SettingsError> {
         let found = self.server.bind.to_socket_addrs();
-        let addresses: Vec<_> = found.map_err(|_| wrong("server.bind", "is not ADDRESS:PORT"))?.collect();
-        if addresses.is_empty() { Err(wrong("server.bind", "is no address")) } else { Ok(addresses) }
+        let addresses: Vec<_> = found.map_err(|_| invalid("server.bind", "must be ADDRESS:PORT"))?.collect();
+        if addresses.is_empty() { Err(invalid("server.bind", "has no address")) } else { Ok(addresses) }
     }
 
-    /// `server.workers`, or one for each core.
+    /// The number of workers: `server.workers`, or one for each core.
     pub fn workers(&self) -> usize {
         self.server.workers.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
     }
 
-    /// The folder of pictures, without links on the way to it.
+    /// The folder of pictures, with symbolic links resolved; `None` if there is none.
     ///
     /// # Errors
-    /// `server.media_dir` is no folder.
+    /// `server.media_dir` is not an existing folder.
     pub fn media_dir(&self) -> Result<Option<PathBuf>, SettingsError> {
         let Some(text) = &self.server.media_dir else { return Ok(None) };
         match Path::new(text).canonicalize() {
             Ok(folder) if folder.is_dir() => Ok(Some(folder)),
-            _ => Err(wrong("server.media_dir", format!("{text:?} is no folder"))),
+            _ => Err(invalid("server.media_dir", format!("{text:?} is not an existing folder"))),
         }
     }
 
-    /// Where the data is.
+    /// The database's address.
     ///
     /// # Errors
-    /// `database.url` can't be taken.
+    /// `database.url` is invalid.
     pub fn database(&self) -> Result<DatabaseUrl, SettingsError> {
-        DatabaseUrl::parse(&self.database.url).map_err(|problem| wrong("database.url", problem))
+        DatabaseUrl::parse(&self.database.url).map_err(|problem| invalid("database.url", problem))
     }
 
-    /// Where the other nodes are told and heard, if there are any.
+    /// The bus's address; `None` if this is the only node.
     ///
     /// # Errors
-    /// `bus.url` can't be taken, or the database is a file, which nodes can't share.
+    /// `bus.url` is invalid, or the database is a file, which nodes can't share.
     pub fn bus(&self) -> Result<Option<BusUrl>, SettingsError> {
         let Some(url) = &self.bus.url else { return Ok(None) };
-        let url = BusUrl::parse(url).map_err(|error| wrong("bus.url", error.to_string()))?;
+        let url = BusUrl::parse(url).map_err(|error| invalid("bus.url", error.to_string()))?;
         if self.database()?.engine() == "sqlite" {
-            return Err(wrong("bus.url", "needs a database that nodes can share: database.url = postgres://…"));
+            return Err(invalid("bus.url", "needs a database that nodes can share: set database.url to postgres://…"));
         }
         Ok(Some(url))
     }
 
-    /// What the ledger needs.
+    /// The part of the settings that the ledger needs.
     pub fn ledger_rules(&self) -> LedgerRules {
         LedgerRules { soft_close_ms: self.auction.soft_close_s * 1000, several_writers: self.bus.url.is_some() }
     }
 
-    /// Rates of bids, lines and requests.
+    /// The allowed rates of bids, lines and requests.
     pub fn rates(&self) -> Rates {
         let rate = |value| NonZeroU32::new(value).unwrap_or(NonZeroU32::MIN);
         Rates {
@@ -434,7 +443,7 @@ impl Settings {
         }
     }
 
-    /// What the handlers need.
+    /// The part of the settings that the HTTP handlers need.
     ///
     /// # Errors
     /// A value that [`check`](Self::check) refuses.
@@ -457,33 +466,34 @@ impl Settings {
         })
     }
 
-    /// Language of the texts.
+    /// The language of alarm texts.
     ///
     /// # Errors
-    /// `alarms.locale` is none that there is.
+    /// `alarms.locale` is not a supported language.
     pub fn locale(&self) -> Result<Locale, SettingsError> {
         match self.alarms.locale.as_str() {
             "ko" => Ok(Locale::Ko),
             "en" => Ok(Locale::En),
-            other => Err(wrong("alarms.locale", format!("{other:?} is not ko or en"))),
+            other => Err(invalid("alarms.locale", format!("must be ko or en, not {other:?}"))),
         }
     }
 
-    /// Which records the log has, and how they are written: `RUST_LOG` goes over `log.level`.
+    /// Which records the log has, and in which format. `RUST_LOG` overrides `log.level`.
     ///
     /// # Errors
-    /// One of them can't be taken.
+    /// One of the two, or `log.format`, is invalid.
     pub fn log_rules(&self) -> Result<LogRules, SettingsError> {
         let format = match self.log.format.as_str() {
             "text" => LogFormat::Text,
             "json" => LogFormat::Json,
-            other => return Err(wrong("log.format", format!("{other:?} is not text or json"))),
+            other => return Err(invalid("log.format", format!("must be text or json, not {other:?}"))),
         };
-        // A mistyped level would be the name of a target, and all others would be silent.
+        // `env_logger` takes a mistyped level for the name of a target, and would log nothing else.
         let is_level = |part: &str| part.contains(['=', '/']) || part.trim().parse::<log::LevelFilter>().is_ok();
         if !self.log.level.split(',').all(is_level) {
-            let problem = format!("{:?} is not off, error, warn, info, debug, trace, or TARGET=LEVEL", self.log.level);
-            return Err(wrong("log.level", problem));
+            let problem =
+                format!("must be off, error, warn, info, debug, trace, or TARGET=LEVEL, not {:?}", self.log.level);
+            return Err(invalid("log.level", problem));
         }
         match std::env::var("RUST_LOG") {
             Ok(level) if !level.is_empty() => LogRules::new("RUST_LOG", &level, format),
@@ -498,10 +508,11 @@ impl Settings {
 
     fn time_zone(&self) -> Result<Tz, SettingsError> {
         let name = &self.auction.time_zone;
-        name.parse().map_err(|_| wrong("auction.time_zone", format!("{name:?} is no time zone")))
+        name.parse()
+            .map_err(|_| invalid("auction.time_zone", format!("must be a time zone such as Asia/Seoul, not {name:?}")))
     }
 
-    /// The origins as browsers write them: scheme and host in lower case, no port that goes without saying.
+    /// The allowed origins as browsers write them: scheme and host in lower case, without the scheme's default port.
     pub(super) fn origins(&self) -> Result<Vec<String>, SettingsError> {
         let parse = |text: &String| {
             let url = Url::parse(text).ok().filter(|url| {
@@ -511,7 +522,7 @@ impl Settings {
             });
             let origin = url.map(|url| url.origin().ascii_serialization());
             origin.ok_or_else(|| {
-                wrong("server.allowed_origins", format!("{text:?} is not https://HOST or https://HOST:PORT"))
+                invalid("server.allowed_origins", format!("must hold https://HOST or https://HOST:PORT, not {text:?}"))
             })
         };
         self.server.allowed_origins.iter().map(parse).collect()
@@ -520,55 +531,55 @@ impl Settings {
     fn trusted_proxies(&self) -> Result<Vec<IpAddr>, SettingsError> {
         let parse = |text: &String| match text.parse::<IpAddr>() {
             Ok(address) => Ok(address.to_canonical()),
-            Err(_) => Err(wrong("server.trusted_proxies", format!("{text:?} is no address"))),
+            Err(_) => Err(invalid("server.trusted_proxies", format!("must hold IP addresses, not {text:?}"))),
         };
         self.server.trusted_proxies.iter().map(parse).collect()
     }
 }
 
-/// Whether a file that may not be there yet is, or will be, below a folder whose links are resolved.
+/// Whether a file is below a folder, or would be if it existed. The folder's symbolic links must be resolved.
 fn is_below(file: &Path, folder: &Path) -> bool {
     let Ok(file) = std::path::absolute(file) else { return false };
     let existing = file.ancestors().find_map(|part| part.canonicalize().ok());
     existing.is_some_and(|existing| existing.starts_with(folder))
 }
 
-/// Whether there is something of this name. A link that leads nowhere is there too: whoever made it wants the file's
-/// settings in force.
-fn is_there(path: &Path) -> bool {
-    let is_none = |error: io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
-    !path.symlink_metadata().is_err_and(is_none)
+/// Whether there is a file of this name. A broken link counts, so that reading it fails: its settings must not be left
+/// out silently.
+fn exists(path: &Path) -> bool {
+    let is_missing = |error: io::Error| matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory);
+    !path.symlink_metadata().is_err_and(is_missing)
 }
 
-/// A file that can be read: of one that can't, what it sets would be missing without a word.
-fn readable(path: &Path) -> Result<File<FileSourceFile, FileFormat>, SettingsError> {
+/// A file as a source of settings, once it is certain that it can be read. `config` would skip it silently.
+fn file_source(path: &Path) -> Result<File<FileSourceFile, FileFormat>, SettingsError> {
     let name = path.to_string_lossy();
     match std::fs::read_to_string(path) {
         Ok(_) => Ok(File::new(&name, FileFormat::Toml)),
-        Err(error) => Err(wrong(&name, format!("can't be read: {error}"))),
+        Err(error) => Err(invalid(&name, format!("can't be read: {error}"))),
     }
 }
 
-/// An empty text is a value that somebody forgot to put in. Taken as none, the default would be in force unseen.
-fn no_empty_value(key: &str, value: &Value) -> Result<(), SettingsError> {
-    let empty = || Err(wrong(key, "is empty: give it a value, or leave it out"));
+/// Refuses empty texts: somebody has forgotten the value, and must not get the default instead.
+fn refuse_empty(key: &str, value: &Value) -> Result<(), SettingsError> {
+    let empty = || Err(invalid(key, "is empty: give it a value, or leave it out"));
     match &value.kind {
         ValueKind::String(text) if text.trim().is_empty() => empty(),
-        ValueKind::Array(items) => items.iter().try_for_each(|item| no_empty_value(key, item)),
+        ValueKind::Array(items) => items.iter().try_for_each(|item| refuse_empty(key, item)),
         ValueKind::Table(table) => table.iter().try_for_each(|(name, value)| {
             let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
-            no_empty_value(&key, value)
+            refuse_empty(&key, value)
         }),
         _ => Ok(()),
     }
 }
 
-/// What is wrong with a file, without the lines of it that the parser cites: they may hold a key or a password.
-fn without_lines(error: &impl std::fmt::Display) -> String {
+/// The error of a TOML parser without the lines of the file that it quotes, which may hold a secret.
+fn without_quotes(error: &impl std::fmt::Display) -> String {
     let text = error.to_string();
-    let is_cited =
+    let is_quote =
         |line: &&str| line.trim_start().trim_start_matches(|c: char| c.is_ascii_digit()).trim_start().starts_with('|');
-    one_line(&text.lines().filter(|line| !is_cited(line)).collect::<Vec<_>>().join(" "))
+    one_line(&text.lines().filter(|line| !is_quote(line)).collect::<Vec<_>>().join(" "))
 }
 
 fn one_line(error: &impl std::fmt::Display) -> String {

@@ -1,6 +1,6 @@
-//! What is wrong with a setting.
+//! The error of the settings.
 
-/// A setting that can't be taken: one line, with its key.
+/// A setting with an invalid value, as one line: its key, and what is wrong with it or what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {problem}")]
 pub struct SettingsError {
@@ -8,6 +8,6 @@ pub struct SettingsError {
     problem: String,
 }
 
-pub(super) fn wrong(key: &str, problem: impl Into<String>) -> SettingsError {
+pub(super) fn invalid(key: &str, problem: impl Into<String>) -> SettingsError {
     SettingsError { key: key.to_owned(), problem: problem.into() }
 }

@@ -1,14 +1,14 @@
-//! What a node can listen for: a user's alarms, or what happens in a room.
+//! Channels that a node can subscribe to.
 
 use crate::domain::{GoodsId, UserId};
 
-/// A room or a user, as somebody here listens for them.
+/// A user or a room. A node is subscribed to the channels of those that have sockets on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Channel {
-    /// What an alarm session hears.
+    /// Alarms, alerts and unread counts for a user's sessions.
     User(UserId),
-    /// What happens in an auction room.
+    /// Events in the auction room of these goods.
     Auction(GoodsId),
-    /// What happens in a trade chat.
+    /// Events in the trade room of these goods.
     Trade(GoodsId),
 }

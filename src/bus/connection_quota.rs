@@ -1,130 +1,139 @@
-//! Which sockets a user has on all nodes together: the one thing that nodes can't each keep for themselves. It stands in
-//! Redis, which decides at once whose turn it is to go; while it is away each node knows only its own.
+//! Which sockets a user has on all nodes together. No node can know this alone, so it is kept in Redis, which decides
+//! in one step which socket has to close. While Redis is away, each node knows its own sockets only.
 
 use std::sync::{LazyLock, atomic::Ordering};
 
 use redis::Script;
 
-use super::{Bus, Counting, NodeId, PATIENCE, link::COUNTS_LIVE_MS, locked};
+use super::{Bus, NodeId, REPLY_TIMEOUT, SocketCounter, link::COUNTS_LIVE_MS, locked};
 use crate::domain::{Timestamp, UserId};
 
-/// A user's sockets that nobody has added to for so long are none: tokens don't live that long.
+/// A user's set of sockets expires when nothing has been added to it for so long. No token lives that long.
 const KEPT_S: u64 = 14 * 24 * 3600;
 
-/// The sockets of one user stand in one sorted set, oldest first, each with its node and the connection that counts it
-/// there; those of connections that are gone don't count, and who counts lives. A socket that is counted is always the
-/// newest, whatever the clocks of the nodes say. Answers which sockets have to go so that there are no more than the most
-/// that are allowed (0: as many as there are), or nothing if the socket itself was to give way and has not been counted.
+/// Adds a socket to its user's sockets and returns those that have to close, so that at most `most` remain (0: no
+/// limit). Returns false, and does not add the socket, if `refuse_newest` is set and the user already has `most`.
+///
+/// The sockets of a user are one sorted set, oldest first. A member is `node:name:connection`, where `name` is the
+/// [`SocketCounter`] that added it. Members are removed when the key of their counter has expired. A socket that is
+/// added with a limit becomes the newest, even if the node's clock is behind.
 static COUNT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(
         r"
-        local name, socket, at, most, gives_way, living = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6]
-        redis.call('SET', living .. name, 1, 'PX', ARGV[7])
+        local counter, socket, at, most = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+        local refuse_newest, counter_keys = ARGV[5], ARGV[6]
+        redis.call('SET', counter_keys .. counter, 1, 'PX', ARGV[7])
         local lives = {}
-        for _, one in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
-            local of = string.match(one, '^%d+:(%d+):')
-            if lives[of] == nil then lives[of] = redis.call('EXISTS', living .. of) end
-            if lives[of] == 0 then redis.call('ZREM', KEYS[1], one) end
+        for _, member in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+            local name = string.match(member, '^%d+:(%d+):')
+            if lives[name] == nil then lives[name] = redis.call('EXISTS', counter_keys .. name) end
+            if lives[name] == 0 then redis.call('ZREM', KEYS[1], member) end
         end
-        if gives_way == '1' and redis.call('ZCARD', KEYS[1]) >= most then return false end
+        if refuse_newest == '1' and redis.call('ZCARD', KEYS[1]) >= most then return false end
         if most > 0 then
             local newest = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2]
             if newest then at = math.max(at, tonumber(newest) + 1) end
         end
         redis.call('ZADD', KEYS[1], string.format('%.0f', at), socket)
         redis.call('EXPIRE', KEYS[1], ARGV[8])
-        local gone = {}
+        local evicted = {}
         while most > 0 and redis.call('ZCARD', KEYS[1]) > most do
-            table.insert(gone, redis.call('ZPOPMIN', KEYS[1])[1])
+            table.insert(evicted, redis.call('ZPOPMIN', KEYS[1])[1])
         end
-        return gone
+        return evicted
         ",
     )
 });
 
-/// One socket of a user, on whichever node.
+/// One socket of a user, on this or another node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SocketOf {
-    /// Where it is.
+pub struct UserSocket {
+    /// The node that holds it.
     pub node: NodeId,
-    /// Which one there.
+    /// Its connection's number on that node.
     pub connection: u64,
 }
 
-/// What becomes of a socket that a user opens.
+/// The answer to [`Bus::claim_socket`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Seating {
-    /// It is counted, and these are too many now.
-    Counted(Vec<SocketOf>),
-    /// There are as many as there may be, and it gives way.
+pub enum SocketClaim {
+    /// The socket is counted. The user's limit is kept if these sockets close.
+    Granted(Vec<UserSocket>),
+    /// The user has as many sockets as allowed, and the new one was to be refused then. It is not counted.
     Full,
-    /// Nobody could be asked: it is let in.
+    /// Redis did not answer in time. The socket is admitted without being counted.
     Unknown,
 }
 
-/// Who goes if a user has as many sockets as he may have.
+/// What happens when a user opens a socket and already has as many as allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IfFull {
-    /// His oldest one.
-    OldestGoes,
-    /// The new one.
-    NewestGoes,
+    /// Their oldest socket closes.
+    EvictOldest,
+    /// The new socket is refused.
+    RefuseNewest,
 }
 
 impl Bus {
-    /// Counts a socket that a user has opened on this node. `at` orders it among those that are counted again after Redis
-    /// has lost them.
-    pub fn seat(
+    /// Counts a socket that a user has opened on this node. `at` is when it was opened: it orders the sockets that are
+    /// counted again after Redis has lost them.
+    pub fn claim_socket(
         &self,
         user: UserId,
         (connection, at): (u64, Timestamp),
         (most, if_full): (usize, IfFull),
-    ) -> impl Future<Output = Seating> + Send + use<> {
-        let asked = self.count(user, connection, at, most, if_full);
+    ) -> impl Future<Output = SocketClaim> + Send + use<> {
+        let count = self.count(user, connection, at, most, if_full);
         let shared = self.0.clone();
         async move {
-            match asked.await {
-                Some(Some(gone)) => Seating::Counted(gone),
-                Some(None) => Seating::Full,
+            match count.await {
+                Some(Some(evicted)) => SocketClaim::Granted(evicted),
+                Some(None) => SocketClaim::Full,
                 None => {
                     if let Some(shared) = shared {
                         shared.stats.uncounted.fetch_add(1, Ordering::Relaxed);
                     }
-                    Seating::Unknown
+                    SocketClaim::Unknown
                 }
             }
         }
     }
 
-    /// Counts a socket that has been open for a while; nobody has to go for it.
-    pub fn seat_again(&self, user: UserId, connection: u64, at: Timestamp) -> impl Future<Output = ()> + Send + use<> {
-        let counted = self.count(user, connection, at, 0, IfFull::OldestGoes);
+    /// Counts a socket again that has been open for a while. No other socket has to close for it.
+    pub fn reclaim_socket(
+        &self,
+        user: UserId,
+        connection: u64,
+        at: Timestamp,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let count = self.count(user, connection, at, 0, IfFull::EvictOldest);
         async move {
-            counted.await;
+            count.await;
         }
     }
 
-    /// A socket that was counted is gone.
-    pub fn unseat(&self, user: UserId, connection: u64) -> impl Future<Output = ()> + Send + use<> {
-        let ready = self.counting().map(|(me, prefix, Counting { connection: redis, name })| {
-            let gone =
+    /// Stops counting a socket that has closed.
+    pub fn release_socket(&self, user: UserId, connection: u64) -> impl Future<Output = ()> + Send + use<> {
+        let ready = self.counter().map(|(me, prefix, SocketCounter { connection: redis, name })| {
+            let remove =
                 redis::Cmd::zrem(format!("{prefix}sockets:{user}"), format!("{}:{name}:{connection}", me.bits()));
-            (redis, gone)
+            (redis, remove)
         });
         async move {
-            let Some((mut redis, gone)) = ready else { return };
-            if let Ok(Err(error)) = tokio::time::timeout(PATIENCE, gone.exec_async(&mut redis)).await {
-                log::debug!("a socket that is gone still counts: {error}");
+            let Some((mut redis, remove)) = ready else { return };
+            if let Ok(Err(error)) = tokio::time::timeout(REPLY_TIMEOUT, remove.exec_async(&mut redis)).await {
+                log::debug!("closed socket {connection} of user {user} is still counted in Redis: {error}");
             }
         }
     }
 
-    fn counting(&self) -> Option<(NodeId, &str, Counting)> {
+    fn counter(&self) -> Option<(NodeId, &str, SocketCounter)> {
         let shared = self.0.as_ref()?;
-        let counting = locked(&shared.counting).clone()?;
-        Some((shared.me, &shared.prefix, counting))
+        let counter = locked(&shared.counter).clone()?;
+        Some((shared.me, &shared.prefix, counter))
     }
 
+    /// Runs [`COUNT`]. The outer `None` means that Redis gave no answer, the inner one that the socket was refused.
     fn count(
         &self,
         user: UserId,
@@ -132,15 +141,15 @@ impl Bus {
         at: Timestamp,
         most: usize,
         if_full: IfFull,
-    ) -> impl Future<Output = Option<Option<Vec<SocketOf>>>> + Send + use<> {
-        let ready = self.counting().map(|(me, prefix, Counting { connection: redis, name })| {
+    ) -> impl Future<Output = Option<Option<Vec<UserSocket>>>> + Send + use<> {
+        let ready = self.counter().map(|(me, prefix, SocketCounter { connection: redis, name })| {
             let mut count = COUNT.key(format!("{prefix}sockets:{user}"));
             count
                 .arg(name)
                 .arg(format!("{}:{name}:{connection}", me.bits()))
                 .arg(at.micros())
                 .arg(most)
-                .arg(u8::from(if_full == IfFull::NewestGoes))
+                .arg(u8::from(if_full == IfFull::RefuseNewest))
                 .arg(format!("{prefix}counts:"))
                 .arg(COUNTS_LIVE_MS)
                 .arg(KEPT_S);
@@ -148,10 +157,12 @@ impl Bus {
         });
         async move {
             let (mut redis, count) = ready?;
-            match tokio::time::timeout(PATIENCE, count.invoke_async::<Option<Vec<String>>>(&mut redis)).await {
-                Ok(Ok(gone)) => Some(gone.map(|gone| gone.iter().filter_map(|one| SocketOf::parse(one)).collect())),
+            match tokio::time::timeout(REPLY_TIMEOUT, count.invoke_async::<Option<Vec<String>>>(&mut redis)).await {
+                Ok(Ok(evicted)) => {
+                    Some(evicted.map(|all| all.iter().filter_map(|member| UserSocket::parse(member)).collect()))
+                }
                 Ok(Err(error)) => {
-                    log::debug!("sockets can't be counted: {error}");
+                    log::debug!("sockets of user {user} can't be counted in Redis: {error}");
                     None
                 }
                 Err(_) => None,
@@ -160,9 +171,10 @@ impl Bus {
     }
 }
 
-impl SocketOf {
-    fn parse(text: &str) -> Option<Self> {
-        let mut parts = text.split(':');
+impl UserSocket {
+    /// Reads a member of the sorted set: `node:name:connection`.
+    fn parse(member: &str) -> Option<Self> {
+        let mut parts = member.split(':');
         let node = NodeId::from_bits(parts.next()?.parse().ok()?);
         let connection = parts.nth(1)?.parse().ok()?;
         Some(Self { node, connection })

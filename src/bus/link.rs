@@ -1,7 +1,12 @@
-//! The connections to Redis, on a thread of their own: one that hears, one that tells. Each comes back by itself.
+//! The bus's thread and its two connections to Redis: one subscribes and receives, one publishes and counts sockets.
+//! Both reconnect by themselves.
+//!
+//! A node also receives what it sends to all nodes. Its own heartbeat, which comes back every second, proves that the
+//! subscription works; without it the connection counts as lost.
 
 use std::{
     cell::Cell,
+    fmt::Display,
     sync::{Arc, atomic::Ordering},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -15,7 +20,7 @@ use redis::{
 use tokio::{sync::mpsc, time::timeout};
 
 use super::{
-    Channel, Counting, Ears, Heard, NodeId, Shared, locked,
+    BusEvent, BusListener, Channel, NodeId, Shared, SocketCounter, locked,
     message::{self, AnyChannel, BusMessage, Outgoing},
     subscriptions::Steps,
 };
@@ -24,53 +29,57 @@ use crate::{
     outage::Outage,
 };
 
-/// How long a connection may take, and an answer on one.
-const CONNECT: Duration = Duration::from_secs(1);
-const ANSWER: Duration = Duration::from_secs(2);
-/// Between two tries to connect.
-const RETRY: Duration = Duration::from_millis(250);
-/// How often this node says that it lives.
-const BEAT: Duration = Duration::from_secs(1);
-/// Its own word comes back to it sooner than this, or nothing does.
-const DEAF_AFTER: Duration = Duration::from_secs(4);
-/// For how long a beat keeps a node's counts of sockets.
+/// How long connecting to Redis may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long Redis may take for one command.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
+/// Time between two attempts to connect.
+const RETRY_INTERVAL: Duration = Duration::from_millis(250);
+/// Time between two heartbeats of this node.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
+/// The subscription counts as lost when none of this node's own messages has come back for so long.
+const OWN_MESSAGE_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long a heartbeat keeps this node's counts of sockets alive in Redis.
 pub(super) const COUNTS_LIVE_MS: u64 = 3500;
-/// After so long without a beat they may be gone, though the connection is not: this node has stood still.
-const STOOD_STILL: Duration = Duration::from_secs(3);
-/// Messages of one round trip.
-const BATCH: usize = 512;
-/// Channels of one subscription.
-const CHANNELS: usize = 500;
-/// Receivers to whom an alarm is told without asking first who of them is anywhere.
-const FEW: usize = 8;
+/// When two heartbeats are this far apart, the counts may have expired although the connection holds: the process was
+/// suspended.
+const HEARTBEAT_LATE_AFTER: Duration = Duration::from_secs(3);
+/// Messages sent in one round trip, or received at once.
+const MESSAGES_LIMIT: usize = 512;
+/// Channels in one SUBSCRIBE or UNSUBSCRIBE.
+const CHANNELS_LIMIT: usize = 500;
+/// Up to so many receivers an alarm is sent to each of them. Beyond, Redis is first asked who of them has subscribers.
+const BLIND_RECEIVERS_LIMIT: usize = 8;
 
-/// Starts the thread. It ends after the last words.
+const NO_ANSWER: &str = "no answer in time";
+
+/// Starts the thread. It ends when it has sent [`Outgoing::Stop`].
 pub(super) fn start(
     client: redis::Client,
     shared: Arc<Shared>,
     outgoing: mpsc::Receiver<Outgoing>,
-    ears: Ears,
+    listener: BusListener,
 ) -> std::io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let link = Link {
         client,
         shared,
-        ears,
-        own_word_at: Cell::new(Instant::now()),
-        was_heard: Cell::new(false),
-        away: Outage::new(),
-        refusing: Outage::new(),
-        counts_as: Cell::new(0),
+        listener,
+        own_message_at: Cell::new(Instant::now()),
+        was_connected: Cell::new(false),
+        outage: Outage::new(),
+        refused_commands: Outage::new(),
+        counter_name: Cell::new(0),
     };
     std::thread::Builder::new().name("bus".to_owned()).spawn(move || {
         runtime.block_on(async {
             tokio::select! {
-                () = link.tell_on(outgoing) => {}
-                () = link.hear_on() => {}
-                () = link.beat_on() => {}
+                () = link.send_until_stopped(outgoing) => {}
+                () = link.receive_forever() => {}
+                () = link.beat_forever() => {}
             }
-            link.mute();
-            link.deaf();
+            link.sender_lost();
+            link.receiver_lost();
         });
     })
 }
@@ -78,320 +87,323 @@ pub(super) fn start(
 struct Link {
     client: redis::Client,
     shared: Arc<Shared>,
-    ears: Ears,
-    own_word_at: Cell<Instant>,
-    /// It has been heard at all.
-    was_heard: Cell<bool>,
+    listener: BusListener,
+    own_message_at: Cell<Instant>,
+    /// Whether the subscription has worked at least once.
+    was_connected: Cell<bool>,
     /// Of either connection.
-    away: Outage,
-    /// Of single commands.
-    refusing: Outage,
-    /// The name under which sockets are counted now.
-    counts_as: Cell<u64>,
+    outage: Outage,
+    /// Single commands fail while the connection works.
+    refused_commands: Outage,
+    /// Of the current [`SocketCounter`].
+    counter_name: Cell<u64>,
 }
 
-/// Whether the connection is gone, or as good as gone.
+/// Whether the error means that the connection can't be used any more.
 fn is_lost(error: &RedisError) -> bool {
     error.is_io_error() || error.is_timeout() || error.is_connection_dropped() || error.is_unrecoverable_error()
 }
 
 impl Link {
-    fn complain(&self, why: &dyn std::fmt::Display) {
-        if let Some(failing) = self.away.failed(Instant::now()) {
-            log::warn!("no connection to the bus{failing}, trying again: {why}");
+    fn log_failure(&self, cause: &dyn Display) {
+        if let Some(report) = self.outage.record_failure(Instant::now()) {
+            log::warn!("no connection to Redis{report}, reconnecting: {cause}");
         }
     }
 
-    // Hearing.
+    // Receiving.
 
-    async fn hear_on(&self) {
+    async fn receive_forever(&self) {
         loop {
-            match timeout(CONNECT, self.client.get_async_pubsub()).await {
+            match timeout(CONNECT_TIMEOUT, self.client.get_async_pubsub()).await {
                 Ok(Ok(connection)) => {
-                    if self.hear(connection).await {
-                        self.shared.stats.lost.fetch_add(1, Ordering::Relaxed);
-                        self.complain(&"its messages come no more");
+                    if self.receive(connection).await {
+                        self.shared.stats.connections_lost.fetch_add(1, Ordering::Relaxed);
+                        self.log_failure(&"subscription lost");
                     }
-                    self.deaf();
+                    self.receiver_lost();
                 }
-                Ok(Err(error)) => self.complain(&error),
-                Err(_) => self.complain(&"it does not answer in time"),
+                Ok(Err(error)) => self.log_failure(&error),
+                Err(_) => self.log_failure(&NO_ANSWER),
             }
-            tokio::time::sleep(RETRY).await;
+            tokio::time::sleep(RETRY_INTERVAL).await;
         }
     }
 
-    fn deaf(&self) {
-        self.shared.hears.store(false, Ordering::Relaxed);
-        locked(&self.shared.wanted).disconnected();
+    fn receiver_lost(&self) {
+        self.shared.is_receiving.store(false, Ordering::Relaxed);
+        locked(&self.shared.subscriptions).disconnected();
     }
 
-    /// Hears until the connection is lost; false if it never could.
-    async fn hear(&self, connection: PubSub) -> bool {
+    /// Receives until the connection is lost. False if it could not even subscribe.
+    async fn receive(&self, connection: PubSub) -> bool {
         let (mut sink, stream) = connection.split();
-        let nodes = AnyChannel::Nodes.name(&self.shared.prefix);
-        match timeout(ANSWER, sink.subscribe(nodes)).await {
+        let nodes = AnyChannel::AllNodes.name(&self.shared.prefix);
+        match timeout(COMMAND_TIMEOUT, sink.subscribe(nodes)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
-                self.complain(&error);
+                self.log_failure(&error);
                 return false;
             }
             Err(_) => {
-                self.complain(&"it does not answer in time");
+                self.log_failure(&NO_ANSWER);
                 return false;
             }
         }
-        locked(&self.shared.wanted).connected();
-        if !self.subscribe(&mut sink).await {
+        locked(&self.shared.subscriptions).connected();
+        if !self.update_subscriptions(&mut sink).await {
             return false;
         }
-        self.own_word_at.set(Instant::now());
-        locked(&self.shared.members).could_not_hear(Instant::now());
-        self.shared.hears.store(true, Ordering::Relaxed);
-        if !self.was_heard.replace(true) {
-            log::info!("connected to the bus");
+        self.own_message_at.set(Instant::now());
+        locked(&self.shared.membership).reconnected(Instant::now());
+        self.shared.is_receiving.store(true, Ordering::Relaxed);
+        if !self.was_connected.replace(true) {
+            log::info!("connected to Redis");
         }
-        self.beat(true);
+        self.heartbeat(true);
         let subscribing = async {
-            while self.subscribe(&mut sink).await {
-                self.shared.changed.notified().await;
+            while self.update_subscriptions(&mut sink).await {
+                self.shared.subscriptions_changed.notified().await;
             }
         };
-        let hearing = async {
-            // Together what has come together: a large audience is heard as one.
-            let mut stream = stream.ready_chunks(BATCH);
+        let receiving = async {
+            // Alarms that arrive together are handed on as one event: a large audience costs one call.
+            let mut stream = stream.ready_chunks(MESSAGES_LIMIT);
             while let Some(messages) = stream.next().await {
                 let mut alarms = Vec::new();
                 for message in &messages {
-                    self.take(message, &mut alarms);
+                    self.handle(message, &mut alarms);
                 }
                 if !alarms.is_empty() {
-                    (self.ears)(Heard::Alarms(alarms));
+                    (self.listener)(BusEvent::Alarms(alarms));
                 }
             }
         };
-        let watching = async {
-            // A connection that is dead without a word.
-            while self.own_word_at.get().elapsed() < DEAF_AFTER {
-                tokio::time::sleep(BEAT).await;
+        let silence = async {
+            while self.own_message_at.get().elapsed() < OWN_MESSAGE_TIMEOUT {
+                tokio::time::sleep(HEARTBEAT_INTERVAL).await;
             }
         };
         tokio::select! {
             () = subscribing => {}
-            () = hearing => {}
-            () = watching => {}
+            () = receiving => {}
+            () = silence => {}
         }
         true
     }
 
-    /// Does what there is to do about channels; false if it can't be done.
-    async fn subscribe(&self, sink: &mut PubSubSink) -> bool {
+    /// Subscribes to and unsubscribes from all channels that need it. False if Redis fails.
+    async fn update_subscriptions(&self, sink: &mut PubSubSink) -> bool {
         loop {
-            let steps = locked(&self.shared.wanted).steps(CHANNELS);
+            let steps = locked(&self.shared.subscriptions).steps(CHANNELS_LIMIT);
             if steps.is_empty() {
                 return true;
             }
             let Steps { subscribe, unsubscribe } = &steps;
             if !subscribe.is_empty()
-                && !matches!(timeout(ANSWER, sink.subscribe(self.names(subscribe))).await, Ok(Ok(())))
+                && !matches!(timeout(COMMAND_TIMEOUT, sink.subscribe(self.names(subscribe))).await, Ok(Ok(())))
             {
                 return false;
             }
             if !unsubscribe.is_empty()
-                && !matches!(timeout(ANSWER, sink.unsubscribe(self.names(unsubscribe))).await, Ok(Ok(())))
+                && !matches!(timeout(COMMAND_TIMEOUT, sink.unsubscribe(self.names(unsubscribe))).await, Ok(Ok(())))
             {
                 return false;
             }
-            locked(&self.shared.wanted).done(&steps);
+            locked(&self.shared.subscriptions).done(&steps);
         }
     }
 
     fn names(&self, channels: &[Channel]) -> Vec<String> {
-        channels.iter().map(|channel| AnyChannel::Held(*channel).name(&self.shared.prefix)).collect()
+        channels.iter().map(|channel| AnyChannel::One(*channel).name(&self.shared.prefix)).collect()
     }
 
-    fn take(&self, message: &Msg, alarms: &mut Vec<(Alarm, Vec<Receiver>)>) {
-        let garbled = || self.shared.stats.garbled.fetch_add(1, Ordering::Relaxed);
-        let Some((node, rest)) = message::read_sender(message.get_payload_bytes()) else {
-            garbled();
+    /// Handles one message. Alarms are collected in `alarms`; everything else goes to the listener, behind the alarms
+    /// that came before it.
+    fn handle(&self, message: &Msg, alarms: &mut Vec<(Alarm, Vec<Receiver>)>) {
+        let unreadable = || self.shared.stats.unreadable.fetch_add(1, Ordering::Relaxed);
+        let Some((node, rest)) = message::decode_sender(message.get_payload_bytes()) else {
+            unreadable();
             return;
         };
         if node == self.shared.me {
-            self.own_word_at.set(Instant::now());
-            if let Some(over) = self.away.worked(Instant::now) {
-                log::info!("connected to the bus again after {}", over.in_all());
+            self.own_message_at.set(Instant::now());
+            if let Some(report) = self.outage.record_success(Instant::now) {
+                log::info!("connected to Redis again after {}", report.summary());
             }
             return;
         }
-        let Some(told) = message::read(rest) else {
-            garbled();
+        let Some(message) = message::decode(rest) else {
+            unreadable();
             return;
         };
-        self.shared.stats.heard.fetch_add(1, Ordering::Relaxed);
-        if told == BusMessage::Leaving {
-            if locked(&self.shared.members).left(node) {
-                log::info!("node {node} has ended");
-                (self.ears)(Heard::Gone(node));
+        self.shared.stats.received.fetch_add(1, Ordering::Relaxed);
+        if message == BusMessage::Leaving {
+            if locked(&self.shared.membership).left(node) {
+                log::info!("node {node} has stopped");
+                (self.listener)(BusEvent::NodeGone(node));
             }
             return;
         }
-        if locked(&self.shared.members).heard(node, Instant::now()) {
-            log::info!("node {node} is there");
-            // What it said before was not heard, or not kept.
-            self.beat(true);
+        if locked(&self.shared.membership).seen(node, Instant::now()) {
+            log::info!("node {node} has joined");
+            // Presence that it announced earlier was not received, or was forgotten: ask for it.
+            self.heartbeat(true);
         }
-        match told {
+        match message {
             BusMessage::Alarm(alarm, receiver) => match alarms.last_mut() {
                 Some((last, receivers)) if last.id == alarm.id => receivers.push(receiver),
                 _ => alarms.push((alarm, vec![receiver])),
             },
-            told => {
-                // In the order in which it was said.
+            message => {
                 if !alarms.is_empty() {
-                    (self.ears)(Heard::Alarms(std::mem::take(alarms)));
+                    (self.listener)(BusEvent::Alarms(std::mem::take(alarms)));
                 }
-                (self.ears)(Heard::Told(node, told));
+                (self.listener)(BusEvent::Message(node, message));
             }
         }
     }
 
-    /// Says that this node lives; with `asks` also that it wants to know who is present.
-    fn beat(&self, asks: bool) {
-        if self.shared.queue.try_send(Outgoing::One(AnyChannel::Nodes, BusMessage::Beat { asks })).is_err() {
-            self.shared.owes.store(true, Ordering::Relaxed);
+    /// Sends a heartbeat. With `wants_presence` the other nodes answer with who is present on them.
+    fn heartbeat(&self, wants_presence: bool) {
+        let message = BusMessage::Heartbeat { wants_presence };
+        if self.shared.queue.try_send(Outgoing::Message(AnyChannel::AllNodes, message)).is_err() {
+            self.shared.must_announce.store(true, Ordering::Relaxed);
         }
     }
 
-    // Telling.
+    // Sending.
 
-    async fn tell_on(&self, mut outgoing: mpsc::Receiver<Outgoing>) {
+    async fn send_until_stopped(&self, mut outgoing: mpsc::Receiver<Outgoing>) {
         let mut connection: Option<MultiplexedConnection> = None;
-        let mut next_try = Instant::now();
-        let mut waiting = Vec::with_capacity(BATCH);
-        while outgoing.recv_many(&mut waiting, BATCH).await > 0 {
-            if connection.is_none() && Instant::now() >= next_try {
+        let mut next_attempt = Instant::now();
+        let mut batch = Vec::with_capacity(MESSAGES_LIMIT);
+        while outgoing.recv_many(&mut batch, MESSAGES_LIMIT).await > 0 {
+            if connection.is_none() && Instant::now() >= next_attempt {
                 connection = self.connect().await;
-                next_try = Instant::now() + RETRY;
+                next_attempt = Instant::now() + RETRY_INTERVAL;
             }
-            let count = waiting.len() as u64;
-            let told = match &mut connection {
-                Some(connection) => self.tell(connection, &mut waiting).await,
+            let count = batch.len() as u64;
+            let is_sent = match &mut connection {
+                Some(connection) => self.send(connection, &mut batch).await,
                 None => false,
             };
             let stats = &self.shared.stats;
-            if told { &stats.told } else { &stats.untold }.fetch_add(count, Ordering::Relaxed);
-            if !told {
-                self.shared.owes.store(true, Ordering::Relaxed);
+            if is_sent { &stats.sent } else { &stats.dropped }.fetch_add(count, Ordering::Relaxed);
+            if !is_sent {
+                self.shared.must_announce.store(true, Ordering::Relaxed);
             }
-            if !told && connection.take().is_some() {
-                stats.lost.fetch_add(1, Ordering::Relaxed);
-                self.complain(&"it takes no more messages");
-                self.mute();
+            if !is_sent && connection.take().is_some() {
+                stats.connections_lost.fetch_add(1, Ordering::Relaxed);
+                self.log_failure(&"sending failed");
+                self.sender_lost();
             }
-            let last = waiting.drain(..).find_map(|one| if let Outgoing::Stop(tell) = one { Some(tell) } else { None });
-            if let Some(tell) = last {
-                let _ = tell.send(());
+            let stop = batch.drain(..).find_map(|one| if let Outgoing::Stop(done) = one { Some(done) } else { None });
+            if let Some(done) = stop {
+                let _ = done.send(());
                 return;
             }
         }
     }
 
     async fn connect(&self) -> Option<MultiplexedConnection> {
-        let config =
-            AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(ANSWER));
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(Some(COMMAND_TIMEOUT));
         let connected = self.client.get_multiplexed_async_connection_with_config(&config).await;
-        let mut connection = connected.inspect_err(|error| self.complain(error)).ok()?;
-        let before = self.counts_as.get();
+        let mut connection = connected.inspect_err(|error| self.log_failure(error)).ok()?;
+        let previous = self.counter_name.get();
         let name = rand::random();
-        self.counts_as.set(name);
+        self.counter_name.set(name);
         let mut pipe = redis::pipe();
-        pipe.cmd("DEL").arg(self.counts(before)).ignore();
-        self.keep_counts(&mut pipe);
-        // A server that refuses to write refuses to count: that is all.
+        pipe.cmd("DEL").arg(self.counter_key(previous)).ignore();
+        self.extend_counts(&mut pipe);
+        // A Redis that refuses writes counts no sockets, but still carries messages.
         let _ = pipe.exec_async(&mut connection).await;
-        *locked(&self.shared.counting) = Some(Counting { connection: connection.clone(), name });
-        self.shared.tells.store(true, Ordering::Relaxed);
-        // Whatever was not told before is told again, behind what waits.
-        self.shared.owes.store(true, Ordering::Relaxed);
-        (self.ears)(Heard::MustCount);
+        *locked(&self.shared.counter) = Some(SocketCounter { connection: connection.clone(), name });
+        self.shared.is_sending.store(true, Ordering::Relaxed);
+        // Messages may have been dropped while there was no connection.
+        self.shared.must_announce.store(true, Ordering::Relaxed);
+        (self.listener)(BusEvent::RecountSockets);
         Some(connection)
     }
 
-    /// The key that says that the counts of this name are kept.
-    fn counts(&self, name: u64) -> String {
+    /// Sockets counted under this name count for as long as this key exists.
+    fn counter_key(&self, name: u64) -> String {
         format!("{}counts:{name}", self.shared.prefix)
     }
 
-    fn keep_counts(&self, pipe: &mut redis::Pipeline) {
-        pipe.cmd("SET").arg(self.counts(self.counts_as.get())).arg(1).arg("PX").arg(COUNTS_LIVE_MS).ignore();
+    fn extend_counts(&self, pipe: &mut redis::Pipeline) {
+        pipe.cmd("SET").arg(self.counter_key(self.counter_name.get())).arg(1).arg("PX").arg(COUNTS_LIVE_MS).ignore();
     }
 
-    fn mute(&self) {
-        self.shared.tells.store(false, Ordering::Relaxed);
-        *locked(&self.shared.counting) = None;
+    fn sender_lost(&self) {
+        self.shared.is_sending.store(false, Ordering::Relaxed);
+        *locked(&self.shared.counter) = None;
     }
 
-    /// Tells all of it in one round trip, in order; false if that failed. Then some of it may have been told, which does
-    /// no harm: whoever hears something twice notices.
-    async fn tell(&self, connection: &mut MultiplexedConnection, waiting: &mut [Outgoing]) -> bool {
+    /// Sends the batch in order, in one round trip. False if the connection is lost: some of it may have been sent all
+    /// the same, and other nodes may receive it again, which they notice.
+    async fn send(&self, connection: &mut MultiplexedConnection, batch: &mut [Outgoing]) -> bool {
         let mut pipe = redis::pipe();
-        for one in waiting {
-            match one {
-                Outgoing::One(channel, told) => {
-                    if let BusMessage::Beat { .. } = told {
-                        self.keep_counts(&mut pipe);
+        for outgoing in batch {
+            match outgoing {
+                Outgoing::Message(channel, message) => {
+                    if let BusMessage::Heartbeat { .. } = message {
+                        self.extend_counts(&mut pipe);
                     }
-                    self.publish(&mut pipe, *channel, told);
+                    self.publish(&mut pipe, *channel, message);
                 }
                 Outgoing::Alarm(alarm, receivers) => {
-                    if receivers.len() > FEW {
-                        match self.anywhere(connection, receivers).await {
+                    if receivers.len() > BLIND_RECEIVERS_LIMIT {
+                        match self.with_subscribers(connection, receivers).await {
                             Ok(found) => *receivers = found,
                             Err(error) if is_lost(&error) => return false,
-                            // All of them, then.
+                            // Redis can't say who has subscribers: send to all of them.
                             Err(_) => {}
                         }
                     }
                     self.publish_alarm(&mut pipe, alarm, receivers);
                 }
                 Outgoing::Stop(_) => {
-                    pipe.cmd("DEL").arg(self.counts(self.counts_as.get())).ignore();
-                    self.publish(&mut pipe, AnyChannel::Nodes, &BusMessage::Leaving);
+                    pipe.cmd("DEL").arg(self.counter_key(self.counter_name.get())).ignore();
+                    self.publish(&mut pipe, AnyChannel::AllNodes, &BusMessage::Leaving);
                 }
             }
         }
         match pipe.exec_async(connection).await {
             Ok(()) => {
-                if let Some(over) = self.refusing.worked(Instant::now) {
-                    log::info!("the bus refuses nothing any more after {}", over.in_all());
+                if let Some(report) = self.refused_commands.record_success(Instant::now) {
+                    log::info!("Redis refuses no more commands, after {}", report.summary());
                 }
                 true
             }
             Err(error) if is_lost(&error) => false,
             Err(error) => {
-                // One command is refused (a server that may not write, say); the others are done.
-                if let Some(failing) = self.refusing.failed(Instant::now()) {
-                    log::warn!("the bus refuses something{failing}: {error}");
+                // Redis refuses one command, for example because it may not write. It has run the others.
+                if let Some(report) = self.refused_commands.record_failure(Instant::now()) {
+                    log::warn!("Redis refuses a command{report}: {error}");
                 }
                 true
             }
         }
     }
 
-    fn publish(&self, pipe: &mut redis::Pipeline, channel: AnyChannel, told: &BusMessage) {
+    fn publish(&self, pipe: &mut redis::Pipeline, channel: AnyChannel, message: &BusMessage) {
         let name = channel.name(&self.shared.prefix);
-        pipe.cmd("PUBLISH").arg(name).arg(message::write(self.shared.me, told)).ignore();
+        pipe.cmd("PUBLISH").arg(name).arg(message::encode(self.shared.me, message)).ignore();
     }
 
     fn publish_alarm(&self, pipe: &mut redis::Pipeline, alarm: &Alarm, receivers: &[Receiver]) {
         for receiver in receivers {
-            let channel = AnyChannel::Held(Channel::User(receiver.user));
+            let channel = AnyChannel::One(Channel::User(receiver.user));
             self.publish(pipe, channel, &BusMessage::Alarm(alarm.clone(), *receiver));
         }
     }
 
-    /// Those of a large audience for whom some node listens. Who comes later reads the store, where the alarm is.
-    async fn anywhere(
+    /// Those receivers to whose channel some node is subscribed. A user who connects later finds the alarm in the
+    /// store.
+    async fn with_subscribers(
         &self,
         connection: &mut MultiplexedConnection,
         receivers: &[Receiver],
@@ -399,28 +411,29 @@ impl Link {
         let channels: Vec<Channel> = receivers.iter().map(|receiver| Channel::User(receiver.user)).collect();
         let counts: Vec<(String, u64)> =
             redis::cmd("PUBSUB").arg("NUMSUB").arg(self.names(&channels)).query_async(connection).await?;
-        // Answered in the order in which it was asked.
+        // Redis answers in the order of the question.
         Ok(receivers.iter().zip(counts).filter(|(_, (_, count))| *count > 0).map(|(receiver, _)| *receiver).collect())
     }
 
-    /// Says every second that this node lives, and notices who does not any more.
-    async fn beat_on(&self) {
-        let mut beaten_at = Instant::now();
+    /// Sends a heartbeat every second, and notices nodes that send none.
+    async fn beat_forever(&self) {
+        let mut last_beat = Instant::now();
         loop {
-            tokio::time::sleep(BEAT).await;
-            if std::mem::replace(&mut beaten_at, Instant::now()).elapsed() > STOOD_STILL {
-                (self.ears)(Heard::MustCount);
+            tokio::time::sleep(HEARTBEAT_INTERVAL).await;
+            if std::mem::replace(&mut last_beat, Instant::now()).elapsed() > HEARTBEAT_LATE_AFTER {
+                (self.listener)(BusEvent::RecountSockets);
             }
-            let owes = self.shared.tells.load(Ordering::Relaxed) && self.shared.owes.swap(false, Ordering::Relaxed);
-            if owes {
-                (self.ears)(Heard::MustTell);
+            let must_announce = self.shared.is_sending.load(Ordering::Relaxed)
+                && self.shared.must_announce.swap(false, Ordering::Relaxed);
+            if must_announce {
+                (self.listener)(BusEvent::AnnouncePresence);
             }
-            self.beat(owes);
-            if self.shared.hears.load(Ordering::Relaxed) {
-                let gone: Vec<NodeId> = locked(&self.shared.members).gone(Instant::now());
+            self.heartbeat(must_announce);
+            if self.shared.is_receiving.load(Ordering::Relaxed) {
+                let gone: Vec<NodeId> = locked(&self.shared.membership).take_gone(Instant::now());
                 for node in gone {
-                    log::warn!("node {node} is gone");
-                    (self.ears)(Heard::Gone(node));
+                    log::warn!("node {node} is gone: it sends no heartbeat");
+                    (self.listener)(BusEvent::NodeGone(node));
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Which nodes live, as far as this one has heard of them. Plain: when it is now is an argument.
+//! Which other nodes live, judged by the messages that arrive from them. A plain struct: the time is an argument.
 
 use std::{
     collections::HashMap,
@@ -9,49 +9,46 @@ use std::{
 use super::NodeId;
 use crate::domain::GoodsId;
 
-/// A node that has not been heard of for so long is gone. It says something every second.
+/// A node is gone when nothing has arrived from it for so long. Nodes send a heartbeat every second.
 const GONE_AFTER: Duration = Duration::from_secs(5);
 
 pub(crate) struct NodeMembership {
     me: NodeId,
-    heard_at: HashMap<NodeId, Instant>,
+    seen_at: HashMap<NodeId, Instant>,
 }
 
 impl NodeMembership {
     pub(crate) fn new(me: NodeId) -> Self {
-        Self { me, heard_at: HashMap::new() }
+        Self { me, seen_at: HashMap::new() }
     }
 
-    /// A node has said something; true if it was not known to live.
-    pub(crate) fn heard(&mut self, node: NodeId, now: Instant) -> bool {
-        self.heard_at.insert(node, now).is_none()
+    /// A message of this node has arrived. True if the node was not known to live.
+    pub(crate) fn seen(&mut self, node: NodeId, now: Instant) -> bool {
+        self.seen_at.insert(node, now).is_none()
     }
 
-    /// A node has said that it ends; true if it was there.
+    /// A node has announced that it stops. True if it was known to live.
     pub(crate) fn left(&mut self, node: NodeId) -> bool {
-        self.heard_at.remove(&node).is_some()
+        self.seen_at.remove(&node).is_some()
     }
 
-    /// Nobody could be heard until now: each has its time again to say something.
-    pub(crate) fn could_not_hear(&mut self, now: Instant) {
-        self.heard_at.values_mut().for_each(|at| *at = now);
+    /// This node could not receive until now. Every node gets the whole time again to send something.
+    pub(crate) fn reconnected(&mut self, now: Instant) {
+        self.seen_at.values_mut().for_each(|at| *at = now);
     }
 
-    /// Those that are gone; each is named once.
-    pub(crate) fn gone(&mut self, now: Instant) -> Vec<NodeId> {
-        self.heard_at
-            .extract_if(|_, at| now.saturating_duration_since(*at) > GONE_AFTER)
-            .map(|(node, _)| node)
-            .collect()
+    /// Removes the nodes that are gone, and returns them.
+    pub(crate) fn take_gone(&mut self, now: Instant) -> Vec<NodeId> {
+        self.seen_at.extract_if(|_, at| now.saturating_duration_since(*at) > GONE_AFTER).map(|(node, _)| node).collect()
     }
 
-    /// Other nodes that live.
+    /// How many other nodes live.
     pub(crate) fn others(&self) -> usize {
-        self.heard_at.len()
+        self.seen_at.len()
     }
 
-    /// Whether no other node comes before this one for these goods. Nodes of one build that know the same nodes agree; where
-    /// they don't, two do the same or all wait a little, and neither does harm.
+    /// Whether this node ranks first for these goods. Nodes of one build that know the same nodes agree on the rank.
+    /// Otherwise two may do the same, or all wait a little; neither does harm.
     pub(crate) fn is_first_for(&self, goods: GoodsId) -> bool {
         let rank = |node: NodeId| {
             let mut hasher = DefaultHasher::new();
@@ -59,7 +56,7 @@ impl NodeMembership {
             (hasher.finish(), node)
         };
         let mine = rank(self.me);
-        self.heard_at.keys().all(|other| rank(*other) > mine)
+        self.seen_at.keys().all(|other| rank(*other) > mine)
     }
 }
 
@@ -68,44 +65,44 @@ mod tests {
     use super::*;
 
     fn node(bits: u64) -> NodeId {
-        NodeId::of_test(bits)
+        NodeId::from_bits(bits)
     }
 
     #[test]
-    fn a_node_that_says_nothing_is_gone_once() {
+    fn a_silent_node_is_reported_gone_once() {
         let begin = Instant::now();
         let after = |s| begin + Duration::from_secs(s);
-        let mut members = NodeMembership::new(node(1));
-        assert!(members.heard(node(2), begin) && !members.heard(node(2), begin));
-        members.heard(node(3), after(3));
-        assert_eq!(members.gone(after(5)), []);
-        assert_eq!(members.gone(after(6)), [node(2)]);
-        assert_eq!(members.gone(after(7)), []);
-        assert_eq!(members.others(), 1);
-        assert!(members.left(node(3)) && !members.left(node(3)));
+        let mut membership = NodeMembership::new(node(1));
+        assert!(membership.seen(node(2), begin) && !membership.seen(node(2), begin));
+        membership.seen(node(3), after(3));
+        assert_eq!(membership.take_gone(after(5)), []);
+        assert_eq!(membership.take_gone(after(6)), [node(2)]);
+        assert_eq!(membership.take_gone(after(7)), []);
+        assert_eq!(membership.others(), 1);
+        assert!(membership.left(node(3)) && !membership.left(node(3)));
     }
 
     #[test]
-    fn who_could_not_be_heard_is_not_gone() {
+    fn no_node_is_gone_just_because_this_one_could_not_receive() {
         let begin = Instant::now();
         let after = |s| begin + Duration::from_secs(s);
-        let mut members = NodeMembership::new(node(1));
-        members.heard(node(2), begin);
-        members.could_not_hear(after(60));
-        assert_eq!(members.gone(after(64)), []);
-        assert_eq!(members.gone(after(66)), [node(2)]);
+        let mut membership = NodeMembership::new(node(1));
+        membership.seen(node(2), begin);
+        membership.reconnected(after(60));
+        assert_eq!(membership.take_gone(after(64)), []);
+        assert_eq!(membership.take_gone(after(66)), [node(2)]);
     }
 
     #[test]
-    fn one_node_is_first_for_goods_and_all_agree_which() {
+    fn all_nodes_agree_which_of_them_is_first_for_goods() {
         let all = [node(11), node(22), node(33)];
         let now = Instant::now();
         let views = all.map(|me| {
-            let mut members = NodeMembership::new(me);
+            let mut membership = NodeMembership::new(me);
             all.iter().filter(|other| **other != me).for_each(|other| {
-                members.heard(*other, now);
+                membership.seen(*other, now);
             });
-            members
+            membership
         });
         let mut firsts = [0; 3];
         for goods in (1..=300).map(GoodsId::from_stored) {
@@ -113,7 +110,7 @@ mod tests {
             assert_eq!(first.len(), 1);
             firsts[first[0]] += 1;
         }
-        assert!(firsts.iter().all(|count| *count > 50), "shared out: {firsts:?}");
+        assert!(firsts.iter().all(|count| *count > 50), "uneven shares: {firsts:?}");
         assert!(NodeMembership::new(node(1)).is_first_for(GoodsId::from_stored(1)), "alone");
     }
 }

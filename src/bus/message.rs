@@ -1,4 +1,7 @@
-//! What nodes say to each other, and how it is written. Facts, not frames: each node makes its own frames.
+//! What nodes send each other, and its encoding. Messages are facts and not frames: each node encodes its own frames.
+//!
+//! `postcard` encodes enums by the index of the variant. The order of variants is therefore part of [`FORMAT`], here
+//! and in every type that a message contains.
 
 use rand::Rng;
 use serde::{Deserialize, Serialize};
@@ -10,11 +13,11 @@ use crate::{
     store::RoomEvent,
 };
 
-/// How it is written; part of every channel's name. Nodes that write differently don't hear each other and read the
-/// store instead, as while a new version is rolled out.
+/// The version of the encoding, part of every channel's name. Nodes of different versions, as during a rolling update,
+/// don't receive each other's messages; they read the store instead.
 pub(crate) const FORMAT: u32 = 1;
 
-/// A node, for as long as its process lives.
+/// A node: one process, from its start to its end. A node that restarts gets a new id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct NodeId(u64);
@@ -31,11 +34,6 @@ impl NodeId {
     pub(crate) const fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
-
-    #[cfg(test)]
-    pub(crate) const fn of_test(bits: u64) -> Self {
-        Self(bits)
-    }
 }
 
 impl std::fmt::Display for NodeId {
@@ -44,110 +42,111 @@ impl std::fmt::Display for NodeId {
     }
 }
 
-/// Somebody has come into an auction room on a node with his first socket there, or gone with his last.
+/// A user has opened their first socket in an auction room on a node, or closed their last one there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Presence {
-    /// In whose room.
+pub struct PresenceChange {
+    /// The goods whose auction room it is.
     pub goods: GoodsId,
-    /// Who.
+    /// The user as they are shown in the room.
     pub user: User,
-    /// Come or gone.
+    /// True: they have come. False: they have gone.
     pub is_here: bool,
 }
 
-/// One message.
+/// One message. The order of the variants is part of [`FORMAT`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BusMessage {
-    /// An alarm is in somebody's inbox.
+    /// An alarm is in this receiver's inbox.
     Alarm(Alarm, Receiver),
-    /// A user has read something: what is left.
+    /// A user has read alarms.
     Unread {
-        /// Who.
+        /// The user whose alarms they are.
         user: UserId,
-        /// Unread alarms.
+        /// How many unread alarms are left.
         unread: i64,
         /// Newest alarm in the inbox, 0 if none.
         last_id: i64,
     },
-    /// Something that a user sent is refused: JSON for his alarm sessions.
+    /// Something that a user sent is refused. The text is JSON for their alarm sessions.
     Alert(UserId, String),
     /// Something happened in the rooms of goods.
-    News(RoomEvent),
-    /// Comings and goings.
-    Present(Vec<Presence>),
-    /// A part of all who are in rooms on a node: what was known of them before holds no more when all parts are here.
-    AllPresent {
-        /// In whose room, and who.
+    RoomEvent(RoomEvent),
+    /// Users have come into auction rooms on the sending node, or gone from them.
+    PresenceChanges(Vec<PresenceChange>),
+    /// A part of all users who are in auction rooms on the sending node. Once all parts have arrived, they replace what
+    /// was known of that node.
+    PresenceSnapshot {
+        /// Rooms, by their goods, with a user in each.
         part: Vec<(GoodsId, User)>,
-        /// Which part, counted from 0.
-        at: u32,
-        /// How many there are.
-        of: u32,
+        /// The index of this part, from 0.
+        index: u32,
+        /// How many parts there are.
+        total: u32,
     },
-    /// A user has changed.
-    User(User),
-    /// The node lives. With `asks` it has just come, and asks who is present.
-    Beat {
-        /// Whether it asks.
-        asks: bool,
+    /// A user's name, picture or state has changed.
+    UserChanged(User),
+    /// The sending node lives.
+    Heartbeat {
+        /// The node has just connected, or missed messages: the others announce who is present on them.
+        wants_presence: bool,
     },
-    /// The node ends.
+    /// The sending node stops.
     Leaving,
-    /// A user has opened more sockets than he may have: this one, of that node, has to go.
-    TooMany {
-        /// Which node has it.
+    /// A user has opened more sockets than allowed: this one has to close.
+    EvictSocket {
+        /// The node that holds the socket.
         node: NodeId,
-        /// Whose it is.
+        /// The user whose socket it is.
         user: UserId,
-        /// Which one.
+        /// The socket's number on its node.
         connection: u64,
     },
 }
 
-/// Any channel.
+/// A channel in Redis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum AnyChannel {
-    /// All nodes.
-    Nodes,
-    /// Those that hold it.
-    Held(Channel),
+    /// The channel to which every node is subscribed.
+    AllNodes,
+    /// The channel of a user or a room.
+    One(Channel),
 }
 
 impl AnyChannel {
     pub(crate) fn name(self, prefix: &str) -> String {
         match self {
-            Self::Nodes => format!("{prefix}nodes"),
-            Self::Held(Channel::User(user)) => format!("{prefix}user:{user}"),
-            Self::Held(Channel::Auction(goods)) => format!("{prefix}auction:{goods}"),
-            Self::Held(Channel::Trade(goods)) => format!("{prefix}trade:{goods}"),
+            Self::AllNodes => format!("{prefix}nodes"),
+            Self::One(Channel::User(user)) => format!("{prefix}user:{user}"),
+            Self::One(Channel::Auction(goods)) => format!("{prefix}auction:{goods}"),
+            Self::One(Channel::Trade(goods)) => format!("{prefix}trade:{goods}"),
         }
     }
 }
 
-/// What waits to be told.
+/// What waits to be sent.
 pub(crate) enum Outgoing {
     /// One message on one channel.
-    One(AnyChannel, BusMessage),
-    /// An alarm on the channels of its receivers.
+    Message(AnyChannel, BusMessage),
+    /// An alarm, on the channels of its receivers.
     Alarm(Alarm, Vec<Receiver>),
-    /// The last words; who waits for them.
+    /// The node stops. The sender is used when the others have been notified.
     Stop(oneshot::Sender<()>),
 }
 
-/// A message with its sender, ready for the wire.
-pub(crate) fn write(from: NodeId, told: &BusMessage) -> Vec<u8> {
-    // Plain data: writing it into memory can't fail.
-    postcard::to_allocvec(&(from, told)).unwrap_or_default()
+/// Encodes a message with its sender.
+pub(crate) fn encode(from: NodeId, message: &BusMessage) -> Vec<u8> {
+    // Plain data into memory: this can't fail.
+    postcard::to_allocvec(&(from, message)).unwrap_or_default()
 }
 
-/// Whose message it is that came over the wire, and the rest of it. What a node itself has said comes back to it as well,
-/// and needs no reading.
-pub(crate) fn read_sender(bytes: &[u8]) -> Option<(NodeId, &[u8])> {
+/// Decodes the sender; returns it with the remaining bytes. A node need not decode the rest of its own messages, which
+/// come back to it.
+pub(crate) fn decode_sender(bytes: &[u8]) -> Option<(NodeId, &[u8])> {
     postcard::take_from_bytes(bytes).ok()
 }
 
-/// What was said; `None` if it is no message.
-pub(crate) fn read(rest: &[u8]) -> Option<BusMessage> {
+/// Decodes the message behind the sender; `None` if the bytes are none.
+pub(crate) fn decode(rest: &[u8]) -> Option<BusMessage> {
     postcard::from_bytes(rest).ok()
 }
 
@@ -166,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_read_to_the_microsecond() {
+    fn an_encoded_message_decodes_to_the_same_to_the_microsecond() {
         let at = Timestamp::from_micros(1_795_336_167_865_999);
         let goods = GoodsId::from_stored(5);
         let alarm = Alarm {
@@ -191,71 +190,73 @@ mod tests {
             BusMessage::Alarm(alarm, Receiver { user: UserId::from_stored(i64::MAX), after: 9 }),
             BusMessage::Unread { user: UserId::from_stored(1), unread: 2, last_id: 3 },
             BusMessage::Alert(UserId::from_stored(1), "{}".into()),
-            BusMessage::News(RoomEvent::Bid { bid, bidder: Arc::new(user()) }),
-            BusMessage::News(RoomEvent::Line {
+            BusMessage::RoomEvent(RoomEvent::Bid { bid, bidder: Arc::new(user()) }),
+            BusMessage::RoomEvent(RoomEvent::Line {
                 goods,
                 id: LineId::from_stored(1),
                 author: Arc::new(user()),
                 text: line,
                 at,
             }),
-            BusMessage::News(RoomEvent::Ended { goods, seq: 4, buyer: None, high_price: None }),
-            BusMessage::Present(vec![Presence { goods, user: user(), is_here: true }]),
-            BusMessage::AllPresent { part: vec![(goods, user())], at: 0, of: 2 },
-            BusMessage::User(user()),
-            BusMessage::Beat { asks: true },
+            BusMessage::RoomEvent(RoomEvent::Ended { goods, seq: 4, buyer: None, high_price: None }),
+            BusMessage::PresenceChanges(vec![PresenceChange { goods, user: user(), is_here: true }]),
+            BusMessage::PresenceSnapshot { part: vec![(goods, user())], index: 0, total: 2 },
+            BusMessage::UserChanged(user()),
+            BusMessage::Heartbeat { wants_presence: true },
             BusMessage::Leaving,
-            BusMessage::TooMany { node: NodeId::of_test(7), user: UserId::from_stored(1), connection: 9 },
+            BusMessage::EvictSocket { node: NodeId::from_bits(7), user: UserId::from_stored(1), connection: 9 },
         ];
-        for told in all {
+        for message in all {
             let node = NodeId::random();
-            let bytes = write(node, &told);
-            let (from, rest) = read_sender(&bytes).unwrap();
-            assert_eq!((from, read(rest)), (node, Some(told)));
+            let bytes = encode(node, &message);
+            let (from, rest) = decode_sender(&bytes).unwrap();
+            assert_eq!((from, decode(rest)), (node, Some(message)));
         }
     }
 
-    /// Enums are written by their place: whoever adds one in the middle must raise `FORMAT`, or nodes of two versions
-    /// misunderstand each other.
+    /// A variant that is added in the middle needs a new `FORMAT`. Otherwise nodes of two versions misunderstand each
+    /// other.
     #[test]
-    fn what_is_written_stays_as_it_is_while_the_format_does() {
+    fn the_encoding_changes_only_with_the_format() {
         let user = UserId::from_stored(5);
-        let bytes = |told: BusMessage| write(NodeId::of_test(1), &told);
+        let bytes = |message: BusMessage| encode(NodeId::from_bits(1), &message);
         assert_eq!(FORMAT, 1);
         assert_eq!(bytes(BusMessage::Unread { user, unread: 2, last_id: 3 }), [1, 1, 10, 4, 6]);
         assert_eq!(bytes(BusMessage::Alert(user, "x".into())), [1, 2, 10, 1, b'x']);
-        assert_eq!(bytes(BusMessage::News(RoomEvent::Started(GoodsId::from_stored(1)))), [1, 3, 0, 2]);
-        assert_eq!(bytes(BusMessage::News(RoomEvent::Deleted(GoodsId::from_stored(1)))), [1, 3, 6, 2]);
-        assert_eq!(bytes(BusMessage::Present(Vec::new())), [1, 4, 0]);
-        assert_eq!(bytes(BusMessage::AllPresent { part: Vec::new(), at: 0, of: 1 }), [1, 5, 0, 0, 1]);
-        assert_eq!(bytes(BusMessage::Beat { asks: true }), [1, 7, 1]);
+        assert_eq!(bytes(BusMessage::RoomEvent(RoomEvent::Started(GoodsId::from_stored(1)))), [1, 3, 0, 2]);
+        assert_eq!(bytes(BusMessage::RoomEvent(RoomEvent::Deleted(GoodsId::from_stored(1)))), [1, 3, 6, 2]);
+        assert_eq!(bytes(BusMessage::PresenceChanges(Vec::new())), [1, 4, 0]);
+        assert_eq!(bytes(BusMessage::PresenceSnapshot { part: Vec::new(), index: 0, total: 1 }), [1, 5, 0, 0, 1]);
+        assert_eq!(bytes(BusMessage::Heartbeat { wants_presence: true }), [1, 7, 1]);
         assert_eq!(bytes(BusMessage::Leaving), [1, 8]);
-        assert_eq!(bytes(BusMessage::TooMany { node: NodeId::of_test(3), user, connection: 4 }), [1, 9, 3, 10, 4]);
+        assert_eq!(
+            bytes(BusMessage::EvictSocket { node: NodeId::from_bits(3), user, connection: 4 }),
+            [1, 9, 3, 10, 4]
+        );
         let kinds: Vec<u8> = AlarmKind::ALL.iter().flat_map(|kind| postcard::to_allocvec(kind).unwrap()).collect();
         assert_eq!(kinds, [0, 1, 2, 3, 4, 5, 6, 7]);
     }
 
     proptest! {
-        /// Whatever stands on a channel: it is a message or it is not, and nothing else happens.
         #[test]
-        fn garbage_is_no_message(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = read_sender(&bytes).map(|(_, rest)| read(rest));
+        fn garbage_decodes_to_nothing_and_does_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode_sender(&bytes).map(|(_, rest)| decode(rest));
         }
     }
 
     #[test]
-    fn a_text_that_is_too_long_is_no_message() {
+    fn a_message_with_a_text_that_is_too_long_is_refused() {
         let goods = GoodsId::from_stored(5);
         let at = Timestamp::from_secs(1);
         let text = LineText::parse(&"x".repeat(100)).unwrap();
         let line = RoomEvent::Line { goods, id: LineId::from_stored(1), author: Arc::new(user()), text, at };
-        let mut bytes = write(NodeId::of_test(1), &BusMessage::News(line)).split_off(1);
-        assert!(read(&bytes).is_some());
+        let mut bytes = encode(NodeId::from_bits(1), &BusMessage::RoomEvent(line)).split_off(1);
+        assert!(decode(&bytes).is_some());
         let last = bytes.iter().rposition(|byte| *byte == b'x').unwrap();
         let length = bytes.iter().position(|byte| *byte == b'x').unwrap() - 1;
         assert_eq!(bytes[length], 100);
         bytes[length] = 101;
         bytes.insert(last, b'x');
-        assert_eq!(read(&bytes), None);
+        assert_eq!(decode(&bytes), None);
     }
 }

@@ -1,9 +1,17 @@
-//! What the nodes of one service tell each other, over Redis: alarms to the nodes that hold their receivers' sockets,
-//! news to those that hold sockets of the room, who is present to all. Only a nudge: what is lost here, sessions and
-//! rooms read from the store within seconds, so nothing that is told waits for an answer and nobody's bid waits for it.
+//! The bus: how the nodes of one service send each other what they have committed, over Redis.
 //!
-//! `message` is what nodes send, `subscriptions` which channels this node listens on, `membership` which nodes live, `link`
-//! the connections, `connection_quota` the one thing that is kept in Redis: which sockets a user has. Without `bus.url` there is one node, and all this is off.
+//! Alarms go to the nodes that hold sockets of their receivers, room events to the nodes that hold sockets of the room,
+//! changes of presence to all nodes. The database stays the truth: sessions and rooms read from the store within
+//! seconds what a lost message would have said. Nobody therefore waits for a message to be sent, least of all a bid.
+//!
+//! - `message`: what nodes send each other, and its encoding
+//! - `channel`: what a node can subscribe to
+//! - `subscriptions`: which channels this node is subscribed to, and which it should be
+//! - `membership`: which other nodes live
+//! - `link`: the connections to Redis and the thread that serves them
+//! - `connection_quota`: the one thing that is kept in Redis, namely which sockets a user has
+//!
+//! Without `bus.url` there is one node, and the bus is off.
 
 mod channel;
 mod connection_quota;
@@ -26,8 +34,8 @@ use url::Url;
 
 pub use self::{
     channel::Channel,
-    connection_quota::{IfFull, Seating, SocketOf},
-    message::{BusMessage, NodeId, Presence},
+    connection_quota::{IfFull, SocketClaim, UserSocket},
+    message::{BusMessage, NodeId, PresenceChange},
 };
 use self::{
     membership::NodeMembership,
@@ -36,45 +44,46 @@ use self::{
 };
 use crate::domain::{Alarm, GoodsId, Receiver};
 
-/// What may wait to be told; beyond, it is dropped, counted, and read from the store by whom it concerned.
-const QUEUE: usize = 16_384;
+/// Messages that may wait to be sent. More are dropped and counted; the nodes concerned read the store instead.
+const OUTGOING_LIMIT: usize = 16_384;
 
-/// How long somebody waits for the bus before he goes on without it.
-const PATIENCE: Duration = Duration::from_millis(700);
-/// How long the last words may take.
-const STOP: Duration = Duration::from_millis(400);
+/// How long a caller waits for Redis before it goes on without the answer.
+const REPLY_TIMEOUT: Duration = Duration::from_millis(700);
+/// How long [`Bus::stop`] waits for the last messages to be sent.
+const STOP_TIMEOUT: Duration = Duration::from_millis(400);
 
-/// What the house is told, on the bus's own thread: it must hand it on without waiting.
+/// What the bus reports to its [`BusListener`].
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant)] // Nearly all of them are the large one.
-pub enum Heard {
-    /// Another node said so.
-    Told(NodeId, BusMessage),
-    /// Other nodes have committed these alarms, one after the other.
+pub enum BusEvent {
+    /// A message from another node.
+    Message(NodeId, BusMessage),
+    /// Alarms that other nodes have committed, in the order of their arrival, with the receivers that this node has
+    /// subscribed to.
     Alarms(Vec<(Alarm, Vec<Receiver>)>),
-    /// A node is gone, in order or not: its sockets are no more.
-    Gone(NodeId),
-    /// Others can be told (again), or something could not be told: this node must say again who is here.
-    MustTell,
-    /// Others can be told (again), over a connection that has counted no sockets yet.
-    MustCount,
+    /// A node has stopped or crashed: its sockets no longer exist.
+    NodeGone(NodeId),
+    /// This node must announce again who is present on it: it has connected, or a message was dropped.
+    AnnouncePresence,
+    /// This node must claim all its sockets again: its counts in Redis are new, or may have expired.
+    RecountSockets,
 }
 
-/// Who hears it.
-pub type Ears = Box<dyn Fn(Heard) + Send>;
+/// Receives the bus's events. It is called on the bus's thread and must not block.
+pub type BusListener = Box<dyn Fn(BusEvent) + Send>;
 
 /// Why a bus can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum BusError {
-    /// The URL is none.
+    /// The URL has a wrong form.
     #[error("{0}")]
     Url(String),
-    /// No thread could be started.
+    /// The bus's thread could not be started.
     #[error("{0}")]
     Thread(#[from] std::io::Error),
 }
 
-/// Where the bus is (`bus.url`).
+/// The address of the Redis server (`bus.url`).
 #[derive(Clone)]
 pub struct BusUrl {
     client: redis::Client,
@@ -85,7 +94,7 @@ impl BusUrl {
     /// Reads `redis://…`.
     ///
     /// # Errors
-    /// What is wrong with it, without its password.
+    /// The URL has a wrong form. The error does not contain its password.
     pub fn parse(text: &str) -> Result<Self, BusError> {
         let wrong = || BusError::Url("use redis://HOST:PORT or redis://USER:PASSWORD@HOST:PORT/NUMBER".to_owned());
         let mut url = Url::parse(text).map_err(|_| wrong())?;
@@ -96,14 +105,14 @@ impl BusUrl {
         if url.password().is_some() {
             url.set_password(Some("********")).map_err(|()| wrong())?;
         }
-        // Whatever else may hold a secret has no business in a log.
+        // The query and the fragment may hold secrets too.
         url.set_query(None);
         url.set_fragment(None);
         Ok(Self { client, shown: url.into() })
     }
 }
 
-/// Without its password.
+/// Without the password.
 impl std::fmt::Display for BusUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.shown)
@@ -116,215 +125,216 @@ impl std::fmt::Debug for BusUrl {
     }
 }
 
-/// Figures for the health endpoint.
+/// Figures for the health endpoint. Counts are since the node's start.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct BusFigures {
-    /// Both connections are there.
+    /// Whether both connections to Redis are up.
     pub is_up: bool,
     /// Other nodes that live.
     pub others: usize,
-    /// Channels that this node listens on.
+    /// Channels that this node is subscribed to.
     pub channels: usize,
-    /// Messages told.
-    pub told: u64,
-    /// Messages of other nodes heard.
-    pub heard: u64,
-    /// Messages not told: too many waited, or there was no connection.
-    pub untold: u64,
-    /// Messages that nobody could read.
-    pub garbled: u64,
-    /// Sockets let in that could not be counted.
+    /// Messages sent.
+    pub sent: u64,
+    /// Messages received from other nodes.
+    pub received: u64,
+    /// Messages dropped: too many waited, or there was no connection.
+    pub dropped: u64,
+    /// Messages received that could not be decoded.
+    pub unreadable: u64,
+    /// Sockets admitted though Redis could not count them.
     pub uncounted: u64,
     /// Times that a connection was lost.
-    pub lost: u64,
+    pub connections_lost: u64,
 }
 
 #[derive(Default)]
 struct Stats {
-    told: AtomicU64,
-    heard: AtomicU64,
-    untold: AtomicU64,
-    garbled: AtomicU64,
+    sent: AtomicU64,
+    received: AtomicU64,
+    dropped: AtomicU64,
+    unreadable: AtomicU64,
     uncounted: AtomicU64,
-    lost: AtomicU64,
+    connections_lost: AtomicU64,
 }
 
-/// A connection over which sockets are counted, and the name under which its counts stand. A new connection has a new
-/// name: what was counted before, and may have changed unsaid, dies with the old one.
+/// The connection over which this node counts sockets in Redis, and the random name under which it counts them. A new
+/// connection gets a new name: counts of the old name may miss changes, so they expire with it.
 #[derive(Clone)]
-struct Counting {
+struct SocketCounter {
     connection: redis::aio::MultiplexedConnection,
     name: u64,
 }
 
-/// What the connections and the house share.
+/// What [`Bus`] and the bus's thread share.
 struct Shared {
     me: NodeId,
-    /// Before the names of channels and keys: which service, and how its nodes write.
+    /// Begins the names of all channels and keys: it holds the service's id and the version of the encoding.
     prefix: String,
     queue: mpsc::Sender<Outgoing>,
-    wanted: Mutex<Subscriptions>,
-    /// Something about what is wanted has changed.
-    changed: Notify,
-    members: Mutex<NodeMembership>,
-    /// Where sockets are counted; none while there is no connection.
-    counting: Mutex<Option<Counting>>,
-    /// Something could not be told that nobody finds in the store.
-    owes: AtomicBool,
-    hears: AtomicBool,
-    tells: AtomicBool,
+    subscriptions: Mutex<Subscriptions>,
+    /// Wakes the thread when `subscriptions` has something to do.
+    subscriptions_changed: Notify,
+    membership: Mutex<NodeMembership>,
+    /// `None` while there is no connection.
+    counter: Mutex<Option<SocketCounter>>,
+    /// A message was dropped. It may have been about presence, which no other node can read from the store.
+    must_announce: AtomicBool,
+    is_receiving: AtomicBool,
+    is_sending: AtomicBool,
     stats: Stats,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // What stands inside is whole between any two statements.
+    // A lock that a panic has poisoned is fine: the value is consistent between any two statements.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The way to the other nodes; cheap to clone. Off when there is one node: then nothing here does anything.
+/// A handle to the bus; cheap to clone. It is off when there is one node: then all its methods do nothing.
 #[derive(Clone)]
 pub struct Bus(Option<Arc<Shared>>);
 
-/// The thread of the connections.
+/// The thread that serves the connections to Redis.
 pub struct BusThread(JoinHandle<()>);
 
 impl BusThread {
-    /// Whether it is there.
+    /// False when the thread has ended, be it in order or by a panic.
     pub fn is_running(&self) -> bool {
         !self.0.is_finished()
     }
 }
 
 impl Bus {
-    /// One node, nobody to tell.
+    /// A bus for the only node of a service.
     pub fn off() -> Self {
         Self(None)
     }
 
-    /// Connects, now or as soon as it can, and from then on for ever. `service` names the service among those that use
-    /// the same Redis.
+    /// Starts the bus. It connects as soon as Redis is reachable and reconnects whenever the connection is lost.
+    /// `service` tells services apart that use the same Redis.
     ///
     /// # Errors
-    /// No thread could be started. A Redis that is not there is none.
-    pub fn open(url: &BusUrl, service: i64, ears: Ears) -> Result<(Self, BusThread), BusError> {
+    /// The thread could not be started. A Redis that is not reachable is no error.
+    pub fn open(url: &BusUrl, service: i64, listener: BusListener) -> Result<(Self, BusThread), BusError> {
         let me = NodeId::random();
-        let (queue, outgoing) = mpsc::channel(QUEUE);
+        let (queue, outgoing) = mpsc::channel(OUTGOING_LIMIT);
         let shared = Arc::new(Shared {
             me,
             prefix: format!("handsup:{service}:{}:", message::FORMAT),
             queue,
-            wanted: Mutex::default(),
-            changed: Notify::new(),
-            members: Mutex::new(NodeMembership::new(me)),
-            counting: Mutex::new(None),
-            owes: AtomicBool::new(false),
-            hears: AtomicBool::new(false),
-            tells: AtomicBool::new(false),
+            subscriptions: Mutex::default(),
+            subscriptions_changed: Notify::new(),
+            membership: Mutex::new(NodeMembership::new(me)),
+            counter: Mutex::new(None),
+            must_announce: AtomicBool::new(false),
+            is_receiving: AtomicBool::new(false),
+            is_sending: AtomicBool::new(false),
             stats: Stats::default(),
         });
-        let thread = link::start(url.client.clone(), Arc::clone(&shared), outgoing, ears)?;
+        let thread = link::start(url.client.clone(), Arc::clone(&shared), outgoing, listener)?;
         Ok((Self(Some(shared)), BusThread(thread)))
     }
 
-    /// Tells what waits, and the others that this node is no more. The connections end.
+    /// Sends what waits, tells the other nodes that this one stops, and closes the connections.
     pub async fn stop(&self) {
         if let Some(shared) = &self.0 {
-            let (tell, told) = oneshot::channel();
-            let last_words = async {
-                if shared.queue.send(Outgoing::Stop(tell)).await.is_ok() {
-                    let _ = told.await;
+            let (done, stopped) = oneshot::channel();
+            let stop = async {
+                if shared.queue.send(Outgoing::Stop(done)).await.is_ok() {
+                    let _ = stopped.await;
                 }
             };
-            // Others notice by themselves if it doesn't come to this.
-            let _ = tokio::time::timeout(STOP, last_words).await;
+            // If this takes too long, the other nodes notice by the missing heartbeats.
+            let _ = tokio::time::timeout(STOP_TIMEOUT, stop).await;
         }
     }
 
-    /// Whether there are, or may be, other nodes.
+    /// Whether there may be other nodes.
     pub fn is_on(&self) -> bool {
         self.0.is_some()
     }
 
-    /// This node among the others.
-    pub fn me(&self) -> Option<NodeId> {
+    /// This node's id; `None` when the bus is off.
+    pub fn node_id(&self) -> Option<NodeId> {
         self.0.as_ref().map(|shared| shared.me)
     }
 
-    /// Whether others can be heard now. Always, where there are none.
-    pub fn is_up(&self) -> bool {
-        self.0.as_ref().is_none_or(|shared| shared.hears.load(Ordering::Relaxed))
+    /// Whether messages of other nodes arrive now. True when the bus is off: there are none to miss.
+    pub fn is_receiving(&self) -> bool {
+        self.0.as_ref().is_none_or(|shared| shared.is_receiving.load(Ordering::Relaxed))
     }
 
-    fn put(&self, outgoing: Outgoing) {
+    fn enqueue(&self, outgoing: Outgoing) {
         if let Some(shared) = &self.0
             && shared.queue.try_send(outgoing).is_err()
         {
-            shared.stats.untold.fetch_add(1, Ordering::Relaxed);
-            shared.owes.store(true, Ordering::Relaxed);
+            shared.stats.dropped.fetch_add(1, Ordering::Relaxed);
+            shared.must_announce.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Tells whoever listens on this channel.
-    pub fn tell(&self, channel: Channel, told: BusMessage) {
-        self.put(Outgoing::One(AnyChannel::Held(channel), told));
+    /// Sends a message to the nodes that are subscribed to this channel.
+    pub fn send(&self, channel: Channel, message: BusMessage) {
+        self.enqueue(Outgoing::Message(AnyChannel::One(channel), message));
     }
 
-    /// Tells all nodes.
-    pub fn tell_all(&self, told: BusMessage) {
-        self.put(Outgoing::One(AnyChannel::Nodes, told));
+    /// Sends a message to all nodes.
+    pub fn broadcast(&self, message: BusMessage) {
+        self.enqueue(Outgoing::Message(AnyChannel::AllNodes, message));
     }
 
-    /// Tells the nodes that hold sockets of these receivers.
-    pub fn tell_alarm(&self, alarm: Alarm, receivers: Vec<Receiver>) {
+    /// Sends an alarm to the nodes that hold sockets of its receivers.
+    pub fn send_alarm(&self, alarm: Alarm, receivers: Vec<Receiver>) {
         if !receivers.is_empty() {
-            self.put(Outgoing::Alarm(alarm, receivers));
+            self.enqueue(Outgoing::Alarm(alarm, receivers));
         }
     }
 
-    /// Listens on a channel. Resolves when everything that is told from then on is heard; at once if there is no
-    /// connection: then it is read from the store. Each call needs its [`release`](Self::release).
-    pub fn hold(&self, channel: Channel) -> impl Future<Output = ()> + Send + use<> {
+    /// Subscribes to a channel. The future resolves when every message sent from then on is received. It resolves at
+    /// once if there is no connection, and after 0.7 s in any case: the caller then reads the store, which holds what
+    /// it misses. Each call needs one call of [`unsubscribe`](Self::unsubscribe).
+    pub fn subscribe(&self, channel: Channel) -> impl Future<Output = ()> + Send + use<> {
         let confirmed = self.0.as_ref().and_then(|shared| {
-            let (tell, told) = oneshot::channel();
-            let waits = locked(&shared.wanted).hold(channel, tell);
-            shared.changed.notify_one();
-            waits.then_some(told)
+            let (confirm, confirmed) = oneshot::channel();
+            let must_wait = locked(&shared.subscriptions).add(channel, confirm);
+            shared.subscriptions_changed.notify_one();
+            must_wait.then_some(confirmed)
         });
         async move {
             if let Some(confirmed) = confirmed {
-                let _ = tokio::time::timeout(PATIENCE, confirmed).await;
+                let _ = tokio::time::timeout(REPLY_TIMEOUT, confirmed).await;
             }
         }
     }
 
-    /// One listener less.
-    pub fn release(&self, channel: Channel) {
+    /// Takes back one call of [`subscribe`](Self::subscribe). The last one ends the subscription.
+    pub fn unsubscribe(&self, channel: Channel) {
         if let Some(shared) = &self.0 {
-            locked(&shared.wanted).release(channel);
-            shared.changed.notify_one();
+            locked(&shared.subscriptions).remove(channel);
+            shared.subscriptions_changed.notify_one();
         }
     }
 
-    /// Whether this node is the first to do what is due for these goods; the others do it a little later, should it
-    /// still be undone.
+    /// Whether this node is the first to do what is due for these goods. The others do it a little later, if it is
+    /// still undone then.
     pub fn is_first_for(&self, goods: GoodsId) -> bool {
-        self.0.as_ref().is_none_or(|shared| locked(&shared.members).is_first_for(goods))
+        self.0.as_ref().is_none_or(|shared| locked(&shared.membership).is_first_for(goods))
     }
 
-    /// Figures now.
+    /// The figures as they are now; `None` when the bus is off.
     pub fn figures(&self) -> Option<BusFigures> {
         let shared = self.0.as_ref()?;
         let read = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
         Some(BusFigures {
-            is_up: shared.hears.load(Ordering::Relaxed) && shared.tells.load(Ordering::Relaxed),
-            others: locked(&shared.members).others(),
-            channels: locked(&shared.wanted).len(),
-            told: read(&shared.stats.told),
-            heard: read(&shared.stats.heard),
-            untold: read(&shared.stats.untold),
-            garbled: read(&shared.stats.garbled),
+            is_up: shared.is_receiving.load(Ordering::Relaxed) && shared.is_sending.load(Ordering::Relaxed),
+            others: locked(&shared.membership).others(),
+            channels: locked(&shared.subscriptions).len(),
+            sent: read(&shared.stats.sent),
+            received: read(&shared.stats.received),
+            dropped: read(&shared.stats.dropped),
+            unreadable: read(&shared.stats.unreadable),
             uncounted: read(&shared.stats.uncounted),
-            lost: read(&shared.stats.lost),
+            connections_lost: read(&shared.stats.connections_lost),
         })
     }
 }

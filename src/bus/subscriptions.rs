@@ -1,5 +1,6 @@
-//! Which channels this node listens on, and which it should. Plain: whoever has the connection looks here what there is
-//! to do. It holds no more than there are listeners.
+//! Which channels this node is subscribed to, and which it should be. A plain struct: `link` asks it what to do on the
+//! connection and reports what is done. It holds only channels that have
+//! subscribers, or are about to be given up.
 
 use std::collections::{HashMap, HashSet, hash_map::Entry};
 
@@ -8,22 +9,22 @@ use tokio::sync::oneshot;
 use super::channel::Channel;
 
 #[derive(Default)]
-struct Want {
-    holders: usize,
+struct Subscription {
+    subscribers: usize,
     is_subscribed: bool,
-    /// Told when it is subscribed, or when that can't be had now.
+    /// Answered when the channel is subscribed to; dropped when there is no connection.
     waiting: Vec<oneshot::Sender<()>>,
 }
 
 #[derive(Default)]
 pub(crate) struct Subscriptions {
-    channels: HashMap<Channel, Want>,
-    /// Those to look at.
+    channels: HashMap<Channel, Subscription>,
+    /// Channels that may need a step.
     changed: HashSet<Channel>,
     is_connected: bool,
 }
 
-/// What is to be done on the connection.
+/// What is to do on the connection.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Steps {
     pub subscribe: Vec<Channel>,
@@ -37,63 +38,64 @@ impl Steps {
 }
 
 impl Subscriptions {
-    /// One listener more; true if `tell` is told when it can hear.
-    pub(crate) fn hold(&mut self, channel: Channel, tell: oneshot::Sender<()>) -> bool {
-        let want = self.channels.entry(channel).or_default();
-        want.holders += 1;
-        if want.is_subscribed || !self.is_connected {
+    /// Adds a subscriber of the channel. True if it has to wait for `confirm`.
+    pub(crate) fn add(&mut self, channel: Channel, confirm: oneshot::Sender<()>) -> bool {
+        let subscription = self.channels.entry(channel).or_default();
+        subscription.subscribers += 1;
+        if subscription.is_subscribed || !self.is_connected {
             return false;
         }
-        want.waiting.push(tell);
+        subscription.waiting.push(confirm);
         self.changed.insert(channel);
         true
     }
 
-    /// One listener less.
-    pub(crate) fn release(&mut self, channel: Channel) {
+    /// Removes a subscriber of the channel.
+    pub(crate) fn remove(&mut self, channel: Channel) {
         let Entry::Occupied(mut entry) = self.channels.entry(channel) else { return };
-        let want = entry.get_mut();
-        want.holders = want.holders.saturating_sub(1);
-        if want.holders > 0 {
+        let subscription = entry.get_mut();
+        subscription.subscribers = subscription.subscribers.saturating_sub(1);
+        if subscription.subscribers > 0 {
             return;
         }
         if self.is_connected {
-            // Perhaps subscribed, perhaps on the way to it.
+            // It may be subscribed to, or a step for it may be under way.
             self.changed.insert(channel);
         } else {
             entry.remove();
         }
     }
 
-    /// A connection is there: everything that is held has to be subscribed.
+    /// There is a new connection, on which nothing is subscribed to yet.
     pub(crate) fn connected(&mut self) {
         self.is_connected = true;
         self.changed = self.channels.keys().copied().collect();
     }
 
-    /// The connection is gone: nobody waits for it.
+    /// The connection is lost. Those who wait for it stop waiting.
     pub(crate) fn disconnected(&mut self) {
         self.is_connected = false;
         self.changed.clear();
-        self.channels.retain(|_, want| want.holders > 0);
-        for want in self.channels.values_mut() {
-            want.is_subscribed = false;
-            // Dropped, which tells them.
-            want.waiting.clear();
+        self.channels.retain(|_, subscription| subscription.subscribers > 0);
+        for subscription in self.channels.values_mut() {
+            subscription.is_subscribed = false;
+            // Dropping a sender answers its receiver.
+            subscription.waiting.clear();
         }
     }
 
-    /// What there is to do, at most so many channels of each; done, or the connection lost, before this is asked again.
-    pub(crate) fn steps(&mut self, at_most: usize) -> Steps {
+    /// The next steps, for at most `limit` channels. Before the next call they are [`done`](Self::done), or the
+    /// connection is lost.
+    pub(crate) fn steps(&mut self, limit: usize) -> Steps {
         let mut steps = Steps::default();
-        let looked: Vec<Channel> = self.changed.iter().copied().take(at_most).collect();
-        for channel in looked {
+        let next: Vec<Channel> = self.changed.iter().copied().take(limit).collect();
+        for channel in next {
             self.changed.remove(&channel);
             let Entry::Occupied(mut entry) = self.channels.entry(channel) else { continue };
-            match (entry.get().holders > 0, entry.get().is_subscribed) {
+            match (entry.get().subscribers > 0, entry.get().is_subscribed) {
                 (true, false) => steps.subscribe.push(channel),
                 (false, true) => {
-                    // Who comes from here on waits until it is subscribed again.
+                    // From here on a new subscriber waits until the channel is subscribed to again.
                     entry.get_mut().is_subscribed = false;
                     steps.unsubscribe.push(channel);
                 }
@@ -106,30 +108,30 @@ impl Subscriptions {
         steps
     }
 
-    /// These steps are done.
+    /// Redis has confirmed these steps.
     pub(crate) fn done(&mut self, steps: &Steps) {
         for channel in &steps.subscribe {
-            let Some(want) = self.channels.get_mut(channel) else { continue };
-            want.is_subscribed = true;
-            for tell in want.waiting.drain(..) {
-                let _ = tell.send(());
+            let Some(subscription) = self.channels.get_mut(channel) else { continue };
+            subscription.is_subscribed = true;
+            for confirm in subscription.waiting.drain(..) {
+                let _ = confirm.send(());
             }
-            if want.holders == 0 {
+            if subscription.subscribers == 0 {
                 self.changed.insert(*channel);
             }
         }
         for channel in &steps.unsubscribe {
             let Entry::Occupied(entry) = self.channels.entry(*channel) else { continue };
-            if entry.get().holders == 0 {
+            if entry.get().subscribers == 0 {
                 entry.remove();
             } else {
-                // Somebody came meanwhile.
+                // A subscriber was added meanwhile.
                 self.changed.insert(*channel);
             }
         }
     }
 
-    /// Channels held or not yet given up.
+    /// Channels with subscribers, or not yet given up.
     pub(crate) fn len(&self) -> usize {
         self.channels.len()
     }
@@ -145,89 +147,90 @@ mod tests {
         Channel::User(UserId::from_stored(id))
     }
 
-    fn hold(wanted: &mut Subscriptions, id: i64) -> Option<oneshot::Receiver<()>> {
-        let (tell, told) = oneshot::channel();
-        wanted.hold(channel(id), tell).then_some(told)
+    fn add(subscriptions: &mut Subscriptions, id: i64) -> Option<oneshot::Receiver<()>> {
+        let (confirm, confirmed) = oneshot::channel();
+        subscriptions.add(channel(id), confirm).then_some(confirmed)
     }
 
     #[test]
-    fn who_holds_a_channel_is_told_when_it_is_subscribed() {
-        let mut wanted = Subscriptions::default();
-        wanted.connected();
-        let mut first = hold(&mut wanted, 1).expect("waits");
-        let mut second = hold(&mut wanted, 1).expect("waits too");
-        let steps = wanted.steps(10);
+    fn a_new_subscriber_waits_until_redis_has_confirmed() {
+        let mut subscriptions = Subscriptions::default();
+        subscriptions.connected();
+        let mut first = add(&mut subscriptions, 1).expect("waits");
+        let mut second = add(&mut subscriptions, 1).expect("waits too");
+        let steps = subscriptions.steps(10);
         assert_eq!(steps, Steps { subscribe: vec![channel(1)], unsubscribe: vec![] });
-        assert!(first.try_recv().is_err(), "not before it is done");
-        wanted.done(&steps);
+        assert!(first.try_recv().is_err(), "not before Redis has confirmed it");
+        subscriptions.done(&steps);
         assert!(first.try_recv().is_ok() && second.try_recv().is_ok());
-        assert!(hold(&mut wanted, 1).is_none(), "it is subscribed already");
-        assert!(wanted.steps(10).is_empty());
+        assert!(add(&mut subscriptions, 1).is_none(), "it is subscribed to already");
+        assert!(subscriptions.steps(10).is_empty());
     }
 
     #[test]
-    fn nobody_waits_for_a_connection_that_is_not_there_and_all_is_subscribed_when_it_is() {
-        let mut wanted = Subscriptions::default();
-        assert!(hold(&mut wanted, 1).is_none());
-        wanted.connected();
-        let steps = wanted.steps(10);
+    fn nobody_waits_without_a_connection_and_all_channels_are_subscribed_to_when_there_is_one() {
+        let mut subscriptions = Subscriptions::default();
+        assert!(add(&mut subscriptions, 1).is_none());
+        subscriptions.connected();
+        let steps = subscriptions.steps(10);
         assert_eq!(steps.subscribe, [channel(1)]);
-        let mut waits = hold(&mut wanted, 2).expect("waits");
-        wanted.disconnected();
-        assert_eq!(waits.try_recv(), Err(oneshot::error::TryRecvError::Closed), "it is told that there is none");
-        wanted.connected();
-        assert_eq!(wanted.steps(10).subscribe.len(), 2);
+        let mut waits = add(&mut subscriptions, 2).expect("waits");
+        subscriptions.disconnected();
+        assert_eq!(waits.try_recv(), Err(oneshot::error::TryRecvError::Closed), "the wait ends with the connection");
+        subscriptions.connected();
+        assert_eq!(subscriptions.steps(10).subscribe.len(), 2);
     }
 
     #[test]
-    fn who_comes_while_a_channel_is_given_up_is_subscribed_again() {
-        let mut wanted = Subscriptions::default();
-        wanted.connected();
-        let _ = hold(&mut wanted, 1);
-        let steps = wanted.steps(10);
-        wanted.done(&steps);
-        wanted.release(channel(1));
-        let giving_up = wanted.steps(10);
+    fn a_subscriber_added_while_a_channel_is_given_up_has_it_subscribed_to_again() {
+        let mut subscriptions = Subscriptions::default();
+        subscriptions.connected();
+        let _ = add(&mut subscriptions, 1);
+        let steps = subscriptions.steps(10);
+        subscriptions.done(&steps);
+        subscriptions.remove(channel(1));
+        let giving_up = subscriptions.steps(10);
         assert_eq!(giving_up.unsubscribe, [channel(1)]);
-        let mut waits = hold(&mut wanted, 1).expect("it is not subscribed any more");
-        wanted.done(&giving_up);
+        let mut waits = add(&mut subscriptions, 1).expect("it is no longer subscribed to");
+        subscriptions.done(&giving_up);
         assert!(waits.try_recv().is_err());
-        let again = wanted.steps(10);
+        let again = subscriptions.steps(10);
         assert_eq!(again.subscribe, [channel(1)]);
-        wanted.done(&again);
+        subscriptions.done(&again);
         assert!(waits.try_recv().is_ok());
     }
 
     proptest! {
-        /// Whoever comes and goes: when nothing is left to do, exactly what is held is subscribed.
+        /// Whatever the order of calls: when no step is left, exactly the channels with subscribers are subscribed to.
         #[test]
-        fn what_is_held_is_subscribed(steps in prop::collection::vec((0i64..4, 0u8..4), 1..100)) {
-            let mut wanted = Subscriptions::default();
-            let mut held: HashMap<i64, usize> = HashMap::new();
+        fn channels_with_subscribers_are_subscribed_to(steps in prop::collection::vec((0i64..4, 0u8..4), 1..100)) {
+            let mut subscriptions = Subscriptions::default();
+            let mut subscribers: HashMap<i64, usize> = HashMap::new();
             let mut subscribed: HashSet<Channel> = HashSet::new();
-            let mut work = |wanted: &mut Subscriptions| {
-                let todo = wanted.steps(1);
+            let mut work = |subscriptions: &mut Subscriptions| {
+                let todo = subscriptions.steps(1);
                 for one in &todo.subscribe { assert!(subscribed.insert(*one)); }
                 for one in &todo.unsubscribe { assert!(subscribed.remove(one)); }
-                wanted.done(&todo);
+                subscriptions.done(&todo);
                 (todo.is_empty(), subscribed.clone())
             };
-            wanted.connected();
+            subscriptions.connected();
             for (id, what) in steps {
                 match what {
-                    0 | 1 => { let _ = hold(&mut wanted, id); *held.entry(id).or_default() += 1; }
-                    2 => if let Some(count) = held.get_mut(&id).filter(|count| **count > 0) {
+                    0 | 1 => { let _ = add(&mut subscriptions, id); *subscribers.entry(id).or_default() += 1; }
+                    2 => if let Some(count) = subscribers.get_mut(&id).filter(|count| **count > 0) {
                         *count -= 1;
-                        wanted.release(channel(id));
+                        subscriptions.remove(channel(id));
                     },
-                    _ => { work(&mut wanted); }
+                    _ => { work(&mut subscriptions); }
                 }
             }
             let mut now = HashSet::new();
-            for _ in 0..50 { now = work(&mut wanted).1; }
-            let expected: HashSet<Channel> = held.iter().filter(|(_, count)| **count > 0).map(|(id, _)| channel(*id)).collect();
+            for _ in 0..50 { now = work(&mut subscriptions).1; }
+            let used = subscribers.iter().filter(|(_, count)| **count > 0);
+            let expected: HashSet<Channel> = used.map(|(id, _)| channel(*id)).collect();
             prop_assert_eq!(now, expected.clone());
-            prop_assert_eq!(wanted.len(), expected.len());
+            prop_assert_eq!(subscriptions.len(), expected.len());
         }
     }
 }

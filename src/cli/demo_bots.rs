@@ -1,12 +1,12 @@
-//! The demo's users: real clients over HTTP and WebSocket, as a browser would be.
+//! The demo's users: clients over HTTP and WebSocket, as browsers are.
 
 use awc::ws::Frame;
 use futures_util::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 
-use super::say;
+use super::print_line;
 
-/// One user with a token.
+/// A client of one user, with their token.
 pub(super) struct Client {
     base: String,
     token: String,
@@ -16,9 +16,9 @@ impl Client {
     /// Gets a token from the dev login.
     pub(super) async fn log_in(base: &str, user_id: i64, username: &str) -> Result<Self, String> {
         let mut client = Self { base: base.to_owned(), token: String::new() };
-        let answer =
+        let response =
             client.call("POST", "/dev/token", Some(&json!({"user_id": user_id, "username": username}))).await?;
-        client.token = answer["token"].as_str().ok_or("no token came")?.to_owned();
+        client.token = response["token"].as_str().ok_or("the response has no token")?.to_owned();
         Ok(client)
     }
 
@@ -27,20 +27,20 @@ impl Client {
     }
 
     pub(super) async fn make_goods(&self, goods: &Value) -> Result<i64, String> {
-        let made = self.call("POST", "/goods/", Some(goods)).await?;
-        made["id"].as_i64().ok_or_else(|| format!("no goods came: {made}"))
+        let response = self.call("POST", "/goods/", Some(goods)).await?;
+        response["id"].as_i64().ok_or_else(|| format!("the response has no id: {response}"))
     }
 
     pub(super) async fn like(&self, goods: i64) -> Result<(), String> {
         self.call("PUT", &format!("/goods/{goods}/like"), None).await.map(drop)
     }
 
-    /// Bids; that somebody at the keyboard was faster is no failure.
+    /// Bids. A refusal is no error: a person may have been faster.
     pub(super) async fn bid(&self, goods: i64, price: i64) -> Result<(), String> {
         self.call("POST", &format!("/goods/{goods}/bids"), Some(&json!({"price": price}))).await.map(drop)
     }
 
-    /// Prints every frame of the user's alarm socket, with his name before it.
+    /// Prints every frame of the user's alarm socket, with their name before it.
     pub(super) fn listen(&self, name: &'static str) {
         let request = awc::Client::new()
             .ws(format!("{}/ws/alarms/", self.base))
@@ -48,11 +48,11 @@ impl Client {
         actix_web::rt::spawn(async move {
             let mut socket = match request.connect().await {
                 Ok((_, socket)) => socket,
-                Err(error) => return say(format_args!("{name} | can't connect: {error}")),
+                Err(error) => return print_line(format_args!("{name} | can't connect: {error}")),
             };
             while let Some(Ok(frame)) = socket.next().await {
                 match frame {
-                    Frame::Text(text) => say(format_args!("{name} | {}", String::from_utf8_lossy(&text))),
+                    Frame::Text(text) => print_line(format_args!("{name} | {}", String::from_utf8_lossy(&text))),
                     Frame::Ping(payload) => {
                         let _ = socket.send(awc::ws::Message::Pong(payload)).await;
                     }
@@ -62,6 +62,7 @@ impl Client {
         });
     }
 
+    /// Sends a request, and returns the JSON of the response. Only a server error (5xx) is an error.
     async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, String> {
         let method = method.parse().map_err(|_| "bad method")?;
         let mut request = awc::Client::new().request(method, format!("{}{path}", self.base));

@@ -1,4 +1,4 @@
-//! The command line: what `handsup` does with which words. Each command is short; the demo has its own file.
+//! The command line: the commands of `handsup` and their arguments. `serve` and the demo have files of their own.
 
 mod demo;
 mod demo_bots;
@@ -15,7 +15,7 @@ use crate::{
     app::{Logging, Settings, SettingsError, StartError},
     domain::UserId,
     http::{Keys, NewToken},
-    store::{BackupError, Copied, CopyError, DatabaseUrl, Store, backup, copy},
+    store::{BackupError, CopiedTable, CopyError, DatabaseUrl, Store, backup, copy},
     time_source::{SystemTime, TimeSource},
 };
 use clap::{Args, Parser, Subcommand};
@@ -24,7 +24,7 @@ use clap::{Args, Parser, Subcommand};
 #[derive(Parser)]
 #[command(name = "handsup", version)]
 struct Cli {
-    /// Settings that go over config/default.toml and config/local.toml
+    /// Settings that override config/default.toml and config/local.toml
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -33,27 +33,27 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Migrate the database and serve (also with no command)
+    /// Migrate the database and serve (the default command)
     Serve,
-    /// Serve a fresh throw-away database with users, goods, likes and bot bidders, and print what a user hears
+    /// Serve a temporary database with users, goods, likes and bidding bots, and print the alarms that two users get
     Demo,
     /// Bring the database's schema up to date
     Migrate,
-    /// Copy a whole database into an empty one, on whichever engines; neither may be in use
+    /// Copy a whole database into an empty one, of the same or the other engine; neither may be in use
     Copy {
         /// `sqlite://PATH` or `postgres://…`
         #[arg(long, value_name = "URL")]
         from: String,
-        /// The same; refused unless it is empty
+        /// `sqlite://PATH` or `postgres://…`; refused unless it is empty
         #[arg(long, value_name = "URL")]
         to: String,
     },
-    /// Write a backup of an SQLite database into a new file, also while it is served
+    /// Write a backup of an SQLite database into a new file, even while it is served
     Backup {
         /// `sqlite://PATH`
         #[arg(long, value_name = "URL")]
         from: String,
-        /// Refused if it is there already
+        /// The new file; refused if it exists
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
     },
@@ -65,46 +65,46 @@ enum Command {
 
 #[derive(Args)]
 struct TokenArgs {
-    /// Whose
+    /// The user's id, from 1
     #[arg(long, value_name = "N")]
     user_id: i64,
-    /// His name
+    /// The user's name
     #[arg(long, value_name = "NAME")]
     username: String,
-    /// How long it holds
+    /// How long the token is valid
     #[arg(long, value_name = "SECONDS", default_value_t = 86_400, value_parser = clap::value_parser!(i64).range(1..=315_360_000))]
     ttl: i64,
-    /// Open the admin calls
+    /// Allow the admin endpoints
     #[arg(long)]
     admin: bool,
 }
 
-/// Runs the command line. Errors are one line on stderr and exit code 1 (2 for words that are none).
+/// Runs the command line. An error is one line on stderr and exit code 1, or 2 for invalid arguments.
 pub fn main() -> ExitCode {
     let done = run(Cli::parse());
     log::logger().flush();
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // If nobody can be told, the exit code tells.
+            // If stderr is closed, the exit code still reports the failure.
             let _ = writeln!(io::stderr(), "handsup: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Prints what a command was asked for. That it can't be printed is its failure.
+/// Prints the output of a command. The command fails if it can't be printed.
 fn print(text: impl Display) -> Result<(), CommandError> {
     let mut stdout = io::stdout();
     write!(stdout, "{text}").and_then(|()| stdout.flush()).map_err(CommandError::Stdout)
 }
 
-/// Says a line to whoever looks on. If nobody does any more, that ends nothing.
-fn say(line: impl Display) {
+/// Prints a line. It does not matter if it can't be printed.
+fn print_line(line: impl Display) {
     let _ = print(format_args!("{line}\n"));
 }
 
-/// Why a command did not do what was asked.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 enum CommandError {
     #[error("{0}")]
@@ -123,7 +123,7 @@ enum CommandError {
     Io(#[from] io::Error),
     #[error("stdout: {0}")]
     Stdout(io::Error),
-    #[error("--user-id: a whole number from 1")]
+    #[error("--user-id: must be a whole number from 1")]
     UserId,
     #[error("{0}")]
     Mint(#[from] crate::http::MintError),
@@ -133,7 +133,7 @@ enum CommandError {
 
 fn run(cli: Cli) -> Result<(), CommandError> {
     if matches!(cli.command, Some(Command::Demo)) {
-        // The demo needs nothing, so no setting of this place may get in its way.
+        // The demo ignores the settings of the current folder and the environment.
         Logging::start(&Settings::defaults()?.log_rules()?)?;
         return actix::System::new().block_on(demo::run());
     }
@@ -162,10 +162,10 @@ fn run(cli: Cli) -> Result<(), CommandError> {
     }
 }
 
-/// Says what was copied, table by table.
+/// Copies a database, and prints the number of rows of each table.
 fn copy_database(from: &str, to: &str) -> Result<(), CommandError> {
     let url = |name, text: &str| DatabaseUrl::parse(text).map_err(|error| CommandError::Url(name, error));
-    for Copied { table, rows } in copy(&url("--from", from)?, &url("--to", to)?)? {
+    for CopiedTable { table, rows } in copy(&url("--from", from)?, &url("--to", to)?)? {
         print(format_args!("{rows:>12} {table}\n"))?;
     }
     print("copied, and counted on both sides\n")

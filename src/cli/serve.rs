@@ -1,4 +1,4 @@
-//! `handsup serve`: a node until a signal ends it. SIGHUP reads the settings again.
+//! `handsup serve`: runs a node until SIGTERM or SIGINT stops it. SIGHUP reloads the settings.
 
 use std::{future::Future, io, path::PathBuf, sync::Arc};
 
@@ -8,82 +8,84 @@ use tokio::{
     sync::oneshot,
 };
 
-use super::{CommandError, say};
+use super::{CommandError, print_line};
 use crate::{
-    app::{Logging, Node, Settings, SettingsError, make_room},
+    app::{Logging, Node, Settings, SettingsError, ensure_sockets_fit},
     time_source::SystemTime,
 };
 
 pub(super) async fn serve(settings: &Settings, file: Option<PathBuf>, logging: &Logging) -> Result<(), CommandError> {
-    // Heard from the first moment on: a signal that comes while the node starts is not lost.
+    // Registered before the node starts, so that no signal is lost meanwhile.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
-    // A file that may not grow any more, be it the log's or the database's, is an error of that write and not the end.
+    // Without a handler, a write beyond the limit of a file's size would kill the process. Like this, only the write
+    // fails.
     let _file_too_large = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
-    let fits = make_room(settings)?;
+    let fits = ensure_sockets_fit(settings)?;
     let mut node = Node::start(settings, Arc::new(SystemTime))?;
-    log::info!("open files are enough for session.max up to {fits}");
-    warn_of_keys(settings);
+    log::info!("the limit of open files allows session.max up to {fits}");
+    warn_of_weak_keys(settings);
     announce(&node);
-    let mut reading = None;
+    let mut reload = None;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
-            () = node.failed() => return Err(CommandError::Io(io::Error::other("the server has ended"))),
-            _ = hangup.recv(), if reading.is_none() => reading = Some(Box::pin(read_again(file.clone()))),
-            Some(read) = OptionFuture::from(reading.as_mut()) => {
-                reading = None;
-                change(&mut node, read, logging);
+            () = node.failed() => return Err(CommandError::Io(io::Error::other("the server has stopped unexpectedly"))),
+            _ = hangup.recv(), if reload.is_none() => reload = Some(Box::pin(read_settings(file.clone()))),
+            Some(read) = OptionFuture::from(reload.as_mut()) => {
+                reload = None;
+                apply_settings(&mut node, read, logging);
             }
         }
     }
-    log::info!("ending: no new bids, sockets are told when to come back");
+    log::info!("stopping: no new bids, sockets are closed with a time to reconnect");
     node.stop().await;
-    log::info!("ended");
+    log::info!("stopped");
     Ok(())
 }
 
-/// The line that says where the node listens; also in the log, for whoever keeps only that.
+/// Prints the addresses that the node listens on, and logs them.
 pub(super) fn announce(node: &Node) {
     for address in &node.addresses {
         log::info!("listening on http://{address}");
-        say(format_args!("listening on http://{address}"));
+        print_line(format_args!("listening on http://{address}"));
     }
 }
 
-/// Reads the settings on a thread that nobody waits for at the end: a disk that is silent must not keep the process.
-fn read_again(file: Option<PathBuf>) -> impl Future<Output = Option<Result<Settings, SettingsError>>> {
-    let (tell, read) = oneshot::channel();
+/// Reads the settings on a thread of its own, which may outlive this call: a disk that hangs must not keep the process
+/// alive. `None` if the thread could not be started, or panicked.
+fn read_settings(file: Option<PathBuf>) -> impl Future<Output = Option<Result<Settings, SettingsError>>> {
+    let (sender, read) = oneshot::channel();
     let load = move || {
-        let _ = tell.send(Settings::load(file.as_deref()));
+        let _ = sender.send(Settings::load(file.as_deref()));
     };
-    // If there is no thread to be had, nothing is sent either.
+    // If the thread can't be started, the sender is dropped, and the receiver gets `None`.
     let _ = std::thread::Builder::new().name("settings".to_owned()).spawn(load);
     async { read.await.ok() }
 }
 
-/// Puts in force what can change while the node runs, all of it or nothing.
-fn change(node: &mut Node, read: Option<Result<Settings, SettingsError>>, logging: &Logging) {
-    let Some(read) = read else { return log::error!("SIGHUP: the settings could not be read; nothing is changed") };
+/// Applies the settings that can change while the node runs, all of them or none.
+fn apply_settings(node: &mut Node, read: Option<Result<Settings, SettingsError>>, logging: &Logging) {
+    let Some(read) = read else { return log::error!("SIGHUP: settings not reloaded: they could not be read") };
     let changed = read.and_then(|settings| Ok((settings.log_rules()?, node.change_settings(&settings)?, settings)));
     match changed {
         Ok((rules, changed, settings)) => {
             logging.change(&rules);
-            warn_of_keys(&settings);
-            let in_force = if changed.in_force.is_empty() { "nothing".to_owned() } else { changed.in_force.join(", ") };
-            log::info!("SIGHUP: the settings are read again; changed: {in_force}");
-            if !changed.need_restart.is_empty() {
-                log::warn!("SIGHUP: in force only after a restart: {}", changed.need_restart.join(", "));
+            warn_of_weak_keys(&settings);
+            let applied = if changed.applied.is_empty() { "nothing".to_owned() } else { changed.applied.join(", ") };
+            log::info!("SIGHUP: settings reloaded; changed: {applied}");
+            if !changed.needs_restart.is_empty() {
+                log::warn!("SIGHUP: needs a restart: {}", changed.needs_restart.join(", "));
             }
         }
-        Err(error) => log::error!("SIGHUP: nothing is changed: {error}"),
+        Err(error) => log::error!("SIGHUP: settings not reloaded: {error}"),
     }
 }
 
-/// What is allowed, and not what an operator is likely to want.
-fn warn_of_keys(settings: &Settings) {
+/// Warns of keys that are allowed but probably not intended.
+fn warn_of_weak_keys(settings: &Settings) {
     let auth = &settings.auth;
     let Some(secret) = &auth.jwt_secret else {
         return log::warn!("auth.insecure_dev_secret is on: anybody can make tokens for this server");

@@ -1,17 +1,17 @@
-//! Alarms: their kinds, texts, and who hears of an end. How they are stored and sent is not known here.
+//! Alarms: their kinds, their texts and fields, and who gets which alarm when an auction ends.
 
 use serde::{Deserialize, Serialize};
 
 use super::{AlarmId, EventId, GoodsId, GoodsState, Price, Timestamp, TradeRoomId, UserId};
 
-/// Why somebody is alarmed (`docs/protocol.md#alarms`).
+/// Why an alarm is raised (`docs/protocol.md#alarms`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum AlarmKind {
     /// Another user's bid took the lead.
     Outbid,
-    /// Goods that the user likes are live.
+    /// The auction of goods that the user likes has started.
     AuctionStarted,
-    /// One minute to the end.
+    /// The auction ends in a minute.
     EndingSoon,
     /// The user bought the goods.
     AuctionWon,
@@ -21,12 +21,12 @@ pub enum AlarmKind {
     AuctionSold,
     /// The seller's goods found no bidder.
     AuctionUnsold,
-    /// The other trader wrote.
+    /// The other side of a trade wrote a message.
     Chat,
 }
 
 impl AlarmKind {
-    /// All kinds.
+    /// All kinds, in the order of the enum.
     pub const ALL: [AlarmKind; 8] = [
         AlarmKind::Outbid,
         AlarmKind::AuctionStarted,
@@ -38,7 +38,7 @@ impl AlarmKind {
         AlarmKind::Chat,
     ];
 
-    /// The name on the wire and in the rows.
+    /// The name on the wire and in the database.
     pub const fn name(self) -> &'static str {
         match self {
             AlarmKind::Outbid => "outbid",
@@ -52,12 +52,12 @@ impl AlarmKind {
         }
     }
 
-    /// The kind of that name.
+    /// The kind of that name; `None` if there is none.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// The text that people read; `None` where each alarm has a text of its own.
+    /// The text that users read; `None` for `chat`, where each alarm has its own text.
     const fn text(self, locale: Locale) -> Option<&'static str> {
         Some(match (locale, self) {
             (Locale::Ko, AlarmKind::Outbid) => "다른 핸더가 입찰했어요!",
@@ -79,7 +79,7 @@ impl AlarmKind {
     }
 }
 
-/// Language of the texts (`alarms.locale`).
+/// The language of the texts (`alarms.locale`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Locale {
     /// Korean.
@@ -88,58 +88,59 @@ pub enum Locale {
     En,
 }
 
-/// One alarm as stored: one payload for all its receivers. Fields that its kind doesn't have are `None`.
+/// One alarm as stored, the same for all its receivers. Fields that its kind doesn't have are `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alarm {
-    /// Rises in commit order.
+    /// The alarm's id; ids rise in commit order.
     pub id: AlarmId,
-    /// What raised it; the chunks of a large fan-out share it.
+    /// The event that raised it, shared by all chunks of a large fan-out.
     pub event: EventId,
-    /// Why.
+    /// Why it is raised.
     pub kind: AlarmKind,
-    /// About which goods.
+    /// The goods that it is about.
     pub goods: Option<GoodsId>,
-    /// Their title at that time.
+    /// The goods' title at that time.
     pub goods_title: Option<String>,
     /// When it was stored.
     pub created_at: Timestamp,
     /// The highest price at that time.
     pub high_price: Option<Price>,
-    /// The end, as known at that time.
+    /// The auction's end as known at that time.
     pub ends_at: Option<Timestamp>,
-    /// The least first bid.
+    /// The least price of the first bid.
     pub start_price: Option<Price>,
-    /// Where buyer and seller meet.
+    /// The trade room of buyer and seller.
     pub trade_room: Option<TradeRoomId>,
-    /// Of an `outbid`: the number of the bid that took the lead. It no longer holds when its receiver has bid since.
+    /// Of an `outbid`: the `seq` of the bid that took the lead. The alarm is superseded when its receiver has bid
+    /// since.
     pub bid_seq: Option<i64>,
-    /// Its own text, where its kind has none.
+    /// The alarm's own text; `None` if its kind has a text.
     pub text: Option<String>,
-    /// Of a `chat`: who wrote.
+    /// Of a `chat`: who wrote the message.
     pub sender: Option<Sender>,
 }
 
-/// Who wrote a message, as he was called then.
+/// The author of a trade message, with their name at that time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sender {
-    /// Who.
+    /// The author's id.
     pub id: UserId,
-    /// His name.
+    /// The author's name.
     pub name: String,
 }
 
-/// Whose inbox has an alarm, and what that inbox ended with before it.
+/// A receiver of an alarm, with the end of their inbox before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receiver {
-    /// Whose.
+    /// The user whose inbox has the alarm.
     pub user: UserId,
-    /// The newest alarm before it, where several nodes write: a session that has not had that one reads the store. 0: there
-    /// is none, or nobody else writes.
+    /// The id of the alarm before it in the inbox, where several nodes write: a session that has not sent that alarm
+    /// reads the store. 0 if there is none or only one node writes.
     pub after: i64,
 }
 
 impl Alarm {
-    /// The text that people read.
+    /// The text that users read.
     pub fn message(&self, locale: Locale) -> &str {
         self.text.as_deref().or(self.kind.text(locale)).unwrap_or_default()
     }
@@ -168,7 +169,7 @@ impl Alarm {
             goods: Some(goods.id),
             goods_title: Some(goods.title.clone()),
             created_at: now,
-            // Before the first bid the highest price is 0 on the wire (as in the goods' shape).
+            // Before the first bid the highest price is 0 on the wire (as in the goods' JSON).
             high_price: has(&[Outbid, EndingSoon, AuctionWon, AuctionLost, AuctionSold])
                 .then(|| goods.lead.map_or(Price::from_stored(0), |lead| lead.price)),
             ends_at: has(&[Outbid, AuctionStarted, EndingSoon]).then_some(goods.ends_at),
@@ -181,7 +182,7 @@ impl Alarm {
     }
 }
 
-/// Who hears what when an auction ends: the buyer, the other bidders, the seller; each user once.
+/// The alarms of an auction's end and their receivers: the buyer, the seller, the other bidders. Each user gets one.
 pub fn end_alarms(goods: &GoodsState, bidders: &[UserId]) -> Vec<(AlarmKind, Vec<UserId>)> {
     let Some(lead) = goods.lead else { return vec![(AlarmKind::AuctionUnsold, vec![goods.seller])] };
     let others: Vec<_> = bidders.iter().copied().filter(|user| *user != lead.user && *user != goods.seller).collect();
@@ -197,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_read_back() {
+    fn every_name_parses_to_its_kind() {
         for kind in AlarmKind::ALL {
             assert_eq!(AlarmKind::from_name(kind.name()), Some(kind));
         }

@@ -1,10 +1,10 @@
-//! What people write to each other: lines in an auction room, messages between seller and buyer. Counted in characters,
-//! kept as they are: whoever shows a text shows it as text.
+//! What users write to each other: lines in an auction room, messages between seller and buyer. Their length is counted
+//! in characters. They are stored unchanged, without escaping: a client must display them as plain text.
 
 use serde::{Deserialize, Serialize};
 
 macro_rules! text_type {
-    ($(#[$doc:meta])* $name:ident, $most:expr) => {
+    ($(#[$doc:meta])* $name:ident, $max:literal) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
@@ -14,7 +14,7 @@ macro_rules! text_type {
             type Error = &'static str;
 
             fn try_from(text: String) -> Result<Self, Self::Error> {
-                Self::parse(&text).ok_or("no text of a fitting length")
+                Self::parse(&text).ok_or(concat!("expected 1 to ", $max, " characters without NUL"))
             }
         }
 
@@ -25,11 +25,11 @@ macro_rules! text_type {
         }
 
         impl $name {
-            /// Most characters.
-            pub const MAX_CHARS: usize = $most;
+            /// Longest text, in characters.
+            pub const MAX_CHARS: usize = $max;
 
-            /// The text, if it has 1 to [`MAX_CHARS`](Self::MAX_CHARS) characters, none of them NUL (which no other
-            /// program could read back); `None` otherwise.
+            /// The text, if it has 1 to [`MAX_CHARS`](Self::MAX_CHARS) characters and no NUL, which PostgreSQL can't
+            /// store; `None` otherwise.
             pub fn parse(text: &str) -> Option<Self> {
                 let fits = (1..=Self::MAX_CHARS).contains(&text.chars().take(Self::MAX_CHARS + 1).count());
                 (fits && !text.contains('\0')).then(|| Self(text.to_owned()))
@@ -44,7 +44,7 @@ macro_rules! text_type {
 }
 
 text_type!(
-    /// A line in an auction room (`docs/protocol.md#the-auction-room`).
+    /// A line that somebody says in an auction room (`docs/protocol.md#the-auction-room`).
     LineText,
     100
 );
@@ -67,6 +67,6 @@ mod tests {
         assert!(TradeText::parse(&"y".repeat(501)).is_none());
         assert!(TradeText::parse("a\0b").is_none());
         let odd = "<b>\"q\"</b>\n&amp;";
-        assert_eq!(LineText::parse(odd).unwrap().as_str(), odd, "as it was written");
+        assert_eq!(LineText::parse(odd).unwrap().as_str(), odd, "stored unchanged");
     }
 }

@@ -1,86 +1,86 @@
-//! Goods as a seller hands them in: what is asked of each field, and what becomes of it.
-//! Fields that a seller can't set (price reached, buyer, phase, trade room: faults 13 and 15) don't exist here.
+//! New goods as a seller submits them, and the check of each field.
+//! Fields that a seller can't set (price reached, buyer, phase, trade room) don't exist here (faults 13 and 15).
 
 use chrono_tz::Tz;
 
 use super::{Price, Timestamp};
 
-/// What a seller hands in, not yet checked.
+/// What a seller submits, not checked yet.
 #[derive(Debug, Clone)]
 pub struct GoodsDraft {
-    /// 1–256 characters.
+    /// 1 to 256 characters.
     pub title: String,
     /// Any text.
     pub content: String,
     /// At most 64 characters.
     pub category: String,
-    /// The least first bid.
+    /// The least price of the first bid.
     pub start_price: Price,
-    /// What the seller expects.
+    /// The price that the seller expects.
     pub predict_price: Price,
-    /// When.
+    /// When the auction starts.
     pub start: StartInput,
-    /// Seconds; none: `auction.duration_s`.
+    /// Length of the auction in seconds; `None` means `auction.duration_s`.
     pub duration_s: Option<i64>,
-    /// The least step; none: 1.
+    /// The least step from the highest bid to the next; `None` means 1.
     pub min_increment: Option<Price>,
-    /// Paths of pictures.
+    /// Paths of the pictures, at most 20.
     pub images: Vec<String>,
 }
 
 /// The two ways to say when an auction starts.
 #[derive(Debug, Clone)]
 pub enum StartInput {
-    /// RFC 3339.
+    /// An RFC 3339 text.
     Instant(String),
-    /// The origin's fields, local to `auction.time_zone`.
+    /// The origin's two fields, local to `auction.time_zone`.
     Local {
-        /// `2026-11-22`
+        /// The day: `2026-11-22`.
         date: String,
-        /// `17:29`
+        /// The minute: `17:29`.
         time: String,
     },
 }
 
-/// What the settings say about new goods.
+/// The settings that apply to new goods.
 #[derive(Debug, Clone, Copy)]
 pub struct DraftRules {
-    /// `auction.time_zone`
+    /// `auction.time_zone`.
     pub time_zone: Tz,
-    /// `auction.duration_s`
+    /// `auction.duration_s`.
     pub duration_s: i64,
 }
 
-/// Checked: what is stored.
+/// Checked goods, ready to be stored.
 #[derive(Debug, Clone)]
 pub struct NewGoods {
-    /// The draft's texts.
+    /// 1 to 256 characters.
     pub title: String,
-    /// The draft's texts.
+    /// Any text.
     pub content: String,
-    /// The draft's texts.
+    /// At most 64 characters.
     pub category: String,
-    /// The least first bid.
+    /// The least price of the first bid.
     pub start_price: Price,
-    /// What the seller expects.
+    /// The price that the seller expects.
     pub predict_price: Price,
-    /// The least step.
+    /// The least step from the highest bid to the next.
     pub min_increment: Price,
-    /// When bids begin to count.
+    /// When the auction starts.
     pub starts_at: Timestamp,
-    /// When they cease to.
+    /// When the auction ends, unless a late bid moves its end.
     pub ends_at: Timestamp,
-    /// Paths of pictures.
+    /// Paths of the pictures, at most 20.
     pub images: Vec<String>,
 }
 
-/// The field that is wrong, and how, in words for the seller.
+/// The field that is wrong and what it should be, in words for the seller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DraftError {
     /// The field's name in the body.
     pub field: &'static str,
-    /// What is asked of it.
-    pub asked: &'static str,
+    /// What would be right, as a noun phrase: `at most 64 characters`.
+    pub expected: &'static str,
 }
 
 const MAX_DURATION_S: i64 = 2_592_000;
@@ -88,12 +88,12 @@ const MAX_START_AGE_MS: i64 = 60_000;
 const MAX_IMAGES: usize = 20;
 
 impl GoodsDraft {
-    /// Checks every field.
+    /// Checks every field and fills in the defaults.
     ///
     /// # Errors
     /// The first field that is wrong.
     pub fn check(self, rules: &DraftRules, now: Timestamp) -> Result<NewGoods, DraftError> {
-        let wrong = |field, asked| Err(DraftError { field, asked });
+        let wrong = |field, expected| Err(DraftError { field, expected });
         if self.title.trim().is_empty() || self.title.chars().count() > 256 {
             return wrong("title", "1 to 256 characters, not only spaces");
         }
@@ -116,12 +116,12 @@ impl GoodsDraft {
                 StartInput::Local { date, .. } if is_date(date, rules.time_zone) => "start_time",
                 _ => field,
             };
-            return wrong(field, "a time: starts_at in RFC 3339, or start_date YYYY-MM-DD with start_time HH:MM");
+            return wrong(field, "a valid time: starts_at in RFC 3339, or start_date YYYY-MM-DD with start_time HH:MM");
         };
         if starts_at < now.plus_ms(-MAX_START_AGE_MS) {
             return wrong(field, "a start at most 60 seconds in the past");
         }
-        // Far beyond any auction, and room for every duration and soft close before the calendar ends.
+        // A hundred years are far beyond any auction, and leave room for its duration and soft closes in the calendar.
         if starts_at > now.plus_ms(100 * 366 * 86_400_000) {
             return wrong(field, "a start within the next hundred years");
         }
@@ -139,12 +139,12 @@ impl GoodsDraft {
     }
 }
 
-/// Whether the day can be taken, whatever the time is.
+/// Whether the day alone is valid.
 fn is_date(date: &str, tz: Tz) -> bool {
     Timestamp::parse_local(date, "12:00", tz).is_some()
 }
 
-/// A path below the marketplace's own media, never an address of somewhere else (`https://…`, `//host`, `javascript:`).
+/// Whether this is a path within the marketplace, and no URL of another place (`https://…`, `//host`, `javascript:`).
 fn is_picture_path(path: &str) -> bool {
     let length_ok = (1..=256).contains(&path.chars().count());
     length_ok
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_fill_what_is_left_out() {
+    fn defaults_fill_missing_fields() {
         let goods = draft().check(&RULES, now()).unwrap();
         assert_eq!((goods.ends_at.ms_since(goods.starts_at), goods.min_increment.won()), (1_200_000, 1));
         let local = StartInput::Local { date: "2026-11-22".into(), time: "17:00".into() };

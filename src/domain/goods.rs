@@ -1,26 +1,27 @@
-//! Goods under auction: their phases, the legal moves between them, and what the bid rule needs to know of them.
+//! Goods under auction: their phases, the legal moves between phases, and the state that the bid rule and the clock
+//! need.
 
 use super::{GoodsId, Price, Timestamp, UserId};
 
-/// How long before the end `ending_soon` is raised (`docs/protocol.md#alarms`).
+/// How long before the end the `ending_soon` alarms are raised (`docs/protocol.md#alarms`).
 pub const ENDING_SOON_LEAD_MS: i64 = 60_000;
-/// Shorter auctions raise no `ending_soon`.
+/// Shorter auctions raise no `ending_soon` alarms.
 pub const MIN_LENGTH_FOR_ENDING_SOON_MS: i64 = 300_000;
 
-/// Where an auction stands. Only forward: scheduled → live → ended, or scheduled → ended when its whole
-/// time passed while the service was down.
+/// The phase of an auction. It only moves forward: scheduled → live → ended, or scheduled → ended when the whole time
+/// of the auction passed while the service was down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
-    /// Not begun; bids are refused.
+    /// Not started; bids are refused.
     Scheduled,
     /// Bids are judged.
     Live,
-    /// Over for good; an end stays an end.
+    /// Over for good; bids are refused.
     Ended,
 }
 
 impl Phase {
-    /// The origin's `status`: null scheduled, true live, false ended.
+    /// The origin's `status` field: null while scheduled, true while live, false once ended.
     pub const fn status(self) -> Option<bool> {
         match self {
             Phase::Scheduled => None,
@@ -29,50 +30,50 @@ impl Phase {
         }
     }
 
-    /// Whether the move from here to `next` is legal.
+    /// Whether the move from this phase to `next` is legal.
     pub const fn may_become(self, next: Phase) -> bool {
         matches!((self, next), (Phase::Scheduled, Phase::Live | Phase::Ended) | (Phase::Live, Phase::Ended))
     }
 }
 
-/// The high bidder and his price.
+/// The highest accepted bid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lead {
-    /// Who leads.
+    /// Its bidder.
     pub user: UserId,
-    /// The highest accepted price.
+    /// Its price.
     pub price: Price,
 }
 
-/// What the rules need to know of one goods item: a row, as committed.
+/// The committed state of one goods item, as far as the rules need it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GoodsState {
-    /// Which goods.
+    /// The goods' id.
     pub id: GoodsId,
-    /// Who sells, and so may not bid.
+    /// The seller, who may not bid.
     pub seller: UserId,
     /// The title, for the alarms.
     pub title: String,
     /// The stored phase.
     pub phase: Phase,
-    /// Bids that arrive at or after this are in time.
+    /// Bids that arrive before this, and before the start is recorded, are too early.
     pub starts_at: Timestamp,
     /// Bids that arrive at or after this are too late.
     pub ends_at: Timestamp,
-    /// The least first bid.
+    /// The least price of the first bid.
     pub start_price: Price,
-    /// The least step above the highest bid.
+    /// The least step from the highest bid to the next.
     pub min_increment: Price,
-    /// None before the first bid.
+    /// The highest bid; `None` before the first one.
     pub lead: Option<Lead>,
     /// Number of accepted bids; the next one gets `bid_seq + 1`.
     pub bid_seq: i64,
-    /// Whether `ending_soon` has been raised (once, also when the end moves).
+    /// Whether the `ending_soon` alarms have been raised: only once, even if the end moves.
     pub ending_soon_done: bool,
 }
 
 impl GoodsState {
-    /// The least price that the next bid needs.
+    /// The least price of the next bid.
     pub fn minimum(&self) -> Price {
         match self.lead {
             Some(lead) => lead.price.plus(self.min_increment),
@@ -80,24 +81,24 @@ impl GoodsState {
         }
     }
 
-    /// Whether the start is due: scheduled, its time come, its end not.
+    /// Whether the start is due at `at`: the auction is scheduled, and `at` lies between its start and its end.
     pub fn start_due(&self, at: Timestamp) -> bool {
         self.phase == Phase::Scheduled && self.starts_at <= at && at < self.ends_at
     }
 
-    /// Whether the end is due. Also for one that never started because its whole time passed meanwhile.
+    /// Whether the end is due at `at`, also of an auction that never started because its whole time passed meanwhile.
     pub fn end_due(&self, at: Timestamp) -> bool {
         self.phase != Phase::Ended && self.ends_at <= at
     }
 
-    /// When `ending_soon` is to be raised; `None` for short auctions and when it has been.
+    /// When to raise the `ending_soon` alarms; `None` for a short or ended auction and after they have been raised.
     pub fn ending_soon_at(&self) -> Option<Timestamp> {
         let long_enough = self.ends_at.ms_since(self.starts_at) >= MIN_LENGTH_FOR_ENDING_SOON_MS;
         (long_enough && !self.ending_soon_done && self.phase != Phase::Ended)
             .then(|| self.ends_at.plus_ms(-ENDING_SOON_LEAD_MS))
     }
 
-    /// Moves to the next phase; false (and nothing changed) if the move is not legal.
+    /// Moves to the next phase. Returns false and changes nothing if the move is not legal.
     #[must_use]
     pub fn advance(&mut self, next: Phase) -> bool {
         let legal = self.phase.may_become(next);

@@ -1,14 +1,15 @@
-//! Idempotency keys: what a client may call one of its bids, so that asking twice bids once.
+//! Idempotency keys: a client sends one with a bid, so that the bid counts once even if it is sent twice.
 
-/// A user's name for one of their bids (`docs/protocol.md#bids`): 1–64 characters.
+/// The `Idempotency-Key` of a user's bid (`docs/protocol.md#bids`): 1 to 64 characters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct IdempotencyKey(String);
 
 impl IdempotencyKey {
-    /// How long an answer is kept.
-    pub const KEPT_MS: i64 = 24 * 3_600_000;
+    /// How long the answer to a key is stored.
+    pub const RETENTION_MS: i64 = 24 * 3_600_000;
 
-    /// Reads a header's value; quotes around it don't count. `None` if it isn't 1–64 printable characters.
+    /// Parses a header's value and removes quotes around it. `None` unless it has 1 to 64 characters, none of them
+    /// control characters.
     pub fn parse(value: &str) -> Option<Self> {
         let value = value.trim();
         let key = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value);

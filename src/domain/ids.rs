@@ -1,9 +1,9 @@
-//! Ids as types, so that a user can't be passed where goods are meant.
-//! Where they come from (tokens, paths, rows) is not known here.
+//! Ids, each kind with its own type, so that a user's id can't be passed where a goods id is meant.
 
 use serde::{Deserialize, Serialize};
 
-/// Largest id that a JSON number carries without loss in a browser: 2^53 − 1 (`docs/protocol.md#what-holds-for-all-calls`).
+/// The largest id that a browser reads exactly from a JSON number: 2^53 − 1
+/// (`docs/protocol.md#what-holds-for-all-calls`).
 pub const MAX_ID: i64 = (1 << 53) - 1;
 
 macro_rules! id_type {
@@ -14,18 +14,18 @@ macro_rules! id_type {
         pub struct $name(i64);
 
         impl $name {
-            /// The id, if it lies in the range that the contract allows; `None` otherwise.
+            /// The id, if it is in the range that the contract allows, from 1; `None` otherwise.
             pub fn new(raw: i64) -> Option<Self> {
                 (1..=$max).contains(&raw).then_some(Self(raw))
             }
 
-            /// Reads decimal digits only: no sign, no space, no leading zero.
+            /// Parses decimal digits without sign, space or leading zero; `None` for any other text.
             pub fn parse(text: &str) -> Option<Self> {
                 let plain = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
                 if plain { text.parse().ok().and_then(Self::new) } else { None }
             }
 
-            /// Takes an id that this service wrote itself (a row, a counter).
+            /// An id from a row or a counter of this service, unchecked.
             pub const fn from_stored(raw: i64) -> Self {
                 Self(raw)
             }
@@ -50,7 +50,7 @@ id_type!(
     i64::MAX
 );
 id_type!(
-    /// One goods item: the thing an auction is about.
+    /// One goods item, which has one auction.
     GoodsId,
     MAX_ID
 );
@@ -60,12 +60,12 @@ id_type!(
     MAX_ID
 );
 id_type!(
-    /// One stored alarm. Ids rise in commit order: a cursor never skips one.
+    /// One stored alarm. Ids rise in commit order, so a cursor never skips one.
     AlarmId,
     MAX_ID
 );
 id_type!(
-    /// What happened once and raised alarms: all chunks of one fan-out share it.
+    /// One event that raised alarms. All chunks of one fan-out share it.
     EventId,
     MAX_ID
 );

@@ -1,37 +1,38 @@
-//! The bid rule: one pure function, the only place where it stands. It runs inside the transaction that
-//! records its verdict, so with one node or many there is one story of why no lower bid wins.
+//! The bid rule: one pure function, [`judge`]. It runs inside the transaction that records its verdict, so no lower bid
+//! wins, with one node or several.
 
 use serde::{Deserialize, Serialize};
 
 use super::{GoodsId, GoodsState, Lead, Phase, Price, Timestamp, UserId};
 
-/// A bid as it came in.
+/// A bid as received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bid {
-    /// For which goods.
+    /// The goods that the bid is for.
     pub goods: GoodsId,
-    /// The token's user.
+    /// The bidder, from their token.
     pub user: UserId,
-    /// What he offers.
+    /// The price offered.
     pub price: Price,
-    /// When the node had read the whole body or frame. The bid is judged by this, whatever waits in between.
+    /// When the node had read the whole body or frame. The bid is judged by this time, however long it waits
+    /// afterwards.
     pub received_at: Timestamp,
 }
 
-/// Why a bid is refused, in the order in which the reasons are looked at (`docs/protocol.md#bids`).
+/// Why a bid is refused, in the order in which the reasons are checked (`docs/protocol.md#bids`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// The seller bids on his own goods.
+    /// The seller bids on their own goods.
     SellerCannotBid,
-    /// It arrived before `starts_at`, and the start is not recorded yet.
+    /// The bid arrived before `starts_at`, and the start is not recorded yet.
     NotStarted,
-    /// It arrived at or after `ends_at`, or the auction has ended.
+    /// The bid arrived at or after `ends_at`, or the auction has ended.
     Ended,
-    /// Below the minimum.
+    /// The price is below the minimum.
     TooLow {
         /// The highest accepted price; `None` before the first bid.
         high_price: Option<Price>,
-        /// What it would have needed.
+        /// The least price that would have been accepted.
         minimum: Price,
     },
 }
@@ -39,15 +40,15 @@ pub enum Refusal {
 /// What an accepted bid changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Acceptance {
-    /// Its number among the accepted bids of the goods: 1, 2, 3 …
+    /// The bid's number among the accepted bids of the goods: 1, 2, 3 …
     pub seq: i64,
-    /// The end after this bid (later than before if it fell into the soft close).
+    /// The end after this bid; later than before if the bid fell into the soft close.
     pub ends_at: Timestamp,
-    /// Who led before, if that was somebody else: he is alarmed.
+    /// The previous leader, who gets an `outbid` alarm; `None` if there was none or it is the bidder.
     pub outbid: Option<UserId>,
 }
 
-/// Judges one bid. `soft_close_ms`: a bid in the last so many ms moves the end to that long after its arrival; 0: off.
+/// Judges one bid. A bid in the last `soft_close_ms` moves the end to that long after its arrival; 0 turns this off.
 ///
 /// # Errors
 /// The first reason that applies, in the contract's order: seller, not started, ended, too low.
@@ -55,7 +56,7 @@ pub fn judge(goods: &GoodsState, bid: &Bid, soft_close_ms: i64) -> Result<Accept
     if bid.user == goods.seller {
         return Err(Refusal::SellerCannotBid);
     }
-    // Once the start is recorded the phase decides and no clock: that of the bid's node may be behind, or have been set back.
+    // Once the start is recorded, only the phase counts: the clock of the bid's node may be slow or have been set back.
     if goods.phase == Phase::Scheduled && bid.received_at < goods.starts_at {
         return Err(Refusal::NotStarted);
     }
@@ -74,19 +75,19 @@ pub fn judge(goods: &GoodsState, bid: &Bid, soft_close_ms: i64) -> Result<Accept
 }
 
 impl GoodsState {
-    /// Takes an accepted bid into the state, so that the next one is judged against it.
-    pub fn take(&mut self, bid: &Bid, accepted: &Acceptance) {
+    /// Applies an accepted bid, so that the next one is judged against it.
+    pub fn apply(&mut self, bid: &Bid, accepted: &Acceptance) {
         self.lead = Some(Lead { user: bid.user, price: bid.price });
         self.bid_seq = accepted.seq;
         self.ends_at = accepted.ends_at;
     }
 
-    /// The fast "no": a refusal that committed facts alone make certain, `None` if only the ledger can tell.
+    /// The refusal that this committed state makes certain, even if it is no longer the newest; `None` if only the
+    /// ledger can judge the bid.
     ///
-    /// A price only rises and an end stays an end, so what a remembered state refuses, the newest would refuse too.
-    /// "Ended" never comes from a clock against the remembered `ends_at` (another bid may just have moved it), and
-    /// "too low" is left to the ledger from that instant on, so that the reason is the contract's first one. "Not started"
-    /// never comes from memory: the start may have been recorded since.
+    /// A price only rises and an end is final, so the newest state refuses such a bid too. A bid at or after the
+    /// remembered `ends_at` is left to the ledger, unless the auction has ended: another bid may have moved the end. A
+    /// bid before `starts_at` is left to the ledger as well, because the start may have been recorded since.
     pub fn certain_refusal(&self, bid: &Bid) -> Option<Refusal> {
         match judge(self, bid, 0) {
             Err(Refusal::NotStarted) => None,
@@ -128,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_come_in_the_contracts_order() {
+    fn reasons_are_checked_in_the_contracts_order() {
         let mut g = goods();
         g.phase = Phase::Scheduled;
         let early = Timestamp::from_secs(999);
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn once_the_start_is_recorded_no_clock_says_that_it_is_too_early() {
+    fn no_bid_is_too_early_once_the_start_is_recorded() {
         let early = bid(2, 500, Timestamp::from_secs(997));
         let mut g = goods();
         assert!(judge(&g, &early, 0).is_ok());
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_microsecond_is_in_time_and_the_end_is_not() {
+    fn a_bid_in_the_last_microsecond_is_in_time_and_one_at_the_end_is_not() {
         let g = goods();
         let last = Timestamp::from_micros(g.ends_at.micros() - 1);
         assert!(judge(&g, &bid(2, 500, last), 0).is_ok());
@@ -165,10 +166,10 @@ mod tests {
     }
 
     #[test]
-    fn a_leader_may_raise_his_own_bid_and_nobody_is_alarmed() {
+    fn a_leader_may_raise_their_own_bid_and_nobody_is_alarmed() {
         let mut g = goods();
         let first = bid(2, 500, g.starts_at);
-        g.take(&first, &judge(&g, &first, 0).unwrap());
+        g.apply(&first, &judge(&g, &first, 0).unwrap());
         assert_eq!(judge(&g, &bid(2, 510, g.starts_at), 0).unwrap().outbid, None);
         assert_eq!(judge(&g, &bid(3, 510, g.starts_at), 0).unwrap().outbid, Some(UserId::from_stored(2)));
         let low = Refusal::TooLow { high_price: Some(Price::from_stored(500)), minimum: Price::from_stored(510) };
@@ -185,7 +186,7 @@ mod tests {
     }
 
     proptest! {
-        /// However bids come in, accepted prices strictly rise, `seq` has no gap, and the leader is the last accepted.
+        /// Whatever bids come, accepted prices strictly rise, `seq` has no gap, and the last accepted bidder leads.
         #[test]
         fn accepted_bids_strictly_rise(bids in prop::collection::vec((1i64..6, 1i64..2000, 990i64..2010), 1..200), soft in 0i64..60_000) {
             let mut g = goods();
@@ -198,7 +199,7 @@ mod tests {
                     prop_assert!(yes.ends_at >= before.ends_at);
                     prop_assert!(user != 1);
                     prop_assert_eq!(yes.outbid, before.lead.map(|l| l.user).filter(|u| u.get() != user));
-                    g.take(&b, &yes);
+                    g.apply(&b, &yes);
                     accepted.push((yes.seq, price, user));
                 }
             }
@@ -209,9 +210,9 @@ mod tests {
             prop_assert_eq!(g.lead.map(|l| (l.price.won(), l.user.get())), accepted.last().map(|a| (a.1, a.2)));
         }
 
-        /// What a remembered state refuses for certain, every later state refuses too.
+        /// A bid that a remembered state refuses for certain is refused by every later state.
         #[test]
-        fn a_certain_no_stays_a_no(
+        fn a_certain_refusal_stays_a_refusal(
             bids in prop::collection::vec((2i64..6, 1i64..2000, 990i64..2010), 1..60),
             remembered in 0usize..60, probe in (1i64..6, 1i64..2000, 990i64..2010), ended in any::<bool>(),
         ) {
@@ -220,7 +221,7 @@ mod tests {
             for (i, (user, price, at)) in bids.into_iter().enumerate() {
                 let b = bid(user, price, Timestamp::from_secs(at));
                 if let Ok(yes) = judge(&g, &b, 20_000) {
-                    g.take(&b, &yes);
+                    g.apply(&b, &yes);
                 }
                 if i == remembered {
                     memory = g.clone();

@@ -1,7 +1,8 @@
-//! The pure rules of the auction: ids, prices, times, phases, the bid rule, alarms.
+//! The rules of the auction, as pure functions and types: ids, prices, times, phases, users, drafts of goods, texts,
+//! the bid rule, alarms.
 //!
-//! Nothing here knows a database, an actor, a socket or a clock: `now` is always an argument.
-//! Whoever wants to know *what* is decided reads this folder and nothing else.
+//! Nothing here uses a database, an actor, a socket or a clock: `now` is always an argument. Every decision of the
+//! auction itself is made in this folder.
 
 mod alarm;
 mod chat;

@@ -1,19 +1,19 @@
-//! Instants and the local times that the origin's web client shows. No clock: nobody here asks what time it is.
+//! Instants in UTC, and the local times that the origin's web client shows. Nothing here reads a clock.
 
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeZone, Timelike, Utc};
 use chrono_tz::Tz;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// An instant in UTC, in whole microseconds since 1970 (both database engines keep exactly that).
+/// An instant in UTC, in whole microseconds since 1970, which is what both database engines store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Timestamp(i64);
 
-/// RFC 3339 years 1 to 9999: what can be written with four digits.
+/// The first and the last instant that RFC 3339 can write: years 1 to 9999, four digits.
 const EARLIEST_MICROS: i64 = -62_135_596_800_000_000;
 const LATEST_MICROS: i64 = 253_402_300_799_999_999;
 
 impl Timestamp {
-    /// From microseconds since 1970; clamped to the years that RFC 3339 can write.
+    /// From microseconds since 1970, clamped to the years that RFC 3339 can write.
     pub const fn from_micros(micros: i64) -> Self {
         if micros < EARLIEST_MICROS {
             Self(EARLIEST_MICROS)
@@ -29,7 +29,7 @@ impl Timestamp {
         Self::from_micros(secs.saturating_mul(1_000_000))
     }
 
-    /// Truncates to microseconds.
+    /// From a `chrono` instant, truncated to microseconds.
     pub fn from_chrono(at: DateTime<Utc>) -> Self {
         Self::from_micros(at.timestamp_micros())
     }
@@ -39,12 +39,12 @@ impl Timestamp {
         self.0
     }
 
-    /// Whole seconds since 1970, truncated.
+    /// Whole seconds since 1970, rounded down.
     pub const fn secs(self) -> i64 {
         self.0.div_euclid(1_000_000)
     }
 
-    /// This instant moved by milliseconds.
+    /// The instant `ms` milliseconds later; earlier if `ms` is negative.
     pub const fn plus_ms(self, ms: i64) -> Self {
         Self::from_micros(self.0.saturating_add(ms.saturating_mul(1000)))
     }
@@ -54,14 +54,14 @@ impl Timestamp {
         (self.0 - earlier.0) / 1000
     }
 
-    /// Reads RFC 3339 with any offset (`2026-11-22T17:29:00Z`, `…+09:00`); `None` if it isn't that.
+    /// Parses RFC 3339 with any offset (`2026-11-22T17:29:00Z`, `…+09:00`); `None` for any other text.
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
         DateTime::parse_from_rfc3339(text).ok().map(|at| Self::from_chrono(at.with_timezone(&Utc)))
     }
 
-    /// Reads the origin's `start_date` + `start_time`, local to `tz`. `9:05` and `09:05:00` are times too
-    /// (the origin compared texts, so `9:05` never started: fault 12). `None` for what is no such time, or for
-    /// one that the zone skips; of an hour that occurs twice, the first is meant.
+    /// Parses the origin's `start_date` and `start_time`, local to `tz`. `9:05` and `09:05:00` are valid times too: the
+    /// origin compared texts, so an auction at `9:05` never started (fault 12). `None` for any other text, and for a
+    /// time that the zone skips; of a time that occurs twice, the first is taken.
     pub fn parse_local(date: &str, time: &str, tz: Tz) -> Option<Self> {
         let date = NaiveDate::parse_from_str(date, "%Y-%m-%d").ok()?;
         let time =
@@ -70,12 +70,12 @@ impl Timestamp {
         Some(Self::from_chrono(local.with_timezone(&Utc)))
     }
 
-    /// RFC 3339 in UTC with milliseconds, truncated, never rounded: `2026-11-22T08:29:27.865Z`.
+    /// RFC 3339 in UTC, truncated to milliseconds: `2026-11-22T08:29:27.865Z`.
     pub fn rfc3339(self) -> String {
         self.utc().format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
     }
 
-    /// The local time that the existing client shows.
+    /// The local time in `tz`, for the origin's client.
     pub fn local(self, tz: Tz) -> LocalTime {
         LocalTime(self.utc().with_timezone(&tz))
     }
@@ -86,7 +86,7 @@ impl Timestamp {
     }
 }
 
-/// For people (JSON) as RFC 3339, in which it is cut to milliseconds; between nodes as it is.
+/// In JSON an RFC 3339 text, truncated to milliseconds; on the bus the exact microseconds.
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
@@ -97,34 +97,34 @@ impl Serialize for Timestamp {
     }
 }
 
-/// As nodes write it; nobody reads it from JSON.
+/// Reads the bus format. No JSON with a timestamp is read this way.
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         i64::deserialize(deserializer).map(Self::from_micros)
     }
 }
 
-/// An instant in the marketplace's own time zone, in the origin's spellings.
+/// An instant in the marketplace's time zone, with the formats of the origin.
 pub struct LocalTime(DateTime<Tz>);
 
 impl LocalTime {
-    /// `2026-11-22`
+    /// The day: `2026-11-22`.
     pub fn date(&self) -> String {
         self.0.format("%Y-%m-%d").to_string()
     }
 
-    /// `17:29`
+    /// The minute: `17:29`.
     pub fn minute(&self) -> String {
         self.0.format("%H:%M").to_string()
     }
 
-    /// `2026-11-22T17:29:27.865026`: exactly six digits and no zone (the web client cuts the last seven characters).
+    /// `2026-11-22T17:29:27.865026`: six digits and no zone, because the web client cuts off the last seven characters.
     pub fn micros(&self) -> String {
         self.0.format("%Y-%m-%dT%H:%M:%S%.6f").to_string()
     }
 
-    /// `오후 05:25`: before or after noon, and a zero-padded 12-hour clock.
-    pub fn half_day(&self) -> String {
+    /// `오후 05:25`: morning (오전) or afternoon (오후), then the zero-padded 12-hour time.
+    pub fn twelve_hour(&self) -> String {
         let (is_pm, hour) = self.0.hour12();
         format!("{} {hour:02}:{:02}", if is_pm { "오후" } else { "오전" }, self.0.minute())
     }
@@ -144,8 +144,8 @@ mod tests {
     }
 
     #[test]
-    fn the_half_of_the_day_stands_before_a_12_hour_clock() {
-        let at = |time| Timestamp::parse_local("2026-11-22", time, Seoul).unwrap().local(Seoul).half_day();
+    fn the_12_hour_time_begins_with_morning_or_afternoon() {
+        let at = |time| Timestamp::parse_local("2026-11-22", time, Seoul).unwrap().local(Seoul).twelve_hour();
         assert_eq!([at("17:25"), at("0:05"), at("12:00")], ["오후 05:25", "오전 12:05", "오후 12:00"]);
     }
 
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_refused() {
+    fn invalid_times_are_refused() {
         for (date, time) in [
             ("2026-02-30", "10:00"),
             ("2026-11-22", "24:00"),

@@ -1,32 +1,33 @@
-//! What this service knows of a user. Accounts stay with the marketplace; users are made from their tokens.
+//! What this service knows about a user. The marketplace owns the accounts; a user is created here from their first
+//! token.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Timestamp, UserId};
 
-/// A user as other people see him (the origin's `U`).
+/// A user as others see them (`U` in the protocol).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// The token's `user_id`.
     pub id: UserId,
-    /// The newest token's name; names need not be unique.
+    /// The name from the newest token; not unique.
     pub username: String,
-    /// A path under `/media`.
+    /// An absolute path; `/media/default.jpeg` by default.
     pub profile_image: String,
-    /// 40 when nothing is known.
+    /// 40 by default.
     pub rating_score: i32,
     /// An inactive user's tokens are refused.
     pub is_active: bool,
-    /// The least `iat` (seconds) of a token that may set `username`: that of the token that did, or the second after an
-    /// admin did.
+    /// The least `iat` (seconds) of a token that may set `username`: that of the token that set it, or the second after
+    /// an admin set it.
     pub named_at: i64,
 }
 
 impl User {
-    /// Longest name that is kept, in characters.
+    /// Longest `username`, in characters; the rest is cut off.
     pub const MAX_NAME_CHARS: usize = 150;
 
-    /// A user as he is made when his first token is seen.
+    /// Creates a user from their first token. Without a name they are called `user` and their id.
     pub fn first_seen(id: UserId, name: Option<&str>, iat: Option<i64>) -> Self {
         let mut user = Self {
             id,
@@ -40,9 +41,9 @@ impl User {
         user
     }
 
-    /// Takes the name of a token unless a newer token has set one; true if anything changed and is worth a write
-    /// (also that a newer token repeats the name: one that lies between must not change it).
-    /// A token without `iat` tells nothing about its age: it counts as older than all that do.
+    /// Takes the name of a token unless a newer token has set one. Returns whether to store the user, which is also the
+    /// case when a newer token repeats the name: a token issued in between must not change it.
+    /// A token without `iat` counts as older than all others.
     pub fn learn_name(&mut self, name: Option<&str>, iat: Option<i64>) -> bool {
         let (name, named_at) = (clean(name.unwrap_or_default()), iat.unwrap_or(0));
         if name.is_empty() || named_at < self.named_at {
@@ -54,7 +55,7 @@ impl User {
         changed
     }
 
-    /// An admin names the user now, whatever tokens have said: only one that is issued in a later second renames them.
+    /// An admin renames the user at `now`. Only a token issued in a later second changes the name again.
     pub fn rename(&mut self, name: &str, now: Timestamp) {
         let name = clean(name);
         if !name.is_empty() {
@@ -64,7 +65,7 @@ impl User {
     }
 }
 
-/// A name as it is kept: in one line, and not too long.
+/// Trims a name, removes control characters and cuts it to [`User::MAX_NAME_CHARS`].
 fn clean(name: &str) -> String {
     name.trim().chars().filter(|c| !c.is_control()).take(User::MAX_NAME_CHARS).collect()
 }
@@ -74,13 +75,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_an_admin_gives_holds_until_a_token_of_a_later_second() {
+    fn an_admins_name_holds_until_a_token_of_a_later_second() {
         let mut user = User::first_seen(UserId::from_stored(7), Some("old"), Some(100));
         user.rename("given", Timestamp::from_micros(100_999_999));
         assert!(!user.learn_name(Some("old"), Some(100)));
         assert_eq!(user.username, "given");
         assert!(user.learn_name(Some("new"), Some(101)));
-        // An issuer whose clock is ahead.
+        // A token from an issuer whose clock is ahead.
         assert!(user.learn_name(Some("ahead"), Some(500)));
         user.rename("given", Timestamp::from_secs(110));
         assert!(!user.learn_name(Some("ahead"), Some(500)));
@@ -98,13 +99,13 @@ mod tests {
         assert!(user.learn_name(Some("newer"), Some(20)));
         assert!(user.learn_name(Some("newer"), Some(30)));
         assert!(!user.learn_name(Some("newer"), Some(30)), "nothing to write");
-        assert!(!user.learn_name(Some("late"), Some(25)), "the token of 30 was newer");
-        assert!(!user.learn_name(Some("ageless"), None), "it may be older");
-        assert!(!user.learn_name(Some("  "), Some(99)), "an empty name is none");
+        assert!(!user.learn_name(Some("late"), Some(25)), "the token with iat 30 is newer");
+        assert!(!user.learn_name(Some("ageless"), None), "a token without iat counts as older");
+        assert!(!user.learn_name(Some("  "), Some(99)), "an empty name is ignored");
         assert_eq!(user.username, "newer");
         let mut user = User::first_seen(id, Some("one"), None);
-        assert!(user.learn_name(Some("other"), None), "where no token has an age, the last one is believed");
+        assert!(user.learn_name(Some("other"), None), "among tokens without iat the last one wins");
         user.rename("given", Timestamp::from_secs(40));
-        assert!(!user.learn_name(Some("other"), None), "what an admin says holds");
+        assert!(!user.learn_name(Some("other"), None), "an admin's name holds");
     }
 }

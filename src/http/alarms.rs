@@ -1,12 +1,10 @@
 //! The inbox over HTTP: `GET /alarms`, `GET /alarms/unread`, `POST /alarms/read`, `GET` and `PUT /alarms/preferences`.
 
-use std::time::Duration;
-
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{ApiError, Services, body, json, query};
+use super::{ApiError, Services, WRITE_TIMEOUT, body, json, query};
 use crate::{
     actors::{ReadError, mark_read},
     domain::AlarmKind,
@@ -17,12 +15,10 @@ use crate::{
     },
 };
 
-/// Alarms of one page where the client doesn't say.
-const PAGE: i64 = 50;
-/// Alarms that one request may name.
+/// Alarms on a page if the request has no `limit`.
+const DEFAULT_LIMIT: i64 = 50;
+/// Ids in one request to mark alarms as read.
 const MAX_IDS: usize = 1000;
-/// With the look at the user before it, and what the ledger gets on top, within the 3 s of a 503.
-const PATIENCE: Duration = Duration::from_millis(800);
 
 #[derive(Serialize)]
 struct Inbox<'a> {
@@ -44,7 +40,7 @@ pub(super) async fn list(request: HttpRequest, services: web::Data<Services>) ->
         after: query::number(&request, "after")?,
         before: query::number(&request, "before")?,
         unread: query::flag(&request, "unread")?,
-        limit: query::limit(&request, PAGE)?,
+        limit: query::limit(&request, DEFAULT_LIMIT)?,
     };
     let page = services.store.inbox(user, query).await?;
     let locale = services.live.load().locale;
@@ -52,7 +48,7 @@ pub(super) async fn list(request: HttpRequest, services: web::Data<Services>) ->
     Ok(json::ok(&Inbox { results, unread: page.unread, last_id: page.last_id }))
 }
 
-/// How many are unread, and the newest id.
+/// The number of unread alarms, and the id of the newest alarm.
 pub(super) async fn unread(request: HttpRequest, services: web::Data<Services>) -> Result<HttpResponse, ApiError> {
     let user = services.reader(&request).await?.user.id;
     let (unread, last_id) = services.store.unread(user).await?;
@@ -66,11 +62,11 @@ struct ReadBody {
 }
 
 #[derive(Serialize)]
-struct Left {
+struct UnreadLeft {
     unread: i64,
 }
 
-/// Marks alarms as read; all of the user's sessions are told.
+/// Marks alarms as read and sends the new unread count to all sessions of the user.
 pub(super) async fn read(
     request: HttpRequest,
     payload: web::Payload,
@@ -78,19 +74,19 @@ pub(super) async fn read(
 ) -> Result<HttpResponse, ApiError> {
     let user = services.user(&request).await?.user.id;
     let body = body::read(&request, payload, services.config.body_bytes).await?;
-    let alarms = which(body::object(&body)?)?;
+    let alarms = alarms_to_mark(body::object(&body)?)?;
     let (ledger, store, hub) = (services.ledger.clone(), services.store.clone(), services.hub.clone());
-    // On its own: what is written is told, even if the caller goes away meanwhile.
-    let marking = actix_web::rt::spawn(mark_read(ledger, store, hub, user, alarms));
-    match marking.await {
-        Ok(Ok((unread, _))) => Ok(json::ok(&Left { unread })),
+    // A task of its own: once the write is stored the sessions are notified, even if the client disconnects.
+    let task = actix_web::rt::spawn(mark_read(ledger, store, hub, user, alarms));
+    match task.await {
+        Ok(Ok((unread, _))) => Ok(json::ok(&UnreadLeft { unread })),
         Ok(Err(ReadError::Write(error))) => Err(error.into()),
         Ok(Err(ReadError::Count(error))) => Err(error.into()),
         Err(_) => Err(Problem::unavailable("it may have been stored; try again").into()),
     }
 }
 
-fn which(body: ReadBody) -> Result<ReadAlarms, Problem> {
+fn alarms_to_mark(body: ReadBody) -> Result<ReadAlarms, Problem> {
     let id = |field: &str, value: &Value| {
         value.as_i64().filter(|id| *id >= 0).ok_or_else(|| Problem::invalid_value(field, "an alarm's id"))
     };
@@ -100,7 +96,7 @@ fn which(body: ReadBody) -> Result<ReadAlarms, Problem> {
             Ok(ReadAlarms::Ids(ids.iter().map(|value| id("ids", value)).collect::<Result<_, _>>()?))
         }
         (None, Some(_)) => Err(Problem::invalid_value("ids", "a list of at most 1000 ids")),
-        _ => Err(Problem::new(Code::InvalidBody, "one of `up_to` and `ids` is needed")),
+        _ => Err(Problem::new(Code::InvalidBody, "send either `up_to` or `ids`")),
     }
 }
 
@@ -115,19 +111,19 @@ struct Preferences {
 }
 
 impl Preferences {
-    /// In the contract's order, each once.
+    /// Lists each muted kind once, in the contract's order.
     fn new(muted: &[AlarmKind]) -> Self {
         Self { muted: AlarmKind::ALL.into_iter().filter(|kind| muted.contains(kind)).map(AlarmKind::name).collect() }
     }
 }
 
-/// Which kinds the user has muted.
+/// The alarm kinds that the user has muted.
 pub(super) async fn preferences(request: HttpRequest, services: web::Data<Services>) -> Result<HttpResponse, ApiError> {
     let user = services.reader(&request).await?.user.id;
     Ok(json::ok(&Preferences::new(&services.store.muted(user).await?)))
 }
 
-/// Sets which kinds the user mutes from now on.
+/// Replaces the alarm kinds that the user mutes.
 pub(super) async fn set_preferences(
     request: HttpRequest,
     payload: web::Payload,
@@ -138,8 +134,8 @@ pub(super) async fn set_preferences(
     let body: PreferencesBody = body::object(&body)?;
     let kind = |value: &Value| value.as_str().and_then(AlarmKind::from_name);
     let named: Option<Vec<AlarmKind>> = body.muted.as_array().and_then(|kinds| kinds.iter().map(kind).collect());
-    let named = named.ok_or_else(|| Problem::invalid_value("muted", "a list of kinds of alarms"))?;
+    let named = named.ok_or_else(|| Problem::invalid_value("muted", "a list of alarm kinds"))?;
     let muted: Vec<AlarmKind> = AlarmKind::ALL.into_iter().filter(|kind| named.contains(kind)).collect();
-    services.ledger.write(SetMuted { user, muted: muted.clone() }, PATIENCE).await?;
+    services.ledger.write(SetMuted { user, muted: muted.clone() }, WRITE_TIMEOUT).await?;
     Ok(json::ok(&Preferences::new(&muted)))
 }

@@ -1,4 +1,4 @@
-//! `POST` and `GET /goods/{id}/bids`.
+//! `POST /goods/{id}/bids` places a bid, `GET /goods/{id}/bids` lists the accepted ones.
 
 use std::time::Instant;
 
@@ -56,61 +56,62 @@ impl From<StoredBid> for Accepted {
     }
 }
 
-/// Places a bid; answered only when it is on disk.
+/// Places a bid. The response to an accepted bid is sent only after it is on disk.
 pub(super) async fn place(
     request: HttpRequest,
     goods: web::Path<String>,
     payload: web::Payload,
     services: web::Data<Services>,
 ) -> Result<HttpResponse, ApiError> {
-    let begun = Instant::now();
-    let bidder = services.bidder(&request).await.map_err(of_bid)?;
-    // What the bidder's own row took is missing from the time for his bid.
-    let spent = begun.elapsed();
+    let started = Instant::now();
+    let bidder = services.bidder(&request).await.map_err(bid_error)?;
+    // The time that the bidder's row took is taken off the time limit of their bid.
+    let spent = started.elapsed();
     let key = idempotency_key(&request)?;
     let body = body::read(&request, payload, services.config.body_bytes).await?;
     let body: BidBody = body::object(&body)?;
     let max_price = services.config.max_price;
     let price = body::price("price", &body.price, max_price)?;
     let goods = goods_id(&goods)?;
-    // The whole body is here: this is the bid's arrival.
+    // The whole bid has been received: `arrive` takes this moment as its arrival.
     let bid = ArrivingBid { goods, bidder: bidder.user, price, key, spent };
-    let answer = services.entrance.arrive(bid).await;
+    let answer = services.ingress.arrive(bid).await;
     match answer {
         BidAnswer::Verdict(BidVerdict::Replayed(first)) => {
-            let mut again = answered(*first, max_price).unwrap_or_else(|error| error.error_response());
-            again.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
-            Ok(again)
+            let mut response = verdict_response(*first, max_price).unwrap_or_else(|error| error.error_response());
+            response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+            Ok(response)
         }
-        BidAnswer::Verdict(verdict) => answered(verdict, max_price),
+        BidAnswer::Verdict(verdict) => verdict_response(verdict, max_price),
         BidAnswer::Failed(WriteError::NotStored) => Err(Problem::bid_unavailable(Outcome::NotStored).into()),
         BidAnswer::Failed(WriteError::Unknown) => Err(Problem::bid_unavailable(Outcome::Unknown).into()),
     }
 }
 
-/// Whatever can't be reached before the bid is handed on: the bid itself is not stored.
-fn of_bid(error: ApiError) -> ApiError {
+/// An error from before the bid went to the ledger: if it is a 503, it says that the bid is not stored.
+fn bid_error(error: ApiError) -> ApiError {
     match error.0.code() {
         Code::Unavailable => Problem::bid_unavailable(Outcome::NotStored).into(),
         _ => error,
     }
 }
 
-fn answered(verdict: BidVerdict, max_price: Price) -> Result<HttpResponse, ApiError> {
+fn verdict_response(verdict: BidVerdict, max_price: Price) -> Result<HttpResponse, ApiError> {
     match verdict {
         BidVerdict::Accepted(stored) => Ok(json::created(&Accepted::from(stored))),
         BidVerdict::Refused(refusal) => Err(Problem::refused_bid(&refusal, max_price).into()),
-        BidVerdict::UnknownGoods => Err(no_such_goods()),
-        BidVerdict::KeyReused => {
-            Err(Problem::new(Code::IdempotencyKeyReused, "the key belongs to a bid on other goods or at another price")
-                .into())
-        }
-        // One is never kept inside another.
-        BidVerdict::Replayed(first) => answered(*first, max_price),
+        BidVerdict::UnknownGoods => Err(goods_not_found()),
+        BidVerdict::KeyReused => Err(Problem::new(
+            Code::IdempotencyKeyReused,
+            "the key was used for a bid on other goods or at another price",
+        )
+        .into()),
+        // A stored verdict is never itself a replay, so this goes one level deep.
+        BidVerdict::Replayed(first) => verdict_response(*first, max_price),
     }
 }
 
-/// The `Idempotency-Key` header, if there is one.
+/// The `Idempotency-Key` header; `None` without one.
 fn idempotency_key(request: &HttpRequest) -> Result<Option<IdempotencyKey>, Problem> {
     let mut values = request.headers().get_all(IDEMPOTENCY_KEY);
     let Some(value) = values.next() else { return Ok(None) };
@@ -121,13 +122,14 @@ fn idempotency_key(request: &HttpRequest) -> Result<Option<IdempotencyKey>, Prob
     }
 }
 
-pub(super) fn no_such_goods() -> ApiError {
+/// 404 for goods that do not exist.
+pub(super) fn goods_not_found() -> ApiError {
     ApiError::not_found("no such goods")
 }
 
-/// The goods of a path. What can't be an id is no goods.
+/// Parses the goods id of a path. 404 for anything else than an id.
 pub(super) fn goods_id(path: &str) -> Result<GoodsId, ApiError> {
-    GoodsId::parse(path).ok_or_else(no_such_goods)
+    GoodsId::parse(path).ok_or_else(goods_not_found)
 }
 
 #[derive(Serialize)]
@@ -159,7 +161,7 @@ impl From<BidListing> for HistoryRow {
     }
 }
 
-/// The accepted bids, ascending.
+/// One page of the accepted bids, in the order of their `seq`.
 pub(super) async fn list(
     request: HttpRequest,
     goods: web::Path<String>,
@@ -169,8 +171,8 @@ pub(super) async fn list(
     let after = query::number(&request, "after_seq")?.unwrap_or(0);
     let limit = query::limit(&request, query::MAX_LIMIT)?;
     let goods = goods_id(&goods)?;
-    // One more than asked: whether there is a next page.
-    let mut bids = services.store.bids_after(goods, after, limit + 1).await?.ok_or_else(no_such_goods)?;
+    // One more than requested shows whether there is a next page.
+    let mut bids = services.store.bids_after(goods, after, limit + 1).await?.ok_or_else(goods_not_found)?;
     let more = bids.len() as i64 > limit;
     bids.truncate(usize::try_from(limit).unwrap_or(0));
     let next_after_seq = bids.last().filter(|_| more).map(|bid| bid.seq);

@@ -1,7 +1,7 @@
-//! Bodies: read within a limit of bytes and time, and their fields turned into typed values.
+//! Request bodies: reads them within a limit of bytes and time, and turns their fields into typed values.
 //!
-//! What is not JSON, not an object, or lacks a needed field is 400 `invalid_body`; a field that is there and can't be
-//! taken is 422 `invalid_value` and named.
+//! 400 `invalid_body` means that the body is not JSON, is not an object, or lacks a required field. 422 `invalid_value`
+//! names a field whose value is not valid.
 
 use std::time::Duration;
 
@@ -22,19 +22,19 @@ use crate::{
     protocol::{Code, Problem},
 };
 
-/// A body that dribbles in is given up after so long.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a whole body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Reads the whole body.
+/// Reads the whole body, of at most `limit` bytes.
 ///
 /// # Errors
-/// 415 when it is compressed, 413 over the limit, 408 when it takes too long, 400 when it breaks off.
+/// 415 if it is compressed, 413 over the limit, 408 if it takes too long, 400 if the connection breaks off.
 pub(super) async fn read(request: &HttpRequest, mut payload: web::Payload, limit: usize) -> Result<Bytes, ApiError> {
-    // A small body may unpack to a large one, and clients of this API have nothing worth it.
+    // A small compressed body may unpack to a huge one, and bodies of this API are too small to need compression.
     let mut encodings = request.headers().get_all(CONTENT_ENCODING);
     if !encodings.all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(
-            Problem::new(Code::UnsupportedEncoding, "a body is sent as it is, without a Content-Encoding").into()
+            Problem::new(Code::UnsupportedEncoding, "send the body uncompressed, without Content-Encoding").into()
         );
     }
     let too_large = || ApiError(Problem::new(Code::PayloadTooLarge, format!("a body has at most {limit} bytes")));
@@ -42,10 +42,10 @@ pub(super) async fn read(request: &HttpRequest, mut payload: web::Payload, limit
     if announced.is_some_and(|length| length > limit) {
         return Err(too_large());
     }
-    let reading = async {
+    let read_all = async {
         let mut body = BytesMut::new();
         while let Some(chunk) = payload.next().await {
-            let chunk = chunk.map_err(|_| Problem::new(Code::InvalidBody, "the body broke off"))?;
+            let chunk = chunk.map_err(|_| Problem::new(Code::InvalidBody, "the body ended too early"))?;
             if body.len() + chunk.len() > limit {
                 return Err(too_large());
             }
@@ -53,23 +53,24 @@ pub(super) async fn read(request: &HttpRequest, mut payload: web::Payload, limit
         }
         Ok(body.freeze())
     };
-    tokio::time::timeout(PATIENCE, reading)
-        .await
-        .unwrap_or_else(|_| Err(Problem::new(Code::RequestTimeout, "the body took too long").into()))
+    tokio::time::timeout(BODY_TIMEOUT, read_all).await.unwrap_or_else(|_| {
+        Err(Problem::new(Code::RequestTimeout, format!("the body must arrive within {} s", BODY_TIMEOUT.as_secs()))
+            .into())
+    })
 }
 
 /// Parses a JSON object.
 ///
 /// # Errors
-/// 400 when it is none, or lacks a needed field; 422 when it is one, but a field holds what can't be taken (a number
-/// beyond all range, a nesting beyond the parser's depth). The text says what serde found, which is the client's own body.
+/// 400 if it is none, or lacks a required field; 422 if the parser rejects the value of a field (a number out of range,
+/// too deep a nesting). The detail is serde's, which quotes nothing but the client's own body.
 pub(super) fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let invalid = |detail: String| Problem::new(Code::InvalidBody, detail);
-    // Asked first: serde passes over the texts of fields that it doesn't need without a look.
+    // serde does not check the encoding of fields that it skips.
     let text = std::str::from_utf8(body).map_err(|error| invalid(error.to_string()))?;
-    // serde would take an array for a struct, field by field.
+    // serde would accept an array as a struct, field by field.
     if !text.trim_ascii_start().starts_with('{') {
-        return Err(invalid("a JSON object is needed".to_owned()));
+        return Err(invalid("the body must be a JSON object".to_owned()));
     }
     let mut json = serde_json::Deserializer::from_str(text);
     let parsed = serde_path_to_error::deserialize(&mut json).map_err(|error| match field_of(error.path()) {
@@ -80,6 +81,7 @@ pub(super) fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     Ok(parsed)
 }
 
+/// The top-level field that an error is in.
 fn field_of(path: &Path) -> Option<String> {
     match path.iter().next() {
         Some(Segment::Map { key }) => Some(key.clone()),
@@ -91,10 +93,10 @@ fn is_json(text: &str) -> bool {
     serde_json::from_str::<IgnoredAny>(text).is_ok()
 }
 
-/// A price: a JSON integer from 1 to `max`.
+/// Parses a price: a JSON integer from 1 to `max`.
 ///
 /// # Errors
-/// 422 that names the field.
+/// 422 that names the field, for anything else.
 pub(super) fn price(field: &str, value: &Value, max: Price) -> Result<Price, Problem> {
     value
         .as_i64()
@@ -102,22 +104,22 @@ pub(super) fn price(field: &str, value: &Value, max: Price) -> Result<Price, Pro
         .ok_or_else(|| Problem::invalid_value(field, &format!("a whole number from 1 to {}", max.won())))
 }
 
-/// A text.
+/// Parses a text.
 ///
 /// # Errors
-/// 422 that names the field.
+/// 422 that names the field, for anything else.
 pub(super) fn text(field: &str, value: Value) -> Result<String, Problem> {
     match value {
-        // NUL can't be stored on every engine, and nobody writes it.
+        // PostgreSQL can't store NUL.
         Value::String(text) if !text.contains('\0') => Ok(text),
         _ => Err(Problem::invalid_value(field, "a text, without NUL")),
     }
 }
 
-/// A whole number.
+/// Parses a whole number.
 ///
 /// # Errors
-/// 422 that names the field.
+/// 422 that names the field, for anything else.
 pub(super) fn integer(field: &str, value: &Value) -> Result<i64, Problem> {
     value.as_i64().ok_or_else(|| Problem::invalid_value(field, "a whole number"))
 }

@@ -1,10 +1,14 @@
-//! A client's connection. While it speaks HTTP it does what actix-http leaves out or does otherwise:
+//! A client's TCP connection, between actix-http and the kernel. While the connection speaks HTTP, it changes three
+//! things in what actix-http does:
 //!
-//! - It says when it has ended. actix-http reads the end and keeps it to itself, so that an answer that goes on for long
-//!   (server-sent events) would notice only when something can't be written to it.
-//! - What is no request is answered with a problem, as everything else is, where actix-http writes a bare head.
-//! - It ends when nothing is asked for too long: without a word if nothing has begun, with 408 if a head has begun.
-//!   actix-http answers 408 to who has asked nothing, and waits for ever for the rest of any head but the first.
+//! - It reports its end ([`ConnectionEnd`]). actix-http keeps the end to itself, so a long response (server-sent
+//!   events) would notice it only at the next failed write.
+//! - It answers malformed requests with a problem body, as all other errors are. actix-http writes only a head.
+//! - It closes an idle connection: silently if no request has begun, with 408 if a request head is incomplete.
+//!   actix-http sends 408 in both cases, and waits forever for the rest of any head but the first.
+//!
+//! [`ConnectionLimit`] bounds how many connections are open. The middleware [`track_responses`] keeps a connection from
+//! timing out while a response is under way.
 
 use std::{
     cell::{Cell, RefCell},
@@ -40,188 +44,191 @@ use crate::{
     protocol::{Code, Problem, to_json},
 };
 
-/// How long the head of a request may take from its first byte on.
+/// How long a request head may take, from its first byte on.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest of the heads that actix-http writes by itself.
+/// The longest head, in bytes, that actix-http writes when it refuses a malformed request.
 const BARE_HEAD_LIMIT: usize = 200;
 
-/// Connections that there are, of so many that may be.
+/// Limits how many connections are open at once.
 #[derive(Clone)]
-pub struct ConnectionLimit(Arc<Counted>);
+pub struct ConnectionLimit(Arc<LimitState>);
 
-struct Counted {
-    most: usize,
+struct LimitState {
+    limit: usize,
     open: AtomicUsize,
+    /// Limits how often a refusal is logged.
     full: Outage,
 }
 
-/// One of them, given back when this is dropped.
-pub struct ConnectionPlace(ConnectionLimit);
+/// Permission for one connection. Dropping it frees the place for another.
+pub struct ConnectionPermit(ConnectionLimit);
 
 impl ConnectionLimit {
-    /// For so many.
-    pub fn new(most: usize) -> Self {
-        Self(Arc::new(Counted { most, open: AtomicUsize::new(0), full: Outage::default() }))
+    /// Allows at most `limit` open connections.
+    pub fn new(limit: usize) -> Self {
+        Self(Arc::new(LimitState { limit, open: AtomicUsize::new(0), full: Outage::default() }))
     }
 
-    /// A place for one more, if there is one.
-    pub fn enter(&self) -> Option<ConnectionPlace> {
-        let Counted { most, open, full } = &*self.0;
-        if open.fetch_add(1, Ordering::Relaxed) < *most {
-            if let Some(over) = full.worked(Instant::now) {
-                log::info!("connections are taken again; {} were refused", over.failures);
+    /// Takes a permit for one more connection; `None` if the limit is reached.
+    pub fn try_acquire(&self) -> Option<ConnectionPermit> {
+        let LimitState { limit, open, full } = &*self.0;
+        if open.fetch_add(1, Ordering::Relaxed) < *limit {
+            if let Some(over) = full.record_success(Instant::now) {
+                log::info!("connections are accepted again; {} were refused", over.failures);
             }
-            return Some(ConnectionPlace(self.clone()));
+            return Some(ConnectionPermit(self.clone()));
         }
         open.fetch_sub(1, Ordering::Relaxed);
-        if let Some(failing) = full.failed(Instant::now()) {
-            log::warn!("a connection is refused{failing}: {most} are open, and no file is left for more");
+        if let Some(failing) = full.record_failure(Instant::now()) {
+            log::warn!(
+                "a connection is refused{failing}: {limit} are open, and the limit on open files allows no more"
+            );
         }
         None
     }
 }
 
-impl Drop for ConnectionPlace {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.0.0.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// A connection. Whoever reads it to its end, or fails to, tells its `ConnectionEnd`.
+/// A client's connection. Reading its end, or a read error, resolves its `ConnectionEnd`.
 pub struct Connection {
-    /// None: it has ended for actix-http.
+    /// `None` once the connection has ended as far as actix-http is concerned.
     socket: Option<Socket>,
     end: ConnectionEnd,
-    /// None: it speaks something else.
+    /// `None` once the connection has left HTTP.
     http: Option<Box<Http>>,
 }
 
 struct Socket {
     tcp: TcpStream,
-    _place: ConnectionPlace,
+    _permit: ConnectionPermit,
 }
 
-/// The end of a connection, for whoever waits for it on its thread.
+/// Resolves when a connection ends. It can be awaited only on the connection's thread.
 #[derive(Clone, Default)]
 pub struct ConnectionEnd(Rc<End>);
 
 #[derive(Default)]
 struct End {
-    has_come: Cell<bool>,
-    waiting: RefCell<Option<Waker>>,
+    has_ended: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
 }
 
 impl ConnectionEnd {
-    /// Resolves when the client has ended the connection, or it has failed. One task at a time can wait.
+    /// Is ready when the client has ended the connection or reading from it has failed. Only one task can wait.
     pub fn poll(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.0.has_come.get() {
+        if self.0.has_ended.get() {
             return Poll::Ready(());
         }
-        self.0.waiting.replace(Some(cx.waker().clone()));
+        self.0.waker.replace(Some(cx.waker().clone()));
         Poll::Pending
     }
 
-    fn come(&self) {
-        self.0.has_come.set(true);
-        if let Some(waiting) = self.0.waiting.take() {
-            waiting.wake();
+    fn resolve(&self) {
+        self.0.has_ended.set(true);
+        if let Some(waker) = self.0.waker.take() {
+            waker.wake();
         }
     }
 }
 
-/// What a connection is waiting for.
+/// What an HTTP connection is waiting for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    /// For a request, of which nothing has come yet.
+enum HttpState {
+    /// The first byte of a request.
     Idle,
-    /// For the rest of a request's head.
-    Head,
-    /// For the answer.
-    Answer,
+    /// The rest of a request head.
+    ReadingHead,
+    /// The end of a response.
+    Responding,
 }
 
-/// Whose turn it is on a connection, for whoever answers its requests.
+/// The state of a connection, shared with the middleware that answers its requests.
 #[derive(Clone)]
-struct HttpTurn(Rc<Cell<Turn>>);
+struct SharedHttpState(Rc<Cell<HttpState>>);
 
-/// Says something last on a connection that has left HTTP, which then ends in order.
-pub type Part = fn(Connection, Bytes, &OpenSockets);
+/// Writes the last bytes to a connection that has left HTTP, and closes it in order.
+pub type SendAndClose = fn(Connection, Bytes, &OpenSockets);
 
-/// What a connection has only while it speaks HTTP.
+/// The part of a connection that exists only while it speaks HTTP.
 struct Http {
-    turn: HttpTurn,
-    /// What the timer is set for.
-    timed: Turn,
+    state: SharedHttpState,
+    /// The state that the timer was set for.
+    timed: HttpState,
     timer: Pin<Box<Sleep>>,
     keep_alive: Duration,
-    /// The kernel has not taken all of an answer.
+    /// Whether the kernel has yet to take the rest of a response.
     is_unsent: bool,
     sockets: OpenSockets,
-    part: Part,
+    send_and_close: SendAndClose,
 }
 
 impl Http {
-    fn turn(&self) -> Turn {
-        if self.is_unsent { Turn::Answer } else { self.turn.0.get() }
+    fn state(&self) -> HttpState {
+        if self.is_unsent { HttpState::Responding } else { self.state.0.get() }
     }
 
-    /// Resolves when nothing has been asked for too long, with what was waited for.
-    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<Turn> {
-        let turn = self.turn();
-        let limit = match turn {
-            Turn::Idle => self.keep_alive,
-            Turn::Head => HEAD_TIMEOUT,
-            Turn::Answer => {
-                self.timed = turn;
+    /// Is ready when the client has taken too long, with the state in which it did.
+    fn poll_timeout(&mut self, cx: &mut Context<'_>) -> Poll<HttpState> {
+        let state = self.state();
+        let limit = match state {
+            HttpState::Idle => self.keep_alive,
+            HttpState::ReadingHead => HEAD_TIMEOUT,
+            HttpState::Responding => {
+                self.timed = state;
                 return Poll::Pending;
             }
         };
-        if self.timed != turn {
-            self.timed = turn;
+        if self.timed != state {
+            self.timed = state;
             self.timer.as_mut().reset(tokio::time::Instant::now() + limit);
         }
-        self.timer.as_mut().poll(cx).map(|()| turn)
+        self.timer.as_mut().poll(cx).map(|()| state)
     }
 
-    /// Something has come.
-    fn heard(&self) {
-        if self.turn() == Turn::Idle {
-            self.turn.0.set(Turn::Head);
+    /// Notes that the client has sent bytes.
+    fn received(&self) {
+        if self.state() == HttpState::Idle {
+            self.state.0.set(HttpState::ReadingHead);
         }
     }
 }
 
 impl Connection {
-    /// A connection that has just been accepted, which begins with HTTP and is kept so long while nothing is asked.
+    /// A connection that was just accepted and begins with HTTP. It is closed after `keep_alive` without a request.
     pub fn http(
         tcp: TcpStream,
-        place: ConnectionPlace,
+        permit: ConnectionPermit,
         keep_alive: Duration,
-        (sockets, part): (OpenSockets, Part),
+        (sockets, send_and_close): (OpenSockets, SendAndClose),
     ) -> Self {
         let http = Http {
-            turn: HttpTurn(Rc::new(Cell::new(Turn::Idle))),
-            timed: Turn::Idle,
+            state: SharedHttpState(Rc::new(Cell::new(HttpState::Idle))),
+            timed: HttpState::Idle,
             timer: Box::pin(sleep(keep_alive)),
             keep_alive,
             is_unsent: false,
             sockets,
-            part,
+            send_and_close,
         };
-        Self { http: Some(Box::new(http)), ..Self::plain(Socket { tcp, _place: place }) }
+        Self { http: Some(Box::new(http)), ..Self::plain(Socket { tcp, _permit: permit }) }
     }
 
-    /// A connection of which only the end is of interest.
+    /// A connection that does not speak HTTP.
     fn plain(socket: Socket) -> Self {
         Self { socket: Some(socket), end: ConnectionEnd::default(), http: None }
     }
 
-    /// It speaks something else from now on.
+    /// Turns off everything that is done only for HTTP.
     pub(super) fn leave_http(&mut self) {
         self.http = None;
     }
 
-    /// The socket, until the connection has ended.
+    /// The TCP socket; `None` once the connection has ended.
     #[cfg(test)]
     pub(super) fn tcp(&self) -> Option<&TcpStream> {
         self.socket.as_ref().map(|socket| &socket.tcp)
@@ -231,19 +238,19 @@ impl Connection {
         self.socket.as_mut().map(|socket| Pin::new(&mut socket.tcp))
     }
 
-    /// What requests find in their connection's data: its end, and whose turn it is.
-    pub fn hand_to_requests(&self, data: &mut Extensions) {
+    /// Puts the connection's end and its HTTP state into the data that its requests can read.
+    pub fn add_request_data(&self, data: &mut Extensions) {
         data.insert(self.end.clone());
         if let Some(http) = &self.http {
-            data.insert(http.turn.clone());
+            data.insert(http.state.clone());
         }
     }
 
-    /// Ends for actix-http; the client is told why, if there is a reason, and has a moment to read it.
-    fn give_up(&mut self, reason: Option<&Problem>) {
-        self.end.come();
+    /// Ends the connection for actix-http. If there is a reason, the client is sent it and gets time to read it.
+    fn abort(&mut self, reason: Option<&Problem>) {
+        self.end.resolve();
         if let (Some(socket), Some(http), Some(problem)) = (self.socket.take(), self.http.take(), reason) {
-            (http.part)(Self::plain(socket), refusal(problem), &http.sockets);
+            (http.send_and_close)(Self::plain(socket), refusal(problem), &http.sockets);
         }
     }
 }
@@ -256,14 +263,14 @@ impl AsyncRead for Connection {
         let Self { end, http, .. } = &mut *self;
         match (&read, http) {
             (Poll::Ready(Ok(())), http) if buf.filled().len() > before => {
-                http.iter().for_each(|http| http.heard());
+                http.iter().for_each(|http| http.received());
             }
             (Poll::Ready(Ok(())), _) if asked == 0 => {}
-            (Poll::Ready(_), _) => end.come(),
-            // Only now: what has come by its time is taken.
+            (Poll::Ready(_), _) => end.resolve(),
+            // Checked only now, so that bytes that have arrived in time still count.
             (Poll::Pending, Some(http)) => {
-                if let Poll::Ready(turn) = http.poll_late(cx) {
-                    self.give_up((turn == Turn::Head).then(head_too_slow).as_ref());
+                if let Poll::Ready(state) = http.poll_timeout(cx) {
+                    self.abort((state == HttpState::ReadingHead).then(head_too_slow).as_ref());
                     return Poll::Ready(Ok(()));
                 }
             }
@@ -278,10 +285,10 @@ impl AsyncWrite for Connection {
         let refused = self.http.as_ref().and_then(|_| bare_refusal(bytes));
         let bytes = match refused {
             Some((0, problem)) => {
-                self.give_up(Some(&problem));
+                self.abort(Some(&problem));
                 return Poll::Ready(Ok(bytes.len()));
             }
-            // First the answers before it.
+            // The responses before the refusal go first.
             Some((at, _)) => &bytes[..at],
             None => bytes,
         };
@@ -294,8 +301,8 @@ impl AsyncWrite for Connection {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // The last that is done in a turn: what is waited for from here on has its time.
-        if self.http.as_mut().is_some_and(|http| http.poll_late(cx).is_ready()) {
+        // actix-http flushes at the end of each poll, so this sets the timer for the state that now begins.
+        if self.http.as_mut().is_some_and(|http| http.poll_timeout(cx).is_ready()) {
             cx.waker().wake_by_ref();
         }
         self.tcp_mut().map_or(Poll::Ready(Ok(())), |tcp| tcp.poll_flush(cx))
@@ -307,12 +314,13 @@ impl AsyncWrite for Connection {
 }
 
 fn head_too_slow() -> Problem {
-    let detail = format!("the head of a request has to come within {} s", HEAD_TIMEOUT.as_secs());
+    let detail = format!("a request head must arrive within {} s of its first byte", HEAD_TIMEOUT.as_secs());
     Problem::new(Code::RequestTimeout, detail)
 }
 
-/// Where among these bytes actix-http refuses by itself what is no request, and what it should say. It does so in a head
-/// without a body at the end of what it writes; the app's own refusals have a body.
+/// Finds a refusal that actix-http has written by itself: where in these bytes it starts, and the problem to send
+/// instead. actix-http refuses a malformed request with a head without a body, as the last bytes of a write. The app's
+/// own refusals have a body.
 fn bare_refusal(bytes: &[u8]) -> Option<(usize, Problem)> {
     const BEGIN: &[u8] = b"HTTP/1.";
     let heads = bytes.strip_suffix(b"\r\n\r\n")?;
@@ -326,14 +334,14 @@ fn bare_refusal(bytes: &[u8]) -> Option<(usize, Problem)> {
         return None;
     }
     let problem = match status {
-        400 => Problem::new(Code::InvalidBody, "this is no HTTP/1.1 request, or its head contradicts itself"),
-        431 => Problem::new(Code::HeadersTooLarge, "the head of a request has at most 96 headers and 128 KiB"),
+        400 => Problem::new(Code::InvalidBody, "not a valid HTTP/1.1 request, or its headers contradict each other"),
+        431 => Problem::new(Code::HeadersTooLarge, "a request head may have at most 96 headers and 128 KiB"),
         _ => return None,
     };
     Some((at, problem))
 }
 
-/// A refusal after which the connection ends.
+/// A whole HTTP response with this problem. It announces that the connection closes.
 fn refusal(problem: &Problem) -> Bytes {
     let status = StatusCode::from_u16(problem.status()).unwrap_or(StatusCode::BAD_REQUEST);
     let (date, body) = (HttpDate::from(SystemTime::now()), to_json(problem));
@@ -345,22 +353,22 @@ fn refusal(problem: &Problem) -> Bytes {
     [head.as_bytes(), body.as_ref()].concat().into()
 }
 
-/// It is the server's turn until this is dropped.
-struct Answering(HttpTurn);
+/// Keeps a connection in the state `Responding` until it is dropped.
+struct Responding(SharedHttpState);
 
-impl Drop for Answering {
+impl Drop for Responding {
     fn drop(&mut self) {
-        self.0.0.set(Turn::Idle);
+        self.0.0.set(HttpState::Idle);
     }
 }
 
-/// The body of an answer, until the end of which it is the server's turn.
-pub struct Answer {
+/// A response body. Its connection counts as responding until the body is dropped.
+pub struct TrackedBody {
     body: BoxBody,
-    _answering: Option<Answering>,
+    _responding: Option<Responding>,
 }
 
-impl MessageBody for Answer {
+impl MessageBody for TrackedBody {
     type Error = Box<dyn std::error::Error>;
 
     fn size(&self) -> BodySize {
@@ -372,27 +380,27 @@ impl MessageBody for Answer {
     }
 }
 
-/// Has requests answered as their connection has to be: it knows that it is the server's turn, and who speaks HTTP/1.0
-/// gets no chunks.
+/// Middleware that keeps the connection from timing out while a response is under way. It also turns off chunked
+/// encoding for HTTP/1.0 clients.
 ///
 /// # Errors
-/// Those of the service.
-pub async fn in_turn<B: MessageBody + 'static>(
+/// The errors of the inner service.
+pub async fn track_responses<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
-) -> Result<ServiceResponse<Answer>, Error> {
-    let turn = request.conn_data::<HttpTurn>().cloned();
-    if let Some(turn) = &turn {
-        turn.0.set(Turn::Answer);
+) -> Result<ServiceResponse<TrackedBody>, Error> {
+    let state = request.conn_data::<SharedHttpState>().cloned();
+    if let Some(state) = &state {
+        state.0.set(HttpState::Responding);
     }
-    let answering = turn.map(Answering);
-    let knows_chunks = request.version() > Version::HTTP_10;
-    let mut answered = next.call(request).await?.map_into_boxed_body();
-    if !knows_chunks && answered.response().body().size() == BodySize::Stream {
-        // Its end is the connection's.
-        let head = answered.response_mut().head_mut();
+    let responding = state.map(Responding);
+    let supports_chunks = request.version() > Version::HTTP_10;
+    let mut response = next.call(request).await?.map_into_boxed_body();
+    if !supports_chunks && response.response().body().size() == BodySize::Stream {
+        // The body ends with the connection.
+        let head = response.response_mut().head_mut();
         head.no_chunking(true);
         head.set_connection_type(ConnectionType::Close);
     }
-    Ok(answered.map_body(|_, body| Answer { body, _answering: answering }))
+    Ok(response.map_body(|_, body| TrackedBody { body, _responding: responding }))
 }

@@ -1,5 +1,5 @@
-//! Which pages of other origins may call (`server.allowed_origins`): the marketplace's come from another one than this
-//! service. For WebSockets the handshake looks itself (`socket`).
+//! Which web pages may call this service: those of its own origin and of `server.allowed_origins`, such as the
+//! marketplace's. CORS does not cover WebSockets, so handshakes call `check_origin`.
 
 use std::time::{Duration, Instant};
 
@@ -18,15 +18,17 @@ use actix_web::{
 
 use super::{Services, error::ApiError};
 use crate::{
-    outage::Budget,
+    outage::LogBudget,
     protocol::{Code, Problem},
 };
 
-/// Refused origins in the log: so many, and of each so much.
-static REFUSED: Budget = Budget::new(20, Duration::from_secs(60));
-const SHOWN: usize = 200;
+/// Limits how many refused origins are logged.
+static REFUSAL_LOG_BUDGET: LogBudget = LogBudget::new(20, Duration::from_secs(60));
+/// Bytes of an origin or path in the log.
+const LOGGED_BYTES_LIMIT: usize = 200;
 
-/// What pages of `server.allowed_origins`, as it is set now, may send and read of the answers.
+/// The methods and headers that allowed pages may send, and the headers that they may read. A reload of
+/// `server.allowed_origins` takes effect at once.
 pub fn cors(services: web::Data<Services>) -> Cors {
     Cors::default()
         .allowed_origin_fn(move |origin, head| is_own_origin(origin, head) || services.allows_origin(origin))
@@ -42,67 +44,67 @@ pub fn cors(services: web::Data<Services>) -> Cors {
 impl Services {
     /// Whether this is one of `server.allowed_origins`.
     fn allows_origin(&self, origin: &HeaderValue) -> bool {
-        self.live.load().allowed_origins.iter().any(|one| one.as_bytes() == origin.as_bytes())
+        self.live.load().allowed_origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes())
     }
 
-    /// A browser says where its page is from: only the service's own origin and the allowed ones may open sockets.
+    /// Checks the `Origin` of a WebSocket handshake. Clients other than browsers send none and pass.
     ///
     /// # Errors
-    /// 403 for a page of another origin.
+    /// 403 for a page that is neither of the service's own origin nor of an allowed one.
     pub(super) fn check_origin(&self, request: &HttpRequest) -> Result<(), Problem> {
         let Some(origin) = request.headers().get(header::ORIGIN) else { return Ok(()) };
         if is_own_origin(origin, request.head()) || self.allows_origin(origin) {
             return Ok(());
         }
-        self.say_refused(request);
-        Err(Problem::new(Code::Forbidden, "this origin may not open sockets here"))
+        self.log_refused_origin(request);
+        Err(Problem::new(Code::Forbidden, "pages of this origin may not open sockets"))
     }
 
-    /// Whoever has forgotten an origin in `server.allowed_origins` finds it in the log; whoever sends many does not fill it.
-    fn say_refused(&self, request: &HttpRequest) {
-        if let Some(left_out) = REFUSED.spend(Instant::now()) {
+    /// Logs a refused origin, which may be missing in `server.allowed_origins`. Many refusals do not fill the log.
+    fn log_refused_origin(&self, request: &HttpRequest) {
+        if let Some(left_out) = REFUSAL_LOG_BUDGET.spend(Instant::now()) {
             let origin = request.headers().get(header::ORIGIN).map(HeaderValue::as_bytes).unwrap_or_default();
-            let origin = String::from_utf8_lossy(&origin[..origin.len().min(SHOWN)]);
+            let origin = String::from_utf8_lossy(&origin[..origin.len().min(LOGGED_BYTES_LIMIT)]);
             let (path, address) = (request.path(), self.address(request));
-            log::info!("refused {path:.SHOWN$} to a page of {origin:?}, from {address}{left_out}");
+            log::info!("refused {path:.LOGGED_BYTES_LIMIT$} to a page of {origin:?}, from {address}{left_out}");
         }
     }
 }
 
-/// Whether a page is of the service's own origin: the origin's host and port are those that the request was sent to. A
-/// browser leaves a scheme's own port out, a proxy may name it.
+/// Whether a page is of the service's own origin: its host and port equal those of the `Host` header. A browser leaves
+/// out the default port of the scheme, a proxy may add it.
 fn is_own_origin(origin: &HeaderValue, head: &RequestHead) -> bool {
     let host = head.headers().get(header::HOST).and_then(|host| host.to_str().ok());
     let origin = origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok());
     let (Some(host), Some(origin)) = (host, origin) else { return false };
-    let own_port = match origin.scheme_str() {
+    let default_port = match origin.scheme_str() {
         Some("http") => 80,
         Some("https") => 443,
         _ => return false,
     };
-    let place = |uri: &Uri| Some((uri.host()?.to_ascii_lowercase(), uri.port_u16().unwrap_or(own_port)));
+    let host_and_port = |uri: &Uri| Some((uri.host()?.to_ascii_lowercase(), uri.port_u16().unwrap_or(default_port)));
     let host = Uri::builder().scheme("http").authority(host).path_and_query("/").build();
-    host.is_ok_and(|host| place(&host).is_some() && place(&host) == place(&origin))
+    host.is_ok_and(|host| host_and_port(&host).is_some() && host_and_port(&host) == host_and_port(&origin))
 }
 
-/// Refuses what [`cors`] refuses with a problem, as everything else is refused.
+/// Middleware around [`cors`]: turns its refusals into problems, like all other errors, and logs them.
 ///
 /// # Errors
-/// Those of the service.
-pub async fn refused_as_problem<B: MessageBody + 'static>(
+/// Those of the wrapped service.
+pub async fn cors_refusal_as_problem<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let answered = next.call(request).await?;
-    let refused = answered.response().error().is_some_and(|error| error.as_error::<CorsError>().is_some());
-    if let (true, Some(services)) = (refused, answered.request().app_data::<web::Data<Services>>()) {
-        services.say_refused(answered.request());
+    let response = next.call(request).await?;
+    let refused = response.response().error().is_some_and(|error| error.as_error::<CorsError>().is_some());
+    if let (true, Some(services)) = (refused, response.request().app_data::<web::Data<Services>>()) {
+        services.log_refused_origin(response.request());
     }
     Ok(if refused {
-        let problem = Problem::new(Code::Forbidden, "pages of this origin may not ask for this");
-        answered.into_response(ApiError(problem).error_response()).map_into_right_body()
+        let problem = Problem::new(Code::Forbidden, "pages of this origin may not send this request");
+        response.into_response(ApiError(problem).error_response()).map_into_right_body()
     } else {
-        answered.map_into_left_body()
+        response.map_into_left_body()
     })
 }
 

@@ -1,4 +1,4 @@
-//! `POST /dev/token`: tokens for developers, only with `auth.dev_login` and only on loopback.
+//! `POST /dev/token` gives developers a token. It needs `auth.dev_login`, which the settings allow only on loopback.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::{Deserialize, Serialize};
@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{ApiError, NewToken, Services, body, json};
 use crate::{domain::UserId, protocol::Problem};
 
+/// Tokens are valid for a day.
 const TTL_S: i64 = 86_400;
 
 #[derive(Deserialize)]
@@ -17,13 +18,13 @@ struct TokenBody {
 }
 
 #[derive(Serialize)]
-struct TokenShape {
+struct TokenResponse {
     token: String,
     user_id: i64,
     expires_in_s: i64,
 }
 
-/// A token for whoever asks.
+/// Mints a token for any user; no authentication.
 pub(super) async fn token(
     request: HttpRequest,
     payload: web::Payload,
@@ -44,5 +45,5 @@ pub(super) async fn token(
         .keys
         .mint(&new, services.time.now())
         .map_err(|error| Problem::unavailable(&error.to_string()))?;
-    Ok(json::ok(&TokenShape { token, user_id: user.get(), expires_in_s: TTL_S }))
+    Ok(json::ok(&TokenResponse { token, user_id: user.get(), expires_in_s: TTL_S }))
 }

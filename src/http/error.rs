@@ -1,5 +1,4 @@
-//! Errors as HTTP responses: one place where a problem becomes a response, and where failures of the store become
-//! problems.
+//! Errors as HTTP responses. A [`Problem`] becomes a response here, and a failure of the store becomes a `Problem`.
 
 use std::fmt;
 
@@ -14,7 +13,7 @@ use crate::{
     store::{StoreError, WriteError},
 };
 
-/// A problem on its way out.
+/// A [`Problem`] that a handler returns as its response.
 #[derive(Debug)]
 pub struct ApiError(pub Problem);
 
@@ -43,10 +42,10 @@ impl From<Problem> for ApiError {
 }
 
 impl From<StoreError> for ApiError {
-    /// Whatever the database says goes to the log, never to the client.
+    /// The database's own words go to the log, never to the client.
     fn from(error: StoreError) -> Self {
-        log::debug!("a read failed: {error}");
-        Self(Problem::unavailable("the database can't be read now"))
+        log::debug!("database read failed: {error}");
+        Self(Problem::unavailable("the database is not available; try again"))
     }
 }
 
@@ -54,7 +53,7 @@ impl From<WriteError> for ApiError {
     fn from(error: WriteError) -> Self {
         Self(Problem::unavailable(match error {
             WriteError::NotStored => "not stored; try again",
-            WriteError::Unknown => "it may have been stored; look before you try again",
+            WriteError::Unknown => "it may have been stored; check before you try again",
         }))
     }
 }
@@ -76,21 +75,21 @@ impl ResponseError for ApiError {
             response.insert_header((header::ACCEPT_ENCODING, "identity"));
         }
         if matches!(self.0.code(), Code::PayloadTooLarge | Code::UnsupportedEncoding | Code::RequestTimeout) {
-            // The rest of the body is not read.
+            // The rest of the body is unread, so no other request can follow on this connection.
             response.force_close();
         }
         json::json_as("application/problem+json", response, &self.0)
     }
 }
 
-/// Any path that isn't routed.
-pub(super) async fn no_such_path() -> Result<HttpResponse, ApiError> {
+/// 404 for a path without a route.
+pub(super) async fn path_not_found() -> Result<HttpResponse, ApiError> {
     Err(ApiError::not_found("no such path"))
 }
 
-/// A routed path with another method.
-pub(super) fn wrong_method(allow: &'static str) -> HttpResponse {
-    let problem = Problem::new(Code::MethodNotAllowed, format!("this path answers {allow}"));
+/// 405 that lists the methods of this path.
+pub(super) fn method_not_allowed(allow: &'static str) -> HttpResponse {
+    let problem = Problem::new(Code::MethodNotAllowed, format!("this path supports {allow}"));
     let mut response = ApiError(problem).error_response();
     response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(allow));
     response

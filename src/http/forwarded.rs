@@ -1,21 +1,21 @@
-//! Where a request comes from when proxies stand in between: `X-Forwarded-For`, and where there is none `Forwarded`
-//! (RFC 7239), as proxies write them: with and without port, both families, lists, several lines, quoted.
+//! Finds the address of a client behind proxies, in `X-Forwarded-For` or else in `Forwarded` (RFC 7239). Parses all
+//! forms that proxies write: with and without a port, IPv4 and IPv6, quoted, as a list and in several header lines.
 //!
-//! A client can write these headers too, and a proxy adds to the right of what it gets. So what counts is the first
-//! address from the right that is no trusted proxy's, and nothing is looked at beyond what can't be understood.
+//! A client can send these headers too, and a proxy appends on the right. So the client is the first address from the
+//! right that is not a trusted proxy, and the search stops at the first part that can't be parsed.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use actix_web::http::header::{FORWARDED, HeaderMap, HeaderValue, X_FORWARDED_FOR};
 
-/// The client's address: the peer's, or behind trusted proxies the nearest one that is not trusted. What can't be
-/// understood counts as the proxy that passed it on.
+/// The client's address: the peer's, or behind trusted proxies the nearest one that is not trusted. If an address can't
+/// be parsed, the proxy that passed it on counts as the client.
 pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpAddr]) -> IpAddr {
     let mut nearest = peer.to_canonical();
     if !trusted.contains(&nearest) {
         return nearest;
     }
-    // Not both: a proxy that writes one of them lets the other pass as the client wrote it.
+    // Only one of them: a proxy that sets one passes the other on as the client sent it.
     let hops = match headers.contains_key(X_FORWARDED_FOR) {
         true => hops(headers.get_all(X_FORWARDED_FOR), x_forwarded_for),
         false => hops(headers.get_all(FORWARDED), forwarded),
@@ -30,33 +30,34 @@ pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpAdd
     nearest
 }
 
-/// An address that was passed on; `None` for what is none.
+/// One entry of a header; `None` if it is no address.
 type Hop = Option<IpAddr>;
 
-/// The hops of all lines of a header, from the farthest to the nearest.
-fn hops<'a>(lines: impl Iterator<Item = &'a HeaderValue>, of_line: fn(&str) -> Option<Vec<Hop>>) -> Vec<Hop> {
-    lines.flat_map(|line| line.to_str().ok().and_then(of_line).unwrap_or_else(|| vec![None])).collect()
+/// The hops in all lines of a header, from the farthest to the nearest.
+fn hops<'a>(lines: impl Iterator<Item = &'a HeaderValue>, parse_line: fn(&str) -> Option<Vec<Hop>>) -> Vec<Hop> {
+    lines.flat_map(|line| line.to_str().ok().and_then(parse_line).unwrap_or_else(|| vec![None])).collect()
 }
 
-#[allow(clippy::unnecessary_wraps)] // The same shape as `forwarded`.
+/// The hops of an `X-Forwarded-For` line.
+#[allow(clippy::unnecessary_wraps)] // The same signature as `forwarded`.
 fn x_forwarded_for(line: &str) -> Option<Vec<Hop>> {
     Some(line.split(',').map(str::trim).filter(|hop| !hop.is_empty()).map(address).collect())
 }
 
-/// `None` for a line with a quote that does not end: it may have swallowed what a proxy added.
+/// The hops of a `Forwarded` line; `None` if a quote does not end, since it may include what a proxy appended.
 fn forwarded(line: &str) -> Option<Vec<Hop>> {
     let elements = split(line, ',')?;
     elements.into_iter().filter(|element| !element.trim().is_empty()).map(element).collect()
 }
 
-/// The address of a `Forwarded` element, which names it once.
+/// The hop of a `Forwarded` element, which must have exactly one `for`.
 fn element(element: &str) -> Option<Hop> {
     let pairs = split(element, ';')?;
-    let mut named = pairs.iter().filter_map(|pair| {
+    let mut nodes = pairs.iter().filter_map(|pair| {
         let (name, value) = pair.split_once('=')?;
         name.trim().eq_ignore_ascii_case("for").then_some(value.trim())
     });
-    Some(match (named.next(), named.next()) {
+    Some(match (nodes.next(), nodes.next()) {
         (Some(node), None) => address(node),
         _ => None,
     })
@@ -82,7 +83,7 @@ fn split(text: &str, separator: char) -> Option<Vec<&str>> {
     (!quoted).then_some(parts)
 }
 
-/// An address, in brackets or not, with its port or without. One of IPv4 in the clothes of IPv6 is the former.
+/// Parses an address with or without brackets and port. An IPv4-mapped IPv6 address becomes IPv4.
 fn address(text: &str) -> Hop {
     let text = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
     let is_port = |port: &str| (1..=5).contains(&port.len()) && port.bytes().all(|byte| byte.is_ascii_digit());
@@ -93,12 +94,13 @@ fn address(text: &str) -> Hop {
     }
     let with_port = || text.rsplit_once(':').filter(|(_, port)| is_port(port)).map(|(host, _)| host);
     let plain = text.parse().ok().or_else(|| ipv6(text));
-    // Without brackets a short port may be read as the last part of an address, which its network does not show.
+    // Without brackets a port may be taken for the last group of an IPv6 address; its /64 network, which counts, is the
+    // same.
     let found = plain.or_else(|| with_port()?.parse().ok());
     found.map(|address| address.to_canonical())
 }
 
-/// An IPv6 address, whose zone means nothing here.
+/// Parses an IPv6 address, without its zone.
 fn ipv6(text: &str) -> Hop {
     let address = text.split_once('%').map_or(text, |(address, _)| address);
     address.parse::<Ipv6Addr>().ok().map(|address| IpAddr::from(address).to_canonical())
@@ -116,7 +118,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// Whom a proxy at 10.0.0.1 passes on, which trusts another one as well.
+    /// The client of a request from the trusted proxy 10.0.0.1; two more addresses are trusted.
     fn client(headers: &[(HeaderName, &str)]) -> String {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
@@ -126,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_that_proxies_send_is_understood() {
+    fn every_form_that_proxies_send_is_parsed() {
         let forms = [
             ("203.0.113.7", "203.0.113.7"),
             (" 203.0.113.7 ", "203.0.113.7"),
@@ -154,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_that_is_not_trusted_counts_and_nothing_beyond_it() {
+    fn the_nearest_address_that_is_not_trusted_is_the_client() {
         for list in [
             "198.51.100.1, 203.0.113.7",
             "203.0.113.7, 10.0.0.2",
@@ -178,13 +180,13 @@ mod tests {
         assert_eq!(client(&lines), "203.0.113.7");
         let lines = [(FORWARDED, "for=\"unbalanced"), (FORWARDED, "for=203.0.113.7"), (FORWARDED, "for=10.0.0.2")];
         assert_eq!(client(&lines), "203.0.113.7");
-        // Only one of them is the proxy's, and it is nearly always this one.
+        // The proxy sets only one of them, nearly always `X-Forwarded-For`.
         assert_eq!(client(&[(FORWARDED, "for=198.51.100.1"), (X_FORWARDED_FOR, "203.0.113.7")]), "203.0.113.7");
-        assert_eq!(client(&[(X_FORWARDED_FOR, "10.0.0.2")]), "10.0.0.2", "nobody stands behind it");
+        assert_eq!(client(&[(X_FORWARDED_FOR, "10.0.0.2")]), "10.0.0.2", "a trusted proxy without a client behind it");
     }
 
     #[test]
-    fn what_can_not_be_understood_is_the_proxy_that_passed_it_on() {
+    fn the_proxy_that_passed_on_an_unknown_address_is_the_client() {
         let garbage =
             ["unknown", "_hidden", "unix:", "localhost", "203.0.113", "203.0.113.256", "1.2.3.4:x", "1.2.3.4:"];
         let worse =
@@ -194,7 +196,7 @@ mod tests {
             assert_eq!(client(&[(X_FORWARDED_FOR, &format!("203.0.113.7, {text}, 10.0.0.2"))]), "10.0.0.2", "{text}");
             assert_eq!(client(&[(FORWARDED, &format!("for=203.0.113.7, for={text}"))]), PROXY, "{text}");
         }
-        // A quote that a client leaves open could swallow what the proxy adds, or let something else look like it.
+        // A quote that a client leaves open could include what the proxy appends, or forge it.
         for text in ["proto=https", "for=1.2.3.4;for=5.6.7.8", "x=\", for=1.2.3.4", "x=\"\\, for=\"1.2.3.4\"", "for"] {
             assert_eq!(client(&[(FORWARDED, &format!("for=203.0.113.7, {text}"))]), PROXY, "{text}");
         }
@@ -206,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn only_trusted_peers_are_believed_whichever_family_they_come_in() {
+    fn headers_count_only_from_trusted_peers_over_ipv4_and_ipv6() {
         let map = HeaderMap::from_iter([(X_FORWARDED_FOR, HeaderValue::from_static("203.0.113.7"))]);
         let of = |peer: &str| client_address(ip(peer), &map, &[ip(PROXY)]).to_string();
         assert_eq!(of("10.0.0.3"), "10.0.0.3");
@@ -216,9 +218,9 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a client writes to the left, the proxy's own word counts.
+        /// The client that the proxy names is found whatever the client has sent.
         #[test]
-        fn nothing_to_the_left_changes_whom_the_proxy_names(left in "[ -~]{0,60}|[ ,;=\"\\\\for0-9.:\\[\\]]{0,60}") {
+        fn a_client_can_not_change_what_the_proxy_appends(left in "[ -~]{0,60}|[ ,;=\"\\\\for0-9.:\\[\\]]{0,60}") {
             prop_assert_eq!(client(&[(X_FORWARDED_FOR, &format!("{left}, 203.0.113.7"))]), "203.0.113.7");
             for own in ["for=203.0.113.7", "for=\"203.0.113.7:80\";proto=\"https\""] {
                 let found = client(&[(FORWARDED, &format!("{left}, {own}"))]);

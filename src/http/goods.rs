@@ -1,7 +1,5 @@
-//! One goods item: made, shown, liked (`PUT` and `DELETE /goods/{id}/like`, `GET /goods/like/{id}/`), deleted.
-//! Lists are in `goods_lists`.
-
-use std::time::Duration;
+//! One goods item: create (`POST /goods/`), show and delete (`/goods/{id}/`), like and unlike (`/goods/{id}/like`, and
+//! the existing client's `GET /goods/like/{id}/`). Lists are in `goods_lists`.
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -12,11 +10,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    ApiError, Services,
-    bids::{goods_id, no_such_goods},
+    ApiError, Services, WRITE_TIMEOUT,
+    bids::{goods_id, goods_not_found},
     body, json,
-    participants::present,
-    responses::DetailShape,
+    participants::present_users,
+    responses::GoodsDetailResponse,
 };
 use crate::{
     domain::{DraftError, GoodsDraft, Price, StartInput, User},
@@ -27,10 +25,8 @@ use crate::{
     },
 };
 
-/// With the look at the user before it, and what the ledger gets on top, within the 3 s of a 503.
-const PATIENCE: Duration = Duration::from_millis(800);
-
-/// What a seller may set. Other fields are ignored: a price reached, a phase or a trade room can't be set (fault 15).
+/// The fields that a seller may set. Others are ignored: a seller can't set a high price, a phase or a trade room
+/// (fault 15).
 #[derive(Deserialize)]
 struct GoodsBody {
     title: Value,
@@ -59,14 +55,14 @@ impl GoodsBody {
                 StartInput::Local { date: body::text("start_date", date)?, time: body::text("start_time", time)? }
             }
             _ => {
-                let asked = "missing field `starts_at`, or `start_date` with `start_time`";
-                return Err(Problem::new(Code::InvalidBody, asked));
+                let detail = "missing field `starts_at`, or `start_date` with `start_time`";
+                return Err(Problem::new(Code::InvalidBody, detail));
             }
         };
         Ok(GoodsDraft {
             title: body::text("title", self.title)?,
             content: optional_text("content", self.content, "")?,
-            // The origin's category for what has none.
+            // The origin's default category.
             category: optional_text("category", self.category, "기타")?,
             start_price,
             predict_price: match self.predict_price {
@@ -90,12 +86,12 @@ fn paths(value: Value) -> Result<Vec<String>, Problem> {
 
 impl From<DraftError> for Problem {
     fn from(error: DraftError) -> Self {
-        Self::invalid_value(error.field, error.asked)
+        Self::invalid_value(error.field, error.expected)
     }
 }
 
-/// Makes goods. The seller is the token's user.
-pub(super) async fn make(
+/// Creates goods. The seller is the token's user.
+pub(super) async fn create(
     request: HttpRequest,
     payload: web::Payload,
     services: web::Data<Services>,
@@ -106,16 +102,16 @@ pub(super) async fn make(
     let draft = body.draft(services.config.max_price)?;
     let goods = draft.check(&services.config.draft, services.time.now()).map_err(Problem::from)?;
     let make = MakeGoods { seller: seller.id, goods: goods.clone() };
-    let (id, made_at) = services.ledger.write(make, PATIENCE).await?;
-    // From what was written, not read again: a reading that fails must not hide that they are made.
+    let (id, made_at) = services.ledger.write(make, WRITE_TIMEOUT).await?;
+    // Built from what was written: a failing read must not hide that the goods exist.
     let goods = GoodsDetail::fresh(id, User::clone(&seller), goods, made_at);
-    let shape = DetailShape::new(goods, &[], services.config.draft.time_zone, services.time.now());
-    let mut response = HttpResponse::Created();
-    response.insert_header((LOCATION, format!("/goods/{id}/")));
-    Ok(json::json(response, &shape))
+    let response = GoodsDetailResponse::new(goods, &[], services.config.draft.time_zone, services.time.now());
+    let mut created = HttpResponse::Created();
+    created.insert_header((LOCATION, format!("/goods/{id}/")));
+    Ok(json::json(created, &response))
 }
 
-/// The goods' page.
+/// Everything that the page of a goods item shows.
 pub(super) async fn show(
     request: HttpRequest,
     goods: web::Path<String>,
@@ -123,13 +119,13 @@ pub(super) async fn show(
 ) -> Result<HttpResponse, ApiError> {
     let viewer = services.visitor(&request).await?.map(|identity| identity.user.id);
     let id = goods_id(&goods)?;
-    let goods = services.store.goods_detail(id, viewer).await?.ok_or_else(no_such_goods)?;
-    let present = present(&services, id).await;
-    let shape = DetailShape::new(goods, &present, services.config.draft.time_zone, services.time.now());
-    Ok(json::ok(&shape))
+    let goods = services.store.goods_detail(id, viewer).await?.ok_or_else(goods_not_found)?;
+    let present = present_users(&services, id).await;
+    let response = GoodsDetailResponse::new(goods, &present, services.config.draft.time_zone, services.time.now());
+    Ok(json::ok(&response))
 }
 
-/// The user likes the goods from now on.
+/// Sets the user's like; no change if it is set.
 pub(super) async fn like(
     request: HttpRequest,
     goods: web::Path<String>,
@@ -139,7 +135,7 @@ pub(super) async fn like(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// The user likes them no more.
+/// Removes the user's like; no change if there is none.
 pub(super) async fn unlike(
     request: HttpRequest,
     goods: web::Path<String>,
@@ -149,24 +145,28 @@ pub(super) async fn unlike(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// The existing client's way: a GET that changes the like into the other. Empty and without a content type.
+/// Toggles the user's like. The existing client does this by GET, and expects an empty body without a content type.
 pub(super) async fn toggle_like(
     request: HttpRequest,
     goods: web::Path<String>,
     services: web::Data<Services>,
 ) -> Result<HttpResponse, ApiError> {
     set_like(&request, &goods, &services, Like::Toggle).await?;
-    // An answer from a cache would change nothing.
+    // A response from a browser's cache would not toggle anything.
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).finish())
 }
 
 async fn set_like(request: &HttpRequest, goods: &str, services: &Services, like: Like) -> Result<(), ApiError> {
     let user = services.user(request).await?.user.id;
     let goods = goods_id(goods)?;
-    if services.ledger.write(SetLike { user, goods, like }, PATIENCE).await? { Ok(()) } else { Err(no_such_goods()) }
+    if services.ledger.write(SetLike { user, goods, like }, WRITE_TIMEOUT).await? {
+        Ok(())
+    } else {
+        Err(goods_not_found())
+    }
 }
 
-/// Deletes the user's own goods before their start.
+/// Deletes the user's own goods, before their auction starts.
 pub(super) async fn delete(
     request: HttpRequest,
     goods: web::Path<String>,
@@ -174,10 +174,10 @@ pub(super) async fn delete(
 ) -> Result<HttpResponse, ApiError> {
     let user = services.user(&request).await?.user.id;
     let delete = DeleteGoods { goods: goods_id(&goods)?, user };
-    match services.ledger.write(delete, PATIENCE).await? {
+    match services.ledger.write(delete, WRITE_TIMEOUT).await? {
         Deleted::Yes => Ok(HttpResponse::NoContent().finish()),
-        Deleted::UnknownGoods => Err(no_such_goods()),
-        Deleted::NotYours => Err(Problem::new(Code::Forbidden, "the goods are somebody else's").into()),
+        Deleted::UnknownGoods => Err(goods_not_found()),
+        Deleted::NotYours => Err(Problem::new(Code::Forbidden, "only their seller may delete these goods").into()),
         Deleted::Started => Err(Problem::new(Code::AuctionStarted, "the auction has started").into()),
     }
 }

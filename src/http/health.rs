@@ -1,4 +1,7 @@
-//! Health: whether the process runs, whether it can take bids, and for the operator how it does.
+//! Health endpoints: `/health/live` (the process runs), `/health/ready` (the node can take bids) and `/admin/health` (a
+//! report for operators).
+//!
+//! The fields of the report are its JSON keys; `docs/operating.md#what-to-watch` says what each figure means.
 
 use std::time::{Duration, Instant};
 
@@ -7,18 +10,21 @@ use serde::Serialize;
 
 use super::{ApiError, Services, json};
 use crate::{
-    actors::{GetClockFigures, GetHubFigures, GetRoomFigures, GetRouterFigures},
+    actors::{
+        ClockFigures, GetClockFigures, GetHubFigures, GetRoomFigures, GetRouterFigures, HubFigures, RoomFigures,
+        RouterFigures,
+    },
     bus::BusFigures,
     domain::Timestamp,
     store::{LedgerFigures, writes::Probe},
 };
 
-/// How long a part may take to answer before it counts as failed.
-const PATIENCE: Duration = Duration::from_millis(1000);
-/// An overdue auction is a warning after so long: the clock is late.
-const LATE_MS: i64 = 2000;
+/// A part that does not answer within this time has failed.
+const CHECK_TIMEOUT: Duration = Duration::from_millis(1000);
+/// An auction that is overdue for longer than this makes the clock's status a warning.
+const OVERDUE_WARNING_MS: i64 = 2000;
 
-/// RFC draft-inadarei-api-health-check's words.
+/// A status of the health check format for HTTP APIs (draft-inadarei-api-health-check), from best to worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Status {
@@ -27,33 +33,43 @@ enum Status {
     Fail,
 }
 
+impl Status {
+    fn fail_unless(is_good: bool) -> Self {
+        if is_good { Self::Pass } else { Self::Fail }
+    }
+
+    fn warn_if(is_bad: bool) -> Self {
+        if is_bad { Self::Warn } else { Self::Pass }
+    }
+}
+
 #[derive(Serialize)]
-struct Brief {
+struct StatusBody {
     status: Status,
 }
 
-/// The process runs.
+/// `GET /health/live`: the process runs.
 pub(super) async fn live() -> HttpResponse {
-    json::ok(&Brief { status: Status::Pass })
+    json::ok(&StatusBody { status: Status::Pass })
 }
 
-/// The database is read, the ledger commits, the actors are there.
+/// `GET /health/ready`: the node can take bids and does not shut down.
+pub(super) async fn ready(services: web::Data<Services>) -> HttpResponse {
+    if services.readiness.check(|| can_take_bids(&services)).await && !services.ingress.is_draining() {
+        json::ok(&StatusBody { status: Status::Pass })
+    } else {
+        json::json(HttpResponse::ServiceUnavailable(), &StatusBody { status: Status::Fail })
+    }
+}
+
+/// Whether the database can be read, the ledger commits and the actors run.
 async fn can_take_bids(services: &Services) -> bool {
     let (read, write) = futures_util::join!(
         services.store.oldest_overdue(services.time.now()),
-        services.ledger.write(Probe::of(&services.ledger), PATIENCE)
+        services.ledger.write(Probe::of(&services.ledger), CHECK_TIMEOUT)
     );
-    let actors = services.desk.connected() && services.hub.connected() && services.clock.connected();
+    let actors = services.router.connected() && services.hub.connected() && services.clock.connected();
     read.is_ok() && write.is_ok() && actors && services.rooms.connected()
-}
-
-/// The node can take bids: the database is read, the ledger commits, the actors are there.
-pub(super) async fn ready(services: web::Data<Services>) -> HttpResponse {
-    if services.readiness.look(|| can_take_bids(&services)).await && !services.entrance.is_draining() {
-        json::ok(&Brief { status: Status::Pass })
-    } else {
-        json::json(HttpResponse::ServiceUnavailable(), &Brief { status: Status::Fail })
-    }
 }
 
 #[derive(Serialize)]
@@ -68,17 +84,17 @@ struct Health {
 
 #[derive(Serialize)]
 struct Checks {
-    database: Database,
+    database: DatabaseCheck,
     ledger: LedgerCheck,
     alarm_hub: HubCheck,
     auction_clock: ClockCheck,
-    bid_actors: BidActors,
-    bus: Bus,
-    sessions: Sessions,
+    bid_actors: BidActorsCheck,
+    bus: BusCheck,
+    sessions: SessionsCheck,
 }
 
 #[derive(Serialize)]
-struct Database {
+struct DatabaseCheck {
     status: Status,
     engine: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -124,49 +140,43 @@ struct ClockCheck {
 }
 
 #[derive(Serialize)]
-struct BidActors {
+struct BidActorsCheck {
     status: Status,
     live: usize,
     replaced: u64,
     turned_away: u64,
-    /// Bids refused at once because too many waited.
     shed: u64,
 }
 
 #[derive(Serialize)]
-struct Bus {
+struct BusCheck {
     status: Status,
-    /// `none`, or how nodes tell each other.
+    /// `redis`, or `none` on a single node.
     kind: &'static str,
-    /// Other nodes that live.
     others: usize,
     channels: usize,
     told: u64,
     heard: u64,
     untold: u64,
     garbled: u64,
-    /// Sockets let in that could not be counted.
     uncounted: u64,
     connections_lost: u64,
-    /// Sessions that found out by themselves what they had not been told.
     behind: u64,
 }
 
 #[derive(Serialize)]
-struct Sessions {
+struct SessionsCheck {
     status: Status,
     sessions: usize,
     users: usize,
     max: usize,
-    /// Auction rooms and trade chats that somebody is in, their sockets, and the frames handed to them.
     rooms: usize,
     in_rooms: usize,
     room_frames: u64,
-    /// Sockets closed because their room missed something when a mailbox was full.
     closed_for_missing: u64,
 }
 
-/// Everything that the operator wants to know at night.
+/// `GET /admin/health`: the report for operators; 503 if any part fails.
 pub(super) async fn admin(request: HttpRequest, services: web::Data<Services>) -> Result<HttpResponse, ApiError> {
     services.operator(&request).await?;
     let health = examine(&services).await;
@@ -177,92 +187,33 @@ pub(super) async fn admin(request: HttpRequest, services: web::Data<Services>) -
     Ok(json::json_as("application/health+json", response, &health))
 }
 
-fn ms(since: Instant) -> f64 {
-    round(since.elapsed().as_secs_f64() * 1e3)
-}
-
-fn round(ms: f64) -> f64 {
-    (ms * 1000.0).round() / 1000.0
-}
-
-async fn timed<T, E>(work: impl Future<Output = Result<T, E>>) -> Option<(T, f64)> {
-    let begun = Instant::now();
-    let done = tokio::time::timeout(PATIENCE, work).await;
-    done.ok().and_then(Result::ok).map(|done| (done, ms(begun)))
-}
-
 async fn examine(services: &Services) -> Health {
     let now = services.time.now();
-    let (read, write, hub, clock, desk, rooms) = futures_util::join!(
+    let (read, write, hub, clock, router, rooms) = futures_util::join!(
         timed(services.store.oldest_overdue(now)),
-        // Handed in only when its time begins.
-        timed(async { services.ledger.write(Probe::writing(&services.ledger), PATIENCE).await }),
+        // Inside `async`, so that the write is queued only once its time is measured.
+        timed(async { services.ledger.write(Probe::writing(&services.ledger), CHECK_TIMEOUT).await }),
         timed(services.hub.send(GetHubFigures)),
         timed(services.clock.send(GetClockFigures)),
-        timed(services.desk.send(GetRouterFigures)),
+        timed(services.router.send(GetRouterFigures)),
         timed(services.rooms.send(GetRoomFigures)),
     );
-    let or_fail = |found: bool| if found { Status::Pass } else { Status::Fail };
-    let figures = services.ledger.figures();
     let hub = hub.map(|(figures, _)| figures);
-    let clock = clock.map(|(figures, _)| figures);
-    let desk = desk.map(|(figures, _)| figures);
     let rooms = rooms.map(|(figures, _)| figures);
-    let visitors = rooms.map_or(0, |rooms| rooms.visitors);
-    let (sessions, users) = hub.map_or((0, 0), |hub| (hub.sessions + visitors, hub.users));
     let checks = Checks {
-        database: Database {
-            status: or_fail(read.is_some()),
+        database: DatabaseCheck {
+            status: Status::fail_unless(read.is_some()),
             engine: services.store.engine(),
-            ping_ms: read.as_ref().map(|(_, ms)| *ms),
+            ping_ms: read.map(|(_, ping_ms)| ping_ms),
         },
-        ledger: ledger_check(&figures, write.map(|((), ms)| ms)),
-        alarm_hub: HubCheck {
-            status: or_fail(hub.is_some()),
-            undelivered: hub.map_or(0, |hub| hub.undelivered),
-            delivered: hub.map_or(0, |hub| hub.delivered),
-            slow_clients: hub.map_or(0, |hub| hub.slow_clients),
-            outbox_overflows: hub.map_or(0, |hub| hub.outbox_overflows),
-            untold: hub.map_or(0, |hub| hub.untold),
-            resyncs: hub.map_or(0, |hub| hub.resyncs),
-            evicted: hub.map_or(0, |hub| hub.evicted),
-        },
-        auction_clock: {
-            let overdue = read.and_then(|(oldest, _)| oldest);
-            let late = overdue.is_some_and(|at| now.ms_since(at) > LATE_MS);
-            ClockCheck {
-                status: or_fail(clock.is_some()).max(if late { Status::Warn } else { Status::Pass }),
-                last_tick: clock.and_then(|clock| clock.last_tick),
-                lag_ms: clock.map_or(0, |clock| clock.last_lag_ms),
-                oldest_overdue: overdue,
-                agenda: clock.map_or(0, |clock| clock.agenda),
-                under_way: clock.map_or(0, |clock| clock.under_way),
-            }
-        },
-        bid_actors: BidActors {
-            status: or_fail(desk.is_some()),
-            live: desk.map_or(0, |desk| desk.live),
-            replaced: desk.map_or(0, |desk| desk.replaced),
-            turned_away: desk.map_or(0, |desk| desk.turned_away),
-            shed: services.entrance.shed(),
-        },
-        bus: bus_check(services, hub.map_or(0, |hub| hub.behind)),
-        sessions: Sessions {
-            status: or_fail(rooms.is_some()).max(if sessions >= services.config.max_sessions {
-                Status::Warn
-            } else {
-                Status::Pass
-            }),
-            sessions,
-            users,
-            max: services.config.max_sessions,
-            rooms: rooms.map_or(0, |rooms| rooms.rooms),
-            in_rooms: rooms.map_or(0, |rooms| rooms.sockets),
-            room_frames: rooms.map_or(0, |rooms| rooms.heard),
-            closed_for_missing: rooms.map_or(0, |rooms| rooms.closed_for_missing),
-        },
+        ledger: ledger_check(&services.ledger.figures(), write.map(|((), ping_ms)| ping_ms)),
+        alarm_hub: hub_check(hub),
+        auction_clock: clock_check(clock.map(|(figures, _)| figures), read.and_then(|(overdue, _)| overdue), now),
+        bid_actors: bid_actors_check(router.map(|(figures, _)| figures), services.ingress.shed()),
+        bus: bus_check(services.bus.figures(), hub.map_or(0, |hub| hub.behind)),
+        sessions: sessions_check(hub, rooms, services.config.max_sessions),
     };
-    let parts = [
+    let statuses = [
         checks.database.status,
         checks.ledger.status,
         checks.alarm_hub.status,
@@ -270,12 +221,12 @@ async fn examine(services: &Services) -> Health {
         checks.bid_actors.status,
         checks.bus.status,
         checks.sessions.status,
-        if services.entrance.is_draining() { Status::Fail } else { Status::Pass },
+        Status::fail_unless(!services.ingress.is_draining()),
     ];
     Health {
-        status: parts.into_iter().max().unwrap_or(Status::Fail),
+        status: statuses.into_iter().max().unwrap_or(Status::Fail),
         version: env!("CARGO_PKG_VERSION"),
-        node: match services.bus.me() {
+        node: match services.bus.node_id() {
             Some(node) => format!("{node}-pid-{}", std::process::id()),
             None => format!("pid-{}", std::process::id()),
         },
@@ -285,31 +236,22 @@ async fn examine(services: &Services) -> Health {
     }
 }
 
-/// Without its bus a node goes on; others hear later.
-fn bus_check(services: &Services, behind: u64) -> Bus {
-    let (kind, figures) = match services.bus.figures() {
-        Some(figures) => ("redis", figures),
-        None => ("none", BusFigures { is_up: true, ..BusFigures::default() }),
-    };
-    Bus {
-        status: if figures.is_up { Status::Pass } else { Status::Warn },
-        kind,
-        others: figures.others,
-        channels: figures.channels,
-        told: figures.told,
-        heard: figures.heard,
-        untold: figures.untold,
-        garbled: figures.garbled,
-        uncounted: figures.uncounted,
-        connections_lost: figures.lost,
-        behind,
-    }
+/// The result and how long it took in ms; `None` after an error or [`CHECK_TIMEOUT`].
+async fn timed<T, E>(work: impl Future<Output = Result<T, E>>) -> Option<(T, f64)> {
+    let started = Instant::now();
+    let result = tokio::time::timeout(CHECK_TIMEOUT, work).await;
+    result.ok().and_then(Result::ok).map(|value| (value, round(started.elapsed().as_secs_f64() * 1e3)))
+}
+
+/// Rounds to three decimals.
+fn round(ms: f64) -> f64 {
+    (ms * 1000.0).round() / 1000.0
 }
 
 #[allow(clippy::cast_precision_loss)] // Microseconds of one commit are far below 2^52.
 fn ledger_check(figures: &LedgerFigures, ping_ms: Option<f64>) -> LedgerCheck {
     LedgerCheck {
-        status: if ping_ms.is_some() { Status::Pass } else { Status::Fail },
+        status: Status::fail_unless(ping_ms.is_some()),
         ping_ms,
         last_commit_ms: round(figures.last_commit_us as f64 / 1e3),
         queue: figures.queued,
@@ -320,5 +262,78 @@ fn ledger_check(figures: &LedgerFigures, ping_ms: Option<f64>) -> LedgerCheck {
         entries: figures.entries,
         largest_batch: figures.largest_batch,
         open_fanouts: figures.open_fanouts,
+    }
+}
+
+fn hub_check(figures: Option<HubFigures>) -> HubCheck {
+    HubCheck {
+        status: Status::fail_unless(figures.is_some()),
+        undelivered: figures.map_or(0, |hub| hub.undelivered),
+        delivered: figures.map_or(0, |hub| hub.delivered),
+        slow_clients: figures.map_or(0, |hub| hub.slow_clients),
+        outbox_overflows: figures.map_or(0, |hub| hub.outbox_overflows),
+        untold: figures.map_or(0, |hub| hub.untold),
+        resyncs: figures.map_or(0, |hub| hub.resyncs),
+        evicted: figures.map_or(0, |hub| hub.evicted),
+    }
+}
+
+fn clock_check(figures: Option<ClockFigures>, oldest_overdue: Option<Timestamp>, now: Timestamp) -> ClockCheck {
+    let is_late = oldest_overdue.is_some_and(|at| now.ms_since(at) > OVERDUE_WARNING_MS);
+    ClockCheck {
+        status: Status::fail_unless(figures.is_some()).max(Status::warn_if(is_late)),
+        last_tick: figures.and_then(|clock| clock.last_tick),
+        lag_ms: figures.map_or(0, |clock| clock.last_lag_ms),
+        oldest_overdue,
+        agenda: figures.map_or(0, |clock| clock.agenda),
+        under_way: figures.map_or(0, |clock| clock.under_way),
+    }
+}
+
+fn bid_actors_check(figures: Option<RouterFigures>, shed: u64) -> BidActorsCheck {
+    BidActorsCheck {
+        status: Status::fail_unless(figures.is_some()),
+        live: figures.map_or(0, |router| router.live),
+        replaced: figures.map_or(0, |router| router.replaced),
+        turned_away: figures.map_or(0, |router| router.turned_away),
+        shed,
+    }
+}
+
+/// No figures: there is no bus. A bus that is down is only a warning: the node goes on, and other nodes read its events
+/// from the store, later.
+fn bus_check(figures: Option<BusFigures>, behind: u64) -> BusCheck {
+    let (kind, figures) = match figures {
+        Some(figures) => ("redis", figures),
+        None => ("none", BusFigures { is_up: true, ..BusFigures::default() }),
+    };
+    BusCheck {
+        status: Status::warn_if(!figures.is_up),
+        kind,
+        others: figures.others,
+        channels: figures.channels,
+        told: figures.sent,
+        heard: figures.received,
+        untold: figures.dropped,
+        garbled: figures.unreadable,
+        uncounted: figures.uncounted,
+        connections_lost: figures.connections_lost,
+        behind,
+    }
+}
+
+fn sessions_check(hub: Option<HubFigures>, rooms: Option<RoomFigures>, max: usize) -> SessionsCheck {
+    // The hub does not know visitors; without its answer the counts are 0.
+    let visitors = rooms.map_or(0, |rooms| rooms.visitors);
+    let (sessions, users) = hub.map_or((0, 0), |hub| (hub.sessions + visitors, hub.users));
+    SessionsCheck {
+        status: Status::fail_unless(rooms.is_some()).max(Status::warn_if(sessions >= max)),
+        sessions,
+        users,
+        max,
+        rooms: rooms.map_or(0, |rooms| rooms.rooms),
+        in_rooms: rooms.map_or(0, |rooms| rooms.sockets),
+        room_frames: rooms.map_or(0, |rooms| rooms.frames),
+        closed_for_missing: rooms.map_or(0, |rooms| rooms.closed_for_missing),
     }
 }

@@ -1,5 +1,8 @@
-//! Who asks: the token of a request, the user behind it, and the rate that he may ask at. The user of a request is
-//! the token's user, never a field of its body (fault 4).
+//! Identifies who sends a request: reads its token, finds the token's user, and counts the request against their rate.
+//! The user of a request is always the token's user, never a field of its body (fault 4).
+//!
+//! Handlers call the method that fits the request: `visitor`, `reader`, `user`, `bidder`, `admin`, `operator`,
+//! `stream_user`, `socket_user` or `socket_visitor`.
 
 use std::{
     net::IpAddr,
@@ -13,76 +16,79 @@ use actix_web::{
 };
 use tokio::time::timeout;
 
-use super::{ApiError, Services, forwarded::client_address, query, rate::Who, token::Claims};
+use super::{ApiError, Services, forwarded::client_address, query, rate_limits::RateKey, token::Claims};
 use crate::{
     domain::{Timestamp, User, UserId},
     protocol::{Code, Problem},
-    store::writes::SeeUser,
+    store::writes::EnsureUser,
 };
 
-/// How long a user may take to be made. With the reading before it well within the 3 s of a 503.
-pub(super) const PATIENCE: Duration = Duration::from_millis(500);
-/// The subprotocol of modern clients, and the one that carries their token.
+/// How long to wait until a user's row is written. Together with the read before it, this stays well within the 3 s in
+/// which a 503 is promised.
+pub(super) const ENSURE_USER_TIMEOUT: Duration = Duration::from_millis(500);
+/// The subprotocol of modern clients.
 pub(super) const SUBPROTOCOL: &str = "handsup.v1";
-const BEARER_PROTOCOL: &str = "bearer.";
+/// A subprotocol with this prefix carries a token: browsers can't set headers on a WebSocket.
+const BEARER_PREFIX: &str = "bearer.";
 
-/// Who asks, with a good token.
+/// Who sends a request, proved by a valid token.
 #[derive(Debug, Clone)]
 pub struct Identity {
     /// The token's user.
     pub user: Arc<User>,
-    /// Whether the token opens the admin calls.
+    /// Whether the token is an admin's.
     pub admin: bool,
-    /// When the token expires.
+    /// From this moment on the token is expired.
     pub expires_at: Timestamp,
-    /// Whether the user has a row. What a user without one writes would point to nobody.
+    /// Whether the user has a row in the database. Without it nothing that refers to them can be written.
     pub is_stored: bool,
 }
 
-/// What a request needs of its user's row in the database.
+/// Whether a request needs its user's row in the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Row {
-    /// The request writes: the row has to be there first.
-    Needed,
-    /// The request reads, and does not fail because the row of a new user can't be written.
-    Wanted,
+enum UserRow {
+    /// The request writes something that refers to the row, and fails if a missing row can't be written.
+    Required,
+    /// The request only reads, and succeeds although the row of a new user can't be written.
+    Optional,
 }
 
 impl Services {
-    /// Who asks, if a token is presented: in the `Authorization` header.
+    /// Identifies the sender of a request that needs no token; `None` without an `Authorization` header.
     ///
     /// # Errors
-    /// 401 for a bad token, 429 over the rate of requests, 503 when the user can't be looked up.
+    /// 401 for an invalid token, 429 over the rate of requests, 503 if the user can't be read.
     pub(super) async fn visitor(&self, request: &HttpRequest) -> Result<Option<Identity>, ApiError> {
-        let identity = self.identify_again(header_token(request)?, Row::Wanted).await?;
-        self.admit(request, identity.as_ref())?;
+        let identity = self.identify_cached(header_token(request)?, UserRow::Optional).await?;
+        self.count_request(request, identity.as_ref())?;
         Ok(identity)
     }
 
-    /// Who reads; a token is needed.
+    /// Identifies the sender of a request that needs a token and only reads.
     ///
     /// # Errors
-    /// 401 without a good token, 429 over the rate of requests, 503 when the user can't be looked up.
+    /// 401 without a valid token, 429 over the rate of requests, 503 if the user can't be read.
     pub(super) async fn reader(&self, request: &HttpRequest) -> Result<Identity, ApiError> {
         let reader = self.visitor(request).await?;
         reader.ok_or_else(token_needed)
     }
 
-    /// Who writes; a token is needed.
+    /// Identifies the sender of a request that writes.
     ///
     /// # Errors
-    /// 401 without a good token, 429 over the rate of requests, 503 when the user can't be looked up or made.
+    /// 401 without a valid token, 429 over the rate of requests, 503 if the user can't be read, or their missing row
+    /// can't be written.
     pub(super) async fn user(&self, request: &HttpRequest) -> Result<Identity, ApiError> {
-        let identity = self.identify_again(header_token(request)?, Row::Needed).await?;
+        let identity = self.identify_cached(header_token(request)?, UserRow::Required).await?;
         let identity = identity.ok_or_else(token_needed)?;
-        self.admit(request, Some(&identity))?;
+        self.count_request(request, Some(&identity))?;
         Ok(identity)
     }
 
-    /// Who asks, with a token that opens the admin calls. No rate.
+    /// Identifies the admin who sends a request. Admins have no rate limit.
     ///
     /// # Errors
-    /// 401 without a good token, 403 with one that isn't an admin's.
+    /// 401 without a valid token, 403 with one that isn't an admin's, otherwise as [`user`](Self::user).
     pub(super) async fn admin(&self, request: &HttpRequest) -> Result<Identity, ApiError> {
         let identity = self.user(request).await?;
         if !identity.admin {
@@ -91,25 +97,26 @@ impl Services {
         Ok(identity)
     }
 
-    /// Whether an admin asks who wants to know how the service is. The answer is wanted most when the database is away,
-    /// so a valid token needs no row, and an inactive user is refused as far as that can be known.
+    /// Checks that an admin requests the health report. The report matters most while the database is not available, so
+    /// this needs no row, and refuses an inactive user only if the database or the cache says so.
     ///
     /// # Errors
-    /// 401 without a good token, 403 with one that isn't an admin's, 429 over the rate of requests without an admin's.
+    /// 401 without a valid token, 403 with one that isn't an admin's, 429 if its user is no admin and over the rate of
+    /// requests.
     pub(super) async fn operator(&self, request: &HttpRequest) -> Result<(), ApiError> {
         let token = header_token(request)?.ok_or_else(token_needed)?;
-        let claims = self.live.load().known_claims(&token, self.time.now()).ok_or_else(token_refused)?;
+        let claims = self.live.load().cached_claims(&token, self.time.now()).ok_or_else(token_refused)?;
         if !claims.admin {
-            self.live.load().rates.request(Who::User(claims.user))?;
+            self.live.load().rates.check_request(RateKey::User(claims.user))?;
         }
-        let known = match self.users.fresh(claims.user) {
+        let user = match self.users.current(claims.user) {
             Some(user) => Some(user),
-            None => match timeout(PATIENCE, self.users.learn(&self.store, claims.user)).await {
+            None => match timeout(ENSURE_USER_TIMEOUT, self.users.load(&self.store, claims.user)).await {
                 Ok(Ok(user)) => user,
-                Ok(Err(_)) | Err(_) => self.users.known(claims.user),
+                Ok(Err(_)) | Err(_) => self.users.last_known(claims.user),
             },
         };
-        if known.is_some_and(|user| !user.is_active) {
+        if user.is_some_and(|user| !user.is_active) {
             return Err(token_refused());
         }
         if !claims.admin {
@@ -118,119 +125,124 @@ impl Services {
         Ok(())
     }
 
-    /// Who bids. Bids have a rate of their own.
+    /// Identifies a bidder. Bids have a rate of their own.
     ///
     /// # Errors
-    /// 401 without a good token, 429 over the rate of bids, 503 when the user can't be looked up or made.
+    /// 401 without a valid token, 429 over the rate of bids, 503 if the user can't be read, or their missing row can't
+    /// be written.
     pub(super) async fn bidder(&self, request: &HttpRequest) -> Result<Identity, ApiError> {
-        let identity = self.identify_again(header_token(request)?, Row::Needed).await?;
+        let identity = self.identify_cached(header_token(request)?, UserRow::Required).await?;
         let identity = identity.ok_or_else(token_needed)?;
         if !identity.admin {
-            self.live.load().rates.bid(Who::User(identity.user.id))?;
+            self.live.load().rates.check_bid(RateKey::User(identity.user.id))?;
         }
         Ok(identity)
     }
 
-    /// Who opens a stream of alarms: the token may also come as a subprotocol or in the query.
+    /// Identifies who opens a stream of alarms. The token may also be a subprotocol or in the query, since browsers
+    /// can't set headers here.
     ///
     /// # Errors
-    /// 401 without a good token, 429 over the rate of requests, 503 when the user can't be looked up.
+    /// 401 without a valid token, 429 over the rate of requests, 503 if the user can't be read.
     pub(super) async fn stream_user(&self, request: &HttpRequest) -> Result<Identity, ApiError> {
         let identity = self.identify_socket(request).await?;
         let identity = identity.ok_or_else(token_needed)?;
-        self.admit(request, Some(&identity))?;
+        self.count_request(request, Some(&identity))?;
         Ok(identity)
     }
 
-    /// Who opens a WebSocket.
+    /// Identifies who opens a WebSocket that needs a token.
     ///
     /// # Errors
-    /// 401 without a good token, 503 when the user can't be looked up or over the rate of requests.
+    /// 401 without a valid token, 503 over the rate of requests or if the user can't be read.
     pub(super) async fn socket_user(&self, request: &HttpRequest) -> Result<Identity, ApiError> {
-        self.stream_user(request).await.map_err(at_handshake)
+        self.stream_user(request).await.map_err(handshake_error)
     }
 
-    /// Who opens a WebSocket that visitors may open too.
+    /// Identifies who opens a WebSocket that needs no token; `None` without one.
     ///
     /// # Errors
-    /// 401 for a bad token, 503 when the user can't be looked up or over the rate of requests.
+    /// 401 for an invalid token, 503 over the rate of requests or if the user can't be read.
     pub(super) async fn socket_visitor(&self, request: &HttpRequest) -> Result<Option<Identity>, ApiError> {
         let identity = self.identify_socket(request).await?;
-        self.admit(request, identity.as_ref()).map_err(at_handshake)?;
+        self.count_request(request, identity.as_ref()).map_err(handshake_error)?;
         Ok(identity)
     }
 
-    /// Whose rate counts: the user's, or the address's where there is none.
-    pub(super) fn who(&self, request: &HttpRequest, identity: Option<&Identity>) -> Who {
+    /// Whose rate a request counts against: the user's, or without a token the client address's.
+    pub(super) fn rate_key(&self, request: &HttpRequest, identity: Option<&Identity>) -> RateKey {
         match identity {
-            Some(identity) => Who::User(identity.user.id),
-            None => Who::address(self.address(request)),
+            Some(identity) => RateKey::User(identity.user.id),
+            None => RateKey::address(self.address(request)),
         }
     }
 
-    /// Judges a token that is presented for reading.
+    /// Identifies the user of a token that a client sends on an open socket.
     ///
     /// # Errors
-    /// 401 for a bad token or an inactive user, 503 when the user can't be looked up.
+    /// 401 for an invalid token or an inactive user, 503 if the user can't be read.
     pub(super) async fn identify(&self, token: Option<String>) -> Result<Option<Identity>, ApiError> {
         let Some(token) = token else { return Ok(None) };
         let claims = self.live.load().keys.verify(&token, self.time.now());
-        self.identity(claims, Row::Wanted).await.map(Some)
+        self.identity(claims, UserRow::Optional).await.map(Some)
     }
 
-    /// Judges all tokens of a handshake: one that is bad is refused although another one is good, and all have to be
-    /// of the same user.
+    /// Identifies the user of all tokens of a handshake. Each token has to be valid, and all have to belong to one
+    /// user.
     async fn identify_socket(&self, request: &HttpRequest) -> Result<Option<Identity>, ApiError> {
-        let mut shown: Option<Claims> = None;
+        let mut first: Option<Claims> = None;
         let live = self.live.load_full();
         for token in socket_tokens(request)? {
             let claims = live.keys.verify(&token, self.time.now()).ok_or_else(token_refused)?;
-            match &shown {
-                None => shown = Some(claims),
+            match &first {
+                None => first = Some(claims),
                 Some(first) if first.user == claims.user => {}
-                Some(_) => return Err(ApiError::unauthorized("the tokens are of different users")),
+                Some(_) => {
+                    return Err(ApiError::unauthorized("the tokens belong to different users; send those of one user"));
+                }
             }
         }
-        match shown {
-            Some(claims) => self.identity(Some(claims), Row::Wanted).await.map(Some),
+        match first {
+            Some(claims) => self.identity(Some(claims), UserRow::Optional).await.map(Some),
             None => Ok(None),
         }
     }
 
-    /// Judges a token of somebody who will show it again.
-    async fn identify_again(&self, token: Option<String>, row: Row) -> Result<Option<Identity>, ApiError> {
+    /// Identifies the user of a token that is likely to come again, by the cache of tokens.
+    async fn identify_cached(&self, token: Option<String>, row: UserRow) -> Result<Option<Identity>, ApiError> {
         let Some(token) = token else { return Ok(None) };
-        let claims = self.live.load().known_claims(&token, self.time.now());
+        let claims = self.live.load().cached_claims(&token, self.time.now());
         self.identity(claims, row).await.map(Some)
     }
 
-    async fn identity(&self, claims: Option<Claims>, row: Row) -> Result<Identity, ApiError> {
+    /// The identity of verified claims; `None` is an invalid token.
+    async fn identity(&self, claims: Option<Claims>, row: UserRow) -> Result<Identity, ApiError> {
         let claims = claims.ok_or_else(token_refused)?;
-        let (user, is_stored) = self.see_user(claims.user, claims.username, claims.issued_at, row).await?;
+        let (user, is_stored) = self.ensure_user(claims.user, claims.username, claims.issued_at, row).await?;
         if !user.is_active {
             return Err(token_refused());
         }
         Ok(Identity { user, admin: claims.admin, expires_at: claims.expires_at, is_stored })
     }
 
-    /// The user of a token, and whether they have a row: made if they are new, renamed if the token is newer than
-    /// their name.
-    async fn see_user(
+    /// The user of a token, and whether they have a row. Writes a row for a new user, and the token's name if it is
+    /// newer than the stored one.
+    async fn ensure_user(
         &self,
         id: UserId,
         name: Option<String>,
         iat: Option<i64>,
-        row: Row,
+        row: UserRow,
     ) -> Result<(Arc<User>, bool), ApiError> {
-        let known = match self.users.fresh(id) {
+        let known = match self.users.current(id) {
             Some(user) => Some(user),
-            None => self.users.learn(&self.store, id).await?,
+            None => self.users.load(&self.store, id).await?,
         };
         let Some(user) = known else {
-            return match self.ledger.write(SeeUser { id, name: name.clone(), iat }, PATIENCE).await {
+            return match self.ledger.write(EnsureUser { id, name: name.clone(), iat }, ENSURE_USER_TIMEOUT).await {
                 Ok(user) => Ok((Arc::new(user), true)),
-                // Not remembered: the next request tries again to make them.
-                Err(_) if row == Row::Wanted => Ok((Arc::new(User::first_seen(id, name.as_deref(), iat)), false)),
+                // Not cached: the next request tries again to write the row.
+                Err(_) if row == UserRow::Optional => Ok((Arc::new(User::first_seen(id, name.as_deref(), iat)), false)),
                 Err(error) => Err(error.into()),
             };
         };
@@ -238,25 +250,25 @@ impl Services {
         if !renamed.learn_name(name.as_deref(), iat) {
             return Ok((user, true));
         }
-        let see = SeeUser { id, name, iat };
+        let write = EnsureUser { id, name, iat };
         if renamed.username == user.username {
-            // Only a newer token with the same name: nobody waits for that.
-            self.ledger.submit(see, Instant::now() + PATIENCE, |_| {});
+            // A newer token with the same name: only its age is written, and the request does not wait for that.
+            self.ledger.submit(write, Instant::now() + ENSURE_USER_TIMEOUT, |_| {});
             return Ok((user, true));
         }
-        // Somebody who is known is not turned away because his new name can't be written now.
-        Ok((self.ledger.write(see, PATIENCE).await.map_or(user, Arc::new), true))
+        // If the new name can't be written now, the request goes on with the old one.
+        Ok((self.ledger.write(write, ENSURE_USER_TIMEOUT).await.map_or(user, Arc::new), true))
     }
 
-    /// Counts a request of a user, or of an address where there is none; admins are exempt.
-    fn admit(&self, request: &HttpRequest, identity: Option<&Identity>) -> Result<(), ApiError> {
+    /// Counts a request against its sender's rate; admins are exempt.
+    fn count_request(&self, request: &HttpRequest, identity: Option<&Identity>) -> Result<(), ApiError> {
         if identity.is_some_and(|identity| identity.admin) {
             return Ok(());
         }
-        Ok(self.live.load().rates.request(self.who(request, identity))?)
+        Ok(self.live.load().rates.check_request(self.rate_key(request, identity))?)
     }
 
-    /// The client's address.
+    /// The client's address, behind trusted proxies too.
     pub(super) fn address(&self, request: &HttpRequest) -> IpAddr {
         let peer = request.peer_addr().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip());
         client_address(peer, request.headers(), &self.config.trusted_proxies)
@@ -268,31 +280,31 @@ fn token_needed() -> ApiError {
 }
 
 fn token_refused() -> ApiError {
-    ApiError::unauthorized("the token is not good")
+    ApiError::unauthorized("invalid or expired token")
 }
 
-/// A handshake is refused with 401, 403, 404 or 503 (`docs/protocol.md#handshake`): over the rate, too, it is to be tried again later.
-fn at_handshake(error: ApiError) -> ApiError {
+/// Over the rate a handshake is refused with 503, since 429 is none of its statuses (`docs/protocol.md#handshake`).
+fn handshake_error(error: ApiError) -> ApiError {
     match error.0.code() {
         Code::TooManyRequests => Problem::unavailable("too many requests; try again in a moment").into(),
         _ => error,
     }
 }
 
-/// The token in the `Authorization` header, if there is one; any other credentials are bad ones.
+/// The token in the `Authorization` header; `None` without this header. 401 for anything but one bearer token.
 fn header_token(request: &HttpRequest) -> Result<Option<String>, ApiError> {
     let mut token = None;
     for value in request.headers().get_all(AUTHORIZATION) {
-        let (scheme, shown) = value
+        let (scheme, value) = value
             .to_str()
             .ok()
             .and_then(|value| value.trim().split_once(' '))
-            .ok_or_else(|| ApiError::unauthorized("the Authorization header is no bearer token"))?;
+            .ok_or_else(|| ApiError::unauthorized("the Authorization header must be `Bearer <token>`"))?;
         if !scheme.eq_ignore_ascii_case("bearer") {
-            return Err(ApiError::unauthorized("the Authorization header is no bearer token"));
+            return Err(ApiError::unauthorized("the Authorization header must be `Bearer <token>`"));
         }
-        if token.replace(shown.trim().to_owned()).is_some() {
-            return Err(ApiError::unauthorized("there is more than one Authorization header"));
+        if token.replace(value.trim().to_owned()).is_some() {
+            return Err(ApiError::unauthorized("send only one Authorization header"));
         }
     }
     Ok(token)
@@ -308,12 +320,12 @@ pub(super) fn offered_protocols(request: &HttpRequest) -> impl Iterator<Item = &
         .map(str::trim)
 }
 
-/// The tokens of a handshake, wherever they stand; an empty one in the query is none.
+/// The tokens of a handshake in its header, its subprotocols and its query. An empty one in the query does not count.
 fn socket_tokens(request: &HttpRequest) -> Result<Vec<String>, ApiError> {
-    let of_protocols = offered_protocols(request).filter_map(|offered| offered.strip_prefix(BEARER_PROTOCOL));
-    let of_query = query::values(request, "token").filter(|token| !token.is_empty());
+    let from_protocols = offered_protocols(request).filter_map(|offered| offered.strip_prefix(BEARER_PREFIX));
+    let from_query = query::values(request, "token").filter(|token| !token.is_empty());
     let mut tokens = Vec::from_iter(header_token(request)?);
-    tokens.extend(of_protocols.map(str::to_owned).chain(of_query));
+    tokens.extend(from_protocols.map(str::to_owned).chain(from_query));
     tokens.dedup();
     Ok(tokens)
 }

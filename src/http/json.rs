@@ -1,4 +1,4 @@
-//! JSON on its way out: one place for all bodies, so that every one of them is inert in a page (fault 16).
+//! JSON responses. Every body is written here, so that all are escaped to be inert in an HTML page (fault 16).
 
 use actix_web::{HttpResponse, HttpResponseBuilder};
 use serde::Serialize;
@@ -15,12 +15,16 @@ pub(crate) fn created(value: &impl Serialize) -> HttpResponse {
     json(HttpResponse::Created(), value)
 }
 
-/// Any status with this body.
+/// Any status with this body, as `application/json`.
 pub(crate) fn json(response: HttpResponseBuilder, value: &impl Serialize) -> HttpResponse {
     json_as("application/json", response, value)
 }
 
-/// The same of a kind of JSON that has a name of its own.
-pub(crate) fn json_as(kind: &'static str, mut response: HttpResponseBuilder, value: &impl Serialize) -> HttpResponse {
-    response.content_type(kind).body(to_json(value))
+/// Any status with this body, as a more specific type such as `application/problem+json`.
+pub(crate) fn json_as(
+    content_type: &'static str,
+    mut response: HttpResponseBuilder,
+    value: &impl Serialize,
+) -> HttpResponse {
+    response.content_type(content_type).body(to_json(value))
 }

@@ -1,17 +1,17 @@
-//! `GET /goods/{id}/chat/`: what was said in an auction room.
+//! `GET /goods/{id}/chat/`: the lines that were written in an auction room.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
 use super::{
     ApiError, Services,
-    bids::{goods_id, no_such_goods},
+    bids::{goods_id, goods_not_found},
     json, query,
 };
 use crate::{domain::GoodsId, store::RoomLine};
 
 #[derive(Serialize)]
-struct LineShape {
+struct LineResponse {
     id: i64,
     author: String,
     created_at: String,
@@ -28,15 +28,15 @@ pub(super) async fn list(
     services.visitor(&request).await?;
     let page = query::page(&request)?;
     let goods = goods_id(&goods)?;
-    let lines = services.store.lines(goods, page).await?.ok_or_else(no_such_goods)?;
+    let lines = services.store.lines(goods, page).await?.ok_or_else(goods_not_found)?;
     let time_zone = services.config.draft.time_zone;
-    let shape = |line: RoomLine| LineShape {
+    let response = |line: RoomLine| LineResponse {
         id: line.id,
         author: line.author,
-        created_at: line.created_at.local(time_zone).half_day(),
+        created_at: line.created_at.local(time_zone).twelve_hour(),
         content: line.content,
         goods,
     };
-    let lines = query::not_past_the_end(page, lines)?;
-    Ok(json::ok(&lines.into_iter().map(shape).collect::<Vec<_>>()))
+    let lines = query::reject_past_end(page, lines)?;
+    Ok(json::ok(&lines.into_iter().map(response).collect::<Vec<_>>()))
 }

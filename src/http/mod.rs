@@ -1,5 +1,13 @@
-//! HTTP and the WebSocket handshake: routes, identity, limits, errors. Decides nothing about auctions; it parses,
-//! hands on, and turns answers into responses.
+//! HTTP: routes, identity, rate limits, errors, and the handshakes of WebSockets. This layer parses requests, passes
+//! them to the actors and the store, and turns results into responses. It decides nothing about auctions.
+//!
+//! - Handlers: `alarms`, `bids`, `dev`, `goods`, `goods_lists`, `health`, `lines`, `media`, `trades`, `users`,
+//!   `socket`.
+//! - Requests: `body`, `query`, `identity` (with `token`, `token_cache`, `user_directory`), `forwarded`, `rate_limits`,
+//!   `cors`.
+//! - Responses: `json`, `responses`, `participants`, `error`.
+//! - Connections before and after an upgrade: `connection`, `upgraded`, `open_sockets`.
+//! - `services` holds what handlers use; `readiness` caches the readiness check.
 
 mod alarms;
 mod bids;
@@ -14,88 +22,102 @@ mod goods_lists;
 mod health;
 mod identity;
 mod json;
-mod known_tokens;
 mod lines;
 mod media;
 mod open_sockets;
 mod participants;
 mod query;
-mod rate;
+mod rate_limits;
 mod readiness;
 mod responses;
 mod services;
 mod socket;
 mod token;
+mod token_cache;
 mod trades;
 mod upgraded;
 mod user_directory;
 mod users;
 
+use std::time::Duration;
+
 use actix_web::{FromRequest, Handler, Responder, Route, guard, web};
 
 pub use self::{
-    connection::{Connection, ConnectionLimit, in_turn},
-    cors::{cors, refused_as_problem},
+    connection::{Connection, ConnectionLimit, track_responses},
+    cors::{cors, cors_refusal_as_problem},
     error::ApiError,
     identity::Identity,
-    known_tokens::KnownTokens,
     open_sockets::OpenSockets,
-    rate::{RateLimits, Rates},
+    rate_limits::{RateLimits, Rates},
     readiness::Readiness,
     services::{HttpConfig, LiveConfig, Services},
     socket::LocalShard,
     token::{Claims, Keys, MintError, NewToken},
-    upgraded::{part, take_over},
+    token_cache::TokenCache,
+    upgraded::{send_and_close, take_over},
     user_directory::UserDirectory,
 };
 
-/// All routes. Paths answer with and without their last slash (the app trims it before it routes).
+/// How long a handler waits for the ledger. Together with the reads before it, and the time that the ledger adds, this
+/// stays within the 3 s in which a 503 is promised.
+const WRITE_TIMEOUT: Duration = Duration::from_millis(800);
+
+/// All routes. The app trims a trailing slash before it routes, so paths match with and without one.
 pub fn routes(config: &mut web::ServiceConfig) {
     config
-        .service(at("/goods", "GET, HEAD, POST").route(reading(goods_lists::list)).route(web::post().to(goods::make)))
-        // Before `/goods/{id}` and what is below it: these words are no ids.
-        .service(at("/goods/recommend", "GET, HEAD").route(reading(goods_lists::recommend)))
-        .service(at("/goods/user/{id}", "GET, HEAD").route(reading(goods_lists::of_user)))
-        .service(at("/goods/like/{id}", "GET").route(web::get().to(goods::toggle_like)))
         .service(
-            at("/goods/{id}", "GET, HEAD, DELETE").route(reading(goods::show)).route(web::delete().to(goods::delete)),
+            resource("/goods", "GET, HEAD, POST")
+                .route(read_only(goods_lists::list))
+                .route(web::post().to(goods::create)),
         )
-        .service(at("/goods/{id}/chat", "GET, HEAD").route(reading(lines::list)))
+        // These come before `/goods/{id}`, which would take their words for ids.
+        .service(resource("/goods/recommend", "GET, HEAD").route(read_only(goods_lists::recommend)))
+        .service(resource("/goods/user/{id}", "GET, HEAD").route(read_only(goods_lists::of_user)))
+        .service(resource("/goods/like/{id}", "GET").route(web::get().to(goods::toggle_like)))
         .service(
-            at("/goods/{id}/bids", "GET, HEAD, POST").route(web::post().to(bids::place)).route(reading(bids::list)),
+            resource("/goods/{id}", "GET, HEAD, DELETE")
+                .route(read_only(goods::show))
+                .route(web::delete().to(goods::delete)),
+        )
+        .service(resource("/goods/{id}/chat", "GET, HEAD").route(read_only(lines::list)))
+        .service(
+            resource("/goods/{id}/bids", "GET, HEAD, POST")
+                .route(web::post().to(bids::place))
+                .route(read_only(bids::list)),
         )
         .service(
-            at("/goods/{id}/like", "PUT, DELETE")
+            resource("/goods/{id}/like", "PUT, DELETE")
                 .route(web::put().to(goods::like))
                 .route(web::delete().to(goods::unlike)),
         )
-        .service(at("/chat", "GET, HEAD").route(reading(trades::list)))
-        .service(at("/chat/goods/{id}", "GET").route(web::get().to(trades::show)))
-        .service(at("/media/default.jpeg", "GET, HEAD").route(reading(media::default_picture)))
-        .service(at("/media/{path:.*}", "GET, HEAD").route(reading(media::file)))
-        .service(at("/alarms", "GET, HEAD").route(reading(alarms::list)))
-        .service(at("/alarms/unread", "GET, HEAD").route(reading(alarms::unread)))
-        .service(at("/alarms/stream", "GET").route(web::get().to(socket::stream)))
-        .service(at("/alarms/read", "POST").route(web::post().to(alarms::read)))
+        .service(resource("/chat", "GET, HEAD").route(read_only(trades::list)))
+        .service(resource("/chat/goods/{id}", "GET").route(web::get().to(trades::show)))
+        .service(resource("/media/default.jpeg", "GET, HEAD").route(read_only(media::default_picture)))
+        .service(resource("/media/{path:.*}", "GET, HEAD").route(read_only(media::file)))
+        .service(resource("/alarms", "GET, HEAD").route(read_only(alarms::list)))
+        .service(resource("/alarms/unread", "GET, HEAD").route(read_only(alarms::unread)))
+        .service(resource("/alarms/stream", "GET").route(web::get().to(socket::stream)))
+        .service(resource("/alarms/read", "POST").route(web::post().to(alarms::read)))
         .service(
-            at("/alarms/preferences", "GET, HEAD, PUT")
-                .route(reading(alarms::preferences))
+            resource("/alarms/preferences", "GET, HEAD, PUT")
+                .route(read_only(alarms::preferences))
                 .route(web::put().to(alarms::set_preferences)),
         )
-        .service(at("/ws/alram", "GET").route(web::get().to(socket::open)))
-        .service(at("/ws/alarms", "GET").route(web::get().to(socket::open)))
-        .service(at("/ws/auction/{id}", "GET").route(web::get().to(socket::auction)))
-        .service(at("/ws/chat/{id}", "GET").route(web::get().to(socket::trade)))
-        .service(at("/health/live", "GET, HEAD").route(reading(health::live)))
-        .service(at("/health/ready", "GET, HEAD").route(reading(health::ready)))
-        .service(at("/admin/health", "GET, HEAD").route(reading(health::admin)))
-        .service(at("/admin/users/{id}", "PUT").route(web::put().to(users::change)))
-        .service(at("/dev/token", "POST").route(web::post().to(dev::token)))
-        .default_service(web::to(error::no_such_path));
+        .service(resource("/ws/alram", "GET").route(web::get().to(socket::open)))
+        .service(resource("/ws/alarms", "GET").route(web::get().to(socket::open)))
+        .service(resource("/ws/auction/{id}", "GET").route(web::get().to(socket::auction)))
+        .service(resource("/ws/chat/{id}", "GET").route(web::get().to(socket::trade)))
+        .service(resource("/health/live", "GET, HEAD").route(read_only(health::live)))
+        .service(resource("/health/ready", "GET, HEAD").route(read_only(health::ready)))
+        .service(resource("/admin/health", "GET, HEAD").route(read_only(health::admin)))
+        .service(resource("/admin/users/{id}", "PUT").route(web::put().to(users::change)))
+        .service(resource("/dev/token", "POST").route(web::post().to(dev::token)))
+        .default_service(web::to(error::path_not_found));
 }
 
-/// What only reads, and therefore answers HEAD as well (the server leaves the body out).
-fn reading<F, Args>(handler: F) -> Route
+/// A route for GET and HEAD; the server leaves out the body of a response to HEAD.
+fn read_only<F, Args>(handler: F) -> Route
 where
     F: Handler<Args, Output: Responder + 'static>,
     Args: FromRequest + 'static,
@@ -103,7 +125,7 @@ where
     web::route().guard(guard::Any(guard::Get()).or(guard::Head())).to(handler)
 }
 
-/// A path whose other methods are refused as problems that name the ones there are.
-fn at(path: &str, allow: &'static str) -> actix_web::Resource {
-    web::resource(path).default_service(web::to(move || async move { error::wrong_method(allow) }))
+/// A path that answers 405 to all methods but those of its routes; `allow` lists these.
+fn resource(path: &str, allow: &'static str) -> actix_web::Resource {
+    web::resource(path).default_service(web::to(move || async move { error::method_not_allowed(allow) }))
 }

@@ -1,28 +1,28 @@
-//! How many connections have left HTTP and are still open.
+//! Counts the connections that have left HTTP and are still open. A node that shuts down waits until none is left.
 
 use std::sync::{
     Arc,
     atomic::{AtomicUsize, Ordering},
 };
 
-/// How many sockets are carried, for whoever ends the node.
+/// The counter, shared by all workers of the node.
 #[derive(Debug, Clone, Default)]
 pub struct OpenSockets(Arc<AtomicUsize>);
 
 impl OpenSockets {
-    /// So many now.
+    /// How many are open now.
     pub fn count(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// One more, until what is returned is dropped.
-    pub(crate) fn enter(&self) -> OpenSocket {
+    /// Counts one more connection until the returned guard is dropped.
+    pub(crate) fn add(&self) -> OpenSocket {
         self.0.fetch_add(1, Ordering::Relaxed);
         OpenSocket(self.clone())
     }
 }
 
-/// One of them.
+/// Counts one open connection.
 pub(crate) struct OpenSocket(OpenSockets);
 
 impl Drop for OpenSocket {

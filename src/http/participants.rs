@@ -1,30 +1,30 @@
-//! Who is in the auction rooms, as the shapes of goods say it: the one place where http asks for it. When the rooms can't
-//! be asked the node is about to end; then it is nobody.
+//! Asks the rooms who is in them, for the responses about goods. If the rooms don't answer, the node
+//! is shutting down; they count as empty then.
 
 use std::{collections::HashMap, sync::Arc};
 
 use super::Services;
 use crate::{
-    actors::{CountParticipants, GetBusiest, GetParticipants},
+    actors::{CountParticipants, GetBusiestRooms, GetParticipants},
     domain::{GoodsId, User},
 };
 
-/// How many participants goods have; goods without any may be missing.
+/// The number of participants by goods; goods without any may be missing.
 pub(super) type Participants = HashMap<GoodsId, usize>;
 
-/// How many participants these goods have now.
+/// Counts the participants of these goods.
 pub(super) async fn participants(services: &Services, goods: &[GoodsId]) -> Participants {
     let counts = services.rooms.send(CountParticipants(goods.to_vec())).await.unwrap_or_default();
     goods.iter().copied().zip(counts).collect()
 }
 
-/// Goods that have participants now, most first.
+/// The goods that have participants, the most first.
 pub(super) async fn busiest(services: &Services) -> Vec<(GoodsId, usize)> {
-    services.rooms.send(GetBusiest).await.unwrap_or_default()
+    services.rooms.send(GetBusiestRooms).await.unwrap_or_default()
 }
 
-/// Who is in the room of these goods now, as they are called now: a name may have changed since its user came in.
-pub(super) async fn present(services: &Services, goods: GoodsId) -> Vec<Arc<User>> {
+/// The users in the room of these goods, by their current names: a name may have changed since its user joined.
+pub(super) async fn present_users(services: &Services, goods: GoodsId) -> Vec<Arc<User>> {
     let Ok(present) = services.rooms.send(GetParticipants(goods)).await else { return Vec::new() };
-    present.0.iter().map(|user| services.users.fresh(user.id).unwrap_or_else(|| Arc::clone(user))).collect()
+    present.0.iter().map(|user| services.users.current(user.id).unwrap_or_else(|| Arc::clone(user))).collect()
 }

@@ -1,38 +1,39 @@
-//! Query strings: values are parsed one by one, so that a wrong one is named in the refusal.
+//! Query strings. Each value is parsed by itself, so that a 422 names the wrong one.
 
 use actix_web::HttpRequest;
 
 use super::ApiError;
 use crate::{domain::Phase, protocol::Problem, store::Page};
 
-/// Most rows of one page; a larger `limit` counts as this.
+/// Rows on a page; a larger `limit` counts as this.
 pub(super) const MAX_LIMIT: i64 = 200;
 
-/// All values of that name, percent-decoded.
+/// All values with this name, percent-decoded.
 pub(super) fn values(request: &HttpRequest, name: &str) -> impl Iterator<Item = String> {
     url::form_urlencoded::parse(request.query_string().as_bytes())
         .filter(move |(key, _)| key == name)
         .map(|(_, value)| value.into_owned())
 }
 
-/// The first of them.
+/// The first value with this name.
 pub(super) fn value(request: &HttpRequest, name: &str) -> Option<String> {
     values(request, name).next()
 }
 
-/// An id or count that may be 0. Above the 64-bit range it counts as its end: no alarm or bid lies there.
+/// An id or count that may be 0. A number above the 64-bit range counts as the largest one: no alarm or bid has such an
+/// id.
 ///
 /// # Errors
 /// 422 for anything but digits.
 pub(super) fn number(request: &HttpRequest, name: &str) -> Result<Option<i64>, ApiError> {
-    Ok(value(request, name).map(|text| parse(name, &text)).transpose()?)
+    Ok(value(request, name).map(|text| parse_number(name, &text)).transpose()?)
 }
 
-/// The same of a text that stands somewhere else.
+/// Parses such a number from elsewhere; `name` stands in the error.
 ///
 /// # Errors
 /// 422 for anything but digits.
-pub(super) fn parse(name: &str, text: &str) -> Result<i64, Problem> {
+pub(super) fn parse_number(name: &str, text: &str) -> Result<i64, Problem> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if digits {
         Ok(text.parse().unwrap_or(i64::MAX))
@@ -41,10 +42,10 @@ pub(super) fn parse(name: &str, text: &str) -> Result<i64, Problem> {
     }
 }
 
-/// `limit`, from 1, at most 200.
+/// `limit`: from 1, capped at [`MAX_LIMIT`].
 ///
 /// # Errors
-/// 422 for 0 and anything but digits.
+/// 422 for 0 and for anything but digits.
 pub(super) fn limit(request: &HttpRequest, default: i64) -> Result<i64, ApiError> {
     match number(request, "limit")? {
         None => Ok(default),
@@ -53,7 +54,7 @@ pub(super) fn limit(request: &HttpRequest, default: i64) -> Result<i64, ApiError
     }
 }
 
-/// `true` or `false`.
+/// `true` or `false`; false without a value.
 ///
 /// # Errors
 /// 422 for anything else.
@@ -65,30 +66,32 @@ pub(super) fn flag(request: &HttpRequest, name: &str) -> Result<bool, ApiError> 
     }
 }
 
-/// The same, but an empty value is none: the existing client sends all names always.
-pub(super) fn filled(request: &HttpRequest, name: &str) -> Option<String> {
+/// The first value with this name unless it is empty: the existing client sends parameters that it does not use as
+/// empty.
+pub(super) fn non_empty(request: &HttpRequest, name: &str) -> Option<String> {
     value(request, name).filter(|value| !value.is_empty())
 }
 
-/// `page`, from 1; the first where there is none.
+/// `page`: from 1, and 1 without a value.
 ///
 /// # Errors
-/// 422 for 0 and anything but digits.
+/// 422 for 0 and for anything but digits.
 pub(super) fn page(request: &HttpRequest) -> Result<Page, ApiError> {
-    let Some(text) = filled(request, "page") else { return Ok(Page::FIRST) };
-    let page = parse("page", &text).ok().and_then(Page::new);
+    let Some(text) = non_empty(request, "page") else { return Ok(Page::FIRST) };
+    let page = parse_number("page", &text).ok().and_then(Page::new);
     Ok(page.ok_or_else(|| Problem::invalid_value("page", "a whole number from 1"))?)
 }
 
-/// A list that is empty is a list where it begins, and none further on: the existing client's endless scroll ends there.
+/// An empty first page is a valid result; an empty later page is 404, at which the existing client's endless scroll
+/// stops.
 ///
 /// # Errors
 /// 404 past the end.
-pub(super) fn not_past_the_end<T>(page: Page, rows: Vec<T>) -> Result<Vec<T>, ApiError> {
+pub(super) fn reject_past_end<T>(page: Page, rows: Vec<T>) -> Result<Vec<T>, ApiError> {
     if rows.is_empty() && page != Page::FIRST { Err(ApiError::not_found("no such page")) } else { Ok(rows) }
 }
 
-/// The origin's `status`.
+/// Parses the origin's `status`.
 pub(super) fn phase(text: &str) -> Option<Phase> {
     match text {
         "null" => Some(Phase::Scheduled),
@@ -98,14 +101,14 @@ pub(super) fn phase(text: &str) -> Option<Phase> {
     }
 }
 
-/// A text to look for, of at most `most` characters.
+/// A text to search for, of at most `max_chars` characters.
 ///
 /// # Errors
-/// 422 for a longer one, and for one with NUL, which no text has.
-pub(super) fn text(request: &HttpRequest, name: &str, most: usize) -> Result<Option<String>, ApiError> {
-    match filled(request, name) {
-        Some(text) if text.contains('\0') || text.chars().count() > most => {
-            Err(Problem::invalid_value(name, &format!("a text of at most {most} characters, without NUL")).into())
+/// 422 for a longer one, and for one with NUL, which no stored text has.
+pub(super) fn text(request: &HttpRequest, name: &str, max_chars: usize) -> Result<Option<String>, ApiError> {
+    match non_empty(request, name) {
+        Some(text) if text.contains('\0') || text.chars().count() > max_chars => {
+            Err(Problem::invalid_value(name, &format!("a text of at most {max_chars} characters, without NUL")).into())
         }
         text => Ok(text),
     }
@@ -117,7 +120,7 @@ mod tests {
     use actix_web::test::TestRequest;
 
     #[test]
-    fn wrong_values_are_refused_and_large_ones_capped() {
+    fn wrong_values_are_422_and_large_limits_are_capped() {
         let of = |query: &str| TestRequest::with_uri(&format!("/x?{query}")).to_http_request();
         assert_eq!(limit(&of("limit=500"), 50).ok(), Some(200));
         assert_eq!(limit(&of("limit=99999999999999999999"), 50).ok(), Some(200));

@@ -1,24 +1,25 @@
-//! Whether the node was ready when somebody last looked.
+//! Caches for a moment whether the node is ready.
 
 use std::time::{Duration, Instant};
 
-/// How long an answer about readiness holds.
-const READINESS_HOLDS: Duration = Duration::from_millis(250);
+/// How long a result is reused.
+const CACHE_TIME: Duration = Duration::from_millis(250);
 
-/// When it was last seen whether the node is ready, and whether it was.
+/// The last readiness check: when it was done, and whether the node was ready. `None` before the first.
 #[derive(Debug, Default)]
 pub struct Readiness(tokio::sync::Mutex<Option<(Instant, bool)>>);
 
 impl Readiness {
-    /// Looks once for all who ask within a moment: anybody may ask, and must not cost the bidders anything.
-    pub(crate) async fn look<F: Future<Output = bool>>(&self, look: impl FnOnce() -> F) -> bool {
-        let mut seen = self.0.lock().await;
-        match *seen {
-            Some((at, ready)) if at.elapsed() < READINESS_HOLDS => ready,
+    /// Runs `check` unless its last result is recent. `/health/ready` needs no token and the check uses the ledger, so
+    /// however often it is called, bidders must not pay for it.
+    pub(crate) async fn check<F: Future<Output = bool>>(&self, check: impl FnOnce() -> F) -> bool {
+        let mut last = self.0.lock().await;
+        match *last {
+            Some((at, is_ready)) if at.elapsed() < CACHE_TIME => is_ready,
             _ => {
-                let ready = look().await;
-                *seen = Some((Instant::now(), ready));
-                ready
+                let is_ready = check().await;
+                *last = Some((Instant::now(), is_ready));
+                is_ready
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Users and goods as clients see them (`docs/protocol.md#goods`): the origin's fields, and the new ones beside them.
+//! The JSON of users and goods (`docs/protocol.md#goods`): the origin's fields and the new ones.
 
 use std::sync::Arc;
 
@@ -11,9 +11,9 @@ use crate::{
     store::{BidListing, GoodsCard, GoodsDetail, GoodsFacts},
 };
 
-/// A user as other people see him.
+/// A user as other users see them.
 #[derive(Serialize)]
-pub(crate) struct UserShape {
+pub(crate) struct UserResponse {
     id: i64,
     username: String,
     profile_image: String,
@@ -21,7 +21,7 @@ pub(crate) struct UserShape {
     is_active: bool,
 }
 
-impl From<&User> for UserShape {
+impl From<&User> for UserResponse {
     fn from(user: &User) -> Self {
         Self {
             id: user.id.get(),
@@ -34,13 +34,13 @@ impl From<&User> for UserShape {
 }
 
 #[derive(Serialize)]
-struct ImageShape {
+struct ImageResponse {
     image: String,
 }
 
-/// What all shapes of goods say alike.
+/// The fields that all responses about goods have in common.
 #[derive(Serialize)]
-struct FactsShape {
+struct GoodsFactsResponse {
     title: String,
     content: String,
     category: String,
@@ -60,7 +60,7 @@ struct FactsShape {
     server_time: Timestamp,
 }
 
-impl FactsShape {
+impl GoodsFactsResponse {
     fn new(goods: GoodsFacts, time_zone: Tz, now: Timestamp) -> Self {
         let starts = goods.starts_at.local(time_zone);
         Self {
@@ -86,7 +86,7 @@ impl FactsShape {
 }
 
 #[derive(Serialize)]
-struct BidShape {
+struct BidResponse {
     id: i64,
     user: String,
     price: i64,
@@ -94,103 +94,103 @@ struct BidShape {
 }
 
 #[derive(Serialize)]
-struct ParticipantShape {
+struct ParticipantResponse {
     id: i64,
     user: String,
 }
 
-/// One goods item with everything that its page shows.
+/// One goods item, with its bids and participants.
 #[derive(Serialize)]
-pub(crate) struct DetailShape {
+pub(crate) struct GoodsDetailResponse {
     id: i64,
-    seller: UserShape,
-    buyer: Option<UserShape>,
+    seller: UserResponse,
+    buyer: Option<UserResponse>,
     is_like: bool,
-    images: Vec<ImageShape>,
+    images: Vec<ImageResponse>,
     participants_count: usize,
     #[serde(flatten)]
-    facts: FactsShape,
+    facts: GoodsFactsResponse,
     like: Vec<i64>,
-    bids: Vec<BidShape>,
-    participants: Vec<ParticipantShape>,
+    bids: Vec<BidResponse>,
+    participants: Vec<ParticipantResponse>,
 }
 
-impl DetailShape {
-    /// Goods with who is in their room.
+impl GoodsDetailResponse {
+    /// `present` are the users in the auction room.
     pub(crate) fn new(goods: GoodsDetail, present: &[Arc<User>], time_zone: Tz, now: Timestamp) -> Self {
         let id = goods.facts.id.get();
-        let bid = |bid: BidListing| BidShape { id: bid.bid_id, user: bid.username, price: bid.price, goods: id };
+        let bid = |bid: BidListing| BidResponse { id: bid.bid_id, user: bid.username, price: bid.price, goods: id };
         Self {
             id,
-            seller: UserShape::from(&goods.seller),
-            buyer: goods.buyer.as_ref().map(UserShape::from),
+            seller: UserResponse::from(&goods.seller),
+            buyer: goods.buyer.as_ref().map(UserResponse::from),
             is_like: goods.is_like,
-            images: goods.images.into_iter().map(|image| ImageShape { image }).collect(),
+            images: goods.images.into_iter().map(|image| ImageResponse { image }).collect(),
             participants_count: present.len(),
             participants: present
                 .iter()
-                .map(|user| ParticipantShape { id: user.id.get(), user: user.username.clone() })
+                .map(|user| ParticipantResponse { id: user.id.get(), user: user.username.clone() })
                 .collect(),
-            facts: FactsShape::new(goods.facts, time_zone, now),
+            facts: GoodsFactsResponse::new(goods.facts, time_zone, now),
             like: goods.likes,
             bids: goods.bids.into_iter().map(bid).collect(),
         }
     }
 }
 
-/// One goods item of a list. `images` is one picture here.
+/// One goods item in a list. Its `images` is one picture, as in the origin.
 #[derive(Serialize)]
-pub(crate) struct ListShape {
+pub(crate) struct ListedGoodsResponse {
     id: i64,
-    seller: UserShape,
-    buyer: Option<UserShape>,
+    seller: UserResponse,
+    buyer: Option<UserResponse>,
     is_like: bool,
-    images: Option<ImageShape>,
+    images: Option<ImageResponse>,
     participants_count: usize,
     #[serde(flatten)]
-    facts: FactsShape,
+    facts: GoodsFactsResponse,
     like: Vec<i64>,
 }
 
-impl ListShape {
+impl ListedGoodsResponse {
     pub(crate) fn new(goods: GoodsCard, participants: &Participants, time_zone: Tz, now: Timestamp) -> Self {
         Self {
             id: goods.facts.id.get(),
-            seller: UserShape::from(&goods.seller),
-            buyer: goods.buyer.as_ref().map(UserShape::from),
+            seller: UserResponse::from(&goods.seller),
+            buyer: goods.buyer.as_ref().map(UserResponse::from),
             is_like: goods.is_like,
-            images: goods.image.map(|image| ImageShape { image }),
+            images: goods.image.map(|image| ImageResponse { image }),
             participants_count: participants.get(&goods.facts.id).copied().unwrap_or(0),
-            facts: FactsShape::new(goods.facts, time_zone, now),
+            facts: GoodsFactsResponse::new(goods.facts, time_zone, now),
             like: goods.likes,
         }
     }
 }
 
-/// One recommended goods item: the people are names, and the picture is where it should be.
+/// One recommended goods item: users are names, and the picture is in `image`, as in the origin.
 #[derive(Serialize)]
-pub(crate) struct RecommendedShape {
+pub(crate) struct RecommendedGoodsResponse {
     id: i64,
     seller: String,
     buyer: Option<String>,
     is_like: bool,
-    image: Option<ImageShape>,
+    image: Option<ImageResponse>,
     participants_count: usize,
     #[serde(flatten)]
-    facts: FactsShape,
+    facts: GoodsFactsResponse,
     like: Vec<i64>,
 }
 
-impl RecommendedShape {
+impl RecommendedGoodsResponse {
     pub(crate) fn new(goods: GoodsCard, participants: &Participants, time_zone: Tz, now: Timestamp) -> Self {
         Self {
             id: goods.facts.id.get(),
             seller: goods.seller.username,
             buyer: goods.buyer.map(|buyer| buyer.username),
             is_like: goods.is_like,
-            image: goods.image.map(|image| ImageShape { image }),
+            image: goods.image.map(|image| ImageResponse { image }),
             participants_count: participants.get(&goods.facts.id).copied().unwrap_or(0),
-            facts: FactsShape::new(goods.facts, time_zone, now),
+            facts: GoodsFactsResponse::new(goods.facts, time_zone, now),
             like: goods.likes,
         }
     }

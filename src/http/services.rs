@@ -1,11 +1,11 @@
-//! What the handlers work with: one set for the node, built by `app`.
+//! What handlers use: settings, the store, the actors and caches. `app` builds one [`Services`] for the node.
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use actix::Addr;
 use arc_swap::ArcSwap;
 
-use super::{Claims, Keys, KnownTokens, RateLimits, Readiness, UserDirectory};
+use super::{Claims, Keys, RateLimits, Readiness, TokenCache, UserDirectory};
 use crate::{
     actors::{AlarmHub, AuctionClock, BidIngress, BidRouter, Rooms, SessionLimits, ShardStats},
     bus::Bus,
@@ -14,12 +14,12 @@ use crate::{
     time_source::TimeSource,
 };
 
-/// Settings that handlers need.
+/// Settings that stay the same while the node runs.
 #[derive(Debug, Clone)]
 pub struct HttpConfig {
-    /// `server.trusted_proxies`, IPv4 addresses as such.
+    /// `server.trusted_proxies`; IPv4-mapped IPv6 addresses are converted to IPv4.
     pub trusted_proxies: Vec<IpAddr>,
-    /// `server.media_dir`, without links on the way to it.
+    /// `server.media_dir` with its symbolic links resolved; `None` without such a folder.
     pub media_dir: Option<PathBuf>,
     /// `limits.body_bytes`
     pub body_bytes: usize,
@@ -29,19 +29,19 @@ pub struct HttpConfig {
     pub dev_login: bool,
     /// `session.max`
     pub max_sessions: usize,
-    /// What is asked of new goods.
+    /// The rules for new goods.
     pub draft: DraftRules,
-    /// Settings of sessions.
+    /// Limits of a session.
     pub session: SessionLimits,
 }
 
-/// What SIGHUP changes while the node runs, and what is remembered because of it. Replaced as a whole: nobody sees half of
-/// a change, and no token outlives its key in a memory.
+/// Settings that SIGHUP reloads, and the cache of tokens that depends on them. A reload replaces the whole: nobody sees
+/// half of a change, and no cached token outlives its key.
 pub struct LiveConfig {
     /// `auth.jwt_secret`, `auth.jwt_secret_previous`
     pub keys: Keys,
-    /// Tokens that were good under these keys lately.
-    tokens: KnownTokens,
+    /// Tokens verified with these keys.
+    tokens: TokenCache,
     /// `server.allowed_origins`
     pub allowed_origins: Vec<String>,
     /// `limits.…_per_second`
@@ -51,47 +51,47 @@ pub struct LiveConfig {
 }
 
 impl LiveConfig {
-    /// With no token seen yet.
+    /// With an empty token cache.
     pub fn new(keys: Keys, allowed_origins: Vec<String>, rates: Arc<RateLimits>, locale: Locale) -> Self {
-        Self { keys, tokens: KnownTokens::default(), allowed_origins, rates, locale }
+        Self { keys, tokens: TokenCache::default(), allowed_origins, rates, locale }
     }
 
-    /// What a token says that is likely to be shown again, if it is good.
-    pub(super) fn known_claims(&self, token: &str, now: Timestamp) -> Option<Claims> {
+    /// The claims of a token that is likely to come again; `None` if it is invalid or expired.
+    pub(super) fn cached_claims(&self, token: &str, now: Timestamp) -> Option<Claims> {
         self.tokens.verify(token, &self.keys, now)
     }
 }
 
-/// Everything that handlers reach.
+/// Everything that handlers use.
 pub struct Services {
-    /// Settings.
+    /// Settings that stay the same.
     pub config: HttpConfig,
-    /// Settings that may change while the node runs.
+    /// Settings that a reload replaces.
     pub live: Arc<ArcSwap<LiveConfig>>,
-    /// The clock.
+    /// The time of day; tests set their own.
     pub time: Arc<dyn TimeSource>,
-    /// Users seen lately.
+    /// The cache of users.
     pub users: Arc<UserDirectory>,
-    /// The reading side of the database.
+    /// Reads from the database.
     pub store: Store,
-    /// The writing side.
+    /// Writes to the database.
     pub ledger: Ledger,
-    /// The bid desk.
-    pub desk: Addr<BidRouter>,
-    /// The hub.
+    /// Routes bids to bid actors; here only its health is asked for.
+    pub router: Addr<BidRouter>,
+    /// Delivers alarms to sessions.
     pub hub: Addr<AlarmHub>,
-    /// The auction clock.
+    /// Starts and ends auctions; here only its health is asked for.
     pub clock: Addr<AuctionClock>,
-    /// Where bids come in.
-    pub entrance: Arc<BidIngress>,
-    /// The rooms.
+    /// Takes bids.
+    pub ingress: Arc<BidIngress>,
+    /// The auction rooms and trade chats.
     pub rooms: Addr<Rooms>,
-    /// Figures of the sessions.
+    /// Figures about the sessions of all shards.
     pub sessions: Arc<ShardStats>,
-    /// The way to other nodes.
+    /// The connection to other nodes; off on a single node.
     pub bus: Bus,
-    /// Whether the node is ready, as last seen.
+    /// The cached readiness check.
     pub readiness: Readiness,
-    /// When the node began.
+    /// When the node started.
     pub started_at: Timestamp,
 }

@@ -1,5 +1,5 @@
-//! How sessions open: the handshakes of `/ws/alarms/` and `/ws/alram/` (one endpoint), of auction rooms and trade chats,
-//! and `/alarms/stream`. Refusals here are HTTP; what comes after is the session's.
+//! The endpoints that open a session: `/ws/alarms/` and `/ws/alram/` (the same endpoint), `/ws/auction/{id}/`,
+//! `/ws/chat/{id}/` and `/alarms/stream`. Refusals here are HTTP responses; after the handshake the session takes over.
 
 use std::{
     cell::RefCell,
@@ -21,21 +21,21 @@ use actix_web_actors::ws;
 
 use super::{
     ApiError, Services,
-    bids::{goods_id, no_such_goods},
+    bids::{goods_id, goods_not_found},
     connection::ConnectionEnd,
-    identity::{Identity, PATIENCE, SUBPROTOCOL, offered_protocols},
+    identity::{ENSURE_USER_TIMEOUT, Identity, SUBPROTOCOL, offered_protocols},
     query,
-    rate::Who,
+    rate_limits::RateKey,
     upgraded::MayUpgrade,
 };
 use crate::{
     actors::{
-        AlarmContext, AuctionContext, AuthFuture, AuthOutcome, RateVerdict, SessionContext, ShardHandle, Signed,
+        AlarmContext, AuctionContext, AuthFuture, AuthOutcome, Authenticated, RateVerdict, SessionContext, ShardHandle,
         SocketAuth, TradeContext, alarm_events, alarm_socket, auction_socket, trade_socket,
     },
     domain::{Locale, Phase, User},
     protocol::{Close, Code, Problem},
-    store::{TradeAccess, writes::SeeUser},
+    store::{TradeAccess, writes::EnsureUser},
 };
 
 /// Opens an alarm socket.
@@ -47,37 +47,38 @@ pub(super) async fn open(
     services.check_origin(&request)?;
     let identity = services.socket_user(&request).await?;
     let since = query::number(&request, "since")?;
-    let modern = since.is_some() || offered_protocols(&request).any(|offered| offered == SUBPROTOCOL);
-    let opening = opening(&request, &services, &shard, Some(&identity))?;
-    let alarms = alarms(&services, &identity, since, modern);
-    Ok(alarm_socket(opening, alarms, handshake(&request)?))
+    let wants_hello = since.is_some() || offered_protocols(&request).any(|offered| offered == SUBPROTOCOL);
+    let context = session_context(&request, &services, &shard, Some(&identity))?;
+    let alarms = alarms(&services, &identity, since, wants_hello);
+    Ok(alarm_socket(context, alarms, handshake(&request)?))
 }
 
-/// `GET /alarms/stream`: the same as server-sent events; 204 for a user who has as many sockets as they may have.
-/// `Last-Event-ID`, which a browser sends by itself when it comes back, goes over `since`, which is of the page's first
-/// time. One that is no id counts as none: a refusal would end the page's `EventSource` for good.
+/// `GET /alarms/stream`: the alarms as server-sent events; 204 if the user already has as many sockets as allowed.
+///
+/// A browser that reconnects sends `Last-Event-ID` by itself and repeats the `since` of its first request, so the
+/// header wins. An invalid header is ignored, because a refusal would end the page's `EventSource` for good.
 pub(super) async fn stream(
     request: HttpRequest,
     services: web::Data<Services>,
     shard: web::Data<LocalShard>,
 ) -> Result<HttpResponse, ApiError> {
     let identity = services.stream_user(&request).await?;
-    let last = request.headers().get(LAST_EVENT_ID).and_then(|value| value.to_str().ok());
-    let last = last.and_then(|text| query::parse(LAST_EVENT_ID.as_str(), text).ok());
-    let since = last.or(query::number(&request, "since")?);
-    let opening = opening(&request, &services, &shard, Some(&identity))?;
+    let last_event_id = request.headers().get(LAST_EVENT_ID).and_then(|value| value.to_str().ok());
+    let last_event_id = last_event_id.and_then(|text| query::parse_number(LAST_EVENT_ID.as_str(), text).ok());
+    let since = last_event_id.or(query::number(&request, "since")?);
+    let context = session_context(&request, &services, &shard, Some(&identity))?;
     let alarms = alarms(&services, &identity, since, since.is_some());
-    let end = request.conn_data::<ConnectionEnd>().cloned().unwrap_or_default();
-    let gone = Box::pin(poll_fn(move |cx| end.poll(cx)));
-    match alarm_events(&opening, &alarms, signed(&identity), gone).await {
+    let connection_end = request.conn_data::<ConnectionEnd>().cloned().unwrap_or_default();
+    let disconnected = Box::pin(poll_fn(move |cx| connection_end.poll(cx)));
+    match alarm_events(&context, &alarms, authenticated(&identity), disconnected).await {
         Ok(stream) => Ok(stream),
-        // After this an `EventSource` does not come back, as it would after any other end.
+        // An `EventSource` does not reconnect after 204.
         Err(Close::TooManySockets) => Ok(HttpResponse::NoContent().finish()),
-        Err(_) => Err(Problem::unavailable("no stream can be opened here now").into()),
+        Err(_) => Err(Problem::unavailable("this server cannot open a stream right now; try again later").into()),
     }
 }
 
-/// Opens a socket of an auction room: with a token for who takes part, without one for a visitor.
+/// Opens a socket of an auction room. A user with a token can bid and speak; a visitor without one can only watch.
 pub(super) async fn auction(
     request: HttpRequest,
     goods: web::Path<String>,
@@ -87,22 +88,22 @@ pub(super) async fn auction(
     services.check_origin(&request)?;
     let identity = services.socket_visitor(&request).await?;
     let goods = goods_id(&goods)?;
-    let phase = services.store.phase(goods).await?.ok_or_else(no_such_goods)?;
+    let phase = services.store.phase(goods).await?.ok_or_else(goods_not_found)?;
     let handshake = handshake(&request)?;
-    let opening = opening(&request, &services, &shard, identity.as_ref())?;
+    let context = session_context(&request, &services, &shard, identity.as_ref())?;
     let auction = AuctionContext {
         goods,
         is_over: phase == Phase::Ended,
         store: services.store.clone(),
         rooms: services.rooms.clone(),
-        entrance: Arc::clone(&services.entrance),
+        ingress: Arc::clone(&services.ingress),
         ledger: services.ledger.clone(),
         max_price: services.config.max_price,
     };
-    Ok(auction_socket(opening, auction, handshake).await)
+    Ok(auction_socket(context, auction, handshake).await)
 }
 
-/// Opens a socket of a trade chat: for seller and buyer of ended goods (fault 13).
+/// Opens a socket of a trade chat. Only the seller and the buyer of ended goods may open it (fault 13).
 pub(super) async fn trade(
     request: HttpRequest,
     goods: web::Path<String>,
@@ -114,98 +115,101 @@ pub(super) async fn trade(
     let goods = goods_id(&goods)?;
     let info = match services.store.trade_access(goods, identity.user.id).await? {
         TradeAccess::Yours(info) => info,
-        TradeAccess::NotYours => return Err(Problem::new(Code::Forbidden, "not your trade").into()),
-        TradeAccess::UnknownGoods => return Err(no_such_goods()),
+        TradeAccess::NotYours => {
+            return Err(Problem::new(Code::Forbidden, "only the seller and the buyer take part in this trade").into());
+        }
+        TradeAccess::UnknownGoods => return Err(goods_not_found()),
     };
     let handshake = handshake(&request)?;
-    let opening = opening(&request, &services, &shard, Some(&identity))?;
+    let context = session_context(&request, &services, &shard, Some(&identity))?;
     let trade = TradeContext { goods, info, rooms: services.rooms.clone(), ledger: services.ledger.clone() };
-    Ok(trade_socket(opening, trade, handshake).await)
+    Ok(trade_socket(context, trade, handshake).await)
 }
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
+/// The response that accepts a WebSocket handshake.
 fn handshake(request: &HttpRequest) -> Result<HttpResponseBuilder, Problem> {
-    let refused = |why: String| Problem::new(Code::InvalidBody, format!("no WebSocket handshake: {why}"));
+    let invalid = |why: String| Problem::new(Code::InvalidBody, format!("not a valid WebSocket handshake: {why}"));
     if request.version() < Version::HTTP_11 {
-        return Err(refused("it needs HTTP/1.1".to_owned()));
+        return Err(invalid("HTTP/1.1 is required".to_owned()));
     }
-    let answer = ws::handshake_with_protocols(request, &[SUBPROTOCOL]).map_err(|error| refused(error.to_string()))?;
-    // What has a body, or names other protocols beside, is answered as HTTP.
+    let response = ws::handshake_with_protocols(request, &[SUBPROTOCOL]).map_err(|error| invalid(error.to_string()))?;
+    // A request that has a body or asks for other protocols too did not come through the upgrade service.
     if request.extensions().contains::<MayUpgrade>() {
-        Ok(answer)
+        Ok(response)
     } else {
-        Err(refused("it asks for nothing but \"websocket\", and has no body".to_owned()))
+        Err(invalid("`Upgrade` must name only \"websocket\", and the request must have no body".to_owned()))
     }
 }
 
-fn signed(identity: &Identity) -> Signed {
-    Signed { user: identity.user.id, expires_at: identity.expires_at }
+fn authenticated(identity: &Identity) -> Authenticated {
+    Authenticated { user: identity.user.id, expires_at: identity.expires_at }
 }
 
-fn alarms(services: &Services, identity: &Identity, since: Option<i64>, modern: bool) -> AlarmContext {
+fn alarms(services: &Services, identity: &Identity, since: Option<i64>, wants_hello: bool) -> AlarmContext {
     AlarmContext {
         user: identity.user.id,
         since,
-        modern,
+        wants_hello,
         store: services.store.clone(),
         ledger: services.ledger.clone(),
     }
 }
 
-/// What a session opens with, if there is room for one more.
-fn opening(
+/// What a session needs to open. Refuses if the node is full or shutting down.
+fn session_context(
     request: &HttpRequest,
     services: &web::Data<Services>,
     shard: &LocalShard,
     identity: Option<&Identity>,
 ) -> Result<SessionContext, Problem> {
-    // A tenth is kept for who has a name: visitors cost nothing to make.
+    // A tenth of the places is kept for users with a token, because anybody can open many as a visitor.
     let max = services.config.max_sessions;
     let max = if identity.is_some() { max } else { max - max / 10 };
-    let is_full = services.sessions.seats.load(Ordering::Relaxed) >= max;
-    if is_full || services.entrance.is_draining() {
-        return Err(Problem::unavailable("no socket is free here now"));
+    let is_full = services.sessions.open.load(Ordering::Relaxed) >= max;
+    if is_full || services.ingress.is_draining() {
+        return Err(Problem::unavailable("this server cannot open a socket right now; try again later"));
     }
     Ok(SessionContext {
-        signed: identity.map(signed),
+        authenticated: identity.map(authenticated),
         shard: shard.0.clone(),
         hub: services.hub.clone(),
         time: Arc::clone(&services.time),
         limits: services.config.session,
-        doorkeeper: Rc::new(Door {
+        auth: Rc::new(RequestAuth {
             services: services.clone().into_inner(),
             user: RefCell::new(identity.map(|identity| Arc::clone(&identity.user))),
             is_stored: Arc::new(AtomicBool::new(identity.is_none_or(|identity| identity.is_stored))),
             admin: identity.is_some_and(|identity| identity.admin),
-            who: services.who(request, identity),
+            rate_key: services.rate_key(request, identity),
         }),
     })
 }
 
-/// The shard of the worker that a request runs on.
+/// The shard of the worker that a request runs on, as app data.
 pub struct LocalShard(pub ShardHandle);
 
-/// One socket's way to what requests know: tokens, users, rates.
-struct Door {
+/// Gives a session access to what HTTP requests use too: tokens, users, rates.
+struct RequestAuth {
     services: Arc<Services>,
-    /// Who opened it, as he was last known.
+    /// The user who opened the socket, as last known; `None` for a visitor.
     user: RefCell<Option<Arc<User>>>,
-    /// Whether their row is written: at the handshake nobody waits for that.
+    /// Whether the user's row is stored. The handshake starts to store it but does not wait.
     is_stored: Arc<AtomicBool>,
     admin: bool,
-    who: Who,
+    rate_key: RateKey,
 }
 
-impl SocketAuth for Door {
+impl SocketAuth for RequestAuth {
     fn authenticate(&self, token: String) -> AuthFuture {
         let services = Arc::clone(&self.services);
         Box::pin(async move {
             match services.identify(Some(token)).await {
-                Ok(Some(identity)) => AuthOutcome::Good(signed(&identity)),
-                Ok(None) => AuthOutcome::Refused,
-                Err(error) if error.0.code() == Code::Unauthorized => AuthOutcome::Refused,
-                Err(_) => AuthOutcome::Unknown,
+                Ok(Some(identity)) => AuthOutcome::Valid(authenticated(&identity)),
+                Ok(None) => AuthOutcome::Invalid,
+                Err(error) if error.0.code() == Code::Unauthorized => AuthOutcome::Invalid,
+                Err(_) => AuthOutcome::Unavailable,
             }
         })
     }
@@ -213,7 +217,7 @@ impl SocketAuth for Door {
     fn user(&self) -> Option<Arc<User>> {
         let mut user = self.user.borrow_mut();
         let user = user.as_mut()?;
-        if let Some(known) = self.services.users.known(user.id) {
+        if let Some(known) = self.services.users.last_known(user.id) {
             *user = known;
         }
         Some(Arc::clone(user))
@@ -224,21 +228,21 @@ impl SocketAuth for Door {
             return true;
         }
         if let Some(user) = self.user() {
-            let see = SeeUser { id: user.id, name: Some(user.username.clone()), iat: Some(user.named_at) };
+            let ensure = EnsureUser { id: user.id, name: Some(user.username.clone()), iat: Some(user.named_at) };
             let is_stored = Arc::clone(&self.is_stored);
-            self.services.ledger.submit(see, Instant::now() + PATIENCE, move |seen| {
-                is_stored.fetch_or(seen.is_ok(), Ordering::Relaxed);
+            self.services.ledger.submit(ensure, Instant::now() + ENSURE_USER_TIMEOUT, move |stored| {
+                is_stored.fetch_or(stored.is_ok(), Ordering::Relaxed);
             });
         }
         false
     }
 
-    fn bid_pace(&self) -> RateVerdict {
-        if self.admin { RateVerdict::Fine } else { self.services.live.load().rates.bid_pace(self.who) }
+    fn count_bid(&self) -> RateVerdict {
+        if self.admin { RateVerdict::Fine } else { self.services.live.load().rates.count_bid(self.rate_key) }
     }
 
-    fn line_pace(&self) -> RateVerdict {
-        if self.admin { RateVerdict::Fine } else { self.services.live.load().rates.line_pace(self.who) }
+    fn count_line(&self) -> RateVerdict {
+        if self.admin { RateVerdict::Fine } else { self.services.live.load().rates.count_line(self.rate_key) }
     }
 
     fn locale(&self) -> Locale {

@@ -1,42 +1,42 @@
-//! Tokens: JWT, HS256, nothing else. Pure but for the keys: `now` is an argument.
+//! Access tokens: JSON Web Tokens signed with HS256. Verifies and mints them; the time is always an argument.
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{Timestamp, UserId};
 
-/// The keys in force (`auth.jwt_secret`, `auth.jwt_secret_previous`).
+/// The keys that sign and verify tokens: `auth.jwt_secret` and `auth.jwt_secret_previous`.
 pub struct Keys {
     signing: EncodingKey,
     accepted: Vec<DecodingKey>,
     validation: Validation,
 }
 
-/// What a good token says.
+/// What a valid token says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
-    /// Whose it is.
+    /// The `user_id`, which may be a number or a text of digits.
     pub user: UserId,
-    /// `username`, if it has one.
+    /// The `username`; `None` if it has none.
     pub username: Option<String>,
-    /// When it was issued, in seconds.
+    /// The `iat`, in seconds, at most the time of verification; `None` if it has none.
     pub issued_at: Option<i64>,
-    /// From this instant on it is refused.
+    /// From this moment on it is refused.
     pub expires_at: Timestamp,
-    /// Whether it opens the admin calls.
+    /// Whether it is an admin's: `admin` is `true`.
     pub admin: bool,
 }
 
-/// A token to be made.
+/// What a minted token says.
 #[derive(Debug, Clone)]
 pub struct NewToken {
-    /// Whose.
+    /// Becomes `user_id`.
     pub user: UserId,
-    /// His name.
+    /// Becomes `username`; `None` leaves it out.
     pub username: Option<String>,
-    /// Seconds that it holds.
+    /// Seconds until it expires.
     pub ttl_s: i64,
-    /// Whether it opens the admin calls.
+    /// Whether it is an admin's.
     pub admin: bool,
 }
 
@@ -45,10 +45,10 @@ pub struct NewToken {
 #[error("the token could not be signed")]
 pub struct MintError;
 
-/// Claims as they stand in the token.
+/// Claims as a token has them, before they are checked.
 #[derive(Deserialize)]
-struct Raw {
-    user_id: RawId,
+struct RawClaims {
+    user_id: RawUserId,
     exp: f64,
     #[serde(default)]
     iat: serde_json::Value,
@@ -60,16 +60,17 @@ struct Raw {
     admin: serde_json::Value,
 }
 
-/// Newer issuers put the id as a string.
+/// Newer versions of the issuer write the id as a string.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum RawId {
+enum RawUserId {
     Number(i64),
     Text(String),
 }
 
+/// Claims as they are written into a minted token.
 #[derive(Serialize)]
-struct Minted<'a> {
+struct MintedClaims<'a> {
     token_type: &'static str,
     exp: i64,
     iat: i64,
@@ -82,14 +83,14 @@ struct Minted<'a> {
 }
 
 impl Keys {
-    /// Longest token that is looked at, in bytes.
+    /// Bytes of a token; longer ones are refused unread.
     const MAX_LENGTH: usize = 4096;
 
-    /// The key in force, and one that is still accepted while keys rotate.
+    /// `secret` signs and verifies; `previous`, while keys rotate, only verifies.
     pub fn new(secret: &str, previous: Option<&str>) -> Self {
-        // The header's `alg` never chooses: HS256 is fixed here.
+        // The algorithm is fixed: the `alg` of a token's header must not choose it.
         let mut validation = Validation::new(Algorithm::HS256);
-        // `exp` is judged below, by the service's own clock and without leeway.
+        // `verify` checks `exp` against its argument, without leeway.
         validation.validate_exp = false;
         validation.validate_aud = false;
         let accepted = [Some(secret), previous].into_iter().flatten();
@@ -100,28 +101,29 @@ impl Keys {
         }
     }
 
-    /// Judges a token; `None` if it is bad in any way. Why is nobody's business.
+    /// The claims of a token; `None` if it is invalid in any way. The reason stays unknown, since clients must not
+    /// learn it.
     pub fn verify(&self, token: &str, now: Timestamp) -> Option<Claims> {
         if token.len() > Self::MAX_LENGTH {
             return None;
         }
-        let raw = self.accepted.iter().find_map(|key| decode::<Raw>(token, key, &self.validation).ok())?.claims;
-        let kind_is_good = match &raw.token_type {
+        let raw = self.accepted.iter().find_map(|key| decode::<RawClaims>(token, key, &self.validation).ok())?.claims;
+        let is_access = match &raw.token_type {
             serde_json::Value::Null => true,
             kind => kind == "access",
         };
-        if !kind_is_good || !raw.exp.is_finite() {
+        if !is_access || !raw.exp.is_finite() {
             return None;
         }
-        // Beyond the calendar a cast saturates, and `Timestamp` clamps.
+        // The cast saturates, and `Timestamp` clamps to its range.
         #[allow(clippy::cast_possible_truncation)]
         let expires_at = Timestamp::from_micros((raw.exp * 1e6) as i64);
         if expires_at <= now {
             return None;
         }
         let user = match raw.user_id {
-            RawId::Number(id) => UserId::new(id),
-            RawId::Text(digits) => UserId::parse(&digits),
+            RawUserId::Number(id) => UserId::new(id),
+            RawUserId::Text(digits) => UserId::parse(&digits),
         }?;
         #[allow(clippy::cast_possible_truncation)]
         let issued_at = raw.iat.as_f64().filter(|iat| iat.is_finite()).map(|iat| (iat as i64).min(now.secs()));
@@ -139,7 +141,7 @@ impl Keys {
     /// # Errors
     /// [`MintError`] if the claims can't be signed.
     pub fn mint(&self, token: &NewToken, now: Timestamp) -> Result<String, MintError> {
-        let claims = Minted {
+        let claims = MintedClaims {
             token_type: "access",
             exp: now.secs().saturating_add(token.ttl_s),
             iat: now.secs(),
@@ -173,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_minted_token_is_good_until_it_expires() {
+    fn a_minted_token_is_valid_until_it_expires() {
         let keys = Keys::new(SECRET, None);
         let new = NewToken { user: UserId::new(7).unwrap(), username: Some("bidA".into()), ttl_s: 60, admin: true };
         let token = keys.mint(&new, now()).unwrap();
@@ -233,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn the_header_never_chooses_the_algorithm_and_other_keys_are_refused() {
+    fn other_algorithms_and_other_keys_are_refused() {
         use base64::Engine as _;
         let claims = json!({"user_id": 1, "exp": now().secs() + 60});
         let keys = Keys::new(SECRET, None);

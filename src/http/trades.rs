@@ -1,77 +1,74 @@
-//! Trades over HTTP: `GET /chat/`, `GET /chat/goods/{id}/`. Only seller and buyer of goods get anything (fault 13).
-
-use std::time::Duration;
+//! Trades: `GET /chat/` lists a user's trades, `GET /chat/goods/{id}/` the messages of one. Only seller and buyer may
+//! read them (fault 13).
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use chrono_tz::Tz;
 use serde::Serialize;
 
 use super::{
-    ApiError, Services,
-    bids::{goods_id, no_such_goods},
+    ApiError, Services, WRITE_TIMEOUT,
+    bids::{goods_id, goods_not_found},
     json, query,
-    responses::UserShape,
+    responses::UserResponse,
 };
 use crate::{
     domain::{GoodsId, UserId},
     protocol::{Code, Problem},
     store::{
-        TradeListing, TradeMessage, TradeTalk,
-        writes::{ReadMessages, ReadTrade},
+        TradeHistory, TradeListing, TradeMessage,
+        writes::{MarkMessagesRead, ReadMessages},
     },
 };
 
-/// With the reads before it, and what the ledger gets on top, within the 3 s of a 503.
-const PATIENCE: Duration = Duration::from_millis(800);
-/// The existing client's words where nothing has been written yet.
-const NO_MESSAGE: &str = "거래를 시작해 주세요!";
+/// The text that the existing client shows as the last message of a trade without messages.
+const NO_MESSAGE_YET: &str = "거래를 시작해 주세요!";
 
 #[derive(Serialize)]
-struct TradeShape {
+struct TradeResponse {
     id: GoodsId,
-    seller: UserShape,
-    buyer: UserShape,
+    seller: UserResponse,
+    buyer: UserResponse,
     image: Option<String>,
     wait_cnt: i64,
     title: String,
     high_price: i64,
-    last_message: LastShape,
+    last_message: LastMessageResponse,
 }
 
 #[derive(Serialize)]
-struct LastShape {
+struct LastMessageResponse {
     message: String,
     created_at: String,
 }
 
-impl TradeShape {
+impl TradeResponse {
     fn new(trade: TradeListing, time_zone: Tz) -> Self {
-        let (message, at) = trade.last.unwrap_or_else(|| (NO_MESSAGE.to_owned(), trade.opened_at));
+        let (message, at) = trade.last.unwrap_or_else(|| (NO_MESSAGE_YET.to_owned(), trade.opened_at));
         Self {
             id: trade.goods,
-            seller: UserShape::from(&trade.seller),
-            buyer: UserShape::from(&trade.buyer),
+            seller: UserResponse::from(&trade.seller),
+            buyer: UserResponse::from(&trade.buyer),
             image: trade.image,
             wait_cnt: trade.unread,
             title: trade.title,
             high_price: trade.high_price,
-            last_message: LastShape { message, created_at: at.local(time_zone).micros() },
+            last_message: LastMessageResponse { message, created_at: at.local(time_zone).micros() },
         }
     }
 }
 
 #[derive(Serialize)]
-struct MessageShape {
+struct MessageResponse {
     content: String,
     is_read: bool,
     created_at: String,
-    author: UserShape,
+    author: UserResponse,
 }
 
-impl MessageShape {
+impl MessageResponse {
     fn new(message: TradeMessage, time_zone: Tz) -> Self {
         Self {
-            author: UserShape::from(&message.author),
+            author: UserResponse::from(&message.author),
             content: message.content,
             is_read: message.is_read,
             created_at: message.created_at.local(time_zone).micros(),
@@ -79,16 +76,16 @@ impl MessageShape {
     }
 }
 
-/// The user's trades, the latest activity first.
+/// One page of the user's trades, those with the latest activity first.
 pub(super) async fn list(request: HttpRequest, services: web::Data<Services>) -> Result<HttpResponse, ApiError> {
     let user = services.reader(&request).await?.user.id;
     let page = query::page(&request)?;
-    let trades = query::not_past_the_end(page, services.store.trades(user, page).await?)?;
+    let trades = query::reject_past_end(page, services.store.trades(user, page).await?)?;
     let time_zone = services.config.draft.time_zone;
-    Ok(json::ok(&trades.into_iter().map(|trade| TradeShape::new(trade, time_zone)).collect::<Vec<_>>()))
+    Ok(json::ok(&trades.into_iter().map(|trade| TradeResponse::new(trade, time_zone)).collect::<Vec<_>>()))
 }
 
-/// The messages of one trade. Who looks at them has read them.
+/// One page of a trade's messages. Requesting them marks them as read.
 pub(super) async fn show(
     request: HttpRequest,
     goods: web::Path<String>,
@@ -97,20 +94,24 @@ pub(super) async fn show(
     let reader = services.reader(&request).await?.user.id;
     let page = query::page(&request)?;
     let goods = goods_id(&goods)?;
-    let messages = match services.store.trade_talk(goods, reader, page).await? {
-        TradeTalk::Messages(messages) => query::not_past_the_end(page, messages)?,
-        TradeTalk::UnknownGoods => return Err(no_such_goods()),
-        TradeTalk::NotYours => {
-            return Err(Problem::new(Code::Forbidden, "only seller and buyer of sold goods read this").into());
+    let messages = match services.store.trade_history(goods, reader, page).await? {
+        TradeHistory::Messages(messages) => query::reject_past_end(page, messages)?,
+        TradeHistory::UnknownGoods => return Err(goods_not_found()),
+        TradeHistory::NotYours => {
+            return Err(Problem::new(
+                Code::Forbidden,
+                "only the seller and the buyer of sold goods may read their messages",
+            )
+            .into());
         }
     };
     let messages = mark_read(&services, goods, reader, messages).await;
     let time_zone = services.config.draft.time_zone;
-    Ok(json::ok(&messages.into_iter().map(|message| MessageShape::new(message, time_zone)).collect::<Vec<_>>()))
+    Ok(json::ok(&messages.into_iter().map(|message| MessageResponse::new(message, time_zone)).collect::<Vec<_>>()))
 }
 
-/// Marks what the other side wrote as read, up to the newest of this page. Only if something is unread: whoever asks
-/// again and again writes nothing.
+/// Marks the other side's messages as read, up to the newest of this page. Writes only if one is unread, so that
+/// repeated requests cost no write.
 async fn mark_read(
     services: &Services,
     goods: GoodsId,
@@ -119,11 +120,11 @@ async fn mark_read(
 ) -> Vec<TradeMessage> {
     let is_unread = |message: &&TradeMessage| message.author.id != reader && !message.is_read;
     let Some(newest) = messages.iter().rev().find(is_unread) else { return messages };
-    let read = ReadTrade { goods, reader, which: ReadMessages::UpTo(newest.id) };
-    match services.ledger.write(read, PATIENCE).await {
+    let read = MarkMessagesRead { goods, reader, which: ReadMessages::UpTo(newest.id) };
+    match services.ledger.write(read, WRITE_TIMEOUT).await {
         Ok(()) => messages.iter_mut().filter(|message| message.author.id != reader).for_each(|m| m.is_read = true),
-        // What was read is still worth an answer; the next look marks it.
-        Err(error) => log::debug!("messages about goods {goods} could not be marked as read: {error}"),
+        // The messages are still worth a response; the next request marks them.
+        Err(error) => log::debug!("could not mark messages about goods {goods} as read: {error}"),
     }
     messages
 }

@@ -1,9 +1,9 @@
-//! Connections whose request asks for an upgrade, taken out of HTTP: the request is answered by the app like any other. If
-//! the answer brings a session, that and the socket belong to a [`Carrier`] from then on, a small task that moves bytes and
-//! ends the connection in order; what is in the bytes is nothing to it.
+//! Connections that leave HTTP. When a request asks for an upgrade, the app answers it like any other request. If the
+//! response holds a session, a [`Carrier`] takes over the connection: a small task that moves bytes between session and
+//! socket and closes the socket in order. It does not look into the bytes.
 //!
-//! The server's own HTTP/1 dispatcher would keep two buffers of 8 KiB and its whole state for as long as the socket
-//! lives, and go through all of it for every frame (`docs/performance.md`).
+//! actix's own HTTP/1 dispatcher would keep two buffers of 8 KiB and all its state for as long as the socket lives, and
+//! would go through all of it for every frame (`docs/performance.md`).
 
 use std::{
     convert::Infallible,
@@ -35,21 +35,22 @@ use super::{
 };
 use crate::actors::SocketSession;
 
-/// Read from the kernel at once.
+/// The most bytes of one read from the kernel.
 const READ_BYTES: usize = 4 * 1024;
-/// Most that a session gets to hear before others have their turn.
-const TURN_BYTES: usize = 32 * 1024;
-/// How long the client may take to end the connection when everything is said: one that is closed with unread input is
-/// reset, and the client might not see the last of it.
-const PARTING: Duration = Duration::from_secs(1);
+/// The most bytes that a connection reads in one poll, before other tasks of the worker get their turn.
+const POLL_BYTES_LIMIT: usize = 32 * 1024;
+/// How long the client may take to end the connection after the last byte is written. A socket that is closed with
+/// unread input is reset, and the client might not see the last bytes.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Of a request whose answer may bring a session: of others nobody would carry it.
+/// Marks requests that came through the upgrade service. Only their responses may hold a session: for other requests
+/// there is no [`Carrier`].
 pub(super) struct MayUpgrade;
 
-/// Has the app answer a request to upgrade, and hands the connection to a task of its own.
+/// Lets the app answer an upgrade request, and spawns a task that serves the connection from then on.
 ///
 /// # Errors
-/// None: what fails here is the client's connection, which is gone then.
+/// None. If the response cannot be encoded, the connection is dropped.
 pub async fn take_over<A, B>(
     app: Rc<A>,
     (request, framed): (Request, Framed<Connection, Codec>),
@@ -62,7 +63,7 @@ where
     let parts = framed.into_parts();
     let (mut socket, mut codec, mut out) = (parts.io, parts.codec, parts.write_buf);
     socket.leave_http();
-    // Such a request has no body: what comes behind it is of the protocol that it asks for.
+    // An upgrade request has no body: the bytes behind it belong to the new protocol.
     let (request, _) = request.replace_payload(Payload::None);
     request.extensions_mut().insert(MayUpgrade);
     let is_head = request.method() == Method::HEAD;
@@ -73,7 +74,7 @@ where
     drop(app);
     let session = response.extensions_mut().remove::<SocketSession>();
     if session.is_none() {
-        // Its end is the connection's.
+        // The response ends with the connection.
         let head = response.head_mut();
         head.set_connection_type(ConnectionType::Close);
         head.no_chunking(true);
@@ -81,62 +82,64 @@ where
     let (head, body) = response.into_parts();
     let size = if session.is_some() { BodySize::None } else { body.size() };
     if let Err(error) = codec.encode(Message::Item((head, size)), &mut out) {
-        log::debug!("an answer could not be written: {error}");
+        log::debug!("a response to an upgrade request could not be encoded: {error}");
         return Ok(());
     }
     let out = out.freeze();
-    let seat = sockets.enter();
+    let open_socket = sockets.add();
     match session {
         Some(mut session) => {
             if !parts.read_buf.is_empty() {
-                session.hear(&parts.read_buf);
+                session.receive(&parts.read_buf);
             }
-            actix_web::rt::spawn(Carrier::new(socket, session, out, seat));
+            actix_web::rt::spawn(Carrier::new(socket, session, out, open_socket));
         }
         None => {
             let body = if is_head { BoxBody::new(()) } else { body };
-            actix_web::rt::spawn(Carrier::new(socket, Answer { body, is_heard: false }, out, seat));
+            let response = PlainResponse { body, has_input_ended: false };
+            actix_web::rt::spawn(Carrier::new(socket, response, out, open_socket));
         }
     }
     Ok(())
 }
 
-/// Says this and nothing else on a connection, which then ends in order.
-pub fn part(socket: Connection, last: Bytes, sockets: &OpenSockets) {
-    let nothing = Answer { body: BoxBody::new(()), is_heard: true };
-    actix_web::rt::spawn(Carrier::new(socket, nothing, last, sockets.enter()));
+/// Writes these last bytes to a connection and closes it in order.
+pub fn send_and_close(socket: Connection, last: Bytes, sockets: &OpenSockets) {
+    let nothing = PlainResponse { body: BoxBody::new(()), has_input_ended: true };
+    actix_web::rt::spawn(Carrier::new(socket, nothing, last, sockets.add()));
 }
 
-/// What is said over a connection.
+/// The source of the bytes that go to the client, and the receiver of those that the client sends.
 trait Said: Unpin {
-    /// Whether it is asked for its first bytes before the client hears that it has begun.
-    const BEGINS_AT_ONCE: bool;
+    /// Whether to poll for the first bytes before the response head is written, so that both leave in one write.
+    const POLL_BEFORE_HEAD: bool;
 
-    /// The next bytes for the client; `None` when all is said.
+    /// The next bytes for the client; `None` after the last.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>>;
 
-    /// Whether it takes what the client sends.
-    fn listens(&self) -> bool;
+    /// Whether input from the client can be taken now.
+    fn wants_input(&self) -> bool;
 
-    /// What the client sends, nothing at its end. True if it has to be polled for it.
-    fn hear(&mut self, read: io::Result<&[u8]>) -> bool;
+    /// Takes input from the client: bytes, no bytes when the client has closed its side, or an error. True if
+    /// `poll_next` must be called now.
+    fn receive(&mut self, read: io::Result<&[u8]>) -> bool;
 }
 
 impl Said for SocketSession {
-    /// So that who has been answered is registered.
-    const BEGINS_AT_ONCE: bool = true;
+    /// The first poll starts the session's actor, so the session is registering when the client sees the answer.
+    const POLL_BEFORE_HEAD: bool = true;
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         Self::poll_next(self, cx).map(|bytes| bytes.map(Ok))
     }
 
-    fn listens(&self) -> bool {
-        Self::listens(self)
+    fn wants_input(&self) -> bool {
+        Self::wants_input(self)
     }
 
-    fn hear(&mut self, read: io::Result<&[u8]>) -> bool {
+    fn receive(&mut self, read: io::Result<&[u8]>) -> bool {
         match read {
-            Ok(bytes) => Self::hear(self, bytes),
+            Ok(bytes) => Self::receive(self, bytes),
             Err(error) => {
                 self.fail(error);
                 true
@@ -145,61 +148,62 @@ impl Said for SocketSession {
     }
 }
 
-/// An answer like any other.
-struct Answer {
+/// A response without a session.
+struct PlainResponse {
     body: BoxBody,
-    /// The client has said its last.
-    is_heard: bool,
+    /// Whether the client has closed its side of the connection, or reading from it has failed.
+    has_input_ended: bool,
 }
 
-impl Said for Answer {
-    const BEGINS_AT_ONCE: bool = false;
+impl Said for PlainResponse {
+    const POLL_BEFORE_HEAD: bool = false;
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         let polled = MessageBody::poll_next(Pin::new(&mut self.body), cx);
         polled.map(|bytes| bytes.map(|bytes| bytes.map_err(|error| io::Error::other(error.to_string()))))
     }
 
-    /// Only for the end, which the body may be waiting for.
-    fn listens(&self) -> bool {
-        !self.is_heard
+    /// Input is read only to notice its end, which the body may be waiting for.
+    fn wants_input(&self) -> bool {
+        !self.has_input_ended
     }
 
-    fn hear(&mut self, read: io::Result<&[u8]>) -> bool {
-        self.is_heard = read.map_or(true, <[u8]>::is_empty);
-        self.is_heard
+    fn receive(&mut self, read: io::Result<&[u8]>) -> bool {
+        self.has_input_ended = read.map_or(true, <[u8]>::is_empty);
+        self.has_input_ended
     }
 }
 
 enum Phase {
-    /// What is said goes to the client, and what the client sends comes in.
-    Carrying,
-    /// All is said; the client ends the connection, or the time is over.
-    Parting(Pin<Box<Sleep>>),
+    /// Bytes move in both directions.
+    Open,
+    /// The last byte is written. Waits until the client ends the connection or the time is over.
+    Closing(Pin<Box<Sleep>>),
 }
 
-/// One connection and what is said over it.
+/// One connection that has left HTTP, and the source of its bytes.
 struct Carrier<S> {
     socket: Connection,
     said: S,
-    /// Not yet taken by the kernel.
+    /// Bytes that the kernel has not taken yet.
     out: Bytes,
-    begun: bool,
+    /// Whether the poll of `POLL_BEFORE_HEAD` is done, or not needed.
+    is_started: bool,
     phase: Phase,
-    _seat: OpenSocket,
+    _open_socket: OpenSocket,
 }
 
 impl<S: Said> Carrier<S> {
-    fn new(socket: Connection, said: S, out: Bytes, seat: OpenSocket) -> Self {
-        Self { socket, said, out, begun: !S::BEGINS_AT_ONCE, phase: Phase::Carrying, _seat: seat }
+    fn new(socket: Connection, said: S, out: Bytes, open_socket: OpenSocket) -> Self {
+        Self { socket, said, out, is_started: !S::POLL_BEFORE_HEAD, phase: Phase::Open, _open_socket: open_socket }
     }
 
-    /// Asks it for its first bytes, which then leave with the answer.
-    fn begin(&mut self, cx: &mut Context<'_>) {
+    /// Polls for the first bytes and puts them behind the response head.
+    fn start(&mut self, cx: &mut Context<'_>) {
         if let Poll::Ready(Some(Ok(bytes))) = self.said.poll_next(cx) {
-            let mut both = BytesMut::from(std::mem::take(&mut self.out));
-            both.extend_from_slice(&bytes);
-            self.out = both.freeze();
+            let mut joined = BytesMut::from(std::mem::take(&mut self.out));
+            joined.extend_from_slice(&bytes);
+            self.out = joined.freeze();
         }
     }
 
@@ -211,47 +215,47 @@ impl<S: Said> Carrier<S> {
             }
             self.out.advance(written);
         }
-        // The next one is another buffer, and this one may be large.
+        // Frees the buffer, which may be large.
         self.out = Bytes::new();
         Poll::Ready(Ok(()))
     }
 
-    /// Reads until there is something that it has to be polled for, or no more.
-    fn poll_hear(&mut self, cx: &mut Context<'_>, in_turn: &mut usize) -> Poll<()> {
-        while self.said.listens() {
-            if *in_turn >= TURN_BYTES {
+    /// Reads from the client until `said` must be polled, or takes no more input. `read_bytes` counts this poll's.
+    fn poll_receive(&mut self, cx: &mut Context<'_>, read_bytes: &mut usize) -> Poll<()> {
+        while self.said.wants_input() {
+            if *read_bytes >= POLL_BYTES_LIMIT {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
             let mut space = [MaybeUninit::uninit(); READ_BYTES];
             let mut read = ReadBuf::uninit(&mut space);
             let result = ready!(Pin::new(&mut self.socket).poll_read(cx, &mut read));
-            *in_turn += read.filled().len();
-            if self.said.hear(result.map(|()| read.filled())) {
+            *read_bytes += read.filled().len();
+            if self.said.receive(result.map(|()| read.filled())) {
                 return Poll::Ready(());
             }
         }
         Poll::Pending
     }
 
-    /// Until everything is said and written; an error is the end of the connection.
-    fn poll_carry(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if !std::mem::replace(&mut self.begun, true) {
-            self.begin(cx);
+    /// Moves bytes in both directions until the last one is written. An error means that the connection is gone.
+    fn poll_transfer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if !std::mem::replace(&mut self.is_started, true) {
+            self.start(cx);
         }
-        let mut in_turn = 0;
+        let mut read_bytes = 0;
         loop {
             ready!(self.poll_write_out(cx))?;
             match self.said.poll_next(cx)? {
                 Poll::Ready(Some(bytes)) => self.out = bytes,
                 Poll::Ready(None) => return Pin::new(&mut self.socket).poll_shutdown(cx),
-                Poll::Pending => ready!(self.poll_hear(cx, &mut in_turn)),
+                Poll::Pending => ready!(self.poll_receive(cx, &mut read_bytes)),
             }
         }
     }
 
-    /// Until the client has ended the connection.
-    fn poll_read_off(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Reads and drops input until the client has ended the connection.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             let mut space = [MaybeUninit::uninit(); READ_BYTES];
             let mut read = ReadBuf::uninit(&mut space);
@@ -269,17 +273,17 @@ impl<S: Said> Future for Carrier<S> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             match &mut self.phase {
-                Phase::Carrying => {
-                    if ready!(self.poll_carry(cx)).is_err() {
+                Phase::Open => {
+                    if ready!(self.poll_transfer(cx)).is_err() {
                         return Poll::Ready(());
                     }
-                    self.phase = Phase::Parting(Box::pin(tokio::time::sleep(PARTING)));
+                    self.phase = Phase::Closing(Box::pin(tokio::time::sleep(CLOSE_TIMEOUT)));
                 }
-                Phase::Parting(over) => {
-                    if over.as_mut().poll(cx).is_ready() {
+                Phase::Closing(deadline) => {
+                    if deadline.as_mut().poll(cx).is_ready() {
                         return Poll::Ready(());
                     }
-                    return self.poll_read_off(cx);
+                    return self.poll_drain(cx);
                 }
             }
         }
@@ -300,83 +304,83 @@ mod tests {
     use super::*;
     use crate::http::ConnectionLimit;
 
-    /// Says this, and hears everything.
+    /// Writes these bytes, and counts the bytes that it receives.
     #[derive(Clone, Default)]
-    struct Talker {
-        says: Rc<RefCell<VecDeque<Bytes>>>,
-        heard: Rc<Cell<usize>>,
+    struct TestSource {
+        to_write: Rc<RefCell<VecDeque<Bytes>>>,
+        received: Rc<Cell<usize>>,
     }
 
-    impl Said for Talker {
-        const BEGINS_AT_ONCE: bool = false;
+    impl Said for TestSource {
+        const POLL_BEFORE_HEAD: bool = false;
 
         fn poll_next(&mut self, _: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
-            self.says.borrow_mut().pop_front().map_or(Poll::Pending, |bytes| Poll::Ready(Some(Ok(bytes))))
+            self.to_write.borrow_mut().pop_front().map_or(Poll::Pending, |bytes| Poll::Ready(Some(Ok(bytes))))
         }
 
-        fn listens(&self) -> bool {
+        fn wants_input(&self) -> bool {
             true
         }
 
-        fn hear(&mut self, read: io::Result<&[u8]>) -> bool {
-            self.heard.set(self.heard.get() + read.unwrap().len());
+        fn receive(&mut self, read: io::Result<&[u8]>) -> bool {
+            self.received.set(self.received.get() + read.unwrap().len());
             false
         }
     }
 
-    /// A talker on a connection, and its client.
-    fn carried(talker: &Talker) -> (Carrier<Talker>, std::net::TcpStream) {
+    /// The source on a connection, and the client's end of that.
+    fn carried(source: &TestSource) -> (Carrier<TestSource>, std::net::TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (socket, _) = listener.accept().unwrap();
         socket.set_nonblocking(true).unwrap();
-        let place = ConnectionLimit::new(1).enter().unwrap();
+        let permit = ConnectionLimit::new(1).try_acquire().unwrap();
         let tcp = TcpStream::from_std(socket).unwrap();
-        let mut socket = Connection::http(tcp, place, Duration::MAX, (OpenSockets::default(), part));
+        let mut socket = Connection::http(tcp, permit, Duration::MAX, (OpenSockets::default(), send_and_close));
         socket.leave_http();
-        (Carrier::new(socket, talker.clone(), Bytes::new(), OpenSockets::default().enter()), client)
+        (Carrier::new(socket, source.clone(), Bytes::new(), OpenSockets::default().add()), client)
     }
 
-    /// Polls it whenever it is woken, until so.
-    async fn until(carrier: &mut Carrier<Talker>, mut so: impl FnMut() -> bool) {
+    /// Polls the carrier whenever it is woken, until the condition holds.
+    async fn poll_until(carrier: &mut Carrier<TestSource>, mut condition: impl FnMut() -> bool) {
         let polled = std::future::poll_fn(|cx| {
             assert!(Pin::new(&mut *carrier).poll(cx).is_pending());
-            if so() { Poll::Ready(()) } else { Poll::Pending }
+            if condition() { Poll::Ready(()) } else { Poll::Pending }
         });
-        tokio::time::timeout(Duration::from_secs(10), polled).await.expect("it goes on by itself");
+        tokio::time::timeout(Duration::from_secs(10), polled).await.expect("the carrier wakes itself");
     }
 
     #[actix_web::test]
-    async fn who_sends_much_at_once_is_heard_in_turns() {
-        const SENT: usize = 3 * TURN_BYTES;
-        let talker = Talker::default();
-        let (mut carrier, mut client) = carried(&talker);
+    async fn one_poll_reads_a_bounded_number_of_bytes() {
+        const SENT: usize = 3 * POLL_BYTES_LIMIT;
+        let source = TestSource::default();
+        let (mut carrier, mut client) = carried(&source);
         client.write_all(&vec![0; SENT]).unwrap();
-        let mut most = 0;
+        let mut most_per_poll = 0;
         let mut before = 0;
-        until(&mut carrier, || {
-            let heard = talker.heard.get();
-            most = most.max(heard - std::mem::replace(&mut before, heard));
-            heard == SENT
+        poll_until(&mut carrier, || {
+            let received = source.received.get();
+            most_per_poll = most_per_poll.max(received - std::mem::replace(&mut before, received));
+            received == SENT
         })
         .await;
-        assert!((1..=TURN_BYTES).contains(&most), "{most} bytes in one turn");
+        assert!((1..=POLL_BYTES_LIMIT).contains(&most_per_poll), "{most_per_poll} bytes in one poll");
     }
 
     #[actix_web::test]
-    async fn who_does_not_read_is_not_heard_until_he_does() {
-        // More than the kernel holds.
-        const SAID: usize = 32 * 1024 * 1024;
-        let talker = Talker::default();
-        let (mut carrier, mut client) = carried(&talker);
-        talker.says.borrow_mut().push_back(vec![0; SAID].into());
+    async fn nothing_is_read_from_a_client_that_does_not_read() {
+        // More than the kernel buffers.
+        const WRITTEN: usize = 32 * 1024 * 1024;
+        let source = TestSource::default();
+        let (mut carrier, mut client) = carried(&source);
+        source.to_write.borrow_mut().push_back(vec![0; WRITTEN].into());
         client.write_all(b"a word").unwrap();
         carrier.socket.tcp().unwrap().readable().await.unwrap();
-        until(&mut carrier, || true).await;
-        assert!(!carrier.out.is_empty(), "he has not read");
-        assert_eq!(talker.heard.get(), 0);
-        let reading = std::thread::spawn(move || client.read_exact(&mut vec![0; SAID]).map(|()| client));
-        until(&mut carrier, || talker.heard.get() == 6).await;
+        poll_until(&mut carrier, || true).await;
+        assert!(!carrier.out.is_empty(), "the client has not read");
+        assert_eq!(source.received.get(), 0);
+        let reading = std::thread::spawn(move || client.read_exact(&mut vec![0; WRITTEN]).map(|()| client));
+        poll_until(&mut carrier, || source.received.get() == 6).await;
         reading.join().unwrap().unwrap();
     }
 }

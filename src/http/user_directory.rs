@@ -1,4 +1,4 @@
-//! The users that were seen lately.
+//! A cache of users seen lately, so that a request does not read its user from the database each time.
 
 use std::{
     sync::{
@@ -12,80 +12,81 @@ use quick_cache::sync::Cache;
 
 use crate::{
     domain::{User, UserId},
-    store::{Nodes, Store, StoreError},
+    store::{Store, StoreError, Topology},
 };
 
-/// Users that are remembered.
-const REMEMBERED: usize = 100_000;
-/// For how long a user is known where other nodes change users too.
-const HOLDS_FOR: Duration = Duration::from_secs(3);
+/// Users in the cache.
+const USER_LIMIT: usize = 100_000;
+/// Where other nodes change users too, a user is read again after this long.
+const MAX_AGE: Duration = Duration::from_secs(3);
 
-/// Users seen lately, so that a bid doesn't read its bidder. Told of every committed change.
+/// Users seen lately. The commit dispatcher reports every committed change.
 pub struct UserDirectory {
-    users: Cache<UserId, Seen>,
+    users: Cache<UserId, CachedUser>,
+    /// Counts changes, so that a read that began before one does not overwrite it.
     changes: AtomicU64,
-    /// Where other nodes change users too: after so long a user is read again, should that not have been heard.
-    holds_for: Option<Duration>,
+    /// `None` on a single node, which knows of every change. In a cluster a change on another node may go unnoticed.
+    max_age: Option<Duration>,
 }
 
 #[derive(Clone)]
-struct Seen {
+struct CachedUser {
     user: Arc<User>,
-    at: Instant,
+    cached_at: Instant,
 }
 
 impl UserDirectory {
-    /// For one node that is told of every change, or one of several, which may not hear of all of them at once.
-    pub fn new(nodes: Nodes) -> Self {
-        let holds_for = (nodes == Nodes::Several).then_some(HOLDS_FOR);
-        Self { users: Cache::new(REMEMBERED), changes: AtomicU64::new(0), holds_for }
+    /// An empty cache; in a cluster its users expire after 3 s.
+    pub fn new(topology: Topology) -> Self {
+        let max_age = (topology == Topology::Cluster).then_some(MAX_AGE);
+        Self { users: Cache::new(USER_LIMIT), changes: AtomicU64::new(0), max_age }
     }
 
     fn insert(&self, user: Arc<User>) {
-        self.users.insert(user.id, Seen { user, at: Instant::now() });
+        self.users.insert(user.id, CachedUser { user, cached_at: Instant::now() });
     }
 
-    /// A change is committed.
-    pub fn changed(&self, user: User) {
+    /// Takes over a user whose change this node has committed.
+    pub fn update(&self, user: User) {
         self.changes.fetch_add(1, Ordering::AcqRel);
         self.insert(Arc::new(user));
     }
 
-    /// Another node has committed a change; what holds now, if there are several, only the store knows.
-    pub fn changed_elsewhere(&self, id: UserId) {
+    /// Drops a user whom another node has changed: only the store knows which of several changes is the latest.
+    pub fn invalidate(&self, id: UserId) {
         self.changes.fetch_add(1, Ordering::AcqRel);
         self.users.remove(&id);
     }
 
-    /// Reads a user, and remembers him unless somebody changes meanwhile.
+    /// Reads a user from the store and caches them; `None` if they have no row.
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be read in time.
-    pub async fn learn(&self, store: &Store, id: UserId) -> Result<Option<Arc<User>>, StoreError> {
+    pub async fn load(&self, store: &Store, id: UserId) -> Result<Option<Arc<User>>, StoreError> {
         let changes = self.changes.load(Ordering::Acquire);
         let user = store.user(id).await?.map(Arc::new);
         if let Some(user) = &user {
-            self.remember(user, changes);
+            self.insert_if_unchanged(user, changes);
         }
         Ok(user)
     }
 
-    /// The user as he was last known, if he is remembered.
-    pub(super) fn known(&self, id: UserId) -> Option<Arc<User>> {
-        self.users.get(&id).map(|seen| seen.user)
+    /// The cached user, however old.
+    pub(super) fn last_known(&self, id: UserId) -> Option<Arc<User>> {
+        self.users.get(&id).map(|cached| cached.user)
     }
 
-    /// The user as he is known to be now.
-    pub(super) fn fresh(&self, id: UserId) -> Option<Arc<User>> {
-        let holds = |seen: &Seen| self.holds_for.is_none_or(|holds_for| seen.at.elapsed() < holds_for);
-        self.users.get(&id).filter(holds).map(|seen| seen.user)
+    /// The cached user, unless they have to be read again.
+    pub(super) fn current(&self, id: UserId) -> Option<Arc<User>> {
+        let is_current = |cached: &CachedUser| self.max_age.is_none_or(|max_age| cached.cached_at.elapsed() < max_age);
+        self.users.get(&id).filter(is_current).map(|cached| cached.user)
     }
 
-    /// Remembers what was read, unless something changed since the reading began: it might have been this user.
-    fn remember(&self, user: &Arc<User>, changes_before: u64) {
+    /// Caches a user unless any user has changed since the read began: it might have been this one.
+    fn insert_if_unchanged(&self, user: &Arc<User>, changes_before: u64) {
         if self.changes.load(Ordering::Acquire) == changes_before {
             self.insert(Arc::clone(user));
-            // A change may have come just before the insert, which would have hidden it.
+            // A change may have come between the check and the insert, which would have overwritten it.
             if self.changes.load(Ordering::Acquire) != changes_before {
                 self.users.remove(&user.id);
             }

@@ -1,20 +1,15 @@
-//! `PUT /admin/users/{id}`: the marketplace's backend says what it knows of a user.
-
-use std::time::Duration;
+//! `PUT /admin/users/{id}`: the marketplace's backend sets what it knows of a user.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{ApiError, Services, body, json, responses::UserShape};
+use super::{ApiError, Services, WRITE_TIMEOUT, body, json, responses::UserResponse};
 use crate::{
     domain::{User, UserId},
     protocol::Problem,
     store::writes::ChangeUser,
 };
-
-/// With the look at the user before it, and what the ledger gets on top, within the 3 s of a 503.
-const PATIENCE: Duration = Duration::from_millis(800);
 
 #[derive(Deserialize)]
 struct UserBody {
@@ -24,7 +19,7 @@ struct UserBody {
     rating_score: Option<Value>,
 }
 
-/// Changes a user. One who is no longer active is refused from then on, and his sockets end.
+/// Changes a user. When they become inactive, their tokens are refused from then on and their sockets are closed.
 pub(super) async fn change(
     request: HttpRequest,
     id: web::Path<String>,
@@ -42,14 +37,14 @@ pub(super) async fn change(
         profile_image: body.profile_image.map(profile_image).transpose()?,
         rating_score: body.rating_score.map(rating_score).transpose()?,
     };
-    let what = what(&change);
-    let user = services.ledger.write(change, PATIENCE).await?;
-    log::info!("admin {} has changed user {id}: {what}", admin.user.id);
-    Ok(json::ok(&UserShape::from(&user)))
+    let changed = changed_fields(&change);
+    let user = services.ledger.write(change, WRITE_TIMEOUT).await?;
+    log::info!("admin {} has changed user {id}: {changed}", admin.user.id);
+    Ok(json::ok(&UserResponse::from(&user)))
 }
 
-/// Which fields, for the log: what stands in them is the user's.
-fn what(change: &ChangeUser) -> String {
+/// The changed fields, for the log. Their values are personal and stay out of it.
+fn changed_fields(change: &ChangeUser) -> String {
     let active = change.is_active.map(|is_active| if is_active { "active" } else { "inactive" });
     let fields = [
         active,

@@ -1,10 +1,10 @@
-//! The JSON of one alarm, the same on the socket and in the inbox (there with `read`).
+//! The JSON of one alarm: the same on the alarm socket and in the inbox, where it also has `read`.
 
 use serde::Serialize;
 
 use crate::domain::{Alarm, AlarmKind, Locale, Price, Timestamp};
 
-/// One alarm as clients see it (`docs/protocol.md#alarms`). Fields that its kind doesn't have are absent.
+/// One alarm as clients receive it (`docs/protocol.md#alarms`). Fields that its kind doesn't have are absent.
 #[derive(Debug, Serialize)]
 pub struct AlarmBody<'a> {
     response_type: &'static str,
@@ -26,15 +26,16 @@ pub struct AlarmBody<'a> {
     sender: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sender_name: Option<&'a str>,
-    /// Present, and true, when an `outbid` no longer holds.
+    /// True on an `outbid` that no longer holds, absent otherwise.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     superseded: bool,
+    /// Present in the inbox only.
     #[serde(skip_serializing_if = "Option::is_none")]
     read: Option<bool>,
 }
 
 impl<'a> AlarmBody<'a> {
-    /// The alarm as it goes over a socket.
+    /// The alarm as a frame of the alarm socket.
     pub fn frame(alarm: &'a Alarm, superseded: bool, locale: Locale) -> Self {
         Self {
             response_type: match alarm.kind {

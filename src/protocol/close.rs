@@ -1,39 +1,41 @@
-//! Why the server closes a WebSocket (`docs/protocol.md#closes`): code and short reason in one place.
+//! Why the server closes a WebSocket, with the code and reason on the wire (`docs/protocol.md#closes`).
 
-/// A close that the server begins.
+/// The reason of a close that the server begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Close {
-    /// 1002: frames that break RFC 6455.
+    /// 1002: the client's frames break RFC 6455.
     ProtocolError,
-    /// 1003: binary.
+    /// 1003: the client sent a binary frame.
     Binary,
-    /// 1007: not JSON or not UTF-8.
+    /// 1007: a text frame is not JSON or not UTF-8.
     NotJson,
-    /// 1009: a frame or message over `limits.frame_bytes`.
+    /// 1009: a frame or message is longer than `limits.frame_bytes`.
     TooLarge,
-    /// 1012: the service restarts; come back after so many ms.
+    /// 1012: the service restarts.
     Restarting {
-        /// Spread over the sessions, so that they don't all come at once.
+        /// When the client is to reconnect, in milliseconds. It differs between sessions, so that they don't all
+        /// reconnect at once.
         retry_ms: u64,
     },
-    /// 1013: the service can't serve this socket now.
+    /// 1013: the service can't serve this socket now; the client reconnects.
     TryAgainLater,
-    /// 4401: the token has expired, is refused, or is another user's.
+    /// 4401: the token has expired, is invalid or another user's, or the user is inactive.
     TokenRefused,
     /// 4404: the goods of this room are deleted.
     GoodsDeleted,
-    /// 4408: no sign of life for `session.timeout_s`.
+    /// 4408: the client sent nothing, not even a pong, for `session.timeout_s`.
     Silent,
-    /// 4409: more than `session.max_per_user` sockets of this user.
+    /// 4409: the user has more than `session.max_per_user` sockets.
     TooManySockets,
-    /// 4413: more waits for the client than `session.max_pending` allows; resume from the cursor.
+    /// 4413: more frames wait for the client than `session.max_pending` allows, or it takes none. It resumes from its
+    /// cursor.
     TooSlow,
-    /// 4429: far over the rate.
+    /// 4429: the client sends far above its rate.
     TooManyFrames,
 }
 
 impl Close {
-    /// The code on the wire.
+    /// The close code on the wire.
     pub const fn code(self) -> u16 {
         match self {
             Close::ProtocolError => 1002,
@@ -51,7 +53,7 @@ impl Close {
         }
     }
 
-    /// The reason on the wire: short, and for a restart JSON that a client can read.
+    /// The short reason on the wire. For a restart it is JSON: `{"retry_ms":…}`.
     pub fn reason(self) -> String {
         match self {
             Close::ProtocolError => "protocol error".to_owned(),

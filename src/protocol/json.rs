@@ -1,5 +1,6 @@
-//! JSON as it goes out: compact, raw UTF-8, and without the characters that mean something to an HTML parser. A reader
-//! of JSON sees the text as it was written; whoever puts the JSON itself into a page puts in no markup of a user's
+//! JSON as the service writes it: compact, raw UTF-8, with the characters that mean something in HTML escaped.
+//!
+//! A JSON parser reads every text as it was written. A page that embeds the JSON itself gets no markup of a user's
 //! (fault 16).
 
 use std::io::{self, Write};
@@ -7,9 +8,10 @@ use std::io::{self, Write};
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
-struct Inert;
+/// Escapes `<`, `>`, `&` and the two Unicode line separators in strings.
+struct HtmlSafe;
 
-impl Formatter for Inert {
+impl Formatter for HtmlSafe {
     fn write_string_fragment<W: ?Sized + Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
         let mut rest = fragment;
         while let Some(at) = rest.find(['<', '>', '&', '\u{2028}', '\u{2029}']) {
@@ -25,12 +27,12 @@ impl Formatter for Inert {
     }
 }
 
-/// The value as JSON.
+/// Serializes a value for a body or a frame.
 pub fn to_json(value: &impl Serialize) -> Vec<u8> {
     let mut json = Vec::with_capacity(256);
-    match value.serialize(&mut Serializer::with_formatter(&mut json, Inert)) {
+    match value.serialize(&mut Serializer::with_formatter(&mut json, HtmlSafe)) {
         Ok(()) => json,
-        // Only plain data with fixed keys comes here: serde_json can't fail on it.
+        // All callers pass plain data with fixed keys, on which serde_json can't fail.
         Err(_) => Vec::new(),
     }
 }
@@ -48,7 +50,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_text_is_read_back_as_it_was(text in any::<String>()) {
+        fn every_text_parses_back_unchanged(text in any::<String>()) {
             let json = to_json(&text);
             prop_assert!(!json.iter().any(|byte| b"<>&".contains(byte)));
             prop_assert_eq!(serde_json::from_slice::<String>(&json).unwrap(), text);

@@ -1,8 +1,8 @@
-//! What goes over the wire, as typed values: frames in and out, close codes, problem codes.
-//! Knows only `domain`; sockets and HTTP are elsewhere. The names are those of `docs/protocol.md`.
+//! What goes over the wire, as typed values with the names of `docs/protocol.md`: frames to and from clients, close
+//! codes, HTTP problems. It knows only `domain`; sockets and HTTP are elsewhere.
 
 mod alarm_body;
-mod client_frame;
+mod alarm_client_frame;
 mod close;
 mod json;
 mod problem;
@@ -11,10 +11,10 @@ mod room_frame;
 mod server_frame;
 
 pub use alarm_body::AlarmBody;
-pub use client_frame::{AlarmSocketFrame, FrameError};
+pub use alarm_client_frame::{AlarmClientFrame, FrameError};
 pub use close::Close;
 pub use json::to_json;
 pub use problem::{Code, Outcome, Problem};
-pub use room_client_frame::{LONGEST_FRAME, Said, Spoken};
+pub use room_client_frame::{LONGEST_FRAME_BYTES, RoomAction, RoomClientFrame};
 pub use room_frame::RoomFrame;
 pub use server_frame::ServerFrame;

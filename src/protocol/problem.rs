@@ -1,48 +1,49 @@
-//! HTTP errors as data: `application/problem+json` (RFC 9457) with the codes of `docs/protocol.md#errors`.
-//! A code knows its status and title; nothing here can carry SQL, a path or a stack.
+//! HTTP errors as values: `application/problem+json` (RFC 9457) with the codes of `docs/protocol.md#errors`.
+//!
+//! A code determines its status and title. Nothing here can carry SQL, a path or a stack trace to a client.
 
 use serde::Serialize;
 
 use crate::domain::{Price, Refusal};
 
-/// The contract's error codes.
+/// The error codes of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Code {
-    /// No token where one is needed, or a bad one.
+    /// The token is missing, invalid or expired.
     Unauthorized,
-    /// A good token that isn't enough.
+    /// The token is valid, but its user may not do this.
     Forbidden,
-    /// No such thing.
+    /// The path, or what it names, does not exist.
     NotFound,
-    /// The path exists, the method doesn't.
+    /// The path exists, but not with this method.
     MethodNotAllowed,
-    /// Below the minimum.
+    /// The bid is below the minimum.
     BidTooLow,
-    /// The bid arrived before the start.
+    /// The bid arrived before the auction started.
     AuctionNotStarted,
-    /// The bid arrived at or after the end.
+    /// The bid arrived when the auction ended, or later.
     AuctionEnded,
-    /// The goods' auction has begun: they can't be deleted any more.
+    /// The auction has started, so its goods can't be deleted any more.
     AuctionStarted,
-    /// The seller bid on his own goods.
+    /// The bidder is the seller of the goods.
     SellerCannotBid,
-    /// Not JSON, not an object, or a needed field is missing.
+    /// The body is not JSON, not an object, or lacks a required field.
     InvalidBody,
-    /// A field or query value that can't be taken.
+    /// A field or query parameter has a value that isn't allowed.
     InvalidValue,
-    /// The idempotency key belongs to another bid.
+    /// The idempotency key was used for another bid.
     IdempotencyKeyReused,
-    /// Over `limits.body_bytes`.
+    /// The body is longer than `limits.body_bytes`.
     PayloadTooLarge,
-    /// The body is compressed.
+    /// The body is compressed, which is not supported.
     UnsupportedEncoding,
-    /// The head of the request is too large.
+    /// The request line and headers are too long.
     HeadersTooLarge,
-    /// The body didn't come in time.
+    /// The request didn't arrive in time.
     RequestTimeout,
-    /// Over a rate.
+    /// The client has exceeded a rate limit.
     TooManyRequests,
-    /// Not now.
+    /// The service can't do this now.
     Unavailable,
 }
 
@@ -114,17 +115,17 @@ impl Code {
     }
 }
 
-/// What became of a bid that was answered with 503.
+/// Whether a bid that was answered with 503 is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// It is not and will not be stored.
+    /// It is not stored, and will not be.
     NotStored,
-    /// The commit's fate could not be learned in time.
+    /// The service could not find out in time whether it is stored.
     Unknown,
 }
 
-/// One problem document. Boxed, because it travels in the error of every `Result`.
+/// One problem document. It is boxed to keep the `Result`s that carry it small.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Problem(Box<Document>);
@@ -142,24 +143,24 @@ struct Document {
     field: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     high_price: Option<i64>,
-    /// Where the code names it; null where no bid is high enough.
+    /// The minimum of the next bid, with `bid_too_low` only; null if it would be above `limits.max_price`.
     #[serde(skip_serializing_if = "Option::is_none")]
     minimum: Option<Option<i64>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<Outcome>,
-    /// Seconds for the `Retry-After` header.
+    /// The seconds in the `Retry-After` header. Not part of the body.
     #[serde(skip)]
     retry_after_s: Option<u64>,
 }
 
-// serde hands a reference.
+// serde passes a reference.
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn code_name<S: serde::Serializer>(code: &Code, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(code.name())
 }
 
 impl Problem {
-    /// A problem of this code, in words for the client's developer.
+    /// A problem with this code. `detail` tells the client's developer what is wrong.
     pub fn new(code: Code, detail: impl Into<String>) -> Self {
         Self(Box::new(Document {
             kind: "about:blank",
@@ -180,22 +181,23 @@ impl Problem {
         self
     }
 
-    /// 422: this field can't be taken, and what is asked of it.
-    pub fn invalid_value(field: &str, asked: &str) -> Self {
-        Self::new(Code::InvalidValue, format!("{field}: {asked}")).with(|it| it.field = Some(field.to_owned()))
+    /// 422 for this field. `expected` says what values are allowed.
+    pub fn invalid_value(field: &str, expected: &str) -> Self {
+        Self::new(Code::InvalidValue, format!("{field}: {expected}")).with(|it| it.field = Some(field.to_owned()))
     }
 
-    /// 429 with the seconds to wait.
+    /// 429. `retry_after_s` is how long the client is to wait, at least 1 second.
     pub fn too_many_requests(retry_after_s: u64) -> Self {
-        Self::new(Code::TooManyRequests, "slow down").with(|it| it.retry_after_s = Some(retry_after_s.max(1)))
+        Self::new(Code::TooManyRequests, "too many requests; wait for the seconds in Retry-After")
+            .with(|it| it.retry_after_s = Some(retry_after_s.max(1)))
     }
 
-    /// 503, for something that can be tried again.
+    /// 503 for something that can be tried again after a second.
     pub fn unavailable(detail: &str) -> Self {
         Self::new(Code::Unavailable, detail).with(|it| it.retry_after_s = Some(1))
     }
 
-    /// 503 for a bid, with what became of it.
+    /// 503 for a bid.
     pub fn bid_unavailable(outcome: Outcome) -> Self {
         let detail = match outcome {
             Outcome::NotStored => "the bid was not stored; try again",
@@ -204,10 +206,10 @@ impl Problem {
         Self::unavailable(detail).with(|it| it.outcome = Some(outcome))
     }
 
-    /// A bid refused by the rule, where no price may be above `max_price` (`limits.max_price`).
+    /// A bid that the judge refused. `max_price` is `limits.max_price`, above which no bid is possible.
     pub fn refused_bid(refusal: &Refusal, max_price: Price) -> Self {
         match refusal {
-            Refusal::SellerCannotBid => Self::new(Code::SellerCannotBid, "the goods are yours"),
+            Refusal::SellerCannotBid => Self::new(Code::SellerCannotBid, "sellers cannot bid on their own goods"),
             Refusal::NotStarted => Self::new(Code::AuctionNotStarted, "the auction has not started"),
             Refusal::Ended => Self::new(Code::AuctionEnded, "the auction has ended"),
             Refusal::TooLow { high_price, minimum } => {
@@ -224,32 +226,32 @@ impl Problem {
         }
     }
 
-    /// The HTTP status.
+    /// The HTTP status of the code.
     pub fn status(&self) -> u16 {
         self.0.status
     }
 
-    /// The code.
+    /// The error code.
     pub fn code(&self) -> Code {
         self.0.code
     }
 
-    /// The price to beat, where the code names it.
+    /// The price to beat, 0 before the first bid. `None` unless the code is `bid_too_low`.
     pub fn high_price(&self) -> Option<i64> {
         self.0.high_price
     }
 
-    /// Whether no bid is high enough any more.
-    pub fn leaves_no_room(&self) -> bool {
+    /// Whether the next bid would have to be above `limits.max_price`.
+    pub fn no_higher_bid_possible(&self) -> bool {
         self.0.minimum == Some(None)
     }
 
-    /// What became of a bid, where the code names it.
+    /// Whether the bid is stored. `None` unless it was answered with 503.
     pub fn outcome(&self) -> Option<Outcome> {
         self.0.outcome
     }
 
-    /// Seconds for `Retry-After`, where the code wants it.
+    /// The seconds in the `Retry-After` header. `None` sends no such header.
     pub fn retry_after_s(&self) -> Option<u64> {
         self.0.retry_after_s
     }

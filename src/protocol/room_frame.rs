@@ -1,120 +1,120 @@
-//! Frames of the auction room and the trade chat, and the `alert` with which a refusal goes to its author alone.
+//! Frames that the server sends in auction rooms and trade chats, and the `alert` that refuses a client's frame.
 
 use serde::Serialize;
 
 use super::{Code, Outcome, Problem};
 use crate::domain::{BidId, GoodsId, Locale, Price, Timestamp, UserId};
 
-/// A frame to the sockets of a room (`docs/protocol.md#the-auction-room`).
+/// A frame to the sockets of a room (`docs/protocol.md#the-auction-room`), or to one of them.
 #[derive(Debug, Serialize)]
 #[serde(tag = "response_type", rename_all = "snake_case")]
 pub enum RoomFrame<'a> {
-    /// A logged-in user comes in, with his first socket.
+    /// A user has joined the room with their first socket.
     Enter {
-        /// Who.
+        /// The user who joined.
         sender: UserId,
-        /// His name.
+        /// Their name.
         sender_name: &'a str,
-        /// Users in the room now.
+        /// How many users are in the room now.
         participants_count: usize,
-        /// Who, again: the existing client reads both.
+        /// The same user again: the existing client reads both fields.
         user_id: UserId,
     },
-    /// He has left, with his last socket.
+    /// A user has left the room with their last socket.
     Out {
-        /// Users in the room now.
+        /// How many users are in the room now.
         participants_count: usize,
-        /// Who.
+        /// The user who left.
         user_id: UserId,
     },
-    /// An accepted bid, on disk.
+    /// A bid was accepted and stored.
     Bid {
-        /// Who bid.
+        /// The bidder.
         sender: UserId,
-        /// His name.
+        /// The bidder's name.
         sender_name: &'a str,
-        /// His picture.
+        /// The path of the bidder's picture.
         sender_image: &'a str,
-        /// On what.
+        /// The goods that the bid is on.
         goods_id: GoodsId,
-        /// The price that leads now: this bid's.
+        /// The price of this bid, which leads now.
         high_price: Price,
-        /// Its number among the accepted bids: a gap can be seen and fetched.
+        /// The number of the bid among the accepted ones, without gaps: a client sees when it has missed one.
         seq: i64,
-        /// Its id.
+        /// The id of the bid.
         bid_id: BidId,
-        /// The end after it.
+        /// When the auction ends, after this bid.
         ends_at: Timestamp,
-        /// The server's time.
+        /// The time on the server's clock.
         server_time: Timestamp,
     },
-    /// A line in the auction room, or a message of a trade (with the author's picture).
+    /// A line in an auction room, or a message in a trade chat.
     Message {
         /// The text as it was written.
         message: &'a str,
-        /// Who.
+        /// The author.
         sender: UserId,
-        /// His picture, in a trade.
+        /// The path of the author's picture, in a trade chat only.
         #[serde(skip_serializing_if = "Option::is_none")]
         sender_image: Option<&'a str>,
-        /// His name.
+        /// The author's name.
         sender_name: &'a str,
-        /// In whose room.
+        /// The goods whose room it is.
         goods_id: GoodsId,
-        /// `오후 05:25`
+        /// The local time of day as the existing client shows it: `오후 05:25`.
         time: String,
     },
-    /// The auction is live.
+    /// The auction has started.
     Started,
-    /// The auction is over.
+    /// The auction has ended.
     Ended {
-        /// Who bought; null if nobody.
+        /// The buyer, null if nobody bought.
         buyer_id: Option<UserId>,
-        /// His name.
+        /// The buyer's name.
         buyer_name: Option<&'a str>,
-        /// The price reached, 0 without a bid.
+        /// The highest bid, 0 without one.
         high_price: i64,
     },
-    /// The end has moved.
+    /// A bid has moved the end of the auction.
     Extended {
-        /// The end now.
+        /// When the auction ends now.
         ends_at: Timestamp,
     },
-    /// First frame of a trade socket.
+    /// The first frame in a trade chat: what it is about.
     GoodsInfo {
-        /// The first picture.
+        /// The path of the first picture, null without one.
         image: Option<&'a str>,
-        /// What they were sold for.
+        /// What the goods were sold for.
         high_price: i64,
-        /// Their title.
+        /// The title of the goods.
         title: &'a str,
-        /// Which goods.
+        /// The id of the goods.
         goods_id: GoodsId,
     },
-    /// A refusal, to its author alone.
+    /// A frame of the client was refused. Sent to its author alone.
     Alert {
-        /// For people.
+        /// The text that the client shows.
         message: &'static str,
-        /// For programs: the code that HTTP would answer with.
+        /// The code of the same problem over HTTP, for programs.
         code: &'static str,
-        /// Of `bid_too_low`: the price to beat, 0 before the first bid.
+        /// The price to beat, 0 before the first bid. With `bid_too_low` only.
         #[serde(skip_serializing_if = "Option::is_none")]
         high_price: Option<i64>,
     },
 }
 
 impl RoomFrame<'static> {
-    /// The alert that says what HTTP would say with this problem.
+    /// The alert for what HTTP would answer with this problem.
     pub fn alert(problem: &Problem, locale: Locale) -> Self {
         Self::Alert { message: text(problem, locale), code: problem.code().name(), high_price: problem.high_price() }
     }
 }
 
-/// The origin's texts where it had one.
+/// The text of an alert. The Korean ones are the origin's where it had one.
 fn text(problem: &Problem, locale: Locale) -> &'static str {
     match (locale, problem.code()) {
         (Locale::Ko, Code::SellerCannotBid) => "주최자는 입찰을 못 합니다.",
-        (Locale::Ko, Code::BidTooLow) if problem.leaves_no_room() => "더 높은 금액으로는 입찰할 수 없어요.",
+        (Locale::Ko, Code::BidTooLow) if problem.no_higher_bid_possible() => "더 높은 금액으로는 입찰할 수 없어요.",
         (Locale::Ko, Code::BidTooLow | Code::AuctionNotStarted | Code::AuctionEnded) => {
             "현재 입찰가보다 낮거나 종료된 경매입니다."
         }
@@ -126,7 +126,7 @@ fn text(problem: &Problem, locale: Locale) -> &'static str {
         (Locale::Ko, Code::Unavailable) => "지금은 처리할 수 없어요. 잠시 후 다시 시도해 주세요.",
         (Locale::Ko, _) => "올바르지 않은 접근",
         (Locale::En, Code::SellerCannotBid) => "Sellers cannot bid on their own goods.",
-        (Locale::En, Code::BidTooLow) if problem.leaves_no_room() => "No higher bid is possible.",
+        (Locale::En, Code::BidTooLow) if problem.no_higher_bid_possible() => "No higher bid is possible.",
         (Locale::En, Code::BidTooLow | Code::AuctionNotStarted | Code::AuctionEnded) => {
             "The bid is too low, or the auction is not live."
         }

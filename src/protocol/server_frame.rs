@@ -1,41 +1,41 @@
-//! Frames of the alarm socket that are no alarms.
+//! Frames that the server sends on the alarm socket, other than alarms.
 
 use serde::Serialize;
 
 use crate::domain::{Timestamp, UserId};
 
-/// A frame to one session.
+/// A frame of the alarm socket that is no alarm (`docs/protocol.md#the-alarm-socket`).
 #[derive(Debug, Serialize)]
 #[serde(tag = "response_type", rename_all = "snake_case")]
 pub enum ServerFrame {
-    /// First frame to a modern client.
+    /// The first frame, to clients that give `since` or the subprotocol `handsup.v1`.
     Hello {
-        /// The token's user.
+        /// The user of the token.
         user_id: UserId,
-        /// Newest alarm in the inbox, 0 if none.
+        /// The newest alarm in the inbox, 0 if it is empty.
         last_id: i64,
-        /// Unread alarms.
+        /// How many alarms are unread.
         unread: i64,
-        /// The server's time.
+        /// The time on the server's clock.
         server_time: Timestamp,
-        /// Seconds between the server's pings.
+        /// Seconds between two pings of the server.
         heartbeat_s: u64,
     },
-    /// Something was read: to all sessions of the user.
+    /// The user has read something. Sent to all their sessions.
     Unread {
-        /// Unread alarms.
+        /// How many alarms are unread.
         unread: i64,
-        /// Newest alarm in the inbox, 0 if none.
+        /// The newest alarm in the inbox, 0 if it is empty.
         last_id: i64,
     },
-    /// Answer to `ping`.
+    /// Answers `ping`.
     Pong {
-        /// The server's time.
+        /// The time on the server's clock.
         server_time: Timestamp,
     },
-    /// Answer to `auth`.
+    /// Answers `auth`.
     Auth {
-        /// When the fresh token expires, seconds since 1970.
+        /// When the fresh token expires, in seconds since 1970.
         exp: i64,
     },
 }

@@ -1,89 +1,91 @@
-//! Moving to another engine: everything that is stored is copied into an empty database, in one transaction, and counted
-//! on both sides. A table that the service gets must be added here; `tests/front_door/copy.rs` compares all tables.
+//! `handsup copy`: copies a whole database into an empty one, for example to move to the other engine. It is one
+//! transaction, and the rows of each table are counted on both sides. A new table of the service must be added to
+//! `tables!` below; `tests/front_door/copy.rs` compares all tables.
 
 use diesel::{connection::SimpleConnection, delete, insert_into, prelude::*, r2d2::R2D2Connection};
 
 use super::{
     DatabaseUrl, StoreError,
-    engine::{self, DbConn, OwnLock, nodes::Nodes},
+    engine::{self, DatabaseLock, DbConn, topology::Topology},
     schema,
 };
 
-/// Rows that are held at once.
-const ROWS: usize = 2000;
+/// Rows that are held in memory and written at once.
+const CHUNK_ROWS: usize = 2000;
 
-/// Why a copy was not made. The target has no rows then, as before.
+/// Why a copy failed. The target still has no rows then.
 #[derive(Debug, thiserror::Error)]
 pub enum CopyError {
-    /// The database to copy from.
+    /// The source can't be read.
     #[error("--from: {0}")]
     From(StoreError),
-    /// The database to copy to.
+    /// The target can't be written.
     #[error("--to: {0}")]
     To(StoreError),
-    /// Something is in the target.
+    /// The target has rows in this table.
     #[error("--to: the database is not empty: {0} has rows")]
     NotEmpty(&'static str),
-    /// Fewer or more rows arrived than left.
+    /// After the copy a table has more or fewer rows than in the source.
     #[error("{table}: {from} rows to copy, {to} copied; nothing was kept")]
     Counts {
-        /// Where.
+        /// The table's name.
         table: &'static str,
-        /// Rows in the source.
+        /// Number of rows in the source.
         from: i64,
-        /// Rows in the target.
+        /// Number of rows in the target.
         to: i64,
     },
 }
 
-/// One table, copied.
+/// A table whose rows have been copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Copied {
-    /// Its name.
+pub struct CopiedTable {
+    /// The table's name.
     pub table: &'static str,
-    /// Its rows.
+    /// How many rows it has.
     pub rows: i64,
 }
 
-/// Copies a whole database into an empty one (which gets its tables first). Neither may be in use.
+/// Copies a whole database into an empty one, in which it first creates the tables. Neither may be in use.
 ///
 /// # Errors
-/// [`CopyError`]; then no row has been copied, unless it was the final commit that failed: look at the target.
-pub fn copy(from: &DatabaseUrl, to: &DatabaseUrl) -> Result<Vec<Copied>, CopyError> {
-    if !from.is_there() {
-        return Err(CopyError::From(StoreError::Unavailable("there is no such database".to_owned())));
+/// [`CopyError`]; then nothing has been copied, unless the final commit failed: then check the target.
+pub fn copy(from: &DatabaseUrl, to: &DatabaseUrl) -> Result<Vec<CopiedTable>, CopyError> {
+    if !from.exists() {
+        return Err(CopyError::From(StoreError::Unavailable("no such database".to_owned())));
     }
-    let _locks: [OwnLock; 2] =
-        [from.lock(Nodes::One).map_err(CopyError::From)?, to.lock(Nodes::One).map_err(CopyError::To)?];
+    let _locks: [DatabaseLock; 2] =
+        [from.lock(Topology::Single).map_err(CopyError::From)?, to.lock(Topology::Single).map_err(CopyError::To)?];
     let mut source = from.connect_writer().map_err(CopyError::From)?;
     if !engine::is_migrated(&mut source).map_err(CopyError::From)? {
-        let asked = "not a database of this version (an older one: handsup migrate)";
-        return Err(CopyError::From(StoreError::Unavailable(asked.to_owned())));
+        let advice = "not a database of this version (if it is older, run handsup migrate first)";
+        return Err(CopyError::From(StoreError::Unavailable(advice.to_owned())));
     }
     let mut target = to.connect_writer().map_err(CopyError::To)?;
     engine::migrate(&mut target).map_err(CopyError::To)?;
-    no_limits(&mut source).map_err(CopyError::From)?;
-    no_limits(&mut target).map_err(CopyError::To)?;
+    disable_timeouts(&mut source).map_err(CopyError::From)?;
+    disable_timeouts(&mut target).map_err(CopyError::To)?;
     engine::begin_write(&mut source).map_err(CopyError::From)?;
     engine::begin_write(&mut target).map_err(CopyError::To)?;
     let copied = copy_all(&mut source, &mut target)?;
     target.batch_execute("COMMIT").map_err(|error| CopyError::To(error.into()))?;
-    // The planner of PostgreSQL knows nothing of the new rows; SQLite does without.
+    // PostgreSQL's planner has no statistics about the new rows yet; SQLite needs none.
     if let DbConn::Pg(target) = &mut target {
         target.batch_execute("ANALYZE").map_err(|error| CopyError::To(error.into()))?;
     }
     Ok(copied)
 }
 
-/// Copying takes as long as it takes.
-fn no_limits(conn: &mut DbConn) -> Result<(), StoreError> {
+/// A copy may take longer than the timeouts of a writer's connection allow.
+fn disable_timeouts(conn: &mut DbConn) -> Result<(), StoreError> {
     if let DbConn::Pg(conn) = conn {
         conn.batch_execute("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0")?;
     }
     Ok(conn.ping()?)
 }
 
-/// All tables with their columns: read row by row, whatever the engine, and written many at once where that helps.
+/// Defines `copy_all` for these tables and columns. It reads row by row from either engine; it writes one row at a time
+/// into SQLite and many at once into PostgreSQL, where each statement is a round trip.
 macro_rules! tables {
     ($($table:ident { $($column:ident: $type:ty),+ $(,)? })+) => {
         $(mod $table {
@@ -94,16 +96,16 @@ macro_rules! tables {
             pub(super) struct Row { $($column: $type),+ }
         })+
 
-        fn copy_all(source: &mut DbConn, target: &mut DbConn) -> Result<Vec<Copied>, CopyError> {
+        fn copy_all(source: &mut DbConn, target: &mut DbConn) -> Result<Vec<CopiedTable>, CopyError> {
             let to = |error: diesel::result::Error| CopyError::To(error.into());
             let from = |error: diesel::result::Error| CopyError::From(error.into());
             $(
-                // The one row of the counters is there from the beginning.
+                // The migrations have already inserted the one row of the counters.
                 if stringify!($table) == "id_counters" {
                     delete(schema::$table::table).execute(target).map_err(to)?;
                 }
-                let there: i64 = schema::$table::table.count().get_result(target).map_err(to)?;
-                if there > 0 {
+                let existing: i64 = schema::$table::table.count().get_result(target).map_err(to)?;
+                if existing > 0 {
                     return Err(CopyError::NotEmpty(stringify!($table)));
                 }
             )+
@@ -124,11 +126,11 @@ macro_rules! tables {
                 };
                 macro_rules! stream {
                     ($rows:expr) => {{
-                        let mut held: Vec<$table::Row> = Vec::with_capacity(ROWS);
+                        let mut held: Vec<$table::Row> = Vec::with_capacity(CHUNK_ROWS);
                         for row in $rows {
                             held.push(row.map_err(from)?);
-                            if held.len() == ROWS {
-                                write(std::mem::replace(&mut held, Vec::with_capacity(ROWS))).map_err(to)?;
+                            if held.len() == CHUNK_ROWS {
+                                write(std::mem::replace(&mut held, Vec::with_capacity(CHUNK_ROWS))).map_err(to)?;
                             }
                         }
                         if !held.is_empty() {
@@ -145,12 +147,12 @@ macro_rules! tables {
                         .load_iter::<$table::Row, diesel::pg::PgRowByRowLoadingMode>(conn)
                         .map_err(from)?),
                 }
-                let left: i64 = schema::$table::table.count().get_result(source).map_err(from)?;
-                let rows: i64 = schema::$table::table.count().get_result(target).map_err(to)?;
-                if left != rows {
-                    return Err(CopyError::Counts { table: stringify!($table), from: left, to: rows });
+                let in_source: i64 = schema::$table::table.count().get_result(source).map_err(from)?;
+                let in_target: i64 = schema::$table::table.count().get_result(target).map_err(to)?;
+                if in_source != in_target {
+                    return Err(CopyError::Counts { table: stringify!($table), from: in_source, to: in_target });
                 }
-                copied.push(Copied { table: stringify!($table), rows });
+                copied.push(CopiedTable { table: stringify!($table), rows: in_target });
             )+
             Ok(copied)
         }

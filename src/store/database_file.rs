@@ -1,5 +1,5 @@
-//! The file of an SQLite database: locked for this process alone, and looked at again and again, so that nothing is
-//! answered that a restart would not find.
+//! The file of an SQLite database. [`DatabaseFile`] locks it for this process alone and detects when it is moved,
+//! replaced, cut or overwritten, so that the service answers nothing that a restart would not find.
 
 use std::{
     fs::{self, File, Metadata, TryLockError},
@@ -16,7 +16,7 @@ use diesel::{SqliteConnection, connection::SimpleConnection};
 
 use super::{StoreError, engine::sqlite::connection as sqlite};
 
-/// Which file it is, by whichever name it is reached: device and inode.
+/// Identifies a file, whatever its names: device and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct FileId {
     device: u64,
@@ -28,40 +28,41 @@ impl FileId {
         Self { device: metadata.dev(), inode: metadata.ino() }
     }
 
-    /// The file that has this name now.
+    /// The file that is at this path now.
     pub(super) fn at(path: &Path) -> io::Result<Self> {
         fs::metadata(path).map(|metadata| Self::of(&metadata))
     }
 }
 
-/// The database files of this process. Each is opened once and not closed as long as it has a name: to close any
-/// descriptor of a file takes away all POSIX locks that the process has on it, and SQLite's locks are such.
-static FILES: Mutex<Vec<OpenFile>> = Mutex::new(Vec::new());
+/// The database files that this process has opened. Each is opened once and stays open as long as it has a name:
+/// closing any descriptor of a file releases all POSIX locks that the process has on it, and SQLite uses such locks.
+static OPEN_FILES: Mutex<Vec<OpenFile>> = Mutex::new(Vec::new());
 
 struct OpenFile {
     id: FileId,
     file: Arc<File>,
-    is_taken: bool,
+    is_locked: bool,
 }
 
-/// A database that is this process's own until this is dropped (also by `kill -9`): two writers over one file would each
-/// believe to be the only one. The lock is on the file itself, so no second name and no deleted file gets around it.
+/// The lock of this process on its database file: two processes on one file would not learn of each other's bids or
+/// alarms. It is held until this is dropped or the process ends, also by `kill -9`. It is on the file itself, so that
+/// it also holds under a second name and for a deleted file.
 pub(crate) struct DatabaseFile {
     path: PathBuf,
     wal: PathBuf,
     id: FileId,
     file: Arc<File>,
-    /// What the last look saw; `None` until the schema is there.
-    seen: Option<Seen>,
-    /// The file's content is no longer what was written into it; nothing mends that but a restart.
+    /// What the last check saw; `None` until `watch` is called.
+    seen: Option<Snapshot>,
+    /// How the file's content was damaged. It stays set until a restart.
     damage: Option<&'static str>,
     is_lost: Arc<AtomicBool>,
-    /// Keeps the WAL in place: SQLite deletes it when the last connection is closed, and the next one makes another.
+    /// Keeps the WAL file: SQLite deletes it when the last connection closes, and would then create another file.
     keeper: Option<SqliteConnection>,
 }
 
-/// How the files looked.
-struct Seen {
+/// State of the database file and its WAL file at a check.
+struct Snapshot {
     header: Header,
     bytes: u64,
     modified: (i64, i64),
@@ -70,42 +71,42 @@ struct Seen {
 }
 
 impl DatabaseFile {
-    /// Takes the file of this name, which is made if there is none.
-    pub(super) fn take(path: &Path) -> Result<Self, StoreError> {
+    /// Locks the file at this path, and creates it if there is none.
+    pub(super) fn lock(path: &Path) -> Result<Self, StoreError> {
         let unavailable = |error: io::Error| StoreError::Unavailable(format!("{}: {error}", path.display()));
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
             fs::create_dir_all(folder)
                 .map_err(|error| StoreError::Unavailable(format!("{}: {error}", folder.display())))?;
         }
-        // SQLite would begin anew, and throw away what may be all that is left.
+        // SQLite would create an empty database and delete the WAL, which may be all that is left of the data.
         let bytes = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
         if bytes(path) == 0 && bytes(&wal_of(path)) > 0 {
             let advice =
                 "is missing or empty, but its -wal file is there: put the database back, or move that file away";
             return Err(StoreError::Unavailable(format!("{} {advice}", path.display())));
         }
-        let mut files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
-        files.retain(|open| open.is_taken || open.file.metadata().is_ok_and(|metadata| metadata.nlink() > 0));
+        let mut files = OPEN_FILES.lock().unwrap_or_else(PoisonError::into_inner);
+        files.retain(|open| open.is_locked || open.file.metadata().is_ok_and(|metadata| metadata.nlink() > 0));
         let known = FileId::at(path).ok().and_then(|id| files.iter().position(|open| open.id == id));
         let at = match known {
             Some(at) => at,
             None => {
                 let mut options = File::options();
-                // Its WAL gets the same rights from SQLite.
+                // SQLite gives the WAL file the same mode.
                 let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
                 let file = file.map_err(unavailable)?;
                 let id = FileId::of(&file.metadata().map_err(unavailable)?);
-                files.push(OpenFile { id, file: Arc::new(file), is_taken: false });
+                files.push(OpenFile { id, file: Arc::new(file), is_locked: false });
                 files.len() - 1
             }
         };
         let open = &mut files[at];
         let in_use = || StoreError::Unavailable(format!("{} is in use by another process", path.display()));
-        if open.is_taken {
+        if open.is_locked {
             return Err(in_use());
         }
         match open.file.try_lock() {
-            Ok(()) => open.is_taken = true,
+            Ok(()) => open.is_locked = true,
             Err(TryLockError::WouldBlock) => return Err(in_use()),
             Err(TryLockError::Error(error)) => return Err(unavailable(error)),
         }
@@ -114,37 +115,38 @@ impl DatabaseFile {
         Ok(Self { path: path.to_owned(), wal, id, file, seen: None, damage: None, is_lost, keeper: None })
     }
 
-    /// Which file it is.
+    /// The locked file.
     pub(super) fn id(&self) -> FileId {
         self.id
     }
 
-    /// Whether the last look found that a restart would not find what is stored.
-    pub(super) fn is_lost(&self) -> Arc<AtomicBool> {
+    /// A flag that is true if the last check failed.
+    pub(super) fn lost_flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.is_lost)
     }
 
-    /// From here on [`look`](Self::look) compares with how the files are now. The connection has migrated the database.
+    /// Starts the watch: from now on [`check`](Self::check) compares the files with their state now. `keeper` is the
+    /// connection that has migrated the database.
     pub(super) fn watch(&mut self, mut keeper: SqliteConnection) -> Result<(), StoreError> {
-        // All that an earlier run has left in the WAL goes into the file, whose header then tells one state from another.
+        // Move what an earlier run left in the WAL into the file: its header then tells whether it is an older state.
         keeper.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)")?;
         let unavailable = |error: io::Error| StoreError::Unavailable(format!("{}: {error}", self.path.display()));
         let metadata = self.file.metadata().map_err(unavailable)?;
         let wal = fs::metadata(&self.wal).map_err(unavailable)?;
-        self.seen = Some(Seen {
-            header: Header::of(&self.file).ok_or_else(|| StoreError::Lost(OVERWRITTEN.to_owned()))?,
+        self.seen = Some(Snapshot {
+            header: Header::read(&self.file).ok_or_else(|| StoreError::Lost(OVERWRITTEN.to_owned()))?,
             bytes: metadata.len(),
             modified: modified(&metadata),
             wal: FileId::of(&wal),
             wal_bytes: wal.len(),
         });
         self.keeper = Some(keeper);
-        self.look()
+        self.check()
     }
 
-    /// Whether a restart would find in this place what has been written. A file that was moved away may come back; one
-    /// that has been cut or overwritten stays refused. Costs two calls of `stat`.
-    pub(super) fn look(&mut self) -> Result<(), StoreError> {
+    /// Checks that a restart would find what has been written, and logs when that changes. A file that was moved away
+    /// may come back; one that was cut or overwritten stays lost. Normally costs two calls of `stat`.
+    pub(super) fn check(&mut self) -> Result<(), StoreError> {
         let found = self.compare();
         let was_lost = self.is_lost.swap(found.is_err(), Ordering::AcqRel);
         match &found {
@@ -165,11 +167,11 @@ impl DatabaseFile {
         }
         let Some(seen) = &mut self.seen else { return Ok(()) };
         if (metadata.len(), modified(&metadata)) != (seen.bytes, seen.modified) {
-            let header = Header::of(&self.file).filter(|header| header.follows(&seen.header));
+            let header = Header::read(&self.file).filter(|header| header.follows(&seen.header));
             match header {
                 Some(header) if metadata.len() >= seen.bytes.min(header.bytes()) => seen.header = header,
-                Some(_) => return Err(self.damaged(CUT)),
-                None => return Err(self.damaged(OVERWRITTEN)),
+                Some(_) => return Err(self.set_damage(CUT)),
+                None => return Err(self.set_damage(OVERWRITTEN)),
             }
             (seen.bytes, seen.modified) = (metadata.len(), modified(&metadata));
         }
@@ -177,22 +179,22 @@ impl DatabaseFile {
         if FileId::of(&wal) != seen.wal {
             return Err("another file has the name of its -wal file".to_owned());
         }
-        // Shorter only when another program has brought all of it into the database and emptied it: then everything can
-        // still be read.
-        if wal.len() < seen.wal_bytes && !sqlite::can_read_marks(&self.path) {
-            return Err(self.damaged("its -wal file has been cut"));
+        // The WAL is shorter if another program has moved all of it into the database file. Then everything can still
+        // be read; otherwise it was cut.
+        if wal.len() < seen.wal_bytes && !sqlite::can_read_commit_markers(&self.path) {
+            return Err(self.set_damage("its -wal file has been cut"));
         }
         seen.wal_bytes = wal.len();
         Ok(())
     }
 
-    fn damaged(&mut self, damage: &'static str) -> String {
+    fn set_damage(&mut self, damage: &'static str) -> String {
         self.damage = Some(damage);
         damage.to_owned()
     }
 }
 
-/// The file of the newest commits: SQLite puts it beside the database, not beside a link to it.
+/// Path of the WAL file, which has the newest commits. SQLite puts it beside the file itself, not beside a link to it.
 fn wal_of(path: &Path) -> PathBuf {
     let mut wal = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned()).into_os_string();
     wal.push("-wal");
@@ -204,13 +206,13 @@ const OVERWRITTEN: &str = "its file has been overwritten";
 
 impl Drop for DatabaseFile {
     fn drop(&mut self) {
-        // Brings the WAL into the file, if both are still in their places.
+        // Closing the last connection moves the WAL into the database file, if both are still in place.
         self.keeper = None;
-        let mut files = FILES.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut files = OPEN_FILES.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(open) = files.iter_mut().find(|open| open.id == self.id) {
-            // Not left to the end of the process: a child that is just being made may have a copy of the descriptor.
+            // Unlock explicitly: a child process that is just being forked may have a copy of the descriptor.
             let _ = open.file.unlock();
-            open.is_taken = false;
+            open.is_locked = false;
         }
     }
 }
@@ -219,9 +221,11 @@ fn modified(metadata: &Metadata) -> (i64, i64) {
     (metadata.mtime(), metadata.mtime_nsec())
 }
 
-/// What the first bytes of the file say that never goes back, whichever program writes by SQLite's rules.
+/// Fields of the SQLite file header. The counters among them never decrease, whichever program writes by SQLite's
+/// rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Header {
+    /// 1 stands for 65536.
     page_bytes: u16,
     changes: u32,
     pages: u32,
@@ -229,8 +233,8 @@ struct Header {
 }
 
 impl Header {
-    /// `None` if the file is no database.
-    fn of(file: &File) -> Option<Self> {
+    /// Reads the header; `None` if the file is not an SQLite database.
+    fn read(file: &File) -> Option<Self> {
         let mut bytes = [0; 100];
         file.read_exact_at(&mut bytes, 0).ok()?;
         let number = |at: usize| u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
@@ -243,13 +247,13 @@ impl Header {
         })
     }
 
+    /// Whether this may be a later state of the same database as `before`.
     fn follows(&self, before: &Self) -> bool {
         self.page_bytes == before.page_bytes && self.changes >= before.changes && self.schema >= before.schema
     }
 
-    /// What the whole file takes.
+    /// Size of the whole database in bytes.
     fn bytes(&self) -> u64 {
-        // One stands for 65536, which 16 bits can't hold.
         let page = if self.page_bytes == 1 { 65_536 } else { u64::from(self.page_bytes) };
         u64::from(self.pages) * page
     }
@@ -262,19 +266,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lock_that_is_given_back_is_free_whoever_still_has_a_copy_of_its_descriptor() {
+    fn a_dropped_lock_is_free_even_while_a_copy_of_its_descriptor_is_open() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.db");
-        let lock = DatabaseFile::take(&path).unwrap();
+        let lock = DatabaseFile::lock(&path).unwrap();
         let copy = lock.file.try_clone().unwrap();
-        assert!(DatabaseFile::take(&path).is_err(), "it is held");
+        assert!(DatabaseFile::lock(&path).is_err(), "it is held");
         drop(lock);
-        assert!(DatabaseFile::take(&path).is_ok(), "it is free");
+        assert!(DatabaseFile::lock(&path).is_ok(), "it is free");
         drop(copy);
     }
 
-    /// POSIX locks of this process on the file, as the kernel lists them.
-    fn locks_on(id: FileId) -> usize {
+    /// How many POSIX locks this process has on the file, by the kernel's list.
+    fn posix_locks_on(id: FileId) -> usize {
         let (process, inode) = (std::process::id().to_string(), id.inode.to_string());
         let is_one = |line: &&str| {
             let words: Vec<&str> = line.split_whitespace().collect();
@@ -284,29 +288,29 @@ mod tests {
     }
 
     #[test]
-    fn whoever_tries_to_take_a_file_in_vain_or_gives_it_back_leaves_the_engine_its_locks() {
+    fn a_refused_or_released_lock_does_not_release_the_locks_of_sqlite() {
         let folder = tempfile::tempdir().unwrap();
         let [path, link] = ["x.db", "link.db"].map(|name| folder.path().join(name));
-        let lock = DatabaseFile::take(&path).unwrap();
+        let lock = DatabaseFile::lock(&path).unwrap();
         fs::hard_link(&path, &link).unwrap();
         let mut conn = SqliteConnection::establish(path.to_str().unwrap()).unwrap();
         conn.batch_execute("PRAGMA journal_mode = WAL; CREATE TABLE t (x)").unwrap();
         sql::<BigInt>("SELECT count(*) FROM t").get_result::<i64>(&mut conn).unwrap();
-        let held = locks_on(lock.id());
+        let held = posix_locks_on(lock.id());
         assert!(held > 0);
         for name in [&path, &link] {
-            assert!(DatabaseFile::take(name).is_err());
+            assert!(DatabaseFile::lock(name).is_err());
         }
-        assert_eq!(locks_on(lock.id()), held, "taken in vain");
+        assert_eq!(posix_locks_on(lock.id()), held, "after a refused lock");
         let id = lock.id();
         drop(lock);
-        assert_eq!(locks_on(id), held, "given back");
-        drop(DatabaseFile::take(&link).unwrap());
-        assert_eq!(locks_on(id), held, "taken and given back under another name");
+        assert_eq!(posix_locks_on(id), held, "after a release");
+        drop(DatabaseFile::lock(&link).unwrap());
+        assert_eq!(posix_locks_on(id), held, "after a lock and release under another name");
     }
 
     #[test]
-    fn a_header_that_goes_back_is_another_state_s() {
+    fn a_header_whose_counters_decrease_does_not_follow() {
         let now = Header { page_bytes: 4096, changes: 7, pages: 10, schema: 20 };
         assert!(now.follows(&now));
         assert!(Header { changes: 8, pages: 4, schema: 21, ..now }.follows(&now), "a VACUUM");
@@ -314,7 +318,7 @@ mod tests {
             Header { changes: 6, ..now },
             Header { schema: 19, ..now },
             Header { page_bytes: 1024, ..now },
-            // A backup: made anew.
+            // A backup, whose counters begin anew.
             Header { changes: 1, schema: 21, ..now },
         ] {
             assert!(!other.follows(&now), "{other:?}");

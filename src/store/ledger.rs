@@ -1,6 +1,7 @@
-//! The way to the ledger, the one writer: what a write is, how it is handed in and answered, and the figures.
+//! The handle to the ledger, the one writer of a node: what a [`Write`] is, how it is submitted and answered, and the
+//! ledger's figures.
 //!
-//! The writer's own thread is in `writer.rs`, what each write does in `writes/`.
+//! The writer's thread is in `writer.rs`; `writes/` has each kind of write.
 
 use std::{
     sync::{
@@ -14,36 +15,36 @@ use std::{
 use super::{StoreError, WriteError, room_event::Committed, tx::Tx};
 use crate::{
     domain::GoodsId,
-    outage::{Failing, Outage},
+    outage::{Outage, OutageReport},
 };
 
-/// Entries that may wait; beyond, a write is answered `NotStored` at once.
-const QUEUE: usize = 4096;
+/// Entries that may wait in the queue. A write that finds it full gets `NotStored` at once.
+const QUEUE_LIMIT: usize = 4096;
 
-/// One thing to write. May be run again after a rollback, so it must not keep what it did.
+/// A value that the ledger runs in a transaction. It may run again after a rollback, so it must not remember a run.
 pub trait Write: Send + 'static {
-    /// What its sender learns after the commit.
+    /// The result that its sender gets after the commit.
     type Out: Send + 'static;
 
-    /// The goods that it will read, if it is known before.
+    /// The goods that it will read, if that is known beforehand, so that the ledger can read them together with others.
     fn goods(&self) -> Option<GoodsId> {
         None
     }
 
-    /// How many things it writes, where many are handed in as one; `None` if they are not such as others wait for, and the
-    /// ledger's pace can't be told by them.
+    /// How many single writes this one stands for. `None` excludes its transaction from the pace estimate
+    /// ([`Ledger::time_per_write`]).
     fn weight(&self) -> Option<usize> {
         Some(1)
     }
 
-    /// Does it inside the ledger's transaction.
+    /// Runs the write inside the ledger's transaction.
     ///
     /// # Errors
-    /// A failed statement: the batch is rolled back and its entries are tried singly.
+    /// A statement failed. The batch is rolled back, and each of its entries is tried in a transaction of its own.
     fn run(&self, tx: &mut Tx<'_>) -> Result<Self::Out, StoreError>;
 }
 
-/// Figures for the health endpoint.
+/// Live figures, which the writer's thread and all handles update.
 #[derive(Debug, Default)]
 pub struct LedgerStats {
     pub(super) queued: AtomicUsize,
@@ -56,17 +57,17 @@ pub struct LedgerStats {
     pub(super) largest_batch: AtomicUsize,
     pub(super) failing: AtomicBool,
     pub(super) open_fanouts: AtomicUsize,
-    pub(super) ns_each: AtomicU64,
-    /// Of writes.
+    pub(super) ns_per_write: AtomicU64,
+    /// The current outage of writes, if there is one.
     pub(super) outage: Outage,
 }
 
-/// A reading of the ledger's figures.
+/// The ledger's figures at one moment, for the health endpoint.
 #[derive(Debug, Clone, Copy)]
 pub struct LedgerFigures {
-    /// Entries waiting.
+    /// Entries that wait in the queue.
     pub queued: usize,
-    /// Entries refused because the queue was full.
+    /// Entries refused because the queue was full or the writer had stopped.
     pub overflows: u64,
     /// Entries dropped because their deadline had passed.
     pub expired: u64,
@@ -76,20 +77,21 @@ pub struct LedgerFigures {
     pub failures: u64,
     /// Entries committed.
     pub entries: u64,
-    /// How long the last transaction took, begin to commit, in µs.
+    /// Duration of the last transaction that wrote something, from begin to commit, in µs.
     pub last_commit_us: u64,
-    /// Most entries of one transaction so far.
+    /// The most entries that one transaction has had.
     pub largest_batch: usize,
-    /// The last transaction failed.
+    /// A transaction has failed, and none has written anything since.
     pub failing: bool,
-    /// Large audiences not yet all served.
+    /// Fan-outs of this node that are not finished.
     pub open_fanouts: usize,
 }
 
-/// Who is told of what has been committed: called on the ledger's thread, in commit order, before the answers.
+/// Gets what each transaction has committed. Called on the ledger's thread, in commit order, before the writes are
+/// answered.
 pub type Observer = Box<dyn Fn(Vec<Committed>) + Send>;
 
-/// The way to the writer. Cheap to clone.
+/// Handle to the writer. Cheap to clone.
 #[derive(Clone)]
 pub struct Ledger {
     queue: SyncSender<Item>,
@@ -97,23 +99,23 @@ pub struct Ledger {
     is_lost: Arc<AtomicBool>,
 }
 
-/// What the writer finds in its queue.
+/// An item of the writer's queue.
 pub(super) enum Item {
     Write(Box<dyn Entry>),
-    /// Everything before it is done, nothing after it.
+    /// The writer ends here: it handles what was queued before this item, and nothing after it.
     Stop,
 }
 
 impl Ledger {
-    /// A way to a writer that is yet to be started on the receiving end.
+    /// A handle, and the parts with which its writer is started: the receiving end of the queue and the figures.
     pub(super) fn channel(is_lost: Arc<AtomicBool>) -> (Self, Receiver<Item>, Arc<LedgerStats>) {
-        let (queue, items) = sync_channel(QUEUE);
+        let (queue, items) = sync_channel(QUEUE_LIMIT);
         let stats = Arc::new(LedgerStats::default());
         (Self { queue, stats: Arc::clone(&stats), is_lost }, items, stats)
     }
 
-    /// Hands a write in; `reply` is called on the ledger's thread with what became of it, exactly once.
-    /// A write that is still waiting at `deadline` is dropped unjudged.
+    /// Queues a write. `reply` is called exactly once with the result: on the ledger's thread, or on the caller's if
+    /// the queue is full. A write that still waits at `deadline` is not run and gets `NotStored`.
     pub fn submit<W: Write>(
         &self,
         write: W,
@@ -133,48 +135,49 @@ impl Ledger {
         }
     }
 
-    /// Tells the writer to finish what is queued and end. Blocks while the queue is full.
+    /// Makes the writer handle what is queued and then end. Blocks while the queue is full.
     pub(super) fn send_stop(&self) {
-        // An error means that the writer has ended already.
+        // Fails only if the writer has ended already.
         let _ = self.queue.send(Item::Stop);
     }
 
-    /// Hands a write in at once, and waits for what became of it.
+    /// Queues a write at once, before the future is polled, and waits for its result.
     ///
     /// # Errors
-    /// [`WriteError`]; `Unknown` also when nothing is heard until shortly after the deadline.
+    /// [`WriteError`]; `Unknown` also if there is no result shortly after the timeout.
     pub fn write<W: Write>(
         &self,
         write: W,
-        patience: Duration,
+        timeout: Duration,
     ) -> impl Future<Output = Result<W::Out, WriteError>> + Send + use<W> {
-        let (tell, told) = tokio::sync::oneshot::channel();
-        self.submit(write, Instant::now() + patience, move |result| {
-            let _ = tell.send(result);
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        self.submit(write, Instant::now() + timeout, move |result| {
+            let _ = sender.send(result);
         });
-        // The deadline drops what still waits; what is being committed gets a little longer.
+        // At the deadline a queued write is dropped. One that is being committed gets a little longer.
         async move {
-            match tokio::time::timeout(patience + Duration::from_millis(600), told).await {
+            match tokio::time::timeout(timeout + Duration::from_millis(600), receiver).await {
                 Ok(Ok(result)) => result,
                 Ok(Err(_)) | Err(_) => Err(WriteError::Unknown),
             }
         }
     }
 
-    /// Whether a restart would not find what is stored: not even what is remembered of it holds then.
+    /// Whether the database file is lost: a restart would not find what is stored, so facts remembered from it do not
+    /// hold.
     pub fn is_lost(&self) -> bool {
         self.is_lost.load(Ordering::Acquire)
     }
 
-    /// Whether writes have failed and have not been seen to succeed since. If they do by now, the log says so.
+    /// Whether writes are failing. Logs the recovery if the outage is over by now.
     pub(crate) fn is_failing(&self) -> bool {
-        say_written(self.stats.outage.ended(Instant::now));
-        self.stats.outage.is_out()
+        log_recovery(self.stats.outage.check_over(Instant::now));
+        self.stats.outage.is_ongoing()
     }
 
-    /// What one write takes of a transaction that has many of them, on average of the last ones; zero before the first.
-    pub fn time_each(&self) -> Duration {
-        Duration::from_nanos(self.stats.ns_each.load(Ordering::Relaxed))
+    /// Average time per write in the latest large transactions; zero before the first one.
+    pub fn time_per_write(&self) -> Duration {
+        Duration::from_nanos(self.stats.ns_per_write.load(Ordering::Relaxed))
     }
 
     /// The figures now.
@@ -195,25 +198,29 @@ impl Ledger {
     }
 }
 
-pub(super) fn say_written(over: Option<Failing>) {
+/// Logs that an outage of writes is over, if it is.
+pub(super) fn log_recovery(over: Option<OutageReport>) {
     if let Some(over) = over {
-        log::info!("the database is written again after {}", over.in_all());
+        log::info!("writes to the database work again after {}", over.summary());
     }
 }
 
-/// A write on its way, its type erased.
+/// A queued write of any type.
 pub(super) trait Entry: Send {
     fn deadline(&self) -> Instant;
     fn goods(&self) -> Option<GoodsId>;
     fn weight(&self) -> Option<usize>;
     fn run(&mut self, tx: &mut Tx<'_>) -> Result<(), StoreError>;
-    fn answer(self: Box<Self>, fate: Result<(), WriteError>);
+    fn answer(self: Box<Self>, outcome: Result<(), WriteError>);
 }
 
+/// Called with the result of a write.
 type Reply<T> = Box<dyn FnOnce(Result<T, WriteError>) + Send>;
 
+/// A queued write with its deadline and its reply.
 struct Job<W: Write> {
     write: W,
+    /// Result of the last run; its sender gets it only after the commit.
     out: Option<W::Out>,
     deadline: Instant,
     reply: Option<Reply<W::Out>>,
@@ -237,8 +244,8 @@ impl<W: Write> Entry for Job<W> {
         Ok(())
     }
 
-    fn answer(mut self: Box<Self>, fate: Result<(), WriteError>) {
-        let result = match (fate, self.out.take()) {
+    fn answer(mut self: Box<Self>, outcome: Result<(), WriteError>) {
+        let result = match (outcome, self.out.take()) {
             (Ok(()), Some(out)) => Ok(out),
             (Ok(()), None) => Err(WriteError::NotStored),
             (Err(error), _) => Err(error),
@@ -250,7 +257,8 @@ impl<W: Write> Entry for Job<W> {
 }
 
 impl<W: Write> Drop for Job<W> {
-    /// Nobody waits for ever: an entry that is lost on the way (the ledger's thread died) is answered all the same.
+    /// Answers an entry that is dropped without an answer, as when the ledger's thread dies, so that nobody waits for
+    /// ever.
     fn drop(&mut self) {
         if let Some(reply) = self.reply.take() {
             reply(Err(WriteError::Unknown));

@@ -1,6 +1,8 @@
-//! Everything that is on disk: schema, reads, the ledger and what it writes. The only room that knows diesel.
+//! The database layer: everything that is on disk, and the only place that uses diesel.
 //!
-//! Reads run on a small pool of connections that can't write; every write goes through the ledger's one thread.
+//! [`Store`] reads, on a small pool of connections that can't write (`reads/`). The [`Ledger`] writes: one thread per
+//! node runs every write (`writes/`) in a transaction (`tx/`). `engine/` hides the differences between SQLite and
+//! PostgreSQL; `backup`, `copy` and `schema_version` are for the commands that work on a whole database.
 
 mod backup;
 mod copy;
@@ -8,7 +10,7 @@ mod database_file;
 mod engine;
 mod error;
 mod ledger;
-mod readable;
+mod read_outage;
 mod reads;
 mod room_event;
 mod rows;
@@ -32,72 +34,73 @@ use tokio::sync::Semaphore;
 
 pub use self::{
     backup::{BackupError, backup},
-    copy::{Copied, CopyError, copy},
-    engine::{DatabaseUrl, nodes::Nodes},
+    copy::{CopiedTable, CopyError, copy},
+    engine::{DatabaseUrl, topology::Topology},
     error::{StoreError, WriteError},
     ledger::{Ledger, LedgerFigures, Observer, Write},
     reads::{
-        AlarmPage, AlarmQuery, BidListing, GoodsCard, GoodsDetail, GoodsFacts, GoodsFilter, InboxAlarm, InboxEnd,
-        MOST_NEWS, Page, RoomLine, RoomMark, SessionStart, TradeAccess, TradeInfo, TradeListing, TradeMessage,
-        TradeTalk, UserGoods,
+        AlarmPage, AlarmQuery, BidListing, GoodsCard, GoodsDetail, GoodsFacts, GoodsFilter, InboxAlarm, InboxEnd, Page,
+        ROOM_EVENTS_LIMIT, RoomCursor, RoomLine, SessionStart, TradeAccess, TradeHistory, TradeInfo, TradeListing,
+        TradeMessage, UserGoods,
     },
     room_event::{Committed, RoomEvent},
     tx::{LedgerRules, Tx},
     writer::LedgerThread,
 };
 use self::{
-    engine::{DbConn, DbPool, OwnLock},
-    readable::{say_readable, say_unreadable},
+    engine::{DatabaseLock, DbConn, DbPool},
+    read_outage::{log_read_failure, log_reads_recovered},
 };
 use crate::{outage::Outage, time_source::TimeSource};
 
-/// How long a read may wait for its turn.
-const READ_PATIENCE: Duration = Duration::from_millis(400);
-/// Reads that may wait for a connection; beyond, a read fails at once.
-const MAX_WAITING_READS: usize = 2048;
+/// How long a read may wait for a connection, and how long a search may take.
+const READ_TIMEOUT: Duration = Duration::from_millis(400);
+/// Reads that may be under way or wait for a connection; beyond that a read fails at once.
+const WAITING_READS_LIMIT: usize = 2048;
 
-/// The reading side. Cheap to clone.
+/// Reads the database. Cheap to clone.
 #[derive(Clone)]
 pub struct Store {
     engine: &'static str,
     pool: DbPool,
-    /// What is read would not be found after a restart.
+    /// The database file is lost (`StoreError::Lost`), so nothing may be read from it.
     is_lost: Arc<AtomicBool>,
-    /// As many as there are connections: a blocking thread is only taken when a connection is free for it.
-    turns: Arc<Semaphore>,
-    waiting: Arc<Semaphore>,
-    /// Searches look at everything there is: they get a part of the connections and no more.
-    searches: Arc<Semaphore>,
-    /// Sessions that read their backlog wait here for each other, so that ten thousand of them that do it at once leave
+    /// One permit per connection, so that a read only takes a blocking thread when a connection is free.
+    read_permits: Arc<Semaphore>,
+    /// [`WAITING_READS_LIMIT`] permits, one per read from its call to its answer.
+    pending_read_permits: Arc<Semaphore>,
+    /// Permits for searches, a quarter of the connections: each scans all goods.
+    search_permits: Arc<Semaphore>,
+    /// Permits for backlog reads, half of the connections: ten thousand sessions that read theirs at once must leave
     /// connections to others.
-    backlogs: Arc<Semaphore>,
-    /// Of reads, connecting for them included.
+    backlog_permits: Arc<Semaphore>,
+    /// Tracks failing reads, failing connection attempts included.
     outage: Arc<Outage>,
 }
 
-/// A database that is opened, migrated, and this process's own.
+/// A database that is open, migrated and locked for this process.
 pub struct OpenedStore {
-    /// The reading side.
+    /// Reads the database.
     pub store: Store,
     url: DatabaseUrl,
-    lock: OwnLock,
+    lock: DatabaseLock,
 }
 
 impl Store {
-    /// Opens the database, brings its schema up to date and takes it for this process alone.
+    /// Opens the database, migrates its schema and locks it for this process alone.
     ///
     /// # Errors
-    /// It can't be opened, is in use by another process, or a migration fails.
+    /// The database can't be opened, is in use by another process, or a migration fails.
     pub fn open(url: &DatabaseUrl, pool_size: u32) -> Result<OpenedStore, StoreError> {
-        Self::open_for(Nodes::One, url, pool_size)
+        Self::open_for(Topology::Single, url, pool_size)
     }
 
-    /// The same, for this process alone or for all nodes with a bus.
+    /// Like [`open`](Self::open); in a cluster all nodes with a bus share the lock.
     ///
     /// # Errors
     /// Like [`open`](Self::open).
-    pub fn open_for(nodes: Nodes, url: &DatabaseUrl, pool_size: u32) -> Result<OpenedStore, StoreError> {
-        let mut lock = url.lock(nodes)?;
+    pub fn open_for(topology: Topology, url: &DatabaseUrl, pool_size: u32) -> Result<OpenedStore, StoreError> {
+        let mut lock = url.lock(topology)?;
         let mut conn = url.connect_writer()?;
         let schema = engine::migrate(&mut conn)?;
         if schema.done > 0 {
@@ -108,7 +111,7 @@ impl Store {
             "version {}, engine {}: {} {}, schema {}, {goods} goods",
             env!("CARGO_PKG_VERSION"),
             url.engine(),
-            if schema.is_new { "made" } else { "opened" },
+            if schema.is_new { "created" } else { "opened" },
             url.absolute(),
             schema.version,
         );
@@ -117,81 +120,85 @@ impl Store {
         let store = Self {
             engine: url.engine(),
             pool: url.pool(pool_size, &lock, Arc::clone(&outage))?,
-            is_lost: lock.is_lost(),
-            turns: Arc::new(Semaphore::new(pool_size as usize)),
-            waiting: Arc::new(Semaphore::new(MAX_WAITING_READS)),
-            searches: Arc::new(Semaphore::new((pool_size as usize / 4).max(1))),
-            backlogs: Arc::new(Semaphore::new((pool_size as usize / 2).max(1))),
+            is_lost: lock.lost_flag(),
+            read_permits: Arc::new(Semaphore::new(pool_size as usize)),
+            pending_read_permits: Arc::new(Semaphore::new(WAITING_READS_LIMIT)),
+            search_permits: Arc::new(Semaphore::new((pool_size as usize / 4).max(1))),
+            backlog_permits: Arc::new(Semaphore::new((pool_size as usize / 2).max(1))),
             outage,
         };
         Ok(OpenedStore { store, url: url.clone(), lock })
     }
 
-    /// `sqlite` or `postgres`.
+    /// The engine's name: `sqlite` or `postgres`.
     pub fn engine(&self) -> &'static str {
         self.engine
     }
 
-    /// Runs a read that may look at everything there is, beside few of its kind and for a bounded time.
+    /// Runs a read that may scan a whole table: few run at a time, each for at most [`READ_TIMEOUT`].
     async fn search<T: Send + 'static>(
         &self,
         search: impl FnOnce(&mut DbConn) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let turn = tokio::time::timeout(READ_PATIENCE, Arc::clone(&self.searches).acquire_owned()).await;
-        let Ok(Ok(turn)) = turn else { return Err(StoreError::Unavailable("too many searches".to_owned())) };
-        // What takes too long here is the searcher's, and no sign of the database.
+        let permit = tokio::time::timeout(READ_TIMEOUT, Arc::clone(&self.search_permits).acquire_owned()).await;
+        let Ok(Ok(permit)) = permit else {
+            return Err(StoreError::Unavailable("too many searches are running".to_owned()));
+        };
+        // A slow search is the client's doing and no sign of an outage, so it does not go through `read`.
         self.try_read(move |conn| {
-            let _turn = turn;
-            search::search(READ_PATIENCE, || search(conn))
+            let _permit = permit;
+            search::search(READ_TIMEOUT, || search(conn))
         })
         .await
     }
 
-    /// Runs a read. That reads fail is said in the log here, and not by each reader.
+    /// Runs a read, and logs outages, so that callers need not.
     async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&mut DbConn) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let result = self.try_read(read).await;
         match &result {
-            Ok(_) => say_readable(self.outage.worked(Instant::now)),
-            Err(error) => say_unreadable(&self.outage, error),
+            Ok(_) => log_reads_recovered(self.outage.record_success(Instant::now)),
+            Err(error) => log_read_failure(&self.outage, error),
         }
         result
     }
 
-    /// If the database could not be read: whether it can be by now, which is said in the log. For whoever calls it now and
-    /// then, so that it is said also when nobody reads.
-    pub async fn look_again(&self) {
-        if self.outage.is_out() {
+    /// During an outage, tries a read and logs whether the database is back. Called now and then, because nobody else
+    /// may read for a long time.
+    pub async fn probe_if_failing(&self) {
+        if self.outage.is_ongoing() {
             let _ = self.read(|conn| Ok(conn.batch_execute("SELECT 1")?)).await;
         }
     }
 
-    /// The same on a blocking thread; the caller's thread stays free.
+    /// Runs a read on a blocking thread, without logging.
     async fn try_read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&mut DbConn) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let busy = |what: &str| StoreError::Unavailable(what.to_owned());
         if self.is_lost.load(Ordering::Acquire) {
-            return Err(StoreError::Lost("nothing of it is read".to_owned()));
+            return Err(StoreError::Lost("reads are refused".to_owned()));
         }
-        let _waiting = Arc::clone(&self.waiting).try_acquire_owned().map_err(|_| busy("too many reads wait"))?;
-        let turn = tokio::time::timeout(READ_PATIENCE, Arc::clone(&self.turns).acquire_owned())
+        let _pending = Arc::clone(&self.pending_read_permits)
+            .try_acquire_owned()
+            .map_err(|_| busy("too many reads are waiting"))?;
+        let permit = tokio::time::timeout(READ_TIMEOUT, Arc::clone(&self.read_permits).acquire_owned())
             .await
-            .map_err(|_| busy("no turn to read in time"))?
-            .map_err(|_| busy("closed"))?;
+            .map_err(|_| busy("no read connection became free in time"))?
+            .map_err(|_| busy("the store is closed"))?;
         let pool = self.pool.clone();
         let done = tokio::task::spawn_blocking(move || {
-            // Held by the thread, not by the future: a caller that goes away must not free the turn early.
-            let _turn = turn;
+            // The thread holds the permit, not the future: a caller that goes away must not free it early.
+            let _permit = permit;
             let mut conn =
-                pool.get_timeout(READ_PATIENCE).map_err(|error| StoreError::Unavailable(error.to_string()))?;
+                pool.get_timeout(READ_TIMEOUT).map_err(|error| StoreError::Unavailable(error.to_string()))?;
             read(&mut conn)
         });
-        // A disk that hangs keeps its thread and its turn, but not whoever asked.
-        match tokio::time::timeout(READ_PATIENCE * 2, done).await {
+        // If the disk hangs, the thread and the permit stay taken, but the caller gets an answer.
+        match tokio::time::timeout(READ_TIMEOUT * 2, done).await {
             Ok(Ok(result)) => result,
             Ok(Err(_)) => Err(StoreError::Panicked),
             Err(_) => Err(busy("the read takes too long")),
@@ -200,7 +207,7 @@ impl Store {
 }
 
 impl OpenedStore {
-    /// Starts the one writer. `observer` is told of everything that is committed.
+    /// Starts the node's one writer. `observer` is called with everything that is committed.
     ///
     /// # Errors
     /// The database can't be opened, or the thread can't be started.

@@ -1,4 +1,5 @@
-//! What a committed transaction has to tell the rooms: facts, from which whoever has listeners makes frames.
+//! What a committed transaction changed. The ledger passes it to its observer, which notifies the hub, the rooms, the
+//! clock and the other nodes. These are facts; each receiver encodes its own frames from them.
 
 use std::sync::Arc;
 
@@ -9,25 +10,25 @@ use crate::domain::{
     Alarm, GoodsId, GoodsState, LineId, LineText, Price, Receiver, Sender, Timestamp, TradeMessageId, TradeText, User,
 };
 
-/// What a committed transaction changed, told to the rest of the house in commit order.
+/// One change of a committed transaction. The observer gets these in commit order.
 #[derive(Debug, Clone)]
 pub enum Committed {
     /// An alarm and the users whose inbox has it.
     Alarm {
-        /// The payload.
+        /// The stored alarm.
         alarm: Alarm,
-        /// Each of them once.
+        /// Each user at most once; users who have muted its kind are left out.
         receivers: Vec<Receiver>,
     },
-    /// New goods: the clock must know their times.
+    /// New goods, so that the clock schedules their start and end.
     GoodsMade(GoodsState),
-    /// A user is new, renamed, or no longer (or again) active.
+    /// A user is new or changed: name, picture, rating, or whether they are active.
     UserChanged(User),
-    /// Something happened in the rooms of goods.
+    /// An event for the auction room or the trade room of one goods item.
     Room(RoomEvent),
 }
 
-/// One fact about one goods item, told in commit order.
+/// One event about one goods item. The bus encodes a variant by its index: add new ones at the end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RoomEvent {
     /// The auction is live.
@@ -36,61 +37,61 @@ pub enum RoomEvent {
     Bid {
         /// The bid.
         bid: StoredBid,
-        /// Who bid, as he was known when the bid came in.
+        /// The bidder, as known when the bid arrived.
         bidder: Arc<User>,
     },
     /// A bid in the soft close has moved the end.
     Extended {
-        /// Of which goods.
+        /// The goods whose end moved.
         goods: GoodsId,
-        /// The number of that bid.
+        /// `seq` of that bid.
         seq: i64,
-        /// The end now.
+        /// The new end.
         ends_at: Timestamp,
     },
     /// The auction is over.
     Ended {
-        /// Which.
+        /// The goods of the auction.
         goods: GoodsId,
-        /// The number of its last bid, 0 without one.
+        /// `seq` of its last bid; 0 if nobody bid.
         seq: i64,
-        /// Who bought; `None` if nobody.
+        /// The highest bidder; `None` if nobody bid.
         buyer: Option<Sender>,
-        /// The price reached; `None` without a bid.
+        /// The highest bid; `None` if nobody bid.
         high_price: Option<Price>,
     },
-    /// A line was said in the auction room.
+    /// Somebody said a line in the auction room.
     Line {
-        /// In whose room.
+        /// The goods of the room.
         goods: GoodsId,
-        /// Its id.
+        /// Id of the line.
         id: LineId,
-        /// Who said it.
+        /// The author, as known when the line arrived.
         author: Arc<User>,
-        /// What.
+        /// Text of the line.
         text: LineText,
-        /// When it was stored.
+        /// When the line was stored.
         at: Timestamp,
     },
-    /// Seller or buyer wrote to the other.
+    /// The seller or the buyer sent the other a message.
     TradeMessage {
-        /// About which goods.
+        /// The goods that were sold.
         goods: GoodsId,
-        /// Its id.
+        /// Id of the message.
         id: TradeMessageId,
-        /// Who wrote.
+        /// The author, as known when the message arrived.
         author: Arc<User>,
-        /// What.
+        /// Text of the message.
         text: TradeText,
-        /// When it was stored.
+        /// When the message was stored.
         at: Timestamp,
     },
-    /// The goods are gone.
+    /// The seller has deleted the goods before their start.
     Deleted(GoodsId),
 }
 
 impl RoomEvent {
-    /// In whose rooms it is heard.
+    /// The goods whose rooms receive this event.
     pub fn goods(&self) -> GoodsId {
         match self {
             Self::Bid { bid, .. } => bid.bid.goods,

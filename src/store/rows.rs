@@ -1,4 +1,4 @@
-//! Rows as diesel reads and writes them, and their way to the domain's types and back.
+//! Database rows as diesel reads and writes them, and their conversions from and to the domain's types.
 
 use diesel::{prelude::*, update};
 
@@ -12,6 +12,7 @@ use crate::domain::{
     UserId,
 };
 
+/// A phase as the column `goods.phase` stores it.
 pub(crate) const fn phase_code(phase: Phase) -> i16 {
     match phase {
         Phase::Scheduled => 0,
@@ -20,6 +21,7 @@ pub(crate) const fn phase_code(phase: Phase) -> i16 {
     }
 }
 
+/// The phase that `goods.phase` stores as `code`.
 pub(crate) fn phase_of(code: i16) -> Result<Phase, StoreError> {
     [Phase::Scheduled, Phase::Live, Phase::Ended]
         .into_iter()
@@ -27,7 +29,8 @@ pub(crate) fn phase_of(code: i16) -> Result<Phase, StoreError> {
         .ok_or(StoreError::Row("goods.phase"))
 }
 
-/// The id counters' row, taken when a transaction needs its first id and written back at the end.
+/// The one row of `id_counters`: the last id given of each kind. A transaction reads it when it needs its first id and
+/// writes it back at its end.
 #[derive(Queryable, Selectable, AsChangeset, Debug, Clone, Copy, PartialEq, Eq)]
 #[diesel(table_name = schema::id_counters)]
 pub(crate) struct Counters {
@@ -51,7 +54,7 @@ impl Counters {
     }
 }
 
-/// The part of a goods row that the rules need.
+/// The columns of a goods row that the auction's rules need.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = schema::goods)]
 pub(crate) struct StateRow {
@@ -106,24 +109,24 @@ pub(crate) struct BidRow {
     pub created_at: i64,
 }
 
-/// A row of an inbox that is yet to be written.
+/// An inbox row to be written.
 pub(crate) struct InboxEntry {
     pub user_id: i64,
     pub alarm_id: i64,
     pub kind: AlarmKind,
-    /// `None`: the statement that writes it looks it up.
+    /// Whether the user has muted this kind; `None` lets the statement that writes the row find out.
     pub muted: Option<bool>,
 }
 
-/// Rows that a transaction writes together.
+/// Rows that a transaction has collected and writes together.
 #[derive(Default)]
-pub(crate) struct Gathered {
+pub(crate) struct PendingRows {
     pub bids: Vec<BidRow>,
     pub alarms: Vec<AlarmRow>,
     pub inbox: Vec<InboxEntry>,
 }
 
-impl Gathered {
+impl PendingRows {
     pub(crate) fn is_empty(&self) -> bool {
         self.bids.is_empty() && self.alarms.is_empty() && self.inbox.is_empty()
     }
@@ -191,7 +194,7 @@ impl TryFrom<AlarmRow> for Alarm {
     }
 }
 
-/// All columns of a user but the marks of his inbox.
+/// All columns of a user except their inbox cursors.
 #[derive(Queryable, Selectable, Insertable, AsChangeset)]
 #[diesel(table_name = schema::users)]
 pub(crate) struct UserRow {

@@ -1,5 +1,5 @@
-//! The tables for diesel's query builder; `migrations/` makes them.
-#![allow(missing_docs)] // The tables are described in the migration.
+//! The tables as diesel's query builder knows them. `migrations/` creates and describes them.
+#![allow(missing_docs)] // The migrations describe the tables.
 
 diesel::table! {
     id_counters (one) {

@@ -1,8 +1,11 @@
-//! The ledger's thread: takes what waits in the queue, does it in one transaction, commits, and only then answers.
-//! One fdatasync serves up to 256 writes (group commit), without any artificial delay.
+//! The ledger's thread. It takes up to 256 entries from the queue, runs them in one transaction, commits, passes the
+//! changes to the observer, and only then answers the entries. So one fdatasync serves many writes (group commit), and
+//! no write waits for others to arrive.
 //!
-//! A failed statement costs only its own entry: after the rollback the entries are tried singly. After a failed commit
-//! the writer's mark tells what became of it.
+//! If a statement fails, only its own entry is lost: the transaction is rolled back, and each entry is tried in one of
+//! its own. If a COMMIT fails, the commit marker shows whether the transaction is on disk. If even that cannot be read,
+//! the transaction is *in doubt*: its entries get `Unknown`, and its outcome is looked up before anything else is
+//! written.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -19,8 +22,8 @@ use diesel::connection::SimpleConnection;
 
 use super::{
     StoreError, WriteError,
-    engine::{DatabaseUrl, DbConn, OwnLock, begin_write},
-    ledger::{Entry, Item, Ledger, LedgerStats, Observer, say_written},
+    engine::{DatabaseLock, DatabaseUrl, DbConn, begin_write},
+    ledger::{Entry, Item, Ledger, LedgerStats, Observer, log_recovery},
     tx::{Effects, LedgerRules, Tx, commit_marker::CommitMarker},
     writes::fan_out,
 };
@@ -29,128 +32,131 @@ use crate::{
     time_source::TimeSource,
 };
 
-/// Most entries of one transaction.
-const BATCH: usize = 256;
-/// From the begin of one fan-out's chunk to the next: 125,000 users a second. As fast as the disk allows, chunks would
-/// come faster than the workers can write frames and hear their pongs, and every bid would queue behind the thousands of
-/// sessions that have been woken before it.
-const CHUNK_EVERY: Duration = Duration::from_millis(8);
-/// Most fan-outs that share a chunk.
-const FANOUTS_AT_ONCE: usize = 4;
-/// Writes of a transaction from which its pace can be told.
-const MANY: usize = 32;
-/// How often an idle writer looks whether its database is still there.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// How long a fan-out waits after a failed transaction.
-const PAUSE: Duration = Duration::from_millis(200);
+/// Entries in one transaction.
+const BATCH_LIMIT: usize = 256;
+/// Time between the beginnings of two fan-out chunks, which makes 125,000 users a second. Without it, chunks would come
+/// as fast as the disk allows: faster than the workers can write frames and read pongs, so that every bid would queue
+/// behind thousands of sessions that were woken before it.
+const CHUNK_INTERVAL: Duration = Duration::from_millis(8);
+/// Fan-outs that share one chunk.
+const CHUNK_FANOUTS_LIMIT: usize = 4;
+/// Writes that a transaction needs to count for the pace estimate.
+const PACE_WRITES_MIN: usize = 32;
+/// How often an idle writer checks that its database file is still in place.
+const LOCK_CHECK_INTERVAL: Duration = Duration::from_millis(250);
+/// How long fan-outs and the look-up of a transaction in doubt wait after a failed transaction.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
-/// The writer's thread; [`stop`](LedgerThread::stop) lets it finish what is queued.
+/// The writer's thread. [`stop`](LedgerThread::stop) ends it after what is queued.
 pub struct LedgerThread {
     ledger: Ledger,
     thread: JoinHandle<()>,
 }
 
 impl LedgerThread {
-    /// Starts the writer on a migrated database; it goes on with the fan-outs that an earlier run left open.
+    /// Starts the writer on a migrated database. It continues the fan-outs that an earlier run left unfinished.
     ///
     /// # Errors
     /// The database can't be opened, or the thread can't be started.
     pub(super) fn start(
         url: DatabaseUrl,
-        lock: OwnLock,
+        lock: DatabaseLock,
         rules: LedgerRules,
         time: Arc<dyn TimeSource>,
         observer: Observer,
     ) -> Result<Self, StoreError> {
         let mut conn = url.connect_writer()?;
-        // A node killed in the middle of a COMMIT may still be served by its server: what the house is going to read
-        // has to be read behind that.
+        // PostgreSQL may still be finishing the COMMIT of a node that was killed. This transaction waits for it, so
+        // that everything read from now on includes it.
         begin_write(&mut conn)?;
-        let mark = CommitMarker::begin(&mut conn, time.now())?;
+        let marker = CommitMarker::create(&mut conn, time.now())?;
         conn.batch_execute("COMMIT")?;
-        let fanouts = fan_out::open_ones(&mut conn)?;
-        let (ledger, items, stats) = Ledger::channel(lock.is_lost());
+        let fanouts = fan_out::unfinished(&mut conn)?;
+        let (ledger, items, stats) = Ledger::channel(lock.lost_flag());
         stats.open_fanouts.store(fanouts.len(), Ordering::Relaxed);
         let mut writer = Writer {
             url,
             lock,
             conn: Some(conn),
-            mark,
-            doubt: None,
+            marker,
+            in_doubt: None,
             rules,
             time,
             observer,
             stats,
             fanouts,
             fanouts_resume: Instant::now(),
-            fanouts_apart: 0,
+            single_fanout_turns: 0,
             stopping: false,
         };
         let thread = std::thread::Builder::new()
             .name("ledger".to_owned())
-            .spawn(move || writer.work(&items))
+            .spawn(move || writer.run(&items))
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
         Ok(Self { ledger, thread })
     }
 
-    /// The way to the writer.
+    /// A handle to the writer.
     pub fn ledger(&self) -> Ledger {
         self.ledger.clone()
     }
 
-    /// Whether the writer is there.
+    /// Whether the writer's thread is alive.
     pub fn is_running(&self) -> bool {
         !self.thread.is_finished()
     }
 
-    /// Lets the writer finish what is queued and waits for it. What comes later is not stored, and told so.
+    /// Makes the writer handle what is queued and waits for its end. Writes submitted later are not run.
     pub fn stop(self) {
         self.ledger.send_stop();
         if self.thread.join().is_err() {
-            log::error!("the ledger's thread had panicked");
+            log::error!("the ledger's thread panicked");
         }
     }
 }
 
+/// The entries of one transaction.
 type Batch = Vec<Box<dyn Entry>>;
 
+/// State of the ledger's thread.
 struct Writer {
     url: DatabaseUrl,
-    /// None after a failure that leaves the connection in doubt; the next transaction opens a new one.
+    /// `None` after a failure that leaves its state unclear; the next transaction then opens a new one.
     conn: Option<DbConn>,
-    /// How far this writer has come.
-    mark: CommitMarker,
-    /// A transaction whose commit failed and whose fate could not be learned. Looked up before anything else is written.
-    doubt: Option<Effects>,
+    /// Marker of the last transaction that is certainly on disk.
+    marker: CommitMarker,
+    /// A transaction whose commit failed and whose outcome could not be looked up yet.
+    in_doubt: Option<Effects>,
     rules: LedgerRules,
     time: Arc<dyn TimeSource>,
     observer: Observer,
     stats: Arc<LedgerStats>,
-    /// Large audiences that are not all served: a chunk goes with each transaction, behind the bids.
+    /// Unfinished fan-outs. A chunk is written at the end of a transaction, behind the bids.
     fanouts: Vec<EventId>,
+    /// When the next chunk may be written.
     fanouts_resume: Instant,
-    /// A transaction has failed: so many fan-outs have their turn alone, so that one that can't go on doesn't hold up the
-    /// others.
-    fanouts_apart: usize,
-    /// What is queued behind this isn't written any more.
+    /// How many of the next chunks serve one fan-out each. Set after a failed transaction, so that a fan-out that
+    /// always fails does not block the others.
+    single_fanout_turns: usize,
+    /// The stop item has been read; nothing queued after it is written.
     stopping: bool,
-    /// The database is this process's own for as long as the writer lives. The last field: given back only when the
-    /// connection is closed, which brings everything into the one file.
-    lock: OwnLock,
+    /// Keeps other processes off the database. It is the last field, so that it is released only after the connection
+    /// is closed, which moves everything into the one database file.
+    lock: DatabaseLock,
 }
 
-/// How far a failed transaction came.
+/// Where a transaction failed.
 enum Failure {
-    /// The database itself: no use in trying each entry.
+    /// At its beginning: the database is not available, so trying each entry would not help.
     Begin(StoreError),
-    /// One of the entries, or the commit; rolled back for certain.
+    /// At a statement or at the commit; it is certainly rolled back.
     Statement(StoreError),
-    /// The commit, and what became of it could not be learned.
+    /// At the commit, and its outcome could not be looked up.
     Commit(StoreError),
 }
 
 impl Writer {
-    fn work(&mut self, items: &Receiver<Item>) {
+    fn run(&mut self, items: &Receiver<Item>) {
         while !self.stopping {
             let fanouts = self.due_fanouts();
             let mut batch = Batch::new();
@@ -161,23 +167,23 @@ impl Writer {
             }
             self.stats.queued.fetch_sub(batch.len(), Ordering::Relaxed);
             self.drop_expired(&mut batch);
-            // In doubt, an empty transaction looks up what became of the last one, also when nobody writes.
-            if batch.is_empty() && fanouts.is_empty() && self.doubt.is_none() {
-                // What is wrong is said in the log, and kept for whoever reads.
-                let _ = self.lock.look();
+            // If a transaction is in doubt, an empty one looks up its outcome, even if nobody writes.
+            if batch.is_empty() && fanouts.is_empty() && self.in_doubt.is_none() {
+                // It logs a failure itself, and sets the flag that reads check.
+                let _ = self.lock.check();
             } else {
                 if !fanouts.is_empty() {
-                    self.fanouts_resume = Instant::now() + CHUNK_EVERY;
+                    self.fanouts_resume = Instant::now() + CHUNK_INTERVAL;
                 }
                 self.write(batch, &fanouts, Some(items));
             }
         }
     }
 
-    /// Adds what waits in the queue, as far as one transaction may have it.
-    fn join(&mut self, batch: &mut Batch, items: &Receiver<Item>) {
+    /// Adds waiting entries until the batch is full.
+    fn fill(&mut self, batch: &mut Batch, items: &Receiver<Item>) {
         let before = batch.len();
-        while batch.len() < BATCH && !self.stopping {
+        while batch.len() < BATCH_LIMIT && !self.stopping {
             match items.try_recv() {
                 Ok(Item::Write(entry)) => batch.push(entry),
                 Ok(Item::Stop) | Err(TryRecvError::Disconnected) => self.stopping = true,
@@ -188,7 +194,8 @@ impl Writer {
         self.drop_expired(batch);
     }
 
-    /// The next item; `None` at once if a fan-out step is due and nothing waits, or when something else is to be done.
+    /// Takes the next item. Returns `None` if there is other work to do first: at once if a chunk is due and the queue
+    /// is empty, otherwise after a wait.
     fn next(&self, items: &Receiver<Item>, fanout_due: bool) -> Result<Option<Item>, ()> {
         if fanout_due {
             match items.try_recv() {
@@ -197,9 +204,9 @@ impl Writer {
                 Err(TryRecvError::Disconnected) => Err(()),
             }
         } else {
-            let wait = match self.doubt {
-                Some(_) => PAUSE,
-                None if self.fanouts.is_empty() => LOOK_EVERY,
+            let wait = match self.in_doubt {
+                Some(_) => RETRY_PAUSE,
+                None if self.fanouts.is_empty() => LOCK_CHECK_INTERVAL,
                 None => self.fanouts_resume.saturating_duration_since(Instant::now()),
             };
             match items.recv_timeout(wait) {
@@ -210,6 +217,7 @@ impl Writer {
         }
     }
 
+    /// Answers entries whose deadline has passed with `NotStored`, and removes them.
     fn drop_expired(&self, batch: &mut Batch) {
         let now = Instant::now();
         let (in_time, expired): (Batch, Batch) = batch.drain(..).partition(|entry| now < entry.deadline());
@@ -220,12 +228,12 @@ impl Writer {
         }
     }
 
-    /// One transaction, which what waits in `more` joins.
+    /// Writes a batch in one transaction, which entries waiting in `more` join, and answers its entries.
     fn write(&mut self, mut batch: Batch, fanouts: &[EventId], more: Option<&Receiver<Item>>) {
         match self.transact(&mut batch, fanouts, more) {
-            Ok(effects) => self.done(batch, effects),
+            Ok(effects) => self.complete(batch, effects),
             Err(Failure::Statement(error)) if batch.len() + fanouts.len() > 1 => {
-                self.say_failed(&error);
+                self.log_failure(&error);
                 self.pause_fanouts();
                 for entry in batch {
                     let mut single = vec![entry];
@@ -236,64 +244,64 @@ impl Writer {
                 }
             }
             Err(failure) => {
-                let (fate, error) = match failure {
+                let (outcome, error) = match failure {
                     Failure::Begin(error) | Failure::Statement(error) => (WriteError::NotStored, error),
                     Failure::Commit(error) => (WriteError::Unknown, error),
                 };
-                self.say_failed(&error);
+                self.log_failure(&error);
                 self.stats.failures.fetch_add(1, Ordering::Relaxed);
                 self.stats.failing.store(true, Ordering::Relaxed);
                 self.pause_fanouts();
                 for entry in batch {
-                    entry.answer(Err(fate));
+                    entry.answer(Err(outcome));
                 }
             }
         }
     }
 
-    /// Whatever fails, and however often: it is one outage until it is over.
-    fn say_failed(&self, error: &StoreError) {
-        // Of a lost database it was said once.
+    /// Logs a failure as part of the current outage, however often and wherever writes fail.
+    fn log_failure(&self, error: &StoreError) {
+        // The check that found the database lost has logged it.
         if !matches!(error, StoreError::Lost(_))
-            && let Some(failing) = self.stats.outage.failed(Instant::now())
+            && let Some(failing) = self.stats.outage.record_failure(Instant::now())
         {
             log::error!("writes to the database fail{failing}: {error}");
         }
     }
 
-    /// After a failure: the bids come first, and if it was a fan-out's fault, the others get their turn.
+    /// Delays fan-outs after a failure, so that bids come first. Rotates them, so that one that fails does not block
+    /// others.
     fn pause_fanouts(&mut self) {
-        self.fanouts_resume = Instant::now() + PAUSE;
-        self.fanouts_apart = self.fanouts.len();
+        self.fanouts_resume = Instant::now() + RETRY_PAUSE;
+        self.single_fanout_turns = self.fanouts.len();
         if !self.fanouts.is_empty() {
             self.fanouts.rotate_left(1);
         }
     }
 
-    /// The fan-outs whose next chunk is due. Several at once share it: starts of one moment often have the same likers,
-    /// whose sockets are then written to once.
+    /// The fan-outs that get the next chunk; none if it is not due yet. Several share a chunk, because auctions that
+    /// start together often have the same likers, whose sockets are then written to once.
     fn due_fanouts(&self) -> Vec<EventId> {
-        let at_once = if self.fanouts_apart > 0 { 1 } else { FANOUTS_AT_ONCE };
+        let limit = if self.single_fanout_turns > 0 { 1 } else { CHUNK_FANOUTS_LIMIT };
         let is_due = Instant::now() >= self.fanouts_resume;
-        self.fanouts.iter().take(if is_due { at_once } else { 0 }).copied().collect()
+        self.fanouts.iter().take(if is_due { limit } else { 0 }).copied().collect()
     }
 
-    /// So many of the first fan-outs have had their turn, and these are done.
-    fn served(&mut self, turns: usize, done: &[EventId]) {
-        if turns > 0 {
-            self.fanouts_apart = self.fanouts_apart.saturating_sub(1);
-            // In turns: none stands still.
-            self.fanouts.rotate_left(turns);
-            self.fanouts.retain(|open| !done.contains(open));
+    /// Moves the first `served` fan-outs, which just had a chunk, behind the others, and removes finished ones.
+    fn advance_fanouts(&mut self, served: usize, finished: &[EventId]) {
+        if served > 0 {
+            self.single_fanout_turns = self.single_fanout_turns.saturating_sub(1);
+            self.fanouts.rotate_left(served);
+            self.fanouts.retain(|event| !finished.contains(event));
         }
     }
 
-    /// Tells the house what is on disk.
+    /// Adds the fan-outs of a committed transaction and passes its changes to the observer.
     fn publish(&mut self, effects: Effects) {
         if self.fanouts.is_empty() && !effects.fanouts.is_empty() {
-            // Their first users were a chunk, too. And others that begin at this moment can join: they share all chunks
-            // only if none is ahead.
-            self.fanouts_resume = self.fanouts_resume.max(Instant::now() + CHUNK_EVERY);
+            // Their first users were a chunk as well. The wait also lets other fan-outs of the same moment begin, so
+            // that all of them start level and share every chunk.
+            self.fanouts_resume = self.fanouts_resume.max(Instant::now() + CHUNK_INTERVAL);
         }
         for event in effects.fanouts {
             if !self.fanouts.contains(&event) {
@@ -306,26 +314,27 @@ impl Writer {
         }
     }
 
-    /// Looks up what became of the transaction in doubt: if it is on disk after all, whoever it concerns is told now.
-    fn settle_doubt(&mut self, conn: &mut DbConn) -> Result<(), StoreError> {
-        let Some(mark) = self.doubt.as_ref().and_then(|effects| effects.mark) else { return Ok(()) };
-        let is_stored = mark.is_stored(conn)?;
-        if let Some(effects) = self.doubt.take()
+    /// Looks up the outcome of the transaction in doubt, if there is one. If it is on disk, publishes it now.
+    fn resolve_in_doubt(&mut self, conn: &mut DbConn) -> Result<(), StoreError> {
+        let Some(marker) = self.in_doubt.as_ref().and_then(|effects| effects.marker) else { return Ok(()) };
+        let is_stored = marker.is_stored(conn)?;
+        if let Some(effects) = self.in_doubt.take()
             && is_stored
         {
-            log::warn!("a commit that had failed is stored after all");
-            self.mark = mark;
+            log::warn!("a commit that seemed to fail is stored after all");
+            self.marker = marker;
             self.publish(effects);
         }
         Ok(())
     }
 
-    fn done(&mut self, batch: Batch, effects: Effects) {
-        if let Some(mark) = effects.mark {
-            self.mark = mark;
-            // Something was written for certain; an empty transaction shows nothing.
+    /// Publishes a committed transaction and answers its entries.
+    fn complete(&mut self, batch: Batch, effects: Effects) {
+        if let Some(marker) = effects.marker {
+            self.marker = marker;
+            // Only a transaction that wrote something shows that writes work.
             self.stats.failing.store(false, Ordering::Relaxed);
-            say_written(self.stats.outage.worked(Instant::now));
+            log_recovery(self.stats.outage.record_success(Instant::now));
         }
         self.stats.commits.fetch_add(1, Ordering::Relaxed);
         self.stats.entries.fetch_add(batch.len() as u64, Ordering::Relaxed);
@@ -336,10 +345,10 @@ impl Writer {
         }
     }
 
-    /// What became of a commit that failed: looked up on a new connection.
-    fn learn_fate(&mut self, mark: Option<CommitMarker>, error: StoreError) -> Result<(), Failure> {
-        let Some(mark) = mark else { return Err(Failure::Commit(error)) };
-        let looked_up = self.url.connect_writer().and_then(|mut conn| Ok((mark.is_stored(&mut conn)?, conn)));
+    /// Looks up on a new connection whether a transaction is stored whose COMMIT failed with `error`.
+    fn commit_outcome(&mut self, marker: Option<CommitMarker>, error: StoreError) -> Result<(), Failure> {
+        let Some(marker) = marker else { return Err(Failure::Commit(error)) };
+        let looked_up = self.url.connect_writer().and_then(|mut conn| Ok((marker.is_stored(&mut conn)?, conn)));
         match looked_up {
             Ok((is_stored, conn)) => {
                 self.conn = Some(conn);
@@ -349,38 +358,40 @@ impl Writer {
         }
     }
 
-    /// A connection on which a transaction has begun. One that has been lost since the last time costs nobody anything.
+    /// Begins a transaction and returns its connection. If the connection was lost since the last transaction, opens a
+    /// new one, so that no entry fails for it.
     fn begin(&mut self) -> Result<DbConn, StoreError> {
-        // Taken out, so that a connection in doubt is not used again.
+        // Taken out, so that a connection in an unclear state is not used again.
         if let Some(mut conn) = self.conn.take() {
-            match self.settle_doubt(&mut conn).and_then(|()| begin_write(&mut conn)) {
+            match self.resolve_in_doubt(&mut conn).and_then(|()| begin_write(&mut conn)) {
                 Ok(()) => return Ok(conn),
-                // Locked by somebody else: another connection would have to wait as well.
+                // Another process holds the lock: a new connection would have to wait as well.
                 Err(error) if matches!(conn, DbConn::Sqlite(_)) => return Err(error),
                 Err(error) if conn.batch_execute("ROLLBACK").is_ok() => {
                     self.conn = Some(conn);
                     return Err(error);
                 }
-                // Another one may be had at once.
-                Err(error) => self.say_failed(&error),
+                // The connection is lost; a new one may work at once.
+                Err(error) => self.log_failure(&error),
             }
         }
         let mut conn = self.url.connect_writer()?;
-        self.settle_doubt(&mut conn)?;
+        self.resolve_in_doubt(&mut conn)?;
         begin_write(&mut conn)?;
         Ok(conn)
     }
 
-    /// Remembers what a write takes where many are written together: an eighth of each transaction that has many.
-    fn learn_pace(&self, took: Duration, writes: usize) {
-        if writes >= MANY {
+    /// Updates the pace estimate, a moving average in which the newest large transaction counts one eighth.
+    fn record_pace(&self, took: Duration, writes: usize) {
+        if writes >= PACE_WRITES_MIN {
             let ns = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX) / writes as u64;
-            let before = self.stats.ns_each.load(Ordering::Relaxed);
+            let before = self.stats.ns_per_write.load(Ordering::Relaxed);
             let now = if before == 0 { ns } else { before - before / 8 + ns / 8 };
-            self.stats.ns_each.store(now, Ordering::Relaxed);
+            self.stats.ns_per_write.store(now, Ordering::Relaxed);
         }
     }
 
+    /// Runs one transaction: begins it, fills the batch, runs the entries and then the fan-outs, and commits.
     fn transact(
         &mut self,
         batch: &mut Batch,
@@ -388,67 +399,68 @@ impl Writer {
         more: Option<&Receiver<Item>>,
     ) -> Result<Effects, Failure> {
         let begun = Instant::now();
-        let conn = self.lock.look().and_then(|()| self.begin());
-        // Only now: beside other nodes the turn may be long in coming, and what has come meanwhile need not wait for
-        // the next. If nothing can be written, all that waits hears so at once.
+        let conn = self.lock.check().and_then(|()| self.begin());
+        // The batch is filled only now: with other nodes, beginning may take long, and entries that arrived meanwhile
+        // can join this transaction. If it could not begin, they are answered at once.
         if let Some(items) = more {
-            self.join(batch, items);
+            self.fill(batch, items);
         }
         let mut conn = conn.map_err(Failure::Begin)?;
         let now = self.time.now();
-        let (mark, rules) = (self.mark, self.rules);
+        let (marker, rules) = (self.marker, self.rules);
         let goods: Vec<GoodsId> = batch.iter().filter_map(|entry| entry.goods()).collect();
-        let work = catch_unwind(AssertUnwindSafe(|| {
-            let mut tx = Tx::new(&mut conn, mark, now, rules);
-            tx.fetch_goods(&goods)?;
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            let mut tx = Tx::new(&mut conn, marker, now, rules);
+            tx.preload_goods(&goods)?;
             for entry in batch.iter_mut() {
                 entry.run(&mut tx)?;
             }
-            let mut done = Vec::new();
+            let mut finished = Vec::new();
             for event in fanouts {
-                if fan_out::step(&mut tx, *event, fan_out::CHUNK / fanouts.len())? {
-                    done.push(*event);
+                if fan_out::step(&mut tx, *event, fan_out::CHUNK_LIMIT / fanouts.len())? {
+                    finished.push(*event);
                 }
             }
-            Ok((tx.finish()?, done))
+            Ok((tx.finish()?, finished))
         }))
         .unwrap_or(Err(StoreError::Panicked));
-        match work {
-            Ok((effects, done)) => {
+        match result {
+            Ok((effects, finished)) => {
                 match conn.batch_execute("COMMIT") {
                     Ok(()) => {
-                        // Committed where a restart would not find it: if the file comes back, this will be looked up.
-                        if let Err(lost) = self.lock.look() {
-                            self.doubt = effects.mark.is_some().then_some(effects);
+                        // Committed to a file that a restart would not find. If it comes back, the outcome is looked
+                        // up.
+                        if let Err(lost) = self.lock.check() {
+                            self.in_doubt = effects.marker.is_some().then_some(effects);
                             return Err(Failure::Commit(lost));
                         }
                         self.conn = Some(conn);
                     }
                     Err(error) => {
-                        // Closing the connection ends whatever is left of the transaction.
+                        // Closing the connection ends the transaction, if it is still open.
                         drop(conn);
-                        if let Err(failure) = self.learn_fate(effects.mark, error.into()) {
-                            if matches!(failure, Failure::Commit(_)) && effects.mark.is_some() {
-                                self.doubt = Some(effects);
+                        if let Err(failure) = self.commit_outcome(effects.marker, error.into()) {
+                            if matches!(failure, Failure::Commit(_)) && effects.marker.is_some() {
+                                self.in_doubt = Some(effects);
                             }
                             return Err(failure);
                         }
                     }
                 }
                 let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
-                if effects.mark.is_some() {
+                if effects.marker.is_some() {
                     self.stats.last_commit_us.store(micros, Ordering::Relaxed);
                 }
                 if fanouts.is_empty()
                     && let Some(writes) = batch.iter().map(|entry| entry.weight()).sum()
                 {
-                    self.learn_pace(begun.elapsed(), writes);
+                    self.record_pace(begun.elapsed(), writes);
                 }
-                self.served(fanouts.len(), &done);
+                self.advance_fanouts(fanouts.len(), &finished);
                 Ok(effects)
             }
             Err(error) => {
-                // A connection that can't roll back is dropped, which rolls back.
+                // A connection that cannot roll back is dropped, which also ends the transaction.
                 if conn.batch_execute("ROLLBACK").is_ok() {
                     self.conn = Some(conn);
                 }
@@ -470,20 +482,20 @@ mod tests {
         let url = DatabaseUrl::parse(&format!("sqlite://{}", folder.path().join("x.db").display())).unwrap();
         drop(Store::open(&url, 1).unwrap());
         let (_, _, stats) = Ledger::channel(Arc::default());
-        let mark = CommitMarker::begin(&mut url.connect_writer().unwrap(), SystemTime.now()).unwrap();
+        let marker = CommitMarker::create(&mut url.connect_writer().unwrap(), SystemTime.now()).unwrap();
         Writer {
-            lock: url.lock(crate::store::Nodes::One).unwrap(),
+            lock: url.lock(crate::store::Topology::Single).unwrap(),
             url,
             conn: None,
-            mark,
-            doubt: None,
+            marker,
+            in_doubt: None,
             rules: LedgerRules { soft_close_ms: 0, several_writers: false },
             time: Arc::new(SystemTime),
             observer: Box::new(|_| {}),
             stats,
             fanouts: Vec::new(),
             fanouts_resume: Instant::now(),
-            fanouts_apart: 0,
+            single_fanout_turns: 0,
             stopping: false,
         }
     }
@@ -493,52 +505,58 @@ mod tests {
     }
 
     #[test]
-    fn what_was_in_doubt_and_is_stored_is_told_before_anything_else_is_written() {
+    fn a_transaction_in_doubt_is_published_once_and_only_if_it_is_stored() {
         let folder = tempfile::tempdir().unwrap();
         let mut writer = writer(&folder);
-        let told = Arc::new(std::sync::Mutex::new(Vec::new()));
-        let tell = Arc::clone(&told);
-        writer.observer = Box::new(move |all| tell.lock().unwrap().extend(all));
+        let published = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let observed = Arc::clone(&published);
+        writer.observer = Box::new(move |changes| observed.lock().unwrap().extend(changes));
         let user = crate::domain::User::first_seen(crate::domain::UserId::from_stored(7), None, None);
         let mut conn = writer.url.connect_writer().unwrap();
-        let in_doubt = |mark| Effects {
-            mark: Some(mark),
+        let effects = |marker| Effects {
+            marker: Some(marker),
             committed: vec![crate::store::Committed::UserChanged(user.clone())],
             fanouts: Vec::new(),
         };
-        let stored = writer.mark.next();
+        let stored = writer.marker.next();
         stored.write(&mut conn).unwrap();
-        writer.doubt = Some(in_doubt(stored));
-        writer.settle_doubt(&mut conn).unwrap();
-        assert_eq!(told.lock().unwrap().len(), 1);
-        assert_eq!(writer.mark, stored, "the next one goes on from there");
-        writer.settle_doubt(&mut conn).unwrap();
-        assert_eq!(told.lock().unwrap().len(), 1, "once");
-        writer.doubt = Some(in_doubt(stored.next()));
-        writer.settle_doubt(&mut conn).unwrap();
-        assert_eq!(told.lock().unwrap().len(), 1, "it was rolled back");
-        assert!(writer.doubt.is_none());
+        writer.in_doubt = Some(effects(stored));
+        writer.resolve_in_doubt(&mut conn).unwrap();
+        assert_eq!(published.lock().unwrap().len(), 1);
+        assert_eq!(writer.marker, stored, "the next transaction continues from there");
+        writer.resolve_in_doubt(&mut conn).unwrap();
+        assert_eq!(published.lock().unwrap().len(), 1, "once");
+        writer.in_doubt = Some(effects(stored.next()));
+        writer.resolve_in_doubt(&mut conn).unwrap();
+        assert_eq!(published.lock().unwrap().len(), 1, "it was rolled back");
+        assert!(writer.in_doubt.is_none());
     }
 
     #[test]
-    fn a_commit_that_failed_is_stored_if_the_mark_says_so_and_only_then() {
+    fn a_failed_commit_counts_as_stored_only_if_its_marker_is_stored() {
         let folder = tempfile::tempdir().unwrap();
         let mut writer = writer(&folder);
         writer.stats.failing.store(true, Ordering::Relaxed);
         let (ledger, items, _) = Ledger::channel(Arc::default());
-        ledger.submit(Probe::touching(), Instant::now() + Duration::from_secs(5), |_| {});
-        let Ok(Item::Write(entry)) = items.recv() else { panic!("it was handed in") };
+        ledger.submit(Probe::after_failure(), Instant::now() + Duration::from_secs(5), |_| {});
+        let Ok(Item::Write(entry)) = items.recv() else { panic!("it was submitted") };
         let Ok(effects) = writer.transact(&mut vec![entry], &[], None) else { panic!("it is written") };
-        let written = effects.mark.expect("it left its mark");
-        assert!(writer.learn_fate(Some(written), failed()).is_ok(), "it is on disk");
-        let another = writer.learn_fate(Some(written.next()), failed());
-        assert!(matches!(another, Err(Failure::Statement(_))), "it is not");
-        assert!(matches!(writer.learn_fate(None, failed()), Err(Failure::Commit(_))), "nothing can tell");
+        let written = effects.marker.expect("it wrote a marker");
+        assert!(writer.commit_outcome(Some(written), failed()).is_ok(), "it is on disk");
+        let another = writer.commit_outcome(Some(written.next()), failed());
+        assert!(matches!(another, Err(Failure::Statement(_))), "it is not on disk");
+        assert!(
+            matches!(writer.commit_outcome(None, failed()), Err(Failure::Commit(_))),
+            "without a marker the outcome is unknown"
+        );
         writer.conn = None;
-        drop(writer.url.lock(crate::store::Nodes::One));
+        drop(writer.url.lock(crate::store::Topology::Single));
         std::fs::remove_dir_all(folder.path()).unwrap();
         std::fs::write(folder.path(), "in the way").unwrap();
-        assert!(matches!(writer.learn_fate(Some(written), failed()), Err(Failure::Commit(_))), "nobody can be asked");
+        assert!(
+            matches!(writer.commit_outcome(Some(written), failed()), Err(Failure::Commit(_))),
+            "the database cannot be opened"
+        );
         std::fs::remove_file(folder.path()).unwrap();
     }
 }

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use futures_util::future::join_all;
 use handsup::{
     domain::{AlarmKind, GoodsId, NewGoods, Phase, Price, Timestamp, UserId},
-    store::writes::{MakeGoods, SeeUser},
+    store::writes::{EnsureUser, MakeGoods},
 };
 
 use super::{
@@ -18,7 +18,7 @@ const SELLER: i64 = 1;
 
 async fn service(folder: &Path, time: &Arc<DayTime>, heard: &Heard) -> TestService {
     let service = TestService::open(&folder.join("x.db"), Arc::clone(time), 0, Arc::clone(heard));
-    service.write(SeeUser { id: UserId::from_stored(SELLER), name: None, iat: None }).await;
+    service.write(EnsureUser { id: UserId::from_stored(SELLER), name: None, iat: None }).await;
     service.settle().await;
     service
 }

@@ -23,7 +23,7 @@ use std::{
 use futures_util::future::join_all;
 use handsup::{
     domain::{AlarmId, AlarmKind, DraftRules, GoodsDraft, GoodsId, Phase, Price, StartInput, Timestamp, UserId},
-    store::writes::{Like, MakeGoods, SeeUser, SetLike},
+    store::writes::{EnsureUser, Like, MakeGoods, SetLike},
 };
 use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
 
@@ -147,7 +147,7 @@ impl Day {
                 SELLERS
                     .chain(BIDDERS)
                     .chain(CROWD)
-                    .map(|id| service.write(SeeUser { id: UserId::from_stored(id), name: None, iat: None })),
+                    .map(|id| service.write(EnsureUser { id: UserId::from_stored(id), name: None, iat: None })),
             )
             .await;
         }

@@ -13,7 +13,7 @@ use actix::prelude::*;
 use handsup::{
     actors::{ArrivalGate, AuctionClock, BidAnswer, BidReply, BidRouter, GetClockFigures, PlaceBid, WatchGoods},
     domain::{Alarm, Bid, GoodsId, Price, Timestamp, User, UserId},
-    store::{Committed, DatabaseUrl, Ledger, LedgerRules, LedgerThread, Nodes, Store, Write, writes::KeyedBid},
+    store::{Committed, DatabaseUrl, Ledger, LedgerRules, LedgerThread, Store, Topology, Write, writes::KeyedBid},
     time_source::TimeSource,
 };
 use tokio::sync::{oneshot, watch};
@@ -65,7 +65,7 @@ pub struct TestService {
     pub store: Store,
     ledger: Ledger,
     thread: LedgerThread,
-    desk: Addr<BidRouter>,
+    router: Addr<BidRouter>,
     clock: Addr<AuctionClock>,
     gate: Arc<ArrivalGate>,
     time: Arc<DayTime>,
@@ -94,12 +94,12 @@ impl TestService {
             .start_ledger(LedgerRules { soft_close_ms, several_writers: false }, Arc::clone(&node_time), observer)
             .unwrap();
         let ledger = thread.ledger();
-        let desk = BidRouter::open(ledger.clone(), Nodes::One, Arc::default());
+        let router = BidRouter::open(ledger.clone(), Topology::Single, Arc::default());
         let gate = Arc::new(ArrivalGate::default());
         let clock =
-            AuctionClock::new(store.clone(), ledger.clone(), desk.clone(), Arc::clone(&gate), node_time).start();
+            AuctionClock::new(store.clone(), ledger.clone(), router.clone(), Arc::clone(&gate), node_time).start();
         clock_address.set(clock.clone()).unwrap();
-        Self { store, ledger, thread, desk, clock, gate, time }
+        Self { store, ledger, thread, router, clock, gate, time }
     }
 
     /// Finishes what is queued.
@@ -124,7 +124,7 @@ impl TestService {
             let bidder = Arc::new(User::first_seen(bid.user, None, None));
             let bid = KeyedBid { bid, bidder, key: None };
             let place = PlaceBid { bid, deadline: Instant::now() + PATIENCE, reply };
-            assert!(self.desk.try_send(place).is_ok(), "the desk takes it");
+            assert!(self.router.try_send(place).is_ok(), "the router takes it");
         });
         answer
     }

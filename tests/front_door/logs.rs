@@ -157,7 +157,7 @@ async fn lines_that_could_not_be_written_are_counted_in_the_log() {
     let all = reader.join().unwrap();
     let lost = all.lines().find(|line| line.contains("lines of the log were lost"));
     assert!(lost.is_some(), "{} bytes without a count", all.len());
-    assert!(all.lines().last().unwrap().ends_with("ended"), "the end of it is there");
+    assert!(all.lines().last().unwrap().ends_with("stopped"), "the end of it is there");
 }
 
 /// Requests that are none, and everything else that is logged while a node starts, serves and ends.
@@ -370,10 +370,10 @@ async fn a_database_that_takes_no_writes_is_said_once_and_so_is_its_return() {
     uses_while_it_is_away(&process, goods, Instant::now() + Duration::from_secs(4)).await;
     drop(locked);
     taken_again(&process, goods).await;
-    let log = is_said_to_be_back(&process, &["the database is written again after ", "starts and ends are"]).await;
+    let log = is_said_to_be_back(&process, &["writes to the database work again after ", "starts and ends are"]).await;
     let lines = of_outages(&log);
     for once in
-        ["writes to the database fail: ", "goods 2 failed, trying again: ", "is written again after", "starts and ends"]
+        ["writes to the database fail: ", "goods 2 failed, trying again: ", "work again after", "starts and ends"]
     {
         let count = lines.iter().filter(|line| line.contains(once)).count();
         assert!(count == 1 || (once.contains("goods 2") && count < 2), "{once}: {log}");
@@ -394,7 +394,8 @@ async fn a_database_that_is_away_is_said_once_and_so_is_its_return() {
     uses_while_it_is_away(&process, goods, Instant::now() + Duration::from_secs(5)).await;
     drop(stopped);
     taken_again(&process, goods).await;
-    let back = ["the database can be read again after ", "the database is written again after ", "starts and ends are"];
+    let back =
+        ["the database can be read again after ", "writes to the database work again after ", "starts and ends are"];
     let log = is_said_to_be_back(&process, &back).await;
     let lines = of_outages(&log);
     for once in back.into_iter().chain(["writes to the database fail: ", "the database can't be read: "]) {
@@ -414,15 +415,15 @@ async fn a_redis_that_is_away_is_said_once_and_so_is_its_return() {
     let folder = tempfile::tempdir().unwrap();
     let mut redis = RedisServer::start();
     let process = Process::start_with(&database::usual(folder.path()), &[("bus.url", &redis.url())]);
-    is_said_to_be_back(&process, &["connected to the bus"]).await;
+    is_said_to_be_back(&process, &["connected to Redis"]).await;
     redis.kill();
-    is_said_to_be_back(&process, &["no connection to the bus, trying again: "]).await;
+    is_said_to_be_back(&process, &["no connection to Redis, reconnecting: "]).await;
     // For a while, in which it tries again and again.
     tokio::time::sleep(Duration::from_secs(2)).await;
     redis.start_again();
-    let log = is_said_to_be_back(&process, &["connected to the bus again after "]).await;
+    let log = is_said_to_be_back(&process, &["connected to Redis again after "]).await;
     assert_eq!(of_outages(&log).len(), 2, "{log}");
-    assert_eq!(log.matches("connected to the bus").count(), 2, "{log}");
+    assert_eq!(log.matches("connected to Redis").count(), 2, "{log}");
 }
 
 /// As everybody who knows `RUST_LOG` expects: it goes over the setting.

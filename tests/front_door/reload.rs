@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use crate::support::{Client, DEADLINE, Handsup, Raw, SECRET, Served, Socket, goods_body};
 
-const READ_AGAIN: &str = "SIGHUP: the settings are read again";
-const NOTHING_CHANGED: &str = "SIGHUP: nothing is changed";
+const READ_AGAIN: &str = "SIGHUP: settings reloaded";
+const NOTHING_CHANGED: &str = "SIGHUP: settings not reloaded";
 const OTHER: &str = "another-test-key-that-is-long-enough-too";
 const MARKET: &str = "https://market.example";
 
@@ -167,7 +167,7 @@ async fn sighup_names_what_needs_a_restart_until_it_comes() {
     let both = "[session]\nmax_per_user = 1\n[database]\nurl = \"sqlite://other.db\"\n[alarms]\nlocale = \"en\"\n";
     for time in 1..=2 {
         server.read(&(keys(SECRET, None) + both)).await;
-        let named = "SIGHUP: in force only after a restart: database.url, session.max_per_user";
+        let named = "SIGHUP: needs a restart: database.url, session.max_per_user";
         server.served.logged(named, time).await;
     }
     let user = server.user(2, SECRET);

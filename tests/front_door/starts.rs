@@ -112,7 +112,7 @@ async fn the_start_says_which_database_it_made_or_opened() {
     let engine = if database::on_sqlite_only() { "engine sqlite" } else { "engine postgres" };
     let database = url.rsplit('/').next().unwrap().to_owned();
     let mut schema = None;
-    for (what, goods) in [("made", 0), ("opened", 1), ("opened", 2)] {
+    for (what, goods) in [("created", 0), ("opened", 1), ("opened", 2)] {
         let process = Process::start(&path);
         let line = opening(&process).await;
         let version = format!("version {}", env!("CARGO_PKG_VERSION"));

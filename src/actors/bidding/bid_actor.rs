@@ -1,7 +1,7 @@
 //! The `BidActor`: serialises the bids of one goods item in front of the ledger. What it decides is in `bid_queue`.
 //!
-//! The ledger's thread answers the callers itself, right after the commit; the actor only learns the new state. So a
-//! panic here costs nobody an answer that is on disk, and bids that had not been handed over are answered "not stored".
+//! The ledger's thread answers the callers itself, right after the commit, and notifies the actor. So a panic here
+//! loses no answer that is on disk. Bids that the actor had not yet submitted are answered "not stored".
 
 use std::{
     sync::Arc,
@@ -23,121 +23,122 @@ use crate::{
     },
 };
 
-/// Messages that may wait; beyond, a bid is answered "not stored".
-pub(crate) const MAILBOX: usize = 4096;
-/// An actor without bids for so long is let go.
-const IDLE: Duration = Duration::from_secs(300);
-/// How long the ledger may take with an end before the clock is told to try again.
-const END_PATIENCE: Duration = Duration::from_secs(5);
+/// Messages in the mailbox of the router or of one actor. When it is full, a bid is answered "not stored".
+pub(crate) const MAILBOX_CAPACITY: usize = 4096;
+/// An actor without bids for this long is stopped.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// After this the ledger drops a waiting end unwritten, and the clock retries it.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a bidder is answered.
+/// The answer to one bid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BidAnswer {
-    /// Judged, and if accepted on disk.
+    /// The bid is judged. If it is accepted, it is on disk.
     Verdict(BidVerdict),
-    /// Not judged, or its commit's fate is unknown.
+    /// The bid is not judged, or the outcome of its commit is unknown.
     Failed(WriteError),
 }
 
-/// Answers one bid exactly once: a reply that is dropped unanswered says "not stored", because a bid leaves the
-/// actors only by being handed to the ledger, and the ledger answers everything it gets.
+/// Answers one bid exactly once. A reply that is dropped unanswered sends "not stored": that is true, because a bid
+/// leaves the actors only for the ledger, and the ledger answers every bid it receives.
 #[derive(Debug)]
 pub struct BidReply(Option<oneshot::Sender<BidAnswer>>);
 
 impl BidReply {
-    /// A reply and where it will be heard.
+    /// Creates a reply and the receiver of its answer.
     pub fn new() -> (Self, oneshot::Receiver<BidAnswer>) {
-        let (tell, told) = oneshot::channel();
-        (Self(Some(tell)), told)
+        let (sender, receiver) = oneshot::channel();
+        (Self(Some(sender)), receiver)
     }
 
-    /// Answers. A caller that has gone away hears nothing.
+    /// Sends the answer. It is lost if the caller has gone away.
     pub fn answer(mut self, answer: BidAnswer) {
-        if let Some(tell) = self.0.take() {
-            let _ = tell.send(answer);
+        if let Some(sender) = self.0.take() {
+            let _ = sender.send(answer);
         }
     }
 }
 
 impl Drop for BidReply {
     fn drop(&mut self) {
-        if let Some(tell) = self.0.take() {
-            let _ = tell.send(BidAnswer::Failed(WriteError::NotStored));
+        if let Some(sender) = self.0.take() {
+            let _ = sender.send(BidAnswer::Failed(WriteError::NotStored));
         }
     }
 }
 
-/// Answers whoever waits for the end of an auction, exactly once, like [`BidReply`].
-pub struct EndReply(Option<EndTold>);
+/// Reports the outcome of an auction's end exactly once. Dropped unanswered, it reports "not stored" like [`BidReply`].
+pub struct EndReply(Option<EndCallback>);
 
-type EndTold = Box<dyn FnOnce(Result<Ended, WriteError>) + Send>;
+type EndCallback = Box<dyn FnOnce(Result<Ended, WriteError>) + Send>;
 
 impl EndReply {
-    /// A reply that calls `tell`.
-    pub fn new(tell: impl FnOnce(Result<Ended, WriteError>) + Send + 'static) -> Self {
-        Self(Some(Box::new(tell)))
+    /// Creates a reply that passes the outcome to `callback`.
+    pub fn new(callback: impl FnOnce(Result<Ended, WriteError>) + Send + 'static) -> Self {
+        Self(Some(Box::new(callback)))
     }
 
-    /// Answers.
+    /// Reports the outcome.
     pub fn answer(mut self, result: Result<Ended, WriteError>) {
-        if let Some(tell) = self.0.take() {
-            tell(result);
+        if let Some(callback) = self.0.take() {
+            callback(result);
         }
     }
 }
 
 impl Drop for EndReply {
     fn drop(&mut self) {
-        if let Some(tell) = self.0.take() {
-            tell(Err(WriteError::NotStored));
+        if let Some(callback) = self.0.take() {
+            callback(Err(WriteError::NotStored));
         }
     }
 }
 
-struct Waiting {
+/// The caller of a queued bid: how long they wait, and how they are answered.
+struct Caller {
     deadline: Instant,
     reply: BidReply,
 }
 
-/// An actor has nothing to do any more.
+/// An idle actor asks the router to stop it.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Retire {
     pub goods: GoodsId,
     pub generation: u64,
-    /// How much it had handled when it was idle.
+    /// Messages from the router that the actor had handled when it asked. The router compares it with what it has sent.
     pub handled: u64,
 }
 
-/// One per goods with bids; made, replaced and retired by the router.
+/// One for each goods item with bids. The router creates, replaces and stops it.
 pub struct BidActor {
     goods: GoodsId,
-    line: BidQueue<Waiting, EndReply>,
-    known: Arc<CommittedState>,
+    queue: BidQueue<Caller, EndReply>,
+    committed: Arc<CommittedState>,
     ledger: Ledger,
-    desk: Recipient<Retire>,
-    /// Which of the actors of these goods this is.
+    router: Recipient<Retire>,
+    /// Distinguishes this actor from its predecessors and successors for the same goods.
     generation: u64,
     used_at: Instant,
-    /// Whether a bid ever came; an actor that was only made for an end goes right after it.
-    had_bids: bool,
-    /// How much of what the desk has handed on has been handled.
+    /// Whether a bid has come. An actor that only ended an auction is stopped right after.
+    has_had_bids: bool,
+    /// Messages from the router handled so far.
     handled: u64,
 }
 
 impl BidActor {
-    /// Starts an actor. Its mailbox has its size from the first message on: in `started` it would be too late for a
-    /// burst that comes before the actor runs for the first time.
+    /// Starts an actor. The mailbox gets its capacity here and not in `started`, because a burst can come before the
+    /// actor runs for the first time.
     pub(crate) fn open(
         goods: GoodsId,
         generation: u64,
         ledger: Ledger,
-        known: Arc<CommittedState>,
-        desk: Recipient<Retire>,
+        committed: Arc<CommittedState>,
+        router: Recipient<Retire>,
     ) -> Addr<Self> {
         Self::create(|ctx| {
-            ctx.set_mailbox_capacity(MAILBOX);
-            Self::new(goods, generation, ledger, known, desk)
+            ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
+            Self::new(goods, generation, ledger, committed, router)
         })
     }
 
@@ -145,43 +146,43 @@ impl BidActor {
         goods: GoodsId,
         generation: u64,
         ledger: Ledger,
-        known: Arc<CommittedState>,
-        desk: Recipient<Retire>,
+        committed: Arc<CommittedState>,
+        router: Recipient<Retire>,
     ) -> Self {
         Self {
             goods,
-            line: BidQueue::new(Arc::clone(&known)),
-            known,
+            queue: BidQueue::new(Arc::clone(&committed)),
+            committed,
             ledger,
-            desk,
+            router,
             generation,
             used_at: Instant::now(),
-            had_bids: false,
+            has_had_bids: false,
             handled: 0,
         }
     }
 
-    /// Hands the next batch or the end to the ledger, if it is their turn.
-    fn go_on(&mut self, ctx: &mut Context<Self>) {
-        let (me, known) = (ctx.address(), Arc::clone(&self.known));
-        match self.line.next() {
+    /// Submits the next batch or the end to the ledger, unless one is in flight.
+    fn submit_next(&mut self, ctx: &mut Context<Self>) {
+        let (me, committed) = (ctx.address(), Arc::clone(&self.committed));
+        match self.queue.next() {
             Some(Next::Bids(bids)) => {
-                let deadline = bids.iter().map(|(_, waiting)| waiting.deadline).min().unwrap_or_else(Instant::now);
+                let deadline = bids.iter().map(|(_, caller)| caller.deadline).min().unwrap_or_else(Instant::now);
                 let (bids, replies): (Vec<KeyedBid>, Vec<BidReply>) =
-                    bids.into_iter().map(|(bid, waiting)| (bid, waiting.reply)).unzip();
+                    bids.into_iter().map(|(bid, caller)| (bid, caller.reply)).unzip();
                 self.ledger.submit(PlaceBids { goods: self.goods, bids }, deadline, move |result| match result {
                     Ok(placed) => {
-                        // Before anybody hears of it.
+                        // Before the answers, so that nobody is refused at a price older than the one they know.
                         if let Some(goods) = &placed.goods {
-                            known.learn(goods);
+                            committed.update(goods);
                         }
-                        me.do_send(Done { unknown: placed.goods.is_none() });
+                        me.do_send(BatchDone { unknown_goods: placed.goods.is_none() });
                         for (reply, verdict) in replies.into_iter().zip(placed.verdicts) {
                             reply.answer(BidAnswer::Verdict(verdict));
                         }
                     }
                     Err(error) => {
-                        me.do_send(Done { unknown: false });
+                        me.do_send(BatchDone { unknown_goods: false });
                         for reply in replies {
                             reply.answer(BidAnswer::Failed(error));
                         }
@@ -189,12 +190,12 @@ impl BidActor {
                 });
             }
             Some(Next::End(reply)) => {
-                let deadline = Instant::now() + END_PATIENCE;
+                let deadline = Instant::now() + END_TIMEOUT;
                 self.ledger.submit(EndAuction(self.goods), deadline, move |result| {
                     if let Ok(Ended::Yes(goods) | Ended::NotYet(goods)) = &result {
-                        known.learn(goods);
+                        committed.update(goods);
                     }
-                    me.do_send(Done { unknown: matches!(result, Ok(Ended::UnknownGoods)) });
+                    me.do_send(BatchDone { unknown_goods: matches!(result, Ok(Ended::UnknownGoods)) });
                     reply.answer(result);
                 });
             }
@@ -203,7 +204,7 @@ impl BidActor {
     }
 
     fn ask_to_retire(&self) {
-        self.desk.do_send(Retire { goods: self.goods, generation: self.generation, handled: self.handled });
+        self.router.do_send(Retire { goods: self.goods, generation: self.generation, handled: self.handled });
     }
 }
 
@@ -211,78 +212,78 @@ impl Actor for BidActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(IDLE / 5, |actor, _| {
-            if actor.line.is_idle() && actor.used_at.elapsed() >= IDLE {
+        ctx.run_interval(IDLE_TIMEOUT / 5, |actor, _| {
+            if actor.queue.is_idle() && actor.used_at.elapsed() >= IDLE_TIMEOUT {
                 actor.ask_to_retire();
             }
         });
     }
 }
 
-/// A bid for this goods item.
+/// Queues a bid on this goods item.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Offer {
+pub(crate) struct QueueBid {
     pub bid: KeyedBid,
     pub deadline: Instant,
     pub reply: BidReply,
 }
 
-impl Handler<Offer> for BidActor {
+impl Handler<QueueBid> for BidActor {
     type Result = ();
 
-    fn handle(&mut self, Offer { bid, deadline, reply }: Offer, ctx: &mut Self::Context) {
+    fn handle(&mut self, QueueBid { bid, deadline, reply }: QueueBid, ctx: &mut Self::Context) {
         self.used_at = Instant::now();
-        self.had_bids = true;
+        self.has_had_bids = true;
         self.handled += 1;
-        match self.line.offer(bid, Waiting { deadline, reply }) {
-            Offered::Waits => self.go_on(ctx),
-            Offered::Refused(refusal, waiting) => {
-                waiting.reply.answer(BidAnswer::Verdict(BidVerdict::Refused(refusal)));
+        match self.queue.offer(bid, Caller { deadline, reply }) {
+            Offered::Waits => self.submit_next(ctx),
+            Offered::Refused(refusal, caller) => {
+                caller.reply.answer(BidAnswer::Verdict(BidVerdict::Refused(refusal)));
             }
-            Offered::Full(waiting) => waiting.reply.answer(BidAnswer::Failed(WriteError::NotStored)),
+            Offered::Full(caller) => caller.reply.answer(BidAnswer::Failed(WriteError::NotStored)),
         }
     }
 }
 
-/// The end of the auction, behind everything that waits.
+/// Queues the end of the auction behind every waiting bid.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct OfferEnd(pub EndReply);
+pub(crate) struct QueueEnd(pub EndReply);
 
-impl Handler<OfferEnd> for BidActor {
+impl Handler<QueueEnd> for BidActor {
     type Result = ();
 
-    fn handle(&mut self, OfferEnd(reply): OfferEnd, ctx: &mut Self::Context) {
+    fn handle(&mut self, QueueEnd(reply): QueueEnd, ctx: &mut Self::Context) {
         self.used_at = Instant::now();
         self.handled += 1;
-        self.line.offer_end(reply);
-        self.go_on(ctx);
+        self.queue.offer_end(reply);
+        self.submit_next(ctx);
     }
 }
 
-/// What was in flight is committed, or has failed.
+/// The batch or end in flight is committed or has failed.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Done {
-    /// There are no such goods.
-    unknown: bool,
+struct BatchDone {
+    /// The goods do not exist.
+    unknown_goods: bool,
 }
 
-impl Handler<Done> for BidActor {
+impl Handler<BatchDone> for BidActor {
     type Result = ();
 
-    fn handle(&mut self, Done { unknown }: Done, ctx: &mut Self::Context) {
-        self.line.done();
-        self.go_on(ctx);
-        if self.line.is_idle() && (unknown || !self.had_bids) {
-            // Anybody can ask for goods that don't exist, and most ends need no line: such actors must not stay.
+    fn handle(&mut self, BatchDone { unknown_goods }: BatchDone, ctx: &mut Self::Context) {
+        self.queue.done();
+        self.submit_next(ctx);
+        if self.queue.is_idle() && (unknown_goods || !self.has_had_bids) {
+            // Anybody can bid on goods that don't exist, and most ends need no queue: such actors must not stay.
             self.ask_to_retire();
         }
     }
 }
 
-/// The goods are deleted: whoever bids on them now is told so by the ledger.
+/// The goods are deleted: the actor forgets their state, so that the ledger refuses further bids.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Forget;
@@ -291,19 +292,19 @@ impl Handler<Forget> for BidActor {
     type Result = ();
 
     fn handle(&mut self, _: Forget, _: &mut Self::Context) {
-        self.known.forget();
+        self.committed.forget();
     }
 }
 
-/// The desk has taken the actor off its list, and has handed it nothing since it was idle.
+/// Stops the actor. The router has removed it, and has sent it nothing since it was idle.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Leave;
+pub(crate) struct Stop;
 
-impl Handler<Leave> for BidActor {
+impl Handler<Stop> for BidActor {
     type Result = ();
 
-    fn handle(&mut self, _: Leave, ctx: &mut Self::Context) {
+    fn handle(&mut self, _: Stop, ctx: &mut Self::Context) {
         ctx.stop();
     }
 }
@@ -312,7 +313,7 @@ impl Handler<Leave> for BidActor {
 pub(crate) mod test_support {
     use super::*;
 
-    /// Makes the actor panic, as a bug in it would.
+    /// Makes the actor panic like a bug would.
     #[derive(Message)]
     #[rtype(result = "()")]
     pub(crate) struct Panic;

@@ -1,4 +1,5 @@
-//! The desk: finds the `BidActor` of the goods that a bid is for, makes one, replaces a dead one, retires idle ones.
+//! The `BidRouter`: sends each bid and each end to the `BidActor` of its goods. It creates these actors, replaces those
+//! that have panicked and stops idle ones.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -9,76 +10,76 @@ use std::{
 use actix::prelude::*;
 
 use super::{
-    bid_actor::{BidActor, BidAnswer, BidReply, EndReply, Forget, Leave, MAILBOX, Offer, OfferEnd, Retire},
+    bid_actor::{BidActor, BidAnswer, BidReply, EndReply, Forget, MAILBOX_CAPACITY, QueueBid, QueueEnd, Retire, Stop},
     committed_goods::{CommittedGoods, CommittedState},
 };
 use crate::{
     domain::GoodsId,
-    store::{Ledger, Nodes, WriteError, writes::KeyedBid},
+    store::{Ledger, Topology, WriteError, writes::KeyedBid},
 };
 
-/// Live bid actors; beyond, bids on further goods are answered "not stored" until idle ones have gone.
+/// Live bid actors. At the limit, bids on further goods are answered "not stored" until idle actors have stopped.
 const MAX_ACTORS: usize = 50_000;
 
-struct Desked {
+struct RoutedActor {
     actor: Addr<BidActor>,
     generation: u64,
-    /// How much has been handed on to it.
-    handed: u64,
+    /// Messages sent to it.
+    sent: u64,
 }
 
-/// One for the whole node.
+/// Sends bids and ends to the bid actors; there is one per node.
 pub struct BidRouter {
     ledger: Ledger,
-    nodes: Nodes,
-    known: Arc<CommittedGoods>,
-    actors: HashMap<GoodsId, Desked>,
-    made: u64,
+    topology: Topology,
+    committed: Arc<CommittedGoods>,
+    actors: HashMap<GoodsId, RoutedActor>,
+    created: u64,
     replaced: u64,
     turned_away: u64,
 }
 
 impl BidRouter {
-    /// Starts a desk in front of this ledger, the only one or beside those of other nodes. What its actors know is `known`.
-    pub fn open(ledger: Ledger, nodes: Nodes, known: Arc<CommittedGoods>) -> Addr<Self> {
+    /// Starts a router in front of `ledger`. Its actors share what they know of their goods through `committed`.
+    pub fn open(ledger: Ledger, topology: Topology, committed: Arc<CommittedGoods>) -> Addr<Self> {
         Self::create(|ctx| {
-            ctx.set_mailbox_capacity(MAILBOX);
-            Self::new(ledger, nodes, known)
+            ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
+            Self::new(ledger, topology, committed)
         })
     }
 
-    fn new(ledger: Ledger, nodes: Nodes, known: Arc<CommittedGoods>) -> Self {
-        Self { ledger, nodes, known, actors: HashMap::new(), made: 0, replaced: 0, turned_away: 0 }
+    fn new(ledger: Ledger, topology: Topology, committed: Arc<CommittedGoods>) -> Self {
+        Self { ledger, topology, committed, actors: HashMap::new(), created: 0, replaced: 0, turned_away: 0 }
     }
 
-    /// The actor of these goods, to which something is about to be handed; `None` if it would be one too many.
-    fn actor(&mut self, goods: GoodsId, at_most: usize, desk: Addr<Self>) -> Option<&Addr<BidActor>> {
+    /// Finds or creates the actor of these goods and counts one message to it. `None` if `at_most` actors live already.
+    fn actor(&mut self, goods: GoodsId, at_most: usize, router: Addr<Self>) -> Option<&Addr<BidActor>> {
         let full = self.actors.len() >= at_most;
-        let generation = self.made;
-        let (ledger, nodes, all_known) = (&self.ledger, self.nodes, &self.known);
+        let generation = self.created;
+        let (ledger, topology, all_committed) = (&self.ledger, self.topology, &self.committed);
         let mut make = || {
-            self.made += 1;
-            let known = CommittedState::new(nodes);
-            all_known.insert(goods, Arc::clone(&known));
-            let actor = BidActor::open(goods, generation, ledger.clone(), known, desk.clone().recipient());
-            Desked { actor, generation, handed: 0 }
+            self.created += 1;
+            let committed = CommittedState::new(topology);
+            all_committed.insert(goods, Arc::clone(&committed));
+            let actor = BidActor::open(goods, generation, ledger.clone(), committed, router.clone().recipient());
+            RoutedActor { actor, generation, sent: 0 }
         };
-        let desked = match self.actors.entry(goods) {
+        let routed = match self.actors.entry(goods) {
             Entry::Occupied(entry) => {
-                let desked = entry.into_mut();
-                if !desked.actor.connected() {
-                    // It panicked. Its state is gone; the new one learns from the ledger.
-                    log::error!("the bid actor of goods {goods} had died; made a new one");
+                let routed = entry.into_mut();
+                if !routed.actor.connected() {
+                    // It panicked and its state is lost; the new one gets its state from the ledger.
+                    log::error!("the bid actor of goods {goods} died; started a new one");
                     self.replaced += 1;
-                    *desked = make();
+                    *routed = make();
                 }
-                desked
+                routed
             }
             Entry::Vacant(_) if full => return None,
             Entry::Vacant(entry) => entry.insert(make()),
         };
-        desked.handed += 1;
-        Some(&desked.actor)
+        routed.sent += 1;
+        Some(&routed.actor)
     }
 }
 
@@ -86,15 +87,15 @@ impl Actor for BidRouter {
     type Context = Context<Self>;
 }
 
-/// A bid that has arrived. Answered through its reply, in every case.
+/// A bid that has arrived. Its reply is answered in every case.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct PlaceBid {
     /// The bid, with its idempotency key.
     pub bid: KeyedBid,
-    /// After this its caller is gone: it is not judged any more.
+    /// After this the caller is gone and the bid is no longer judged.
     pub deadline: Instant,
-    /// Who is answered.
+    /// Where the answer goes.
     pub reply: BidReply,
 }
 
@@ -104,12 +105,12 @@ impl Handler<PlaceBid> for BidRouter {
     fn handle(&mut self, PlaceBid { bid, deadline, reply }: PlaceBid, ctx: &mut Self::Context) {
         let goods = bid.bid.goods;
         match self.actor(goods, MAX_ACTORS, ctx.address()) {
-            // A full mailbox hands the message back, whose reply then says "not stored".
+            // A full mailbox returns the message; dropping its reply answers "not stored".
             Some(actor) => {
-                if actor.try_send(Offer { bid, deadline, reply }).is_err() {
+                if actor.try_send(QueueBid { bid, deadline, reply }).is_err() {
                     self.turned_away += 1;
-                    if let Some(desked) = self.actors.get_mut(&goods) {
-                        desked.handed -= 1;
+                    if let Some(routed) = self.actors.get_mut(&goods) {
+                        routed.sent -= 1;
                     }
                 }
             }
@@ -121,13 +122,13 @@ impl Handler<PlaceBid> for BidRouter {
     }
 }
 
-/// The end of an auction is due: it goes behind the bids that wait.
+/// The end of an auction is due. It is queued behind the waiting bids.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct EndGoods {
-    /// Whose end.
+    /// The goods whose auction ends.
     pub goods: GoodsId,
-    /// Who is told what became of it, in every case.
+    /// Gets the outcome in every case.
     pub reply: EndReply,
 }
 
@@ -135,14 +136,14 @@ impl Handler<EndGoods> for BidRouter {
     type Result = ();
 
     fn handle(&mut self, EndGoods { goods, reply }: EndGoods, ctx: &mut Self::Context) {
-        // An end is never turned away: there are only so many under way.
+        // An end is never turned away: the clock limits how many are under way.
         if let Some(actor) = self.actor(goods, usize::MAX, ctx.address()) {
-            actor.do_send(OfferEnd(reply));
+            actor.do_send(QueueEnd(reply));
         }
     }
 }
 
-/// Goods are deleted: what is remembered of them no longer holds.
+/// Goods are deleted: their actor, if any, forgets their state.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct ForgetGoods(pub GoodsId);
@@ -151,8 +152,8 @@ impl Handler<ForgetGoods> for BidRouter {
     type Result = ();
 
     fn handle(&mut self, ForgetGoods(goods): ForgetGoods, _: &mut Self::Context) {
-        if let Some(desked) = self.actors.get(&goods) {
-            desked.actor.do_send(Forget);
+        if let Some(routed) = self.actors.get(&goods) {
+            routed.actor.do_send(Forget);
         }
     }
 }
@@ -161,14 +162,13 @@ impl Handler<Retire> for BidRouter {
     type Result = ();
 
     fn handle(&mut self, Retire { goods, generation, handled }: Retire, _: &mut Self::Context) {
-        // An actor that has been replaced must not take its successor with it, and one that has been handed something
-        // since stays: two actors of the same goods would be two lines, and an end in one could overtake a bid in the
-        // other.
+        // A replaced actor must not remove its successor, and an actor that has been sent a message since stays. Two
+        // actors of the same goods would be two queues, and an end in one could overtake a bid in the other.
         if let Entry::Occupied(entry) = self.actors.entry(goods)
-            && (entry.get().generation, entry.get().handed) == (generation, handled)
+            && (entry.get().generation, entry.get().sent) == (generation, handled)
         {
-            self.known.remove(goods);
-            entry.remove().actor.do_send(Leave);
+            self.committed.remove(goods);
+            entry.remove().actor.do_send(Stop);
         }
     }
 }
@@ -183,9 +183,9 @@ pub struct GetRouterFigures;
 pub struct RouterFigures {
     /// Live bid actors.
     pub live: usize,
-    /// Actors that had died and were replaced.
+    /// Actors that have panicked and been replaced.
     pub replaced: u64,
-    /// Bids turned away because a mailbox was full or there were too many actors.
+    /// Bids answered "not stored" because a mailbox was full or there were too many actors.
     pub turned_away: u64,
 }
 
@@ -211,7 +211,7 @@ mod tests {
     };
     use std::time::Duration;
 
-    /// Makes the desk hand the panic on to the actor of these goods.
+    /// Makes the router send the panic to the actor of these goods.
     #[derive(Message)]
     #[rtype(result = "()")]
     struct PanicOn(GoodsId);
@@ -249,10 +249,10 @@ mod tests {
             let make = MakeGoods { seller: UserId::from_stored(1), goods: goods.clone() };
             *one = ledger.write(make, Duration::from_secs(5)).await.unwrap().0;
         }
-        (folder, thread, BidRouter::open(ledger, Nodes::One, Arc::default()), made)
+        (folder, thread, BidRouter::open(ledger, Topology::Single, Arc::default()), made)
     }
 
-    async fn place(desk: &Addr<BidRouter>, goods: GoodsId, price: i64) -> BidAnswer {
+    async fn place(router: &Addr<BidRouter>, goods: GoodsId, price: i64) -> BidAnswer {
         let (reply, answer) = BidReply::new();
         let bid = Bid {
             goods,
@@ -261,7 +261,7 @@ mod tests {
             received_at: SystemTime.now(),
         };
         let bid = KeyedBid { bidder: Arc::new(User::first_seen(bid.user, None, None)), bid, key: None };
-        desk.do_send(PlaceBid { bid, deadline: Instant::now() + Duration::from_secs(5), reply });
+        router.do_send(PlaceBid { bid, deadline: Instant::now() + Duration::from_secs(5), reply });
         answer.await.unwrap()
     }
 
@@ -273,54 +273,54 @@ mod tests {
     }
 
     #[actix::test]
-    async fn a_panic_in_one_actor_stops_nobody_and_its_goods_recover() {
-        let (_folder, _thread, desk, [broken, other]) = fixture().await;
-        assert_eq!(seq(&place(&desk, broken, 1).await), Some(1));
-        desk.do_send(PanicOn(broken));
-        assert_eq!(seq(&place(&desk, other, 1).await), Some(1));
-        // The first bid after it may have met the dying actor; it is told that it is not stored.
-        let mut met = place(&desk, broken, 2).await;
-        if met == BidAnswer::Failed(WriteError::NotStored) {
-            met = place(&desk, broken, 2).await;
+    async fn a_panic_in_one_actor_stops_no_other_and_its_goods_recover() {
+        let (_folder, _thread, router, [broken, other]) = fixture().await;
+        assert_eq!(seq(&place(&router, broken, 1).await), Some(1));
+        router.do_send(PanicOn(broken));
+        assert_eq!(seq(&place(&router, other, 1).await), Some(1));
+        // The first bid after the panic may reach the dying actor and is then answered "not stored".
+        let mut answer = place(&router, broken, 2).await;
+        if answer == BidAnswer::Failed(WriteError::NotStored) {
+            answer = place(&router, broken, 2).await;
         }
-        assert_eq!(seq(&met), Some(2));
-        assert_eq!(desk.send(GetRouterFigures).await.unwrap().replaced, 1);
+        assert_eq!(seq(&answer), Some(2));
+        assert_eq!(router.send(GetRouterFigures).await.unwrap().replaced, 1);
     }
 
     #[actix::test]
     async fn an_end_that_waits_in_a_dying_actor_is_answered() {
-        let (_folder, _thread, desk, [goods, _]) = fixture().await;
-        assert_eq!(seq(&place(&desk, goods, 1).await), Some(1));
-        let mut told = Vec::new();
+        let (_folder, _thread, router, [goods, _]) = fixture().await;
+        assert_eq!(seq(&place(&router, goods, 1).await), Some(1));
+        let mut outcomes = Vec::new();
         // The first end is on its way to the ledger when the panic comes, the second waits in the mailbox behind it.
         for panic_first in [false, true] {
             if panic_first {
-                desk.do_send(PanicOn(goods));
+                router.do_send(PanicOn(goods));
             }
-            let (tell, hears) = tokio::sync::oneshot::channel();
+            let (sender, receiver) = tokio::sync::oneshot::channel();
             let reply = EndReply::new(move |result| {
-                let _ = tell.send(result);
+                let _ = sender.send(result);
             });
-            desk.do_send(EndGoods { goods, reply });
-            told.push(hears);
+            router.do_send(EndGoods { goods, reply });
+            outcomes.push(receiver);
         }
-        for hears in told {
-            let result = tokio::time::timeout(Duration::from_secs(5), hears).await.expect("an answer").unwrap();
+        for outcome in outcomes {
+            let result = tokio::time::timeout(Duration::from_secs(5), outcome).await.expect("an answer").unwrap();
             assert!(matches!(result, Ok(Ended::NotYet(_)) | Err(WriteError::NotStored)), "{result:?}");
         }
     }
 
     #[actix::test]
-    async fn actors_of_goods_that_do_not_exist_do_not_stay() {
-        let (_folder, _thread, desk, _) = fixture().await;
+    async fn actors_of_goods_that_do_not_exist_are_stopped() {
+        let (_folder, _thread, router, _) = fixture().await;
         for id in 1000..1100 {
-            let answer = place(&desk, GoodsId::from_stored(id), 1).await;
+            let answer = place(&router, GoodsId::from_stored(id), 1).await;
             assert_eq!(answer, BidAnswer::Verdict(BidVerdict::UnknownGoods));
         }
-        // Each actor asks to go right after its answer; the desk hears the last of them soon.
+        // Each actor asks to be stopped right after its answer, so all are gone soon.
         let deadline = Instant::now() + Duration::from_secs(5);
-        while desk.send(GetRouterFigures).await.unwrap().live > 0 {
-            assert!(Instant::now() < deadline, "they stay");
+        while router.send(GetRouterFigures).await.unwrap().live > 0 {
+            assert!(Instant::now() < deadline, "actors remain");
             tokio::task::yield_now().await;
         }
     }

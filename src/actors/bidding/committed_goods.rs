@@ -1,8 +1,8 @@
-//! What is certain of goods under bid: committed facts, from which a bid may be refused at once. Plain. The bid actor of the
-//! goods owns them; whoever takes bids in may look, so that a refusal costs no way through the actors.
+//! The last committed state of goods under bid, from which a bid may be refused at once. The bid actor of the goods
+//! owns it; ingress and the bid queue read it, so a certain refusal passes through no actor.
 //!
-//! Yes never comes from here. Facts are learned on the ledger's thread right after the commit and before its answers: who
-//! has heard of a price is never refused at an older one.
+//! A bid is never accepted from here. The state is updated on the ledger's thread, after the commit and before its
+//! answers, so a bidder who knows a price is never refused at an older one.
 
 use std::{
     collections::HashMap,
@@ -11,70 +11,70 @@ use std::{
 
 use crate::{
     domain::{Bid, GoodsId, GoodsState, Phase, Refusal},
-    store::Nodes,
+    store::Topology,
 };
 
-/// The newest committed state of one goods item that is known.
+/// The newest known committed state of one goods item.
 pub(crate) struct CommittedState {
-    /// Who else judges bids: where several do, what one of them remembers is soon of another time. It would still refuse
-    /// rightly, but name a price that has passed, so that only an end, which stays, is remembered.
-    nodes: Nodes,
+    /// With several nodes the remembered price is soon out of date. It would still refuse rightly, but name an old
+    /// price, so only an end, which is final, is remembered then.
+    topology: Topology,
     state: RwLock<State>,
 }
 
 #[derive(Default)]
 struct State {
     goods: Option<GoodsState>,
-    /// The goods are deleted: nothing of them is remembered any more.
+    /// The goods are deleted: later updates are ignored.
     forgotten: bool,
 }
 
 impl CommittedState {
-    pub(crate) fn new(nodes: Nodes) -> Arc<Self> {
-        Arc::new(Self { nodes, state: RwLock::default() })
+    pub(crate) fn new(topology: Topology) -> Arc<Self> {
+        Arc::new(Self { topology, state: RwLock::default() })
     }
 
-    /// A committed state. Commits are told in order, but memory never goes back.
-    pub(crate) fn learn(&self, goods: &GoodsState) {
-        if self.nodes == Nodes::Several && goods.phase != Phase::Ended {
+    /// Takes a committed state, unless it is older than the one at hand.
+    pub(crate) fn update(&self, goods: &GoodsState) {
+        if self.topology == Topology::Cluster && goods.phase != Phase::Ended {
             return;
         }
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        let is_newer = |known: &GoodsState| known.bid_seq <= goods.bid_seq && known.phase != Phase::Ended;
+        let is_newer = |committed: &GoodsState| committed.bid_seq <= goods.bid_seq && committed.phase != Phase::Ended;
         if !state.forgotten && state.goods.as_ref().is_none_or(is_newer) {
             state.goods = Some(goods.clone());
         }
     }
 
-    /// The goods are deleted: what is known of them no longer holds.
+    /// Forgets the goods for good: they are deleted.
     pub(crate) fn forget(&self) {
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = State { goods: None, forgotten: true };
     }
 
-    /// A refusal that is certain, whatever has happened since.
+    /// The refusal that is certain whatever has been committed since; `None` if only the ledger can judge the bid.
     pub(crate) fn certain_refusal(&self, bid: &Bid) -> Option<Refusal> {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
         state.goods.as_ref().and_then(|goods| goods.certain_refusal(bid))
     }
 }
 
-/// What is known of all goods that have a bid actor, and no others: it is as bounded as these are.
+/// The committed states of all goods that have a bid actor. The limit of actors bounds it.
 #[derive(Default)]
 pub struct CommittedGoods(RwLock<HashMap<GoodsId, Arc<CommittedState>>>);
 
 impl CommittedGoods {
-    pub(crate) fn insert(&self, goods: GoodsId, known: Arc<CommittedState>) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(goods, known);
+    pub(crate) fn insert(&self, goods: GoodsId, committed: Arc<CommittedState>) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(goods, committed);
     }
 
     pub(crate) fn remove(&self, goods: GoodsId) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&goods);
     }
 
-    /// A refusal that is certain; `None` if only the ledger can tell.
+    /// The certain refusal of a bid; `None` if only the ledger can judge it.
     pub(crate) fn certain_refusal(&self, bid: &Bid) -> Option<Refusal> {
-        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        known.get(&bid.goods)?.certain_refusal(bid)
+        let committed = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        committed.get(&bid.goods)?.certain_refusal(bid)
     }
 }
 
@@ -105,36 +105,36 @@ mod tests {
     }
 
     #[test]
-    fn a_no_comes_from_committed_facts_only_and_memory_never_goes_back() {
-        let known = CommittedState::new(Nodes::One);
-        assert_eq!(known.certain_refusal(&bid(1)), None, "nothing is known yet");
-        known.learn(&goods(50));
-        known.learn(&goods(40));
-        assert!(matches!(known.certain_refusal(&bid(45)), Some(Refusal::TooLow { .. })));
-        assert_eq!(known.certain_refusal(&bid(51)), None, "yes is the ledger's");
-        known.learn(&GoodsState { phase: Phase::Ended, ..goods(60) });
-        known.learn(&goods(70));
-        assert_eq!(known.certain_refusal(&bid(99)), Some(Refusal::Ended));
-        known.forget();
-        known.learn(&goods(80));
-        assert_eq!(known.certain_refusal(&bid(1)), None, "deleted goods are unknown, which the ledger says");
+    fn only_committed_facts_refuse_and_an_older_state_is_ignored() {
+        let committed = CommittedState::new(Topology::Single);
+        assert_eq!(committed.certain_refusal(&bid(1)), None, "nothing is committed yet");
+        committed.update(&goods(50));
+        committed.update(&goods(40));
+        assert!(matches!(committed.certain_refusal(&bid(45)), Some(Refusal::TooLow { .. })));
+        assert_eq!(committed.certain_refusal(&bid(51)), None, "only the ledger accepts");
+        committed.update(&GoodsState { phase: Phase::Ended, ..goods(60) });
+        committed.update(&goods(70));
+        assert_eq!(committed.certain_refusal(&bid(99)), Some(Refusal::Ended));
+        committed.forget();
+        committed.update(&goods(80));
+        assert_eq!(committed.certain_refusal(&bid(1)), None, "the ledger answers for deleted goods");
     }
 
     #[test]
-    fn beside_other_nodes_only_an_end_is_a_committed_fact_for_long() {
-        let known = CommittedState::new(Nodes::Several);
-        known.learn(&goods(50));
-        assert_eq!(known.certain_refusal(&bid(45)), None, "which price it is below only the ledger knows");
-        known.learn(&GoodsState { phase: Phase::Ended, ..goods(50) });
-        assert_eq!(known.certain_refusal(&bid(45)), Some(Refusal::Ended));
+    fn with_several_nodes_only_an_end_refuses() {
+        let committed = CommittedState::new(Topology::Cluster);
+        committed.update(&goods(50));
+        assert_eq!(committed.certain_refusal(&bid(45)), None, "only the ledger knows the price");
+        committed.update(&GoodsState { phase: Phase::Ended, ..goods(50) });
+        assert_eq!(committed.certain_refusal(&bid(45)), Some(Refusal::Ended));
     }
 
     #[test]
-    fn only_goods_with_an_actor_are_known() {
-        let (all, known) = (CommittedGoods::default(), CommittedState::new(Nodes::One));
-        known.learn(&goods(50));
+    fn only_goods_with_an_actor_are_remembered() {
+        let (all, committed) = (CommittedGoods::default(), CommittedState::new(Topology::Single));
+        committed.update(&goods(50));
         assert_eq!(all.certain_refusal(&bid(1)), None);
-        all.insert(GoodsId::from_stored(1), known);
+        all.insert(GoodsId::from_stored(1), committed);
         assert!(all.certain_refusal(&bid(1)).is_some());
         all.remove(GoodsId::from_stored(1));
         assert_eq!(all.certain_refusal(&bid(1)), None);

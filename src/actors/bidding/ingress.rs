@@ -1,5 +1,6 @@
-//! Where bids come in, over HTTP and over a room's socket alike: stamped with their arrival and handed to the desk in one
-//! go, answered within the time that a 503 may take, and counted, so that a node that ends can finish them.
+//! The entry of every bid, from HTTP and from a room's socket. It stamps a bid with its arrival and sends it to the
+//! router in one step, answers it within the time that the contract allows for a 503, and counts it, so that a node
+//! that shuts down can finish its bids.
 
 use std::{
     sync::{
@@ -27,42 +28,42 @@ use crate::{
     time_source::TimeSource,
 };
 
-/// A bid that still waits after this is dropped unjudged …
-const DEADLINE: Duration = Duration::from_millis(2000);
-/// … and its caller is told by this at the latest: a 503 comes within 3 s.
-const ANSWER_BY: Duration = Duration::from_millis(2700);
-/// … or after this, however long his own row took.
-const LEAST: Duration = Duration::from_millis(200);
+/// A bid that waits longer than this is dropped unjudged.
+const BID_TIMEOUT: Duration = Duration::from_millis(2000);
+/// A bid that has no answer by then is answered "unknown": the contract wants a 503 within 3 s.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(2700);
+/// The least time for an answer, however much `spent` leaves.
+const MIN_ANSWER_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// A bid that is about to arrive.
+/// A bid that is read and authenticated but not stamped yet.
 #[derive(Debug)]
 pub struct ArrivingBid {
-    /// On which goods.
+    /// The goods that the bid is for.
     pub goods: GoodsId,
-    /// Who bids.
+    /// The bidder.
     pub bidder: Arc<User>,
-    /// What.
+    /// The price offered.
     pub price: Price,
-    /// Its `Idempotency-Key`, if it has one.
+    /// Its `Idempotency-Key`; `None` without one.
     pub key: Option<IdempotencyKey>,
-    /// What of the time for its answer has been spent already.
+    /// How much of the time for its answer is spent already.
     pub spent: Duration,
 }
 
-/// One for the whole node.
+/// Takes in every bid; there is one per node.
 pub struct BidIngress {
-    desk: Addr<BidRouter>,
+    router: Addr<BidRouter>,
     gate: Arc<ArrivalGate>,
     time: Arc<dyn TimeSource>,
-    known: Arc<CommittedGoods>,
+    committed: Arc<CommittedGoods>,
     ledger: Ledger,
     draining: AtomicBool,
     in_flight: AtomicUsize,
-    pressure: Mutex<LoadShedder>,
+    shedder: Mutex<LoadShedder>,
     shed: AtomicU64,
 }
 
-/// Counts a bid as being answered for as long as it lives.
+/// Counts a bid as in flight as long as it lives.
 struct InFlight(Arc<BidIngress>);
 
 impl Drop for InFlight {
@@ -72,50 +73,50 @@ impl Drop for InFlight {
 }
 
 impl BidIngress {
-    /// The entrance to this desk, whose actors know `known`, before this ledger.
+    /// Creates the ingress of `router`. `committed` is what the router's actors share.
     pub fn new(
-        desk: Addr<BidRouter>,
-        known: Arc<CommittedGoods>,
+        router: Addr<BidRouter>,
+        committed: Arc<CommittedGoods>,
         ledger: Ledger,
         gate: Arc<ArrivalGate>,
         time: Arc<dyn TimeSource>,
     ) -> Arc<Self> {
         let (draining, in_flight, shed) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicU64::new(0));
-        Arc::new(Self { desk, gate, time, known, ledger, draining, in_flight, pressure: Mutex::default(), shed })
+        Arc::new(Self { router, gate, time, committed, ledger, draining, in_flight, shedder: Mutex::default(), shed })
     }
 
-    /// What can be said of a bid at once, without handing it on. One with a key always goes to the ledger: its first answer
-    /// may be kept there.
+    /// The answer to a bid that need not be sent on. A bid with an idempotency key is never refused from committed
+    /// facts: the ledger may hold its first answer.
     fn answer_at_once(&self, bid: &KeyedBid) -> Option<BidAnswer> {
         if self.is_draining() || self.ledger.is_lost() {
             return Some(BidAnswer::Failed(WriteError::NotStored));
         }
         if bid.key.is_none()
-            && let Some(refusal) = self.known.certain_refusal(&bid.bid)
+            && let Some(refusal) = self.committed.certain_refusal(&bid.bid)
         {
             return Some(BidAnswer::Verdict(BidVerdict::Refused(refusal)));
         }
-        let (waiting, each) = (self.in_flight(), self.ledger.time_each());
-        // What stands inside is whole between any two statements.
-        let mut pressure = self.pressure.lock().unwrap_or_else(PoisonError::into_inner);
-        pressure.is_too_much(waiting, each, Instant::now()).then(|| {
+        let (waiting, each) = (self.in_flight(), self.ledger.time_per_write());
+        // A panic of another holder leaves the shedder usable.
+        let mut shedder = self.shedder.lock().unwrap_or_else(PoisonError::into_inner);
+        shedder.should_shed(waiting, each, Instant::now()).then(|| {
             self.shed.fetch_add(1, Ordering::Relaxed);
             BidAnswer::Failed(WriteError::NotStored)
         })
     }
 
-    /// Bids refused because too many waited already.
+    /// Number of bids refused because too many waited.
     pub fn shed(&self) -> u64 {
         self.shed.load(Ordering::Relaxed)
     }
 
-    /// The bid arrives now: it is stamped, and answered or handed on before this returns. What becomes of it is awaited.
+    /// Stamps the bid and answers it or sends it on before this returns. The future gives the answer.
     pub fn arrive(self: &Arc<Self>, bid: ArrivingBid) -> impl Future<Output = BidAnswer> + use<> {
-        // Counted before it is looked whether the node is about to end: who waits for those on their way sees this one.
+        // Counted before `is_draining` is checked, so that a drain that waits for bids in flight sees this one.
         self.in_flight.fetch_add(1, Ordering::AcqRel);
         let in_flight = InFlight(Arc::clone(self));
         let ArrivingBid { goods, bidder, price, key, spent } = bid;
-        // Nothing waits between the stamp and the desk's mailbox. A full one drops the reply, which says so.
+        // Nothing waits between the stamp and the router's mailbox. A full mailbox drops the reply: "not stored".
         let (at_once, answer) = self.gate.arrive(self.time.as_ref(), |received_at| {
             let bid = Bid { goods, user: bidder.id, price, received_at };
             let bid = KeyedBid { bid, bidder, key };
@@ -123,8 +124,8 @@ impl BidIngress {
                 return (Some(answer), None);
             }
             let (reply, answer) = BidReply::new();
-            let deadline = Instant::now() + DEADLINE.saturating_sub(spent);
-            let _ = self.desk.try_send(PlaceBid { bid, deadline, reply });
+            let deadline = Instant::now() + BID_TIMEOUT.saturating_sub(spent);
+            let _ = self.router.try_send(PlaceBid { bid, deadline, reply });
             (None, Some(answer))
         });
         async move {
@@ -132,24 +133,24 @@ impl BidIngress {
             let Some(answer) = answer else {
                 return at_once.unwrap_or(BidAnswer::Failed(WriteError::NotStored));
             };
-            match tokio::time::timeout(ANSWER_BY.saturating_sub(spent).max(LEAST), answer).await {
+            match tokio::time::timeout(ANSWER_TIMEOUT.saturating_sub(spent).max(MIN_ANSWER_TIMEOUT), answer).await {
                 Ok(Ok(answer)) => answer,
                 Ok(Err(_)) | Err(_) => BidAnswer::Failed(WriteError::Unknown),
             }
         }
     }
 
-    /// No new bids from here on: the node is about to end.
+    /// Answers every further bid "not stored": the node is shutting down.
     pub fn drain(&self) {
         self.draining.store(true, Ordering::Release);
     }
 
-    /// Whether the node is about to end.
+    /// Whether the node is shutting down.
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// Bids that are being answered.
+    /// Number of bids without an answer yet.
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Acquire)
     }
@@ -162,14 +163,14 @@ mod tests {
     use super::*;
     use crate::{
         domain::UserId,
-        store::{DatabaseUrl, LedgerRules, Nodes, Store, StoreError, Tx, Write},
+        store::{DatabaseUrl, LedgerRules, Store, StoreError, Topology, Tx, Write},
         time_source::SystemTime,
     };
 
-    /// Takes as long as a slow disk takes for many bids.
-    struct Slow;
+    /// Takes as long as many bids on a slow disk.
+    struct SlowWrite;
 
-    impl Write for Slow {
+    impl Write for SlowWrite {
         type Out = ();
 
         fn weight(&self) -> Option<usize> {
@@ -186,26 +187,26 @@ mod tests {
     }
 
     #[actix::test]
-    async fn bids_that_would_wait_for_too_long_are_refused_at_once_and_the_others_are_judged() {
+    async fn bids_that_would_wait_too_long_are_refused_at_once_and_the_others_are_judged() {
         let folder = tempfile::tempdir().unwrap();
         let url = DatabaseUrl::parse(&format!("sqlite://{}", folder.path().join("x.db").display())).unwrap();
         let rules = LedgerRules { soft_close_ms: 0, several_writers: false };
         let opened = Store::open(&url, 1).unwrap();
         let thread = opened.start_ledger(rules, Arc::new(SystemTime), Box::new(|_| {})).unwrap();
         let ledger = thread.ledger();
-        let desk = BidRouter::open(ledger.clone(), Nodes::One, Arc::default());
-        let (known, gate) = (Arc::default(), Arc::new(ArrivalGate::default()));
-        let entrance = BidIngress::new(desk, known, ledger.clone(), gate, Arc::new(SystemTime));
-        ledger.write(Slow, Duration::from_secs(5)).await.unwrap();
-        assert!(ledger.time_each() >= Duration::from_millis(1));
+        let router = BidRouter::open(ledger.clone(), Topology::Single, Arc::default());
+        let (committed, gate) = (Arc::default(), Arc::new(ArrivalGate::default()));
+        let ingress = BidIngress::new(router, committed, ledger.clone(), gate, Arc::new(SystemTime));
+        ledger.write(SlowWrite, Duration::from_secs(5)).await.unwrap();
+        assert!(ledger.time_per_write() >= Duration::from_millis(1));
 
         let arrive = |goods| {
             let user = User::first_seen(UserId::from_stored(2), None, None);
             let (goods, price) = (GoodsId::from_stored(goods), Price::from_stored(1000));
             let spent = Duration::ZERO;
-            entrance.arrive(ArrivingBid { goods, bidder: Arc::new(user), price, key: None, spent })
+            ingress.arrive(ArrivingBid { goods, bidder: Arc::new(user), price, key: None, spent })
         };
-        // Nobody else runs on this thread before something is awaited: they come at once.
+        // Nothing else runs on this thread before an await, so all bids arrive at once.
         let (mut waiting, mut refused) = (Vec::new(), 0);
         for goods in 1..=300 {
             let mut bid = Box::pin(arrive(goods));
@@ -217,11 +218,11 @@ mod tests {
                 }
             }
         }
-        // 41 of them take longer than a burst may, but a batch is always taken.
-        assert_eq!((waiting.len(), refused, entrance.shed()), (127, 173, 173));
+        // 41 of them take longer than a burst may, but one batch is always admitted.
+        assert_eq!((waiting.len(), refused, ingress.shed()), (127, 173, 173));
         let answers = join_all(waiting).await;
         assert!(answers.iter().all(|answer| *answer == BidAnswer::Verdict(BidVerdict::UnknownGoods)), "{answers:?}");
-        assert_eq!(entrance.in_flight(), 0);
-        assert_eq!(arrive(301).await, BidAnswer::Verdict(BidVerdict::UnknownGoods), "taken again at once");
+        assert_eq!(ingress.in_flight(), 0);
+        assert_eq!(arrive(301).await, BidAnswer::Verdict(BidVerdict::UnknownGoods), "admitted again at once");
     }
 }

@@ -1,4 +1,8 @@
-//! Bids on their way to the ledger: ingress stamps them, the router finds the goods' actor, which queues them and hands them on.
+//! The path of a bid to the ledger.
+//!
+//! `ingress` stamps a bid at the `arrival_gate` and refuses what `load_shedder` or `committed_goods` rule out.
+//! `bid_router` sends it to the `bid_actor` of its goods, which queues it in a `bid_queue` and submits batches to the
+//! ledger.
 
 pub(crate) mod arrival_gate;
 pub(crate) mod bid_actor;

@@ -1,7 +1,8 @@
-//! The `AuctionClock`: wakes at the next stored deadline and has it done. What is due is decided in `deadlines`.
+//! The `AuctionClock`: wakes at the next stored deadline and dispatches its task. What is due is decided in
+//! `deadlines`.
 //!
-//! Starts and last minutes go straight to the ledger; an end goes through the bid desk, behind the bids that arrived
-//! in time. Each task looks again inside its transaction, so doing one twice, or late, does no harm.
+//! Starts and `ending_soon` go straight to the ledger. An end goes through the bid router, behind the bids that arrived
+//! in time. Each task checks again inside its transaction what is left to do, so doing it twice, or late, does no harm.
 
 use std::{
     sync::Arc,
@@ -19,7 +20,7 @@ use crate::actors::bidding::{
 use crate::{
     bus::Bus,
     domain::{GoodsId, GoodsState, Timestamp},
-    outage::{Failing, Outage},
+    outage::{Outage, OutageReport},
     store::{
         Ledger, Store, WriteError,
         writes::{Ended, RaiseEndingSoon, StartAuction},
@@ -27,50 +28,52 @@ use crate::{
     time_source::TimeSource,
 };
 
-/// Tasks under way at once: a long downtime is worked off beside the bids, not before them.
-const MAX_UNDER_WAY: usize = 256;
-/// Goods of one reading of deadlines, and tasks that are enough to do before the next one.
-const PAGE: i64 = 2000;
-const BUSY: usize = 1000;
-/// How far ahead deadlines are read, and how early they are read again.
+/// Tasks under way at once. The limit leaves room for bids while the clock catches up after a long downtime.
+const UNDER_WAY_LIMIT: usize = 256;
+/// Goods of one read of deadlines.
+const READ_LIMIT: i64 = 2000;
+/// With so many tasks due or under way, no further deadlines are read.
+const BUSY_LIMIT: usize = 1000;
+/// How far ahead deadlines are read.
 const HORIZON_MS: i64 = 120_000;
+/// How long before the known deadlines end the next ones are read.
 const MARGIN_MS: i64 = 30_000;
-/// The same where other nodes make goods too: read every two seconds.
+/// The same in a cluster, where other nodes create goods too: deadlines are read every two seconds.
 const SHARED_HORIZON_MS: i64 = 12_000;
 const SHARED_MARGIN_MS: i64 = 10_000;
-/// What another node is first to do, this one does so much later, should it still be undone.
-const OTHERS_MS: i64 = 1000;
-/// Goods that start sooner than this may be known to nobody but the node that made them.
-const UNKNOWN_MS: i64 = 5000;
-/// Deadlines within this are taken in directly when goods are new or have changed: farther than any reading of
-/// deadlines that may be under way.
-const WATCH_MS: i64 = 4 * HORIZON_MS;
-/// A failed task or reading is tried again after so long.
-const RETRY_MS: i64 = 250;
-/// The longest sleep: a machine clock that is set forward is noticed this soon. Waking costs a look at the agenda.
-const LONGEST_SLEEP_MS: i64 = 500;
-/// How long the ledger may take with a task before it is tried again.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How much later than the node responsible for a task the other nodes try it, in case it is still undone.
+const SECONDARY_DELAY_MS: i64 = 1000;
+/// Other nodes may not have read goods that start sooner than this, so the node that creates them delays no task.
+const NEW_GOODS_LIMIT_MS: i64 = 5000;
+/// Deadlines of new or changed goods are added directly up to this far ahead, which is beyond any read of deadlines
+/// that may be under way.
+const WATCH_HORIZON_MS: i64 = 4 * HORIZON_MS;
+/// The pause before a failed task or read is retried.
+const RETRY_INTERVAL_MS: i64 = 250;
+/// The longest sleep, so that a system clock that is set forward is noticed soon.
+const SLEEP_LIMIT_MS: i64 = 500;
+/// After this the ledger drops a waiting task unwritten, and the clock retries it.
+const TASK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// One for the whole node.
+/// Starts and ends auctions; there is one per node.
 pub struct AuctionClock {
-    agenda: Deadlines,
-    /// Everything that is due before this is on the agenda.
+    deadlines: Deadlines,
+    /// All deadlines before this are known.
     complete_until: Option<Timestamp>,
     reading: bool,
-    /// The machine's clock was set back while a reading was under way: what it finds is not all there is to know.
+    /// The system clock was set back during the current read, so its result is not complete.
     reading_is_stale: bool,
-    /// A reading has failed, and the pause before the next one is not over.
+    /// A read has failed, and the pause before the next one is not over.
     pausing: bool,
     read_not_before: Option<Timestamp>,
     wake: Option<SpawnHandle>,
     last_tick: Option<Timestamp>,
     last_lag_ms: i64,
-    /// Of starts, last minutes and ends.
+    /// Failing tasks, for the log.
     outage: Outage,
     store: Store,
     ledger: Ledger,
-    desk: Addr<BidRouter>,
+    router: Addr<BidRouter>,
     gate: Arc<ArrivalGate>,
     bus: Bus,
     horizon_ms: i64,
@@ -79,16 +82,16 @@ pub struct AuctionClock {
 }
 
 impl AuctionClock {
-    /// A clock that will begin with what is overdue.
+    /// Creates a clock, which begins with what is overdue.
     pub fn new(
         store: Store,
         ledger: Ledger,
-        desk: Addr<BidRouter>,
+        router: Addr<BidRouter>,
         gate: Arc<ArrivalGate>,
         time: Arc<dyn TimeSource>,
     ) -> Self {
         Self {
-            agenda: Deadlines::default(),
+            deadlines: Deadlines::default(),
             complete_until: None,
             reading: false,
             reading_is_stale: false,
@@ -100,7 +103,7 @@ impl AuctionClock {
             outage: Outage::new(),
             store,
             ledger,
-            desk,
+            router,
             gate,
             bus: Bus::off(),
             horizon_ms: HORIZON_MS,
@@ -109,81 +112,81 @@ impl AuctionClock {
         }
     }
 
-    /// The same clock beside those of other nodes, should there be any. All of them do everything that is due, which the
-    /// transactions make happen once; one of them does it at its time, the others later. Ends wait for bids that arrived in
-    /// time at other nodes.
+    /// Joins the clocks of other nodes if the bus is on. All nodes try every task, and its transaction makes it happen
+    /// once: one node tries it on time, the others later. Ends wait `close_grace_ms` for bids that arrived in time at
+    /// other nodes.
     #[must_use]
-    pub fn beside(mut self, bus: Bus, close_grace_ms: i64) -> Self {
+    pub fn with_bus(mut self, bus: Bus, close_grace_ms: i64) -> Self {
         if bus.is_on() {
-            self.agenda.close_grace_ms = close_grace_ms;
+            self.deadlines.close_grace_ms = close_grace_ms;
             (self.horizon_ms, self.margin_ms) = (SHARED_HORIZON_MS, SHARED_MARGIN_MS);
         }
         self.bus = bus;
         self
     }
 
-    /// How much later than its time this node does what is due for these goods.
-    fn later_ms(&self, goods: GoodsId) -> i64 {
-        if self.bus.is_first_for(goods) { 0 } else { OTHERS_MS }
+    /// How long after their time this node does the tasks of these goods.
+    fn delay_ms(&self, goods: GoodsId) -> i64 {
+        if self.bus.is_first_for(goods) { 0 } else { SECONDARY_DELAY_MS }
     }
 
-    /// Hands out what is due and sleeps until the next deadline.
-    fn say_over(over: Option<Failing>) {
-        if let Some(over) = over {
-            log::info!("starts and ends are written again after {}", over.in_all());
+    fn log_recovery(outage: Option<OutageReport>) {
+        if let Some(outage) = outage {
+            log::info!("starts and ends are written again after {}", outage.summary());
         }
     }
 
+    /// Dispatches what is due and sleeps until the next deadline.
     fn tick(&mut self, ctx: &mut Context<Self>) {
         let now = self.time.now();
         if self.last_tick.is_some_and(|before| now < before) {
-            // The machine's clock was set back: what was known until when means nothing any more.
-            log::warn!("the clock was set back");
-            self.agenda.forget();
+            // All deadlines are read anew: `complete_until` was set by the old time.
+            log::warn!("the system clock was set back");
+            self.deadlines.forget();
             self.complete_until = None;
             self.read_not_before = None;
             self.reading_is_stale = self.reading;
         }
         self.last_tick = Some(now);
-        Self::say_over(self.outage.ended(Instant::now));
-        let due = self.agenda.take_due(now, MAX_UNDER_WAY.saturating_sub(self.agenda.under_way()));
+        Self::log_recovery(self.outage.check_over(Instant::now));
+        let due = self.deadlines.take_due(now, UNDER_WAY_LIMIT.saturating_sub(self.deadlines.under_way()));
         if due.iter().any(|due| due.task == Task::End) {
-            // Every bid that was stamped before these ends is in its line from here on.
+            // From here on every bid stamped before these ends is in the router's mailbox.
             self.gate.pass();
         }
         for due in due {
-            self.hand_out(due, ctx.address());
+            self.dispatch(due, ctx.address());
         }
         self.read_ahead(now, ctx);
         self.sleep(ctx);
     }
 
-    fn hand_out(&self, due: Due, me: Addr<Self>) {
-        let deadline = Instant::now() + PATIENCE;
+    fn dispatch(&self, due: Due, me: Addr<Self>) {
+        let deadline = Instant::now() + TASK_TIMEOUT;
         match due.task {
             Task::Start => self.ledger.submit(StartAuction(due.goods), deadline, move |result| {
-                me.do_send(Done { due, result });
+                me.do_send(TaskDone { due, result });
             }),
             Task::EndingSoon => self.ledger.submit(RaiseEndingSoon(due.goods), deadline, move |result| {
-                me.do_send(Done { due, result });
+                me.do_send(TaskDone { due, result });
             }),
-            Task::End => self.desk.do_send(EndGoods {
+            Task::End => self.router.do_send(EndGoods {
                 goods: due.goods,
                 reply: EndReply::new(move |result| {
                     let result = result.map(|ended| match ended {
                         Ended::Yes(goods) | Ended::NotYet(goods) => Some(goods),
                         Ended::UnknownGoods => None,
                     });
-                    me.do_send(Done { due, result });
+                    me.do_send(TaskDone { due, result });
                 }),
             }),
         }
     }
 
-    /// When the deadlines ahead are to be read next: when the known ones come to their end, and not while there is
-    /// enough to do. `None` while that is so: its end ticks the clock.
+    /// When to read the next deadlines: shortly before the known ones run out. `None` while a read or its pause is
+    /// under way or enough tasks are due: their end ticks the clock.
     fn next_reading(&self, now: Timestamp) -> Option<Timestamp> {
-        if self.reading || self.pausing || self.agenda.is_busy(now, BUSY) {
+        if self.reading || self.pausing || self.deadlines.is_busy(now, BUSY_LIMIT) {
             return None;
         }
         let wanted = self.complete_until.map_or(now, |until| until.plus_ms(-self.margin_ms));
@@ -195,11 +198,11 @@ impl AuctionClock {
             return;
         }
         self.reading = true;
-        // Also after a success: a page full of the same overdue goods must not be read in a circle. From the beginning, so
-        // that a clock that is set forward meanwhile puts nothing off.
-        self.read_not_before = Some(now.plus_ms(RETRY_MS));
+        // Also after a success: a page full of overdue goods must not be read over and over. Counted from the start of
+        // the read, so that a system clock set forward meanwhile delays nothing.
+        self.read_not_before = Some(now.plus_ms(RETRY_INTERVAL_MS));
         let (store, until) = (self.store.clone(), now.plus_ms(self.horizon_ms));
-        let read = async move { store.next_deadlines(until, PAGE).await };
+        let read = async move { store.next_deadlines(until, READ_LIMIT).await };
         ctx.spawn(read.into_actor(self).map(|result, clock, ctx| {
             let now = clock.time.now();
             clock.reading = false;
@@ -210,15 +213,15 @@ impl AuctionClock {
                         clock.complete_until = Some(complete_until);
                     }
                     for goods in &goods {
-                        let later_ms = clock.later_ms(goods.id);
-                        clock.agenda.watch(goods, now, complete_until, later_ms);
+                        let delay_ms = clock.delay_ms(goods.id);
+                        clock.deadlines.watch(goods, now, complete_until, delay_ms);
                     }
                 }
                 Err(error) => {
                     log::debug!("the auction clock can't read its deadlines: {error}");
-                    // By the time that passes, not by the clock, which may be set meanwhile.
+                    // A real timer, because the system clock may be set meanwhile.
                     clock.pausing = true;
-                    ctx.run_later(Duration::from_millis(RETRY_MS.unsigned_abs()), |clock, ctx| {
+                    ctx.run_later(Duration::from_millis(RETRY_INTERVAL_MS.unsigned_abs()), |clock, ctx| {
                         clock.pausing = false;
                         clock.tick(ctx);
                     });
@@ -233,10 +236,10 @@ impl AuctionClock {
             ctx.cancel_future(wake);
         }
         let now = self.time.now();
-        let full = self.agenda.under_way() >= MAX_UNDER_WAY;
-        let next = self.agenda.next_at().filter(|_| !full);
+        let full = self.deadlines.under_way() >= UNDER_WAY_LIMIT;
+        let next = self.deadlines.next_at().filter(|_| !full);
         let next = next.into_iter().chain(self.next_reading(now));
-        let until = next.fold(now.plus_ms(LONGEST_SLEEP_MS), Timestamp::min);
+        let until = next.fold(now.plus_ms(SLEEP_LIMIT_MS), Timestamp::min);
         let wait = self.time.wait_until(until);
         self.wake = Some(ctx.spawn(wait.into_actor(self).map(|(), clock, ctx| {
             clock.wake = None;
@@ -253,42 +256,42 @@ impl Actor for AuctionClock {
     }
 }
 
-/// A task is done or has failed; with the goods as they are now.
+/// A task is done, with the goods after it, or has failed.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Done {
+struct TaskDone {
     due: Due,
     result: Result<Option<GoodsState>, WriteError>,
 }
 
-impl Handler<Done> for AuctionClock {
+impl Handler<TaskDone> for AuctionClock {
     type Result = ();
 
-    fn handle(&mut self, Done { due, result }: Done, ctx: &mut Self::Context) {
+    fn handle(&mut self, TaskDone { due, result }: TaskDone, ctx: &mut Self::Context) {
         let now = self.time.now();
         match result {
             Ok(goods) => {
-                Self::say_over(self.outage.worked(Instant::now));
+                Self::log_recovery(self.outage.record_success(Instant::now));
                 self.last_lag_ms = now.ms_since(due.at);
-                // Also beyond what is known to be complete: a reading under way may have looked before this was done.
-                let later_ms = self.later_ms(due.goods);
-                self.agenda.done(due, goods.as_ref(), now, now.plus_ms(WATCH_MS), later_ms);
+                // Also beyond `complete_until`: a read under way may have begun before this task was done.
+                let delay_ms = self.delay_ms(due.goods);
+                self.deadlines.done(due, goods.as_ref(), now, now.plus_ms(WATCH_HORIZON_MS), delay_ms);
             }
-            // Not done, or not known to be: the task looks for itself what is left to do.
+            // The outcome may be unknown: the retried task checks what is left to do.
             Err(error) => {
-                if let Some(failing) = self.outage.failed(Instant::now()) {
+                if let Some(failing) = self.outage.record_failure(Instant::now()) {
                     log::warn!("{} of goods {} failed, trying again{failing}: {error}", due.task, due.goods);
                 }
-                // An end waits for bids of other nodes each time: what held it up may have held them up.
-                let grace_ms = if due.task == Task::End { self.agenda.close_grace_ms } else { 0 };
-                self.agenda.again(due, now.plus_ms(RETRY_MS.max(grace_ms)));
+                // A retried end waits its grace again: what delayed it may have delayed bids of other nodes too.
+                let grace_ms = if due.task == Task::End { self.deadlines.close_grace_ms } else { 0 };
+                self.deadlines.retry(due, now.plus_ms(RETRY_INTERVAL_MS.max(grace_ms)));
             }
         }
         self.tick(ctx);
     }
 }
 
-/// Goods are new: their times may be nearer than the next reading of deadlines.
+/// Goods are new: their deadlines may come before the next read of deadlines.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct WatchGoods(pub GoodsState);
@@ -298,9 +301,9 @@ impl Handler<WatchGoods> for AuctionClock {
 
     fn handle(&mut self, WatchGoods(goods): WatchGoods, ctx: &mut Self::Context) {
         let now = self.time.now();
-        let is_unknown = goods.starts_at.ms_since(now) < UNKNOWN_MS;
-        let later_ms = if is_unknown { 0 } else { self.later_ms(goods.id) };
-        self.agenda.watch(&goods, now, now.plus_ms(WATCH_MS), later_ms);
+        let starts_soon = goods.starts_at.ms_since(now) < NEW_GOODS_LIMIT_MS;
+        let delay_ms = if starts_soon { 0 } else { self.delay_ms(goods.id) };
+        self.deadlines.watch(&goods, now, now.plus_ms(WATCH_HORIZON_MS), delay_ms);
         self.tick(ctx);
     }
 }
@@ -313,13 +316,13 @@ pub struct GetClockFigures;
 /// Figures for the health endpoint.
 #[derive(Debug, Clone, Copy, MessageResponse)]
 pub struct ClockFigures {
-    /// When the clock last looked.
+    /// When the clock last checked its deadlines; `None` before the first time.
     pub last_tick: Option<Timestamp>,
-    /// How long after its time the last task was on disk, in ms.
+    /// How long after its due time the last task was on disk.
     pub last_lag_ms: i64,
-    /// Tasks on the agenda.
+    /// Known tasks, those under way included.
     pub agenda: usize,
-    /// Tasks handed out and not yet done.
+    /// Tasks dispatched and not yet done.
     pub under_way: usize,
 }
 
@@ -330,8 +333,8 @@ impl Handler<GetClockFigures> for AuctionClock {
         ClockFigures {
             last_tick: self.last_tick,
             last_lag_ms: self.last_lag_ms,
-            agenda: self.agenda.len(),
-            under_way: self.agenda.under_way(),
+            agenda: self.deadlines.len(),
+            under_way: self.deadlines.under_way(),
         }
     }
 }

@@ -1,14 +1,15 @@
-//! What the clock has to do and when: plain, ordered by time. It holds what lies ahead up to a horizon; what lies
-//! beyond is read from the store when the horizon comes near. Nothing here knows what time it is.
+//! The tasks of the auction clock, ordered by time. Only tasks up to a horizon are held; the clock reads later ones
+//! from the store when the horizon comes near. This file reads no clock: `now` is an argument.
 
 use std::collections::{BTreeSet, HashSet};
 
 use crate::domain::{GoodsId, GoodsState, Phase, Timestamp};
 
-/// What is due.
+/// What the clock does to an auction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Task {
     Start,
+    /// Raises the `ending_soon` alarms, a minute before the end.
     EndingSoon,
     End,
 }
@@ -17,13 +18,13 @@ impl std::fmt::Display for Task {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Start => "the start",
-            Self::EndingSoon => "the last minute",
+            Self::EndingSoon => "ending_soon",
             Self::End => "the end",
         })
     }
 }
 
-/// A task of one goods item.
+/// A task of one goods item and when it is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Due {
     pub at: Timestamp,
@@ -31,29 +32,30 @@ pub(crate) struct Due {
     pub task: Task,
 }
 
+/// The known tasks of all goods.
 #[derive(Default)]
 pub(crate) struct Deadlines {
-    /// How long after its time an end is due, so that bids that arrived in time at other nodes come before it.
+    /// How long after `ends_at` an end is due, so that bids that arrived in time at other nodes come before it.
     pub close_grace_ms: i64,
-    ahead: BTreeSet<Due>,
-    /// Handed out and not yet reported done: not handed out twice.
+    pending: BTreeSet<Due>,
+    /// Dispatched and neither done nor failed; such a task is not dispatched twice.
     under_way: HashSet<(GoodsId, Task)>,
 }
 
 impl Deadlines {
-    /// Takes in what goods have to do up to `until`, each so much later than its time; what lies beyond comes from the store
-    /// when its time comes near. Knowing goods twice does no harm.
-    pub(crate) fn watch(&mut self, goods: &GoodsState, now: Timestamp, until: Timestamp, later_ms: i64) {
+    /// Adds the tasks of these goods that are due up to `until`, each `delay_ms` after its time. Adding goods twice
+    /// does no harm.
+    pub(crate) fn watch(&mut self, goods: &GoodsState, now: Timestamp, until: Timestamp, delay_ms: i64) {
         let grace_ms = self.close_grace_ms;
         let mut add = |at: Timestamp, task| {
             if at <= until && !self.under_way.contains(&(goods.id, task)) {
                 let grace_ms = if task == Task::End { grace_ms } else { 0 };
-                self.ahead.insert(Due { at: at.plus_ms(later_ms + grace_ms), goods: goods.id, task });
+                self.pending.insert(Due { at: at.plus_ms(delay_ms + grace_ms), goods: goods.id, task });
             }
         };
         match goods.phase {
             Phase::Scheduled => {
-                // One whose whole time is past already has no start, only an end.
+                // An auction whose whole time has passed gets no start, only an end.
                 if goods.ends_at > now {
                     add(goods.starts_at, Task::Start);
                 }
@@ -71,17 +73,17 @@ impl Deadlines {
         }
     }
 
-    /// The next time at which something is due.
+    /// When the next task is due.
     pub(crate) fn next_at(&self) -> Option<Timestamp> {
-        self.ahead.first().map(|due| due.at)
+        self.pending.first().map(|due| due.at)
     }
 
     /// Takes out what is due at `now`, oldest first, at most `limit`.
     pub(crate) fn take_due(&mut self, now: Timestamp, limit: usize) -> Vec<Due> {
         let mut due = Vec::new();
-        while due.len() < limit && self.ahead.first().is_some_and(|first| first.at <= now) {
-            let Some(first) = self.ahead.pop_first() else { break };
-            // The same task can stand twice, when an end was moved.
+        while due.len() < limit && self.pending.first().is_some_and(|first| first.at <= now) {
+            let Some(first) = self.pending.pop_first() else { break };
+            // The same task can be there twice, after an end was moved.
             if self.under_way.insert((first.goods, first.task)) {
                 due.push(first);
             }
@@ -89,46 +91,46 @@ impl Deadlines {
         due
     }
 
-    /// A task is done, and `goods` is what the goods are now.
+    /// Removes a task that is done. `goods` are the goods after it, `None` if they don't exist.
     pub(crate) fn done(
         &mut self,
         due: Due,
         goods: Option<&GoodsState>,
         now: Timestamp,
         until: Timestamp,
-        later_ms: i64,
+        delay_ms: i64,
     ) {
         self.under_way.remove(&(due.goods, due.task));
         if let Some(goods) = goods {
-            self.watch(goods, now, until, later_ms);
+            self.watch(goods, now, until, delay_ms);
         }
     }
 
-    /// Forgets what lies ahead: the times by which it was taken in mean nothing any more.
+    /// Forgets all pending tasks, because the system clock was set back. Those under way stay.
     pub(crate) fn forget(&mut self) {
-        self.ahead.clear();
+        self.pending.clear();
     }
 
-    /// Whether at least so many tasks are due or handed out: more need not be read before these are done.
+    /// Whether at least `tasks` tasks are due or under way.
     pub(crate) fn is_busy(&self, now: Timestamp, tasks: usize) -> bool {
-        let ahead = tasks.saturating_sub(self.under_way.len());
-        ahead == 0 || self.ahead.iter().nth(ahead - 1).is_some_and(|due| due.at <= now)
+        let pending = tasks.saturating_sub(self.under_way.len());
+        pending == 0 || self.pending.iter().nth(pending - 1).is_some_and(|due| due.at <= now)
     }
 
-    /// A task failed: it is tried again at `at`.
-    pub(crate) fn again(&mut self, due: Due, at: Timestamp) {
+    /// A task has failed and is due again at `at`.
+    pub(crate) fn retry(&mut self, due: Due, at: Timestamp) {
         self.under_way.remove(&(due.goods, due.task));
-        self.ahead.insert(Due { at, ..due });
+        self.pending.insert(Due { at, ..due });
     }
 
-    /// Tasks that were handed out and are not reported done.
+    /// Number of tasks dispatched and neither done nor failed.
     pub(crate) fn under_way(&self) -> usize {
         self.under_way.len()
     }
 
-    /// Tasks that lie ahead or are under way.
+    /// Number of tasks pending or under way.
     pub(crate) fn len(&self) -> usize {
-        self.ahead.len() + self.under_way.len()
+        self.pending.len() + self.under_way.len()
     }
 }
 
@@ -161,91 +163,91 @@ mod tests {
 
     #[test]
     fn due_tasks_come_in_order_and_once() {
-        let mut agenda = Deadlines::default();
+        let mut deadlines = Deadlines::default();
         let now = Timestamp::from_secs(0);
         let a = goods(1, Phase::Scheduled, 10, 500);
-        agenda.watch(&a, now, FAR, 0);
-        agenda.watch(&a, now, FAR, 0);
-        agenda.watch(&goods(2, Phase::Live, 0, 10), now, FAR, 0);
-        assert_eq!(agenda.next_at(), Some(Timestamp::from_secs(10)));
-        assert!(agenda.take_due(Timestamp::from_secs(9), 9).is_empty());
-        let due = agenda.take_due(Timestamp::from_secs(10), 9);
+        deadlines.watch(&a, now, FAR, 0);
+        deadlines.watch(&a, now, FAR, 0);
+        deadlines.watch(&goods(2, Phase::Live, 0, 10), now, FAR, 0);
+        assert_eq!(deadlines.next_at(), Some(Timestamp::from_secs(10)));
+        assert!(deadlines.take_due(Timestamp::from_secs(9), 9).is_empty());
+        let due = deadlines.take_due(Timestamp::from_secs(10), 9);
         assert_eq!(tasks(&due), [(1, Task::Start), (2, Task::End)]);
-        agenda.watch(&a, now, FAR, 0);
-        assert!(agenda.take_due(Timestamp::from_secs(10), 9).is_empty(), "it is under way");
+        deadlines.watch(&a, now, FAR, 0);
+        assert!(deadlines.take_due(Timestamp::from_secs(10), 9).is_empty(), "it is under way");
         let live = goods(1, Phase::Live, 10, 500);
-        agenda.done(due[0], Some(&live), Timestamp::from_secs(10), FAR, 0);
-        let rest = agenda.take_due(Timestamp::from_secs(500), 9);
+        deadlines.done(due[0], Some(&live), Timestamp::from_secs(10), FAR, 0);
+        let rest = deadlines.take_due(Timestamp::from_secs(500), 9);
         assert_eq!(tasks(&rest), [(1, Task::EndingSoon), (1, Task::End)]);
     }
 
     #[test]
-    fn fault_3_a_failed_end_is_tried_again_and_holds_up_nobody() {
-        let mut agenda = Deadlines::default();
-        agenda.watch(&goods(1, Phase::Live, 0, 10), Timestamp::from_secs(0), FAR, 0);
-        agenda.watch(&goods(2, Phase::Live, 0, 10), Timestamp::from_secs(0), FAR, 0);
-        let due = agenda.take_due(Timestamp::from_secs(10), 9);
+    fn fault_3_a_failed_end_is_retried_and_delays_no_other() {
+        let mut deadlines = Deadlines::default();
+        deadlines.watch(&goods(1, Phase::Live, 0, 10), Timestamp::from_secs(0), FAR, 0);
+        deadlines.watch(&goods(2, Phase::Live, 0, 10), Timestamp::from_secs(0), FAR, 0);
+        let due = deadlines.take_due(Timestamp::from_secs(10), 9);
         assert_eq!(due.len(), 2);
-        agenda.again(due[0], Timestamp::from_secs(11));
-        agenda.done(due[1], None, Timestamp::from_secs(10), FAR, 0);
-        assert_eq!(tasks(&agenda.take_due(Timestamp::from_secs(11), 9)), [(1, Task::End)]);
+        deadlines.retry(due[0], Timestamp::from_secs(11));
+        deadlines.done(due[1], None, Timestamp::from_secs(10), FAR, 0);
+        assert_eq!(tasks(&deadlines.take_due(Timestamp::from_secs(11), 9)), [(1, Task::End)]);
     }
 
     #[test]
-    fn an_end_that_was_moved_comes_at_its_new_time() {
-        let mut agenda = Deadlines::default();
-        agenda.watch(&goods(1, Phase::Live, 0, 10), Timestamp::from_secs(0), FAR, 0);
-        let due = agenda.take_due(Timestamp::from_secs(10), 9);
-        agenda.done(due[0], Some(&goods(1, Phase::Live, 0, 40)), Timestamp::from_secs(10), FAR, 0);
-        assert!(agenda.take_due(Timestamp::from_secs(39), 9).is_empty());
-        assert_eq!(agenda.take_due(Timestamp::from_secs(40), 9).len(), 1);
-        assert_eq!(agenda.len(), 1);
+    fn a_moved_end_comes_at_its_new_time() {
+        let mut deadlines = Deadlines::default();
+        deadlines.watch(&goods(1, Phase::Live, 0, 10), Timestamp::from_secs(0), FAR, 0);
+        let due = deadlines.take_due(Timestamp::from_secs(10), 9);
+        deadlines.done(due[0], Some(&goods(1, Phase::Live, 0, 40)), Timestamp::from_secs(10), FAR, 0);
+        assert!(deadlines.take_due(Timestamp::from_secs(39), 9).is_empty());
+        assert_eq!(deadlines.take_due(Timestamp::from_secs(40), 9).len(), 1);
+        assert_eq!(deadlines.len(), 1);
     }
 
     #[test]
-    fn what_passed_while_down_ends_without_a_start() {
-        let mut agenda = Deadlines::default();
+    fn an_auction_that_passed_during_downtime_ends_without_a_start() {
+        let mut deadlines = Deadlines::default();
         let now = Timestamp::from_secs(100);
-        agenda.watch(&goods(1, Phase::Scheduled, 10, 50), now, FAR, 0);
-        assert_eq!(tasks(&agenda.take_due(now, 9)), [(1, Task::End)]);
+        deadlines.watch(&goods(1, Phase::Scheduled, 10, 50), now, FAR, 0);
+        assert_eq!(tasks(&deadlines.take_due(now, 9)), [(1, Task::End)]);
     }
 
     #[test]
-    fn what_lies_beyond_the_horizon_is_left_to_the_store() {
-        let mut agenda = Deadlines::default();
+    fn tasks_beyond_the_horizon_are_left_to_the_store() {
+        let mut deadlines = Deadlines::default();
         let now = Timestamp::from_secs(0);
         for id in 1..=5000 {
-            agenda.watch(&goods(id, Phase::Live, 0, 1_000_000 + id), now, Timestamp::from_secs(120), 0);
+            deadlines.watch(&goods(id, Phase::Live, 0, 1_000_000 + id), now, Timestamp::from_secs(120), 0);
         }
-        assert_eq!(agenda.len(), 0);
-        agenda.watch(&goods(1, Phase::Scheduled, 100, 1_000_000), now, Timestamp::from_secs(120), 0);
-        assert_eq!(tasks(&agenda.take_due(Timestamp::from_secs(100), 9)), [(1, Task::Start)]);
+        assert_eq!(deadlines.len(), 0);
+        deadlines.watch(&goods(1, Phase::Scheduled, 100, 1_000_000), now, Timestamp::from_secs(120), 0);
+        assert_eq!(tasks(&deadlines.take_due(Timestamp::from_secs(100), 9)), [(1, Task::Start)]);
     }
 
     #[test]
-    fn only_what_is_due_or_handed_out_makes_it_busy() {
-        let mut agenda = Deadlines::default();
+    fn only_tasks_due_or_under_way_count_as_busy() {
+        let mut deadlines = Deadlines::default();
         let now = Timestamp::from_secs(0);
         for id in 1..=10 {
-            agenda.watch(&goods(id, Phase::Live, 0, 10), now, FAR, 0);
+            deadlines.watch(&goods(id, Phase::Live, 0, 10), now, FAR, 0);
         }
-        assert!(!agenda.is_busy(Timestamp::from_secs(9), 10));
-        assert!(agenda.is_busy(Timestamp::from_secs(10), 10));
-        assert!(!agenda.is_busy(Timestamp::from_secs(10), 11));
-        assert_eq!(agenda.take_due(Timestamp::from_secs(10), 4).len(), 4);
-        assert!(agenda.is_busy(Timestamp::from_secs(10), 10));
-        agenda.forget();
-        assert!(!agenda.is_busy(Timestamp::from_secs(10), 5));
-        assert!(agenda.is_busy(Timestamp::from_secs(10), 4));
+        assert!(!deadlines.is_busy(Timestamp::from_secs(9), 10));
+        assert!(deadlines.is_busy(Timestamp::from_secs(10), 10));
+        assert!(!deadlines.is_busy(Timestamp::from_secs(10), 11));
+        assert_eq!(deadlines.take_due(Timestamp::from_secs(10), 4).len(), 4);
+        assert!(deadlines.is_busy(Timestamp::from_secs(10), 10));
+        deadlines.forget();
+        assert!(!deadlines.is_busy(Timestamp::from_secs(10), 5));
+        assert!(deadlines.is_busy(Timestamp::from_secs(10), 4));
     }
 
     #[test]
-    fn an_end_waits_for_its_grace_and_what_others_do_first_is_done_later() {
-        let mut agenda = Deadlines { close_grace_ms: 500, ..Deadlines::default() };
+    fn an_end_waits_for_its_grace_and_tasks_of_other_nodes_are_delayed() {
+        let mut deadlines = Deadlines { close_grace_ms: 500, ..Deadlines::default() };
         let now = Timestamp::from_secs(0);
-        agenda.watch(&goods(1, Phase::Scheduled, 10, 20), now, FAR, 0);
-        agenda.watch(&goods(2, Phase::Scheduled, 10, 20), now, FAR, 1000);
-        let mut at = |ms| tasks(&agenda.take_due(now.plus_ms(ms), 10));
+        deadlines.watch(&goods(1, Phase::Scheduled, 10, 20), now, FAR, 0);
+        deadlines.watch(&goods(2, Phase::Scheduled, 10, 20), now, FAR, 1000);
+        let mut at = |ms| tasks(&deadlines.take_due(now.plus_ms(ms), 10));
         assert_eq!(at(10_000), [(1, Task::Start)]);
         assert_eq!(at(11_000), [(2, Task::Start)]);
         assert_eq!(at(20_499), []);

@@ -1,4 +1,5 @@
-//! Starts, last minutes and ends of auctions, each at its time.
+//! Starts and ends auctions on time, and raises `ending_soon` a minute before an end. `auction_clock` is the actor;
+//! `deadlines` decides what is due.
 
 pub(crate) mod auction_clock;
 pub(crate) mod deadlines;

@@ -1,4 +1,7 @@
-//! What a client proves by what it sends: that it lives, and by the pong to a ping behind the frames that it has these.
+//! What a session learns from what its client sends: that the client is alive, and which alarms it has received.
+//!
+//! The server sends a ping with an alarm's number right behind that alarm. The pong repeats the number, and so proves
+//! that the client has every frame before the ping.
 
 use std::{
     cell::{Cell, RefCell},
@@ -6,60 +9,59 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::actors::delivery::outbox::Outbox;
 use crate::{
-    actors::delivery::received::Receipts,
+    actors::delivery::{outbox::Outbox, received::Receipts},
     domain::{AlarmId, UserId},
 };
 
-/// Of one session, shared between its actor and who hears its pongs.
+/// The liveness of one session. Its actor and its `FrameReader`, which handles pongs, share it.
 pub(crate) struct Liveness {
-    /// The last sign of life.
-    heard_at: Cell<Instant>,
+    /// When the client last sent something.
+    received_at: Cell<Instant>,
     outbox: Rc<RefCell<Outbox>>,
-    /// Whose receipt of alarms is told, and to whom; nobody's in a room.
+    /// The user, and where confirmed alarms are reported; `None` in a room, where nothing is confirmed.
     receipts: Option<(UserId, Receipts)>,
-    /// The last alarm whose receipt has been told.
-    received: Cell<i64>,
+    /// The last alarm that was reported as received; 0 before the first.
+    confirmed: Cell<i64>,
 }
 
 impl Liveness {
     pub(crate) fn new(outbox: Rc<RefCell<Outbox>>, receipts: Option<(UserId, Receipts)>) -> Rc<Self> {
-        Rc::new(Self { heard_at: Cell::new(Instant::now()), outbox, receipts, received: Cell::new(0) })
+        Rc::new(Self { received_at: Cell::new(Instant::now()), outbox, receipts, confirmed: Cell::new(0) })
     }
 
-    /// Something has come.
-    pub(crate) fn lives(&self) {
-        self.heard_at.set(Instant::now());
+    /// Notes that the client has just sent something.
+    pub(crate) fn touch(&self) {
+        self.received_at.set(Instant::now());
     }
 
-    /// For how long nothing has come.
+    /// How long the client has sent nothing.
     pub(crate) fn silent_for(&self) -> Duration {
-        self.heard_at.get().elapsed()
+        self.received_at.get().elapsed()
     }
 
-    /// A pong has come. It has the number of the last alarm before its ping, unless somebody has made it up: nobody can
-    /// have what was not sent.
+    /// Handles a pong, whose payload is the number of the last alarm before its ping. A client can send any number, so
+    /// one beyond the last alarm sent counts as that alarm.
     pub(crate) fn pong(&self, payload: &[u8]) {
-        self.lives();
-        let asked: Option<i64> = std::str::from_utf8(payload).ok().and_then(|text| text.parse().ok());
+        self.touch();
+        let claimed: Option<i64> = std::str::from_utf8(payload).ok().and_then(|text| text.parse().ok());
         let last = self.outbox.borrow().taken();
-        self.received(asked.unwrap_or(0).min(last));
+        self.confirm(claimed.unwrap_or(0).min(last));
     }
 
-    /// The client says that it has everything up to this alarm.
-    pub(crate) fn acknowledged(&self, up_to: i64) {
+    /// Handles an `ack` frame: the client says that it has every alarm up to this one.
+    pub(crate) fn acknowledge(&self, up_to: i64) {
         let last = self.outbox.borrow().acknowledgeable();
-        self.received(up_to.min(last));
+        self.confirm(up_to.min(last));
     }
 
-    fn received(&self, up_to: i64) {
+    fn confirm(&self, up_to: i64) {
         if let Some((user, receipts)) = &self.receipts
-            && up_to > self.received.get()
+            && up_to > self.confirmed.get()
             && !self.outbox.borrow().is_closed()
             && let Some(id) = AlarmId::new(up_to)
         {
-            self.received.set(up_to);
+            self.confirmed.set(up_to);
             receipts.add(*user, id);
         }
     }

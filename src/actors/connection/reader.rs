@@ -1,5 +1,7 @@
-//! What comes from the client. Pongs are heard here: one comes for every alarm that is sent, and waking the session's
-//! actor for it would cost as much as reading it. Everything else is handed to the actor.
+//! Reads what the client sends. Pongs are handled here: one arrives for every alarm sent, and waking the session's
+//! actor for it would cost as much as reading it. Everything else goes to the actor.
+//!
+//! [`FrameReader`] belongs to the connection, [`Inbound`] is the stream that the actor reads. A [`Handoff`] joins them.
 
 use std::{
     cell::{Cell, RefCell},
@@ -14,150 +16,154 @@ use bytes::Bytes;
 use futures_util::Stream;
 
 use super::{
-    frame_limit::{Admitted, FrameGate},
+    frame_limit::{Checked, FrameLimit},
     liveness::Liveness,
 };
-use crate::actors::delivery::outbox::Outbox;
-use crate::protocol::Close;
+use crate::{actors::delivery::outbox::Outbox, protocol::Close};
 
-/// First byte of a close frame.
+/// The first byte of a close frame.
 pub(crate) const CLOSE: u8 = 0x88;
-/// First byte of a pong that is whole, and the bit of a frame that a client has masked.
+/// The first byte of an unfragmented pong.
 const PONG: u8 = 0x8a;
+/// The bit of the second byte that says that the payload is masked.
 const MASKED: u8 = 0x80;
-/// Longest payload of a pong.
-const LONGEST: usize = 125;
+/// The longest payload of a pong, in bytes.
+const PONG_LIMIT: usize = 125;
 
-/// Takes what the client sends. What is for the actor waits here until that takes it, and meanwhile nothing more is heard.
+/// Reads what the client sends. It holds at most one input for the actor; until the actor takes that, the connection
+/// reads nothing more.
 pub(crate) struct FrameReader {
-    gate: FrameGate,
-    proof: Rc<Liveness>,
-    held: Option<Held>,
-    /// Where the actor finds it.
-    hand: Handoff,
+    frame_limit: FrameLimit,
+    liveness: Rc<Liveness>,
+    /// The input that waits for the actor.
+    pending: Option<Input>,
+    handoff: Handoff,
 }
 
-/// From the ear to the actor's stream; empty but while the actor is polled for it.
-type Handoff = Rc<Cell<Option<Held>>>;
+/// Passes an input from the reader to the actor's stream. It is empty except while the actor is polled.
+type Handoff = Rc<Cell<Option<Input>>>;
 
-enum Held {
-    /// Bytes, and what the gate says of them: what comes from the header of a refused frame on is not among them.
-    Bytes(Bytes, Admitted),
+/// Something for the actor.
+enum Input {
+    /// Accepted bytes, and the result of their check.
+    Bytes(Bytes, Checked),
+    /// Reading from the connection failed.
     Failed(io::Error),
-    /// Nothing more will come.
+    /// The client has closed its side of the connection.
     End,
 }
 
 impl FrameReader {
-    /// The ear, and the stream that the actor reads.
-    pub(crate) fn new(frame_bytes: usize, proof: Rc<Liveness>, outbox: Rc<RefCell<Outbox>>) -> (Self, Inbound) {
-        let hand = Handoff::default();
-        let inbound = Inbound { hand: Rc::clone(&hand), outbox, due: 0, refused: None };
-        (Self { gate: FrameGate::new(frame_bytes), proof, held: None, hand }, inbound)
+    /// Makes a reader and the stream that the actor reads. No frame's payload may exceed `frame_bytes`.
+    pub(crate) fn new(frame_bytes: usize, liveness: Rc<Liveness>, outbox: Rc<RefCell<Outbox>>) -> (Self, Inbound) {
+        let handoff = Handoff::default();
+        let inbound = Inbound { handoff: Rc::clone(&handoff), outbox, frames_due: 0, refused: None };
+        (Self { frame_limit: FrameLimit::new(frame_bytes), liveness, pending: None, handoff }, inbound)
     }
 
-    /// Nothing waits for the actor.
+    /// Whether no input waits for the actor, so that more can be read.
     pub(crate) fn is_free(&self) -> bool {
-        self.held.is_none()
+        self.pending.is_none()
     }
 
-    /// What waits for the actor is the last that the client says: a close frame, or the end.
-    pub(crate) fn holds_the_last(&self) -> bool {
-        match &self.held {
-            Some(Held::Bytes(bytes, admitted)) => admitted.refused.is_some() || bytes.first() == Some(&CLOSE),
-            Some(Held::Failed(_) | Held::End) => true,
+    /// Whether the input that waits for the actor is the last one: a close frame, a refused frame, or the end.
+    pub(crate) fn holds_last_input(&self) -> bool {
+        match &self.pending {
+            Some(Input::Bytes(bytes, checked)) => checked.refused.is_some() || bytes.first() == Some(&CLOSE),
+            Some(Input::Failed(_) | Input::End) => true,
             None => false,
         }
     }
 
-    /// Bytes have come; none: nothing more will. Asked only when it is free.
-    pub(crate) fn hear(&mut self, bytes: &[u8]) {
-        if self.gate.is_between_frames() && !bytes.is_empty() && each_pong(bytes, |_| {}) {
-            each_pong(bytes, |pong| self.proof.pong(pong));
+    /// Takes bytes from the client; no bytes mean that the client has closed its side. Call it only if `is_free`.
+    pub(crate) fn receive(&mut self, bytes: &[u8]) {
+        if self.frame_limit.is_between_frames() && !bytes.is_empty() && each_pong(bytes, |_| {}) {
+            each_pong(bytes, |pong| self.liveness.pong(pong));
             return;
         }
-        self.held = Some(if bytes.is_empty() {
-            Held::End
+        self.pending = Some(if bytes.is_empty() {
+            Input::End
         } else {
-            let admitted = self.gate.admits(bytes);
-            Held::Bytes(Bytes::copy_from_slice(&bytes[..admitted.bytes]), admitted)
+            let checked = self.frame_limit.check(bytes);
+            Input::Bytes(Bytes::copy_from_slice(&bytes[..checked.bytes]), checked)
         });
     }
 
-    /// The connection has failed.
+    /// Takes an error of the connection.
     pub(crate) fn fail(&mut self, error: io::Error) {
-        self.held = Some(Held::Failed(error));
+        self.pending = Some(Input::Failed(error));
     }
 
-    /// Lets the actor, while it is polled, take what it has heard.
-    pub(crate) fn handing_on<T>(&mut self, poll_actor: impl FnOnce() -> T) -> T {
-        if self.held.is_none() {
+    /// Polls the actor, which can take the waiting input meanwhile. What it does not take goes on waiting.
+    pub(crate) fn with_input<T>(&mut self, poll_actor: impl FnOnce() -> T) -> T {
+        if self.pending.is_none() {
             return poll_actor();
         }
-        self.hand.set(self.held.take());
+        self.handoff.set(self.pending.take());
         let polled = poll_actor();
-        self.held = self.hand.take();
+        self.pending = self.handoff.take();
         polled
     }
 }
 
-/// Goes through the payloads of pongs, if these bytes are whole pongs of a client and nothing else.
-fn each_pong(mut bytes: &[u8], mut hear: impl FnMut(&[u8])) -> bool {
+/// Calls `visit` with the payload of each pong. Returns whether the bytes are nothing but complete, masked pongs; if
+/// not, `visit` may have been called for those before.
+fn each_pong(mut bytes: &[u8], mut visit: impl FnMut(&[u8])) -> bool {
     while let [first, second, rest @ ..] = bytes {
         let length = usize::from(second & !MASKED);
-        if *first != PONG || second & MASKED == 0 || length > LONGEST || rest.len() < 4 + length {
+        if *first != PONG || second & MASKED == 0 || length > PONG_LIMIT || rest.len() < 4 + length {
             return false;
         }
         let (mask, rest) = rest.split_at(4);
         let (masked, rest) = rest.split_at(length);
-        let mut payload = [0; LONGEST];
+        let mut payload = [0; PONG_LIMIT];
         for (to, (byte, mask)) in payload.iter_mut().zip(masked.iter().zip(mask.iter().cycle())) {
             *to = byte ^ mask;
         }
-        hear(&payload[..length]);
+        visit(&payload[..length]);
         bytes = rest;
     }
     bytes.is_empty()
 }
 
-/// What is for the actor.
+/// The stream of bytes that the actor's WebSocket codec reads.
 pub(crate) struct Inbound {
-    hand: Handoff,
+    handoff: Handoff,
     outbox: Rc<RefCell<Outbox>>,
-    /// Whole frames that were handed on and that the codec has not been asked for yet.
-    due: usize,
-    /// Why the frame behind them is refused.
+    /// How many complete frames the codec has been given and has not yet been asked for.
+    frames_due: usize,
+    /// The close for the frame behind them, if that was refused.
     refused: Option<Close>,
 }
 
 impl Stream for Inbound {
     type Item = Result<Bytes, PayloadError>;
 
-    /// Wakes nobody: the actor is polled when there is something.
+    /// Registers no waker: `SocketSession` polls the actor when there is input.
     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        // The reader of frames gathers whatever there is before it looks for one. A client that sends small frames as fast
-        // as it can would fill the memory; so it gets no more before it has taken what it has.
-        if self.due > 0 {
-            self.due -= 1;
+        // The codec reads all available bytes before it looks for a frame. A client that sends small frames as fast as
+        // it can would fill the memory, so the codec gets no more bytes until it has parsed the frames that it has.
+        if self.frames_due > 0 {
+            self.frames_due -= 1;
             return Poll::Pending;
         }
-        // In its turn, behind the frames before it; the close is sent and the actor dropped.
+        // The frames before the refused one have been parsed. The close is sent next, and the actor dropped.
         if let Some(close) = self.refused.take() {
             self.outbox.borrow_mut().close(close);
             return Poll::Pending;
         }
-        match self.hand.take() {
-            Some(Held::Bytes(bytes, admitted)) => {
-                self.due = admitted.frames;
-                self.refused = admitted.refused;
+        match self.handoff.take() {
+            Some(Input::Bytes(bytes, checked)) => {
+                self.frames_due = checked.frames;
+                self.refused = checked.refused;
                 Poll::Ready(Some(Ok(bytes)))
             }
-            Some(Held::Failed(error)) => {
-                self.hand.set(Some(Held::End));
+            Some(Input::Failed(error)) => {
+                self.handoff.set(Some(Input::End));
                 Poll::Ready(Some(Err(PayloadError::Io(error))))
             }
-            Some(Held::End) => {
-                self.hand.set(Some(Held::End));
+            Some(Input::End) => {
+                self.handoff.set(Some(Input::End));
                 Poll::Ready(None)
             }
             None => Poll::Pending,
@@ -181,36 +187,35 @@ mod tests {
         bytes
     }
 
-    fn heard(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
-        let mut heard = Vec::new();
-        each_pong(bytes, |pong| heard.push(pong.to_vec())).then_some(heard)
+    fn pongs(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
+        let mut pongs = Vec::new();
+        each_pong(bytes, |pong| pongs.push(pong.to_vec())).then_some(pongs)
     }
 
     #[test]
-    fn only_whole_pongs_of_a_client_are_no_business_of_the_actor() {
+    fn only_complete_masked_pongs_bypass_the_actor() {
         let two = frames(&[(OpCode::Pong, b"17"), (OpCode::Pong, b"")]);
-        assert_eq!(heard(&two), Some(vec![b"17".to_vec(), Vec::new()]));
-        assert_eq!(heard(&two[..two.len() - 1]), None, "not all of it is here");
-        assert_eq!(heard(&frames(&[(OpCode::Pong, b"17"), (OpCode::Text, b"{}")])), None);
-        assert_eq!(heard(&frames(&[(OpCode::Ping, b"17")])), None);
-        assert_eq!(heard(&frames(&[(OpCode::Pong, &[b'1'; 126])])), None, "a control frame is not that long");
+        assert_eq!(pongs(&two), Some(vec![b"17".to_vec(), Vec::new()]));
+        assert_eq!(pongs(&two[..two.len() - 1]), None, "the second pong is incomplete");
+        assert_eq!(pongs(&frames(&[(OpCode::Pong, b"17"), (OpCode::Text, b"{}")])), None);
+        assert_eq!(pongs(&frames(&[(OpCode::Ping, b"17")])), None);
+        assert_eq!(pongs(&frames(&[(OpCode::Pong, &[b'1'; 126])])), None, "a control frame has at most 125 bytes");
         let mut plain = BytesMut::new();
         Parser::write_message(&mut plain, "17", OpCode::Pong, true, false);
         plain.extend_from_slice(&[0; 4]);
-        assert_eq!(heard(&plain), None, "clients mask");
+        assert_eq!(pongs(&plain), None, "not masked");
         let mut reserved = frames(&[(OpCode::Pong, b"17")]);
         reserved[0] |= 0x40;
-        assert_eq!(heard(&reserved), None);
+        assert_eq!(pongs(&reserved), None);
     }
 
     proptest! {
-        /// What is heard here is what the codec would have read, and anything else is left to it.
         #[test]
-        fn what_is_heard_is_what_was_said(all in prop::collection::vec((any::<bool>(), prop::collection::vec(any::<u8>(), 0..126)), 1..6)) {
+        fn pongs_are_read_as_they_were_sent_and_anything_else_is_left_to_the_codec(all in prop::collection::vec((any::<bool>(), prop::collection::vec(any::<u8>(), 0..126)), 1..6)) {
             let all: Vec<(OpCode, &[u8])> =
                 all.iter().map(|(pong, payload)| (if *pong { OpCode::Pong } else { OpCode::Text }, payload.as_slice())).collect();
-            let pongs = all.iter().map(|(op, payload)| (*op == OpCode::Pong).then(|| payload.to_vec())).collect::<Option<Vec<_>>>();
-            prop_assert_eq!(heard(&frames(&all)), pongs);
+            let expected = all.iter().map(|(op, payload)| (*op == OpCode::Pong).then(|| payload.to_vec())).collect::<Option<Vec<_>>>();
+            prop_assert_eq!(pongs(&frames(&all)), expected);
         }
     }
 }

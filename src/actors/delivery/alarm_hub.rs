@@ -1,7 +1,11 @@
-//! The `AlarmHub`: every session is registered here by its user's id; committed alarms go from here to the sessions
-//! of their receivers. Who is connected is in `registry`, what waits for a session in its `outbox`.
+//! The `AlarmHub` actor and its messages. Every session of a user is registered here, and the hub sends committed
+//! alarms to the sessions of their receivers. The `registry` holds who is connected; an `outbox` holds what waits for a
+//! session.
 //!
-//! The database is the truth and the hub only a nudge: what it misses, the sessions read from the store.
+//! The database holds every alarm, and the hub only makes delivery fast: sessions read from the store what the hub
+//! loses.
+//!
+//! The hub also limits how many sockets a user has, and writes to the ledger how far users have received alarms.
 
 use std::{
     sync::{
@@ -16,97 +20,102 @@ use bytes::Bytes;
 
 use super::{
     encode::{encode, encode_alarm, payload},
-    registry::{Registered, Registry, Seat},
-    shard::{CloseSeats, Delivery, Push, Seated, ShardLink, ShardStats},
+    registry::{RegisteredSession, Registry, SessionLocation},
+    shard::{CloseSessions, Delivery, Push, SessionTarget, ShardLink, ShardStats},
 };
 use crate::{
-    bus::{Bus, BusMessage, Channel, IfFull, Seating, SocketOf},
+    bus::{Bus, BusMessage, Channel, IfFull, SocketClaim, UserSocket},
     domain::{Alarm, AlarmId, Locale, Receiver, Timestamp, UserId},
     protocol::{Close, ServerFrame},
     store::{Ledger, writes::MarkReceived},
 };
 
-/// Commits that may wait for the hub; beyond, the sessions read the store.
-const MAILBOX: usize = 4096;
-/// How long after the last time received marks are written down, how many at once, and how long that may take.
-const MARKS_EVERY: Duration = Duration::from_millis(250);
-const MARKS_AT_ONCE: usize = 2000;
-const MARKS_PATIENCE: Duration = Duration::from_secs(2);
+/// Messages that may wait for the hub. When its mailbox is full, the sessions read the store instead.
+const MAILBOX_LIMIT: usize = 4096;
+/// The pause before received cursors are written.
+const CURSOR_WRITE_INTERVAL: Duration = Duration::from_millis(250);
+/// Received cursors in one write.
+const CURSOR_BATCH_LIMIT: usize = 2000;
+/// Time limit for one write of received cursors.
+const CURSOR_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The language of texts as it is set now.
+/// Returns the configured language of texts, which may change while the service runs.
 pub type LocaleSource = Box<dyn Fn() -> Locale + Send>;
 
-/// One for the whole node.
+/// The actor; one per node.
 pub struct AlarmHub {
     pub(crate) registry: Registry,
     pub(crate) shards: Vec<ShardLink>,
     pub(crate) bus: Bus,
-    /// Ends of inboxes are being looked up.
-    pub(crate) looking: bool,
+    /// An inbox check is running.
+    pub(crate) is_checking_inboxes: bool,
     stats: Arc<ShardStats>,
     locale: LocaleSource,
     max_per_user: usize,
-    /// Set by who found the hub's mailbox full.
-    missed: Arc<AtomicBool>,
+    /// A sender sets this when it finds the hub's mailbox full.
+    overflowed: Arc<AtomicBool>,
+    /// Times that `overflowed` was set.
     resyncs: u64,
-    /// Sessions that had to go because their user opened newer ones.
+    /// Sessions closed because their user opened newer ones.
     evicted: u64,
+    /// `None` until [`UseLedger`].
     ledger: Option<Ledger>,
-    writing_marks: bool,
-    /// The next time that marks are written is set.
-    marks_are_due: bool,
+    is_writing_cursors: bool,
+    /// A timer for the next write of cursors is set.
+    is_write_scheduled: bool,
 }
 
 impl AlarmHub {
-    /// Starts a hub without sessions. `missed` is set by whoever can't hand a commit over because the mailbox is full.
+    /// Starts a hub without sessions, for up to `max_per_user` (`session.max_per_user`) sessions a user. A sender that
+    /// finds the mailbox full sets `overflowed`; with its next commit the hub then makes all sessions read the store.
     pub fn open(
         locale: LocaleSource,
         max_per_user: usize,
         stats: Arc<ShardStats>,
-        missed: Arc<AtomicBool>,
+        overflowed: Arc<AtomicBool>,
     ) -> Addr<Self> {
         Self::create(|ctx| {
-            ctx.set_mailbox_capacity(MAILBOX);
+            ctx.set_mailbox_capacity(MAILBOX_LIMIT);
             Self {
                 registry: Registry::default(),
                 shards: Vec::new(),
                 bus: Bus::off(),
-                looking: false,
+                is_checking_inboxes: false,
                 stats,
                 locale,
                 max_per_user,
-                missed,
+                overflowed,
                 resyncs: 0,
                 evicted: 0,
                 ledger: None,
-                writing_marks: false,
-                marks_are_due: false,
+                is_writing_cursors: false,
+                is_write_scheduled: false,
             }
         })
     }
 
-    /// These seats, by shard, each with the alarm before.
-    pub(crate) fn by_shard(&self, all: impl Iterator<Item = (Seat, i64)>) -> Vec<Vec<Seated>> {
-        let mut seats: Vec<Vec<Seated>> = vec![Vec::new(); self.shards.len()];
-        for (Seat { shard, slot, connection }, after) in all {
-            if let Some(seats) = seats.get_mut(shard) {
-                seats.push(Seated { slot, connection, after });
+    /// Groups sessions by shard, each with its [`SessionTarget::after`].
+    pub(crate) fn by_shard(&self, sessions: impl Iterator<Item = (SessionLocation, i64)>) -> Vec<Vec<SessionTarget>> {
+        let mut by_shard: Vec<Vec<SessionTarget>> = vec![Vec::new(); self.shards.len()];
+        for (SessionLocation { shard, slot, connection }, after) in sessions {
+            if let Some(targets) = by_shard.get_mut(shard) {
+                targets.push(SessionTarget { slot, connection, after });
             }
         }
-        seats
+        by_shard
     }
 
-    /// Tells the user's alarm sessions here something that is no alarm.
-    pub(crate) fn tell(&self, user: UserId, frame: &Bytes) {
-        let hearing = self.registry.hearing(user).map(|seat| (seat, 0));
-        for (shard, seats) in self.shards.iter().zip(self.by_shard(hearing)) {
-            if !seats.is_empty() {
-                shard.tell(Push(vec![Delivery { alarm: None, frame: frame.clone(), seats }]));
+    /// Sends a frame that is not an alarm to the user's alarm sessions on this node.
+    pub(crate) fn send_to_user(&self, user: UserId, frame: &Bytes) {
+        let sessions = self.registry.alarm_sessions(user).map(|location| (location, 0));
+        for (shard, targets) in self.shards.iter().zip(self.by_shard(sessions)) {
+            if !targets.is_empty() {
+                shard.push_or_drop(Push(vec![Delivery { alarm: None, frame: frame.clone(), targets }]));
             }
         }
     }
 
-    /// Wakes each shard that has something to do, once.
+    /// Sends each shard its deliveries in one message, if it has any.
     fn push(&self, pushes: Vec<Vec<Delivery>>) {
         for (shard, push) in self.shards.iter().zip(pushes) {
             if !push.is_empty() {
@@ -115,85 +124,87 @@ impl AlarmHub {
         }
     }
 
-    fn close(&self, seats: impl Iterator<Item = Seat>, close: Close) {
-        for (shard, which) in self.shards.iter().zip(self.by_shard(seats.map(|seat| (seat, 0)))) {
-            if !which.is_empty() {
-                shard.close(CloseSeats::Some(which, close));
+    fn close(&self, sessions: impl Iterator<Item = SessionLocation>, close: Close) {
+        for (shard, targets) in self.shards.iter().zip(self.by_shard(sessions.map(|location| (location, 0)))) {
+            if !targets.is_empty() {
+                shard.close(CloseSessions::These(targets, close));
             }
         }
     }
 
-    /// The user's sessions here end.
-    pub(crate) fn refuse(&self, user: UserId) {
-        self.close(self.registry.all(user), Close::TokenRefused);
+    /// Closes all sessions of the user on this node, because the user is no longer active.
+    pub(crate) fn close_user_sessions(&self, user: UserId) {
+        self.close(self.registry.sessions(user).map(|session| session.location), Close::TokenRefused);
     }
 
-    /// A session gives its seat back, once.
-    fn leave(&mut self, user: UserId, connection: u64, ctx: &mut Context<Self>) -> Option<Seat> {
-        let Registered { seat, hears_alarms, is_counted, .. } = self.registry.leave(user, connection)?;
+    /// Removes a session, and its traces on the bus. `None` if it was removed before.
+    fn unregister(&mut self, user: UserId, connection: u64, ctx: &mut Context<Self>) -> Option<SessionLocation> {
+        let RegisteredSession { location, receives_alarms, is_counted, .. } =
+            self.registry.unregister(user, connection)?;
         if self.bus.is_on() {
-            if hears_alarms {
-                self.bus.release(Channel::User(user));
+            if receives_alarms {
+                self.bus.unsubscribe(Channel::User(user));
             }
-            // Otherwise when the answer to its count is there, which this must not overtake.
+            // If it is not counted yet, `finish_claim` releases it: a release must not overtake its claim.
             if is_counted {
-                ctx.spawn(self.bus.unseat(user, connection).into_actor(self));
+                ctx.spawn(self.bus.release_socket(user, connection).into_actor(self));
             }
-            // He may come back on another node, which knows only what is on disk.
-            if self.registry.received_mark(user).is_some() {
-                self.write_marks(ctx);
+            // The user may reconnect on another node, which knows only stored cursors.
+            if self.registry.received_cursor(user).is_some() {
+                self.write_cursors(ctx);
             }
         }
-        Some(seat)
+        Some(location)
     }
 
-    /// A session ends because its user has opened newer ones, here or elsewhere. From here on it is not one of his any
-    /// more, however long its client takes to notice.
+    /// Closes a session because its user has opened newer ones, on this or another node. It stops counting at once,
+    /// however long its client takes to close.
     pub(crate) fn evict(&mut self, user: UserId, connection: u64, ctx: &mut Context<Self>) {
-        if let Some(seat) = self.leave(user, connection, ctx) {
+        if let Some(location) = self.unregister(user, connection, ctx) {
             self.evicted += 1;
-            self.close(std::iter::once(seat), Close::TooManySockets);
+            self.close(std::iter::once(location), Close::TooManySockets);
         }
     }
 
-    /// The bus has answered for a session whether it may stay, and who has to go for it.
-    fn seated(&mut self, user: UserId, connection: u64, seating: &Seating, ctx: &mut Context<Self>) {
-        if !self.registry.counted(user, connection) {
-            ctx.spawn(self.bus.unseat(user, connection).into_actor(self));
+    /// Handles the bus's answer to a session's claim: evicts the sockets that it names, here or on their nodes.
+    fn finish_claim(&mut self, user: UserId, connection: u64, claim: &SocketClaim, ctx: &mut Context<Self>) {
+        if !self.registry.set_counted(user, connection) {
+            ctx.spawn(self.bus.release_socket(user, connection).into_actor(self));
         }
-        let Seating::Counted(gone) = seating else { return };
-        for SocketOf { node, connection } in gone {
-            if self.bus.me() == Some(*node) {
+        let SocketClaim::Granted(evicted) = claim else { return };
+        for UserSocket { node, connection } in evicted {
+            if self.bus.node_id() == Some(*node) {
                 self.evict(user, *connection, ctx);
             } else {
-                self.bus.tell_all(BusMessage::TooMany { node: *node, user, connection: *connection });
+                self.bus.broadcast(BusMessage::EvictSocket { node: *node, user, connection: *connection });
             }
         }
     }
 
-    /// Has marks written soon, if there are any. Most of the time there are none, and nothing is woken for them.
-    fn plan_marks(&mut self, ctx: &mut Context<Self>) {
-        if self.marks_are_due || self.writing_marks || !self.registry.has_marks() {
+    /// Schedules a write of received cursors, if there are any. Mostly there are none, and then no timer runs.
+    fn schedule_write(&mut self, ctx: &mut Context<Self>) {
+        if self.is_write_scheduled || self.is_writing_cursors || !self.registry.has_unwritten_cursors() {
             return;
         }
-        self.marks_are_due = true;
-        ctx.run_later(MARKS_EVERY, |hub, ctx| {
-            hub.marks_are_due = false;
-            hub.write_marks(ctx);
-            hub.plan_marks(ctx);
+        self.is_write_scheduled = true;
+        ctx.run_later(CURSOR_WRITE_INTERVAL, |hub, ctx| {
+            hub.is_write_scheduled = false;
+            hub.write_cursors(ctx);
+            hub.schedule_write(ctx);
         });
     }
 
-    fn write_marks(&mut self, ctx: &mut Context<Self>) {
-        let Some(ledger) = self.ledger.as_ref().filter(|_| !self.writing_marks) else { return };
-        let marks = self.registry.marks_to_write(MARKS_AT_ONCE);
-        if marks.is_empty() {
+    /// Writes one batch of received cursors, unless a write is running.
+    fn write_cursors(&mut self, ctx: &mut Context<Self>) {
+        let Some(ledger) = self.ledger.as_ref().filter(|_| !self.is_writing_cursors) else { return };
+        let cursors = self.registry.cursors_to_write(CURSOR_BATCH_LIMIT);
+        if cursors.is_empty() {
             return;
         }
-        self.writing_marks = true;
-        let me = ctx.address();
-        ledger.submit(MarkReceived(marks.clone()), Instant::now() + MARKS_PATIENCE, move |result| {
-            me.do_send(MarksWritten(result.map(|()| marks).unwrap_or_default()));
+        self.is_writing_cursors = true;
+        let hub = ctx.address();
+        ledger.submit(MarkReceived(cursors.clone()), Instant::now() + CURSOR_WRITE_TIMEOUT, move |result| {
+            hub.do_send(CursorsWritten(result.map(|()| cursors).unwrap_or_default()));
         });
     }
 }
@@ -202,22 +213,22 @@ impl Actor for AlarmHub {
     type Context = Context<Self>;
 }
 
-/// Received marks are on disk (none of them, if the write failed: they are tried again).
+/// A write of received cursors has ended. Holds the stored cursors: none if the write failed, and then it is repeated.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct MarksWritten(Vec<(UserId, AlarmId)>);
+struct CursorsWritten(Vec<(UserId, AlarmId)>);
 
-impl Handler<MarksWritten> for AlarmHub {
+impl Handler<CursorsWritten> for AlarmHub {
     type Result = ();
 
-    fn handle(&mut self, MarksWritten(marks): MarksWritten, ctx: &mut Self::Context) {
-        self.writing_marks = false;
-        self.registry.marks_written(&marks);
-        self.plan_marks(ctx);
+    fn handle(&mut self, CursorsWritten(cursors): CursorsWritten, ctx: &mut Self::Context) {
+        self.is_writing_cursors = false;
+        self.registry.cursors_written(&cursors);
+        self.schedule_write(ctx);
     }
 }
 
-/// The ledger is running: received marks can be written.
+/// Gives the hub the ledger, to which it writes received cursors.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct UseLedger(pub Ledger);
@@ -230,7 +241,7 @@ impl Handler<UseLedger> for AlarmHub {
     }
 }
 
-/// A worker brings its shard.
+/// Connects a worker's shard to the hub. `index` is the worker's.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct AttachShard {
@@ -242,7 +253,8 @@ impl Handler<AttachShard> for AlarmHub {
     type Result = ();
 
     fn handle(&mut self, AttachShard { index, link }: AttachShard, _: &mut Self::Context) {
-        // Workers come in any order; a place that isn't taken yet is never addressed.
+        // Workers start in any order. No session is on a shard that is not attached yet, so its place may hold any
+        // link.
         while self.shards.len() <= index {
             self.shards.push(link.clone());
         }
@@ -250,28 +262,28 @@ impl Handler<AttachShard> for AlarmHub {
     }
 }
 
-/// A session of a user begins.
+/// Registers a session of a user.
 #[derive(Message)]
 #[rtype(result = "Result<Admitted, TooManySockets>")]
 pub(crate) struct Register {
     pub user: UserId,
-    pub seat: Seat,
-    /// Whether it wants to be told of its user's alarms; otherwise it is in a room.
-    pub hears_alarms: bool,
-    /// Who goes if the user has `session.max_per_user` sockets.
+    pub location: SessionLocation,
+    /// Whether it receives its user's alarms; if not, it is in a room.
+    pub receives_alarms: bool,
+    /// What happens if the user already has `session.max_per_user` sockets.
     pub if_full: IfFull,
-    /// Now.
+    /// The current time.
     pub at: Timestamp,
 }
 
 /// The session is registered.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Admitted {
-    /// The user's received mark, as far as it is not on disk yet.
+    /// The user's received cursor, if it is not stored yet.
     pub received: Option<AlarmId>,
 }
 
-/// The user has `session.max_per_user` sockets, and this one was to give way.
+/// The session is refused: the user already has `session.max_per_user` sockets.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TooManySockets;
 
@@ -279,35 +291,35 @@ impl Handler<Register> for AlarmHub {
     type Result = ActorResponse<Self, Result<Admitted, TooManySockets>>;
 
     fn handle(&mut self, register: Register, ctx: &mut Self::Context) -> Self::Result {
-        let Register { user, seat, hears_alarms, if_full, at } = register;
-        let most = self.max_per_user;
-        if if_full == IfFull::NewestGoes && self.registry.registered(user).count() >= most {
+        let Register { user, location, receives_alarms, if_full, at } = register;
+        let limit = self.max_per_user;
+        if if_full == IfFull::RefuseNewest && self.registry.sessions(user).count() >= limit {
             return ActorResponse::reply(Err(TooManySockets));
         }
-        self.registry.enter(user, Registered { seat, hears_alarms, at, is_counted: false });
-        // If there are too many here alone, the oldest of all is here.
-        while let Some(oldest) = self.registry.one_too_many(user, most) {
+        self.registry.register(user, RegisteredSession { location, receives_alarms, at, is_counted: false });
+        // If this node alone exceeds the limit, the user's oldest socket is on this node.
+        while let Some(oldest) = self.registry.oldest_over_limit(user, limit) {
             self.evict(user, oldest, ctx);
         }
-        let admitted = Admitted { received: self.registry.received_mark(user) };
+        let admitted = Admitted { received: self.registry.received_cursor(user) };
         if !self.bus.is_on() {
             return ActorResponse::reply(Ok(admitted));
         }
-        // From the answer on, everything that any node commits is heard here, or noticed to be missing.
-        let held = hears_alarms.then(|| self.bus.hold(Channel::User(user)));
-        let seating = self.bus.seat(user, (seat.connection, at), (most, if_full));
+        // The answer waits for both: from then on this node receives, or knows that it lost, what other nodes commit.
+        let subscribed = receives_alarms.then(|| self.bus.subscribe(Channel::User(user)));
+        let claimed = self.bus.claim_socket(user, (location.connection, at), (limit, if_full));
         let both = async move {
-            let held = async {
-                if let Some(held) = held {
-                    held.await;
+            let subscribed = async {
+                if let Some(subscribed) = subscribed {
+                    subscribed.await;
                 }
             };
-            futures_util::join!(held, seating).1
+            futures_util::join!(subscribed, claimed).1
         };
-        ActorResponse::r#async(both.into_actor(self).map(move |seating, hub, ctx| {
-            hub.seated(user, seat.connection, &seating, ctx);
-            if seating == Seating::Full {
-                hub.leave(user, seat.connection, ctx);
+        ActorResponse::r#async(both.into_actor(self).map(move |claim, hub, ctx| {
+            hub.finish_claim(user, location.connection, &claim, ctx);
+            if claim == SocketClaim::Full {
+                hub.unregister(user, location.connection, ctx);
                 return Err(TooManySockets);
             }
             Ok(admitted)
@@ -315,23 +327,23 @@ impl Handler<Register> for AlarmHub {
     }
 }
 
-/// A session is gone.
+/// Removes a session that has ended.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct Leave {
+pub(crate) struct Unregister {
     pub user: UserId,
     pub connection: u64,
 }
 
-impl Handler<Leave> for AlarmHub {
+impl Handler<Unregister> for AlarmHub {
     type Result = ();
 
-    fn handle(&mut self, Leave { user, connection }: Leave, ctx: &mut Self::Context) {
-        self.leave(user, connection, ctx);
+    fn handle(&mut self, Unregister { user, connection }: Unregister, ctx: &mut Self::Context) {
+        self.unregister(user, connection, ctx);
     }
 }
 
-/// Sessions proved receipt.
+/// Sessions have proved that their users received every alarm up to these.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Received(pub Vec<(UserId, AlarmId)>);
@@ -339,15 +351,15 @@ pub(crate) struct Received(pub Vec<(UserId, AlarmId)>);
 impl Handler<Received> for AlarmHub {
     type Result = ();
 
-    fn handle(&mut self, Received(marks): Received, ctx: &mut Self::Context) {
-        for (user, up_to) in marks {
+    fn handle(&mut self, Received(cursors): Received, ctx: &mut Self::Context) {
+        for (user, up_to) in cursors {
             self.registry.received(user, up_to);
         }
-        self.plan_marks(ctx);
+        self.schedule_write(ctx);
     }
 }
 
-/// The alarms of one commit, with their receivers.
+/// Sends the alarms of one commit to the sessions of their receivers.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct Deliver(pub Vec<(Alarm, Vec<Receiver>)>);
@@ -356,7 +368,7 @@ impl Handler<Deliver> for AlarmHub {
     type Result = ();
 
     fn handle(&mut self, Deliver(alarms): Deliver, _: &mut Self::Context) {
-        if self.missed.swap(false, Ordering::AcqRel) {
+        if self.overflowed.swap(false, Ordering::AcqRel) {
             self.resyncs += 1;
             for shard in &self.shards {
                 shard.resync();
@@ -364,18 +376,18 @@ impl Handler<Deliver> for AlarmHub {
         }
         let mut pushes: Vec<Vec<Delivery>> = self.shards.iter().map(|_| Vec::new()).collect();
         for (alarm, receivers) in &alarms {
-            let hearing = |to: &Receiver| {
+            let sessions = |to: &Receiver| {
                 let after = to.after;
-                self.registry.hearing(to.user).map(move |seat| (seat, after))
+                self.registry.alarm_sessions(to.user).map(move |location| (location, after))
             };
-            let seats = self.by_shard(receivers.iter().flat_map(hearing));
-            if seats.iter().all(Vec::is_empty) {
+            let targets = self.by_shard(receivers.iter().flat_map(sessions));
+            if targets.iter().all(Vec::is_empty) {
                 continue;
             }
             let frame = encode_alarm(alarm, false, (self.locale)());
-            for (push, seats) in pushes.iter_mut().zip(seats) {
-                if !seats.is_empty() {
-                    push.push(Delivery { alarm: Some(alarm.id), frame: frame.clone(), seats });
+            for (push, targets) in pushes.iter_mut().zip(targets) {
+                if !targets.is_empty() {
+                    push.push(Delivery { alarm: Some(alarm.id), frame: frame.clone(), targets });
                 }
             }
         }
@@ -383,33 +395,33 @@ impl Handler<Deliver> for AlarmHub {
     }
 }
 
-/// Something of a user's was read: all his sessions are told what is left.
+/// Sends the number of unread alarms to all alarm sessions of a user, on every node.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct TellUnread {
-    /// Whose.
+pub struct NotifyUnread {
+    /// The user who has read alarms.
     pub user: UserId,
-    /// Unread alarms.
+    /// How many alarms are unread now.
     pub unread: i64,
-    /// Newest alarm in the inbox, 0 if none.
+    /// The newest alarm in the inbox, 0 if it is empty.
     pub last_id: i64,
 }
 
-impl Handler<TellUnread> for AlarmHub {
+impl Handler<NotifyUnread> for AlarmHub {
     type Result = ();
 
-    fn handle(&mut self, TellUnread { user, unread, last_id }: TellUnread, _: &mut Self::Context) {
-        self.tell(user, &encode(&ServerFrame::Unread { unread, last_id }));
-        self.bus.tell(Channel::User(user), BusMessage::Unread { user, unread, last_id });
+    fn handle(&mut self, NotifyUnread { user, unread, last_id }: NotifyUnread, _: &mut Self::Context) {
+        self.send_to_user(user, &encode(&ServerFrame::Unread { unread, last_id }));
+        self.bus.send(Channel::User(user), BusMessage::Unread { user, unread, last_id });
     }
 }
 
-/// Something that a user sent is refused: all his alarm sessions are told.
+/// Sends a refusal of something that a user sent to all their alarm sessions, on every node.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct AlertUser {
     pub user: UserId,
-    /// Ready for the wire.
+    /// The encoded alert.
     pub frame: Bytes,
 }
 
@@ -417,34 +429,34 @@ impl Handler<AlertUser> for AlarmHub {
     type Result = ();
 
     fn handle(&mut self, AlertUser { user, frame }: AlertUser, _: &mut Self::Context) {
-        self.tell(user, &frame);
+        self.send_to_user(user, &frame);
         if self.bus.is_on() {
             let json = String::from_utf8_lossy(&payload(&frame)).into_owned();
-            self.bus.tell(Channel::User(user), BusMessage::Alert(user, json));
+            self.bus.send(Channel::User(user), BusMessage::Alert(user, json));
         }
     }
 }
 
-/// A user is no longer active: his sessions end.
+/// Closes all sessions of a user who is no longer active.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct RefuseUser(pub UserId);
+pub struct CloseUserSessions(pub UserId);
 
-impl Handler<RefuseUser> for AlarmHub {
+impl Handler<CloseUserSessions> for AlarmHub {
     type Result = ();
 
-    fn handle(&mut self, RefuseUser(user): RefuseUser, _: &mut Self::Context) {
-        self.refuse(user);
+    fn handle(&mut self, CloseUserSessions(user): CloseUserSessions, _: &mut Self::Context) {
+        self.close_user_sessions(user);
     }
 }
 
-/// The service restarts: all sessions are told when to come back.
+/// Closes all sessions because the node restarts, each with its own random time after which to reconnect.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct CloseAll {
-    /// The shortest wait, in ms …
+    /// The shortest time, in ms.
     pub from_ms: u64,
-    /// … and how much longer the longest is; each session gets one of its own.
+    /// By how much the longest time exceeds it, in ms.
     pub spread_ms: u64,
 }
 
@@ -453,53 +465,53 @@ impl Handler<CloseAll> for AlarmHub {
 
     fn handle(&mut self, CloseAll { from_ms, spread_ms }: CloseAll, _: &mut Self::Context) {
         for shard in &self.shards {
-            shard.close(CloseSeats::Restarting { from_ms, spread_ms });
+            shard.close(CloseSessions::Restarting { from_ms, spread_ms });
         }
     }
 }
 
-/// Writes what sessions have proved without waiting for its turn. True when all of it is on disk; the next is written when
-/// this is asked again.
+/// Writes a batch of received cursors now, without waiting for the timer. Answers true if all cursors are stored. A
+/// shutdown repeats this until it is true.
 #[derive(Message)]
 #[rtype(result = "bool")]
-pub struct WriteMarks;
+pub struct FlushReceived;
 
-impl Handler<WriteMarks> for AlarmHub {
+impl Handler<FlushReceived> for AlarmHub {
     type Result = bool;
 
-    fn handle(&mut self, _: WriteMarks, ctx: &mut Self::Context) -> bool {
-        self.write_marks(ctx);
-        !self.registry.has_marks()
+    fn handle(&mut self, _: FlushReceived, ctx: &mut Self::Context) -> bool {
+        self.write_cursors(ctx);
+        !self.registry.has_unwritten_cursors()
     }
 }
 
-/// Asks for [`HubFigures`].
+/// Requests the [`HubFigures`].
 #[derive(Message)]
 #[rtype(result = "HubFigures")]
 pub struct GetHubFigures;
 
-/// Figures for the health endpoint.
+/// The hub's figures for the health endpoint. Those that are not of the present count from the start.
 #[derive(Debug, Clone, Copy, MessageResponse)]
 pub struct HubFigures {
     /// Registered sessions.
     pub sessions: usize,
-    /// Users who have at least one.
+    /// Users with at least one session.
     pub users: usize,
-    /// Frames that wait for clients now.
+    /// Frames in outboxes now.
     pub undelivered: usize,
-    /// Alarm frames handed to sessions since the start.
+    /// Alarm frames put into outboxes.
     pub delivered: u64,
-    /// Sessions closed because too much waited for them.
+    /// Sessions closed because their outbox was full.
     pub outbox_overflows: u64,
-    /// Sessions closed because their client took nothing for too long.
+    /// Sessions closed because their client read nothing for too long.
     pub slow_clients: u64,
-    /// Unread counts and alerts lost because a mailbox was full.
+    /// Unread counts and alerts lost to a full mailbox.
     pub untold: u64,
-    /// Times that sessions had to read the store because a mailbox was full.
+    /// Times that a full mailbox made sessions read the store.
     pub resyncs: u64,
-    /// Sessions that had not been told of an alarm of another node, and read it from the store.
+    /// Times that an inbox check found a session without an alarm of another node, and made it read the store.
     pub behind: u64,
-    /// Sessions that ended because their user opened more than `session.max_per_user`.
+    /// Sessions closed because their user opened more than `session.max_per_user`.
     pub evicted: u64,
 }
 

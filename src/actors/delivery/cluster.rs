@@ -1,6 +1,9 @@
-//! What the hub does because other nodes write too: it looks every few seconds where the inboxes of its users end, so that
-//! what the bus has lost is noticed, whatever the reason; it hears what other nodes tell users; and it says again how many
-//! sockets there are when the bus is back.
+//! What the `AlarmHub` does when other nodes share the service:
+//!
+//! - Every few seconds it reads the newest alarm of each connected user's inbox. So sessions find alarms that the bus
+//!   lost.
+//! - It forwards to a user's sessions what other nodes send for them, and evicts sockets that other nodes name.
+//! - It counts its sockets again when Redis is back.
 
 use std::time::Duration;
 
@@ -9,7 +12,7 @@ use actix::prelude::*;
 use super::{
     alarm_hub::AlarmHub,
     encode::{encode, encode_json},
-    shard::{InboxesEnd, Seated},
+    shard::{InboxEnds, SessionTarget},
 };
 use crate::{
     bus::{Bus, NodeId},
@@ -18,22 +21,23 @@ use crate::{
     store::{InboxEnd, Store},
 };
 
-/// How often it looks: with the reading after it well within the 5 s in which gaps are to be filled.
-const LOOK_EVERY: Duration = Duration::from_secs(3);
-/// … if something could not be looked up.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
-/// Inboxes of one reading.
-const INBOXES: usize = 500;
-/// Counts of sockets that are told at once.
-const SEATS: usize = 100;
+/// The pause between inbox checks. A check and the reads that follow it end well within the 5 s that the protocol
+/// allows.
+const INBOX_CHECK_INTERVAL: Duration = Duration::from_secs(3);
+/// The pause before a check is repeated because a read failed.
+const INBOX_RETRY_DELAY: Duration = Duration::from_millis(500);
+/// Users whose inboxes one read covers.
+const INBOX_BATCH_LIMIT: usize = 500;
+/// Users whose sockets are counted again at once.
+const RECOUNT_BATCH_LIMIT: usize = 100;
 
-/// There are other nodes.
+/// Connects the hub to the bus and starts the inbox checks.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct JoinHub {
-    /// The way to them.
+    /// The bus that connects the nodes.
     pub bus: Bus,
-    /// Where inboxes are looked up.
+    /// The store that the inbox checks read.
     pub store: Store,
 }
 
@@ -42,77 +46,80 @@ impl Handler<JoinHub> for AlarmHub {
 
     fn handle(&mut self, JoinHub { bus, store }: JoinHub, ctx: &mut Self::Context) {
         self.bus = bus;
-        ctx.run_interval(LOOK_EVERY, move |hub, ctx| hub.look(&store, ctx));
+        ctx.run_interval(INBOX_CHECK_INTERVAL, move |hub, ctx| hub.check_inboxes(&store, ctx));
     }
 }
 
 impl AlarmHub {
-    fn look(&mut self, store: &Store, ctx: &mut Context<Self>) {
-        if !std::mem::replace(&mut self.looking, true) {
-            self.look_on(store.clone(), self.registry.users(), false, ctx);
+    /// Starts a check of the inboxes of all connected users, unless one is running.
+    fn check_inboxes(&mut self, store: &Store, ctx: &mut Context<Self>) {
+        if !std::mem::replace(&mut self.is_checking_inboxes, true) {
+            self.check_batches(store.clone(), self.registry.users(), false, ctx);
         }
     }
 
-    /// Looks up the inboxes of some of these, then of the rest; if any could not be looked up, soon again.
-    fn look_on(&mut self, store: Store, mut users: Vec<UserId>, failed: bool, ctx: &mut Context<Self>) {
-        let some = users.split_off(users.len().saturating_sub(INBOXES));
-        if some.is_empty() {
-            self.looking = false;
+    /// Checks these users' inboxes, one batch after another. If a read has `failed`, a new check starts soon after the
+    /// last.
+    fn check_batches(&mut self, store: Store, mut users: Vec<UserId>, failed: bool, ctx: &mut Context<Self>) {
+        let batch = users.split_off(users.len().saturating_sub(INBOX_BATCH_LIMIT));
+        if batch.is_empty() {
+            self.is_checking_inboxes = false;
             if failed {
-                ctx.run_later(LOOK_AGAIN, move |hub, ctx| hub.look(&store, ctx));
+                ctx.run_later(INBOX_RETRY_DELAY, move |hub, ctx| hub.check_inboxes(&store, ctx));
             }
             return;
         }
-        let of_store = store.clone();
-        let ends = async move { of_store.inbox_ends(some).await };
+        let reading = store.clone();
+        let ends = async move { reading.inbox_ends(batch).await };
         ctx.spawn(ends.into_actor(self).map(move |ends, hub, ctx| {
             let has_failed = ends.is_err();
             match ends {
-                Ok(ends) => hub.learn(&ends),
-                Err(error) => log::debug!("where inboxes end can't be looked up: {error}"),
+                Ok(ends) => hub.apply_inbox_ends(&ends),
+                Err(error) => log::debug!("inbox check failed: {error}"),
             }
-            hub.look_on(store, users, failed || has_failed, ctx);
+            hub.check_batches(store, users, failed || has_failed, ctx);
         }));
     }
 
-    fn learn(&self, ends: &[InboxEnd]) {
-        ends.iter().filter(|end| !end.is_active).for_each(|end| self.refuse(end.user));
-        let hearing = |end: &InboxEnd| {
+    /// Sends the newest alarm ids to the users' sessions, and closes the sessions of users who are no longer active.
+    fn apply_inbox_ends(&self, ends: &[InboxEnd]) {
+        ends.iter().filter(|end| !end.is_active).for_each(|end| self.close_user_sessions(end.user));
+        let sessions = |end: &InboxEnd| {
             let newest = end.newest;
-            self.registry.hearing(end.user).map(move |seat| (seat, newest))
+            self.registry.alarm_sessions(end.user).map(move |location| (location, newest))
         };
-        let seats: Vec<Vec<Seated>> = self.by_shard(ends.iter().flat_map(hearing));
-        for (shard, seats) in self.shards.iter().zip(seats) {
-            if !seats.is_empty() {
-                shard.inboxes_end(InboxesEnd(seats));
+        let by_shard: Vec<Vec<SessionTarget>> = self.by_shard(ends.iter().flat_map(sessions));
+        for (shard, targets) in self.shards.iter().zip(by_shard) {
+            if !targets.is_empty() {
+                shard.check_inboxes(InboxEnds(targets));
             }
         }
     }
 }
 
-/// Another node has told a user something that is no alarm.
+/// What another node sends for a user; none of it is an alarm.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub enum HearForUser {
-    /// He has read something: what is left, and the newest alarm.
+pub enum RemoteUserEvent {
+    /// The user has read alarms: the number of unread ones, and the newest alarm in the inbox.
     Unread(UserId, i64, i64),
-    /// Something that he sent is refused: JSON.
+    /// Something that the user sent was refused: the alert as JSON.
     Alert(UserId, String),
-    /// He has opened more sockets than he may have: this one, of that node, has to go.
-    TooMany(NodeId, UserId, u64),
+    /// The user has more sockets than allowed: this connection of this node must close.
+    EvictSocket(NodeId, UserId, u64),
 }
 
-impl Handler<HearForUser> for AlarmHub {
+impl Handler<RemoteUserEvent> for AlarmHub {
     type Result = ();
 
-    fn handle(&mut self, heard: HearForUser, ctx: &mut Self::Context) {
-        match heard {
-            HearForUser::Unread(user, unread, last_id) => {
-                self.tell(user, &encode(&ServerFrame::Unread { unread, last_id }));
+    fn handle(&mut self, event: RemoteUserEvent, ctx: &mut Self::Context) {
+        match event {
+            RemoteUserEvent::Unread(user, unread, last_id) => {
+                self.send_to_user(user, &encode(&ServerFrame::Unread { unread, last_id }));
             }
-            HearForUser::Alert(user, json) => self.tell(user, &encode_json(json)),
-            HearForUser::TooMany(node, user, connection) => {
-                if self.bus.me() == Some(node) {
+            RemoteUserEvent::Alert(user, json) => self.send_to_user(user, &encode_json(json)),
+            RemoteUserEvent::EvictSocket(node, user, connection) => {
+                if self.bus.node_id() == Some(node) {
                     self.evict(user, connection, ctx);
                 }
             }
@@ -120,30 +127,31 @@ impl Handler<HearForUser> for AlarmHub {
     }
 }
 
-/// The bus is back, and may have forgotten how many sockets there are.
+/// Counts all sockets of this node again, because Redis is back and may have lost them.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct CountSeats;
+pub struct RecountSockets;
 
-impl Handler<CountSeats> for AlarmHub {
+impl Handler<RecountSockets> for AlarmHub {
     type Result = ();
 
-    fn handle(&mut self, _: CountSeats, ctx: &mut Self::Context) {
-        self.count_seats(self.registry.users(), ctx);
+    fn handle(&mut self, _: RecountSockets, ctx: &mut Self::Context) {
+        self.recount_sockets(self.registry.users(), ctx);
     }
 }
 
 impl AlarmHub {
-    /// Has the sessions of these users counted, some users at a time; those that are there when it is their turn.
-    fn count_seats(&mut self, mut users: Vec<UserId>, ctx: &mut Context<Self>) {
-        let some = users.split_off(users.len().saturating_sub(SEATS));
-        if some.is_empty() {
+    /// Counts these users' sockets again, one batch of users after another. Each batch takes the sessions open by then.
+    fn recount_sockets(&mut self, mut users: Vec<UserId>, ctx: &mut Context<Self>) {
+        let batch = users.split_off(users.len().saturating_sub(RECOUNT_BATCH_LIMIT));
+        if batch.is_empty() {
             return;
         }
         let (registry, bus) = (&self.registry, &self.bus);
-        let sessions = some.iter().flat_map(|user| registry.registered(*user).map(move |one| (*user, one)));
-        let counted = sessions.map(|(user, one)| bus.seat_again(user, one.seat.connection, one.at));
-        let counted = futures_util::future::join_all(counted);
-        ctx.spawn(counted.into_actor(self).map(move |_, hub, ctx| hub.count_seats(users, ctx)));
+        let sessions = batch.iter().flat_map(|user| registry.sessions(*user).map(move |session| (*user, session)));
+        let reclaimed =
+            sessions.map(|(user, session)| bus.reclaim_socket(user, session.location.connection, session.at));
+        let reclaimed = futures_util::future::join_all(reclaimed);
+        ctx.spawn(reclaimed.into_actor(self).map(move |_, hub, ctx| hub.recount_sockets(users, ctx)));
     }
 }

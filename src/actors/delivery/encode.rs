@@ -1,4 +1,4 @@
-//! Frames made ready for the wire: encoded once, whoever and however many get them.
+//! Encodes WebSocket text frames. Each is encoded once, however many receivers it has.
 
 use actix_http::ws::{OpCode, Parser};
 use bytes::{Bytes, BytesMut};
@@ -9,12 +9,12 @@ use crate::{
     protocol::{AlarmBody, to_json},
 };
 
-/// An alarm as a text frame.
+/// Encodes an alarm as a text frame. `superseded` marks an `outbid` that no longer holds.
 pub fn encode_alarm(alarm: &Alarm, superseded: bool, locale: Locale) -> Bytes {
     encode(&AlarmBody::frame(alarm, superseded, locale))
 }
 
-/// Any frame as a text frame.
+/// Encodes any JSON body as a text frame.
 pub(crate) fn encode(frame: &impl Serialize) -> Bytes {
     let payload = to_json(frame);
     let mut frame = BytesMut::with_capacity(payload.len() + 10);
@@ -22,7 +22,7 @@ pub(crate) fn encode(frame: &impl Serialize) -> Bytes {
     frame.freeze()
 }
 
-/// What one of our own text frames says; they are never masked.
+/// The JSON inside a text frame that this module encoded. Server frames are never masked, so it needs no copy.
 pub(crate) fn payload(frame: &Bytes) -> Bytes {
     let header = match frame.get(1) {
         Some(126) => 4,
@@ -32,7 +32,7 @@ pub(crate) fn payload(frame: &Bytes) -> Bytes {
     frame.slice(header.min(frame.len())..)
 }
 
-/// JSON that another node has made, as a text frame.
+/// Encodes JSON that another node serialised as a text frame.
 pub(crate) fn encode_json(json: String) -> Bytes {
     let mut frame = BytesMut::with_capacity(json.len() + 10);
     Parser::write_message(&mut frame, json, OpCode::Text, true, false);
@@ -45,7 +45,7 @@ mod tests {
     use crate::protocol::ServerFrame;
 
     #[test]
-    fn the_payload_of_short_and_long_frames_is_found() {
+    fn the_payload_of_frames_of_every_header_length_is_found() {
         let short = encode(&ServerFrame::Auth { exp: 1 });
         assert_eq!(payload(&short), r#"{"response_type":"auth","exp":1}"#);
         assert_eq!(encode_json(r#"{"response_type":"auth","exp":1}"#.to_owned()), short);

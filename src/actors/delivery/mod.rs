@@ -1,4 +1,14 @@
-//! Committed alarms on their way to the sessions of their receivers.
+//! Delivers committed alarms to the sessions of their receivers, and room frames to the sockets of a room.
+//!
+//! - `alarm_hub`: the `AlarmHub` actor, one per node; it routes alarms to shards and registers sessions.
+//! - `cluster`: what the hub does when other nodes share the service.
+//! - `registry`: who is connected and which alarms each user has received; plain data.
+//! - `shard`: one actor per worker; it puts frames into the outboxes of the sessions on its thread.
+//! - `outbox`: the frames that wait for one client; plain data.
+//! - `frame`, `encode`: frames encoded for the wire, and the pings behind them.
+//! - `received`: collects proofs of receipt and sends them to the hub in batches.
+//! - `read_state`: marks alarms as read and notifies the user's sessions.
+//! - `overflow`: records what a full mailbox could not take.
 
 pub(crate) mod alarm_hub;
 pub(crate) mod cluster;

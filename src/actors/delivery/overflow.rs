@@ -1,5 +1,5 @@
-//! What could not be handed over because a mailbox was full, noted past the mailbox, so that whoever reads it can make
-//! it good.
+//! A set beside an actor's mailbox. A sender that finds the mailbox full records there whom its message concerned; the
+//! actor reads the set with its next message and recovers.
 
 use std::{
     collections::HashSet,
@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-/// Which ones were missed. Looking at an empty list costs one load.
+/// The ids whose messages a full mailbox refused. Taking from an empty set costs one atomic load.
 #[derive(Debug)]
 pub struct OverflowFlag<T> {
     any: AtomicBool,
@@ -28,14 +28,15 @@ impl<T: Eq + Hash> OverflowFlag<T> {
         self.which.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes what was missed; true if nothing had been noted before: somebody must be told to look.
-    pub fn note(&self, missed: impl IntoIterator<Item = T>) -> bool {
+    /// Records ids. True if the set was empty: then the caller sends the actor one more message, past the mailbox's
+    /// limit, because those that wait may all be handled before the actor sees this record.
+    pub fn note(&self, ids: impl IntoIterator<Item = T>) -> bool {
         let mut which = self.which();
-        which.extend(missed);
+        which.extend(ids);
         !self.any.swap(true, Ordering::AcqRel)
     }
 
-    /// What has been noted since the last time.
+    /// Takes what was recorded since the last call.
     pub(crate) fn take(&self) -> HashSet<T> {
         if !self.any.load(Ordering::Acquire) {
             return HashSet::new();
@@ -51,12 +52,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_noted_is_taken_once() {
-        let missed = OverflowFlag::default();
-        assert!(missed.note([1, 2]));
-        assert!(!missed.note([2, 3]), "somebody has been told");
-        assert_eq!(missed.take(), HashSet::from([1, 2, 3]));
-        assert!(missed.take().is_empty());
-        assert!(missed.note([4]));
+    fn a_recorded_id_is_taken_once() {
+        let overflow = OverflowFlag::default();
+        assert!(overflow.note([1, 2]));
+        assert!(!overflow.note([2, 3]), "a message is already on its way");
+        assert_eq!(overflow.take(), HashSet::from([1, 2, 3]));
+        assert!(overflow.take().is_empty());
+        assert!(overflow.note([4]));
     }
 }

@@ -1,10 +1,10 @@
-//! What a user reads on one device, all his sessions hear. The same way for HTTP and for sockets.
+//! Marks alarms as read, for HTTP and for sockets alike, and sends the new unread count to all sessions of the user.
 
 use std::time::Duration;
 
 use actix::Addr;
 
-use super::alarm_hub::{AlarmHub, TellUnread};
+use super::alarm_hub::{AlarmHub, NotifyUnread};
 use crate::{
     domain::UserId,
     store::{
@@ -13,23 +13,25 @@ use crate::{
     },
 };
 
-const PATIENCE: Duration = Duration::from_millis(800);
+/// Time limit for the write.
+const MARK_READ_TIMEOUT: Duration = Duration::from_millis(800);
 
-/// Why alarms were not marked as read, or not known to be.
+/// Why [`mark_read`] failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// Not written.
+    /// The alarms may not be marked as read.
     #[error("{0}")]
     Write(#[from] WriteError),
-    /// Written, but what is left could not be counted.
+    /// The alarms are marked as read, but the unread ones could not be counted.
     #[error("{0}")]
     Count(#[from] StoreError),
 }
 
-/// Marks alarms as read, tells all of the user's sessions, and returns how many are unread and the newest id.
+/// Marks alarms as read and notifies all sessions of the user. Returns the number of unread alarms and the newest alarm
+/// id in the inbox (0 if it is empty).
 ///
 /// # Errors
-/// [`ReadError`]; trying again does no harm.
+/// [`ReadError`]. The call is idempotent and may be repeated.
 pub async fn mark_read(
     ledger: Ledger,
     store: Store,
@@ -37,9 +39,9 @@ pub async fn mark_read(
     user: UserId,
     alarms: ReadAlarms,
 ) -> Result<(i64, i64), ReadError> {
-    ledger.write(MarkRead { user, alarms }, PATIENCE).await?;
-    // Counted on a reading connection: a long inbox must not hold up the ledger.
+    ledger.write(MarkRead { user, alarms }, MARK_READ_TIMEOUT).await?;
+    // Counting uses a read connection: a long inbox must not delay the ledger.
     let (unread, last_id) = store.unread(user).await?;
-    hub.do_send(TellUnread { user, unread, last_id });
+    hub.do_send(NotifyUnread { user, unread, last_id });
     Ok((unread, last_id))
 }

@@ -1,6 +1,7 @@
-//! A worker's share of the hub: the outboxes of the sessions that live on this worker's thread.
+//! A `Shard` is the hub's part on one worker: it holds the outboxes of the sessions that live on this worker's thread.
 //!
-//! The hub wakes each shard once per commit; the shard puts the ready frames into the outboxes without any lock.
+//! The hub and the rooms send encoded frames through a `ShardLink`, one message per commit. The shard puts them into
+//! the outboxes without a lock, because sessions and outboxes are on its own thread; sessions use the `ShardHandle`.
 
 use std::{
     cell::RefCell,
@@ -26,124 +27,127 @@ use super::{
 use crate::actors::room_id::RoomId;
 use crate::{domain::AlarmId, protocol::Close};
 
-/// Messages that may wait; beyond, the shard's sessions read the store instead.
-const MAILBOX: usize = 1024;
+/// Messages that may wait in a shard's mailbox. When it is full, the shard's sessions read the store instead.
+const MAILBOX_LIMIT: usize = 1024;
 
-/// Figures of all shards of the node.
+/// Counters shared by all shards of the node. All but `open` count from the start.
 #[derive(Debug, Default)]
 pub struct ShardStats {
-    /// Sessions that hold a seat now, admitted or not.
-    pub seats: AtomicUsize,
+    /// Sessions open now, registered or not.
+    pub open: AtomicUsize,
     /// Alarm frames put into outboxes.
     pub queued: AtomicU64,
-    /// Unread counts and alerts lost because a shard's mailbox was full.
+    /// Unread counts and alerts lost to a full mailbox of a shard.
     pub untold: AtomicU64,
-    /// Frames of rooms put into outboxes.
-    pub heard: AtomicU64,
-    /// Sockets closed because their room missed something when a mailbox was full.
+    /// Room frames put into outboxes.
+    pub room_frames: AtomicU64,
+    /// Sockets closed because a full mailbox lost a frame of their room.
     pub closed_for_missing: AtomicU64,
-    /// Sessions closed because too much waited for them.
+    /// Sessions closed because their outbox was full.
     pub overflows: AtomicU64,
-    /// Sessions closed because their client took nothing for too long.
+    /// Sessions closed because their client read nothing for too long.
     pub slow: AtomicU64,
-    /// Times that a shard's sessions had to read the store because its mailbox was full.
+    /// Times that a full mailbox made a shard's sessions read the store.
     pub resyncs: AtomicU64,
-    /// Sessions that had not been told of an alarm of another node, and read it from the store.
+    /// Times that an inbox check found a session without an alarm of another node, and made it read the store.
     pub behind: AtomicU64,
 }
 
-struct Occupied {
+struct SessionEntry {
     connection: u64,
     outbox: Rc<RefCell<Outbox>>,
-    /// Its room, and its place there.
+    /// Its room, and its key among the room's outboxes.
     room: Option<(RoomId, usize)>,
 }
 
 /// The outboxes of this worker's sessions in one room.
-type Bench = Slab<Rc<RefCell<Outbox>>>;
+type RoomOutboxes = Slab<Rc<RefCell<Outbox>>>;
 
-/// The outboxes of one worker: shared, on one thread, between the shard and the sessions.
+/// The outboxes of one worker, shared on its thread between the shard and the sessions.
 #[derive(Clone)]
 pub struct ShardHandle {
     index: usize,
-    seats: Rc<RefCell<Slab<Occupied>>>,
-    rooms: Rc<RefCell<HashMap<RoomId, Bench>>>,
-    /// Frames that wait in its outboxes now. Its own, so that the workers don't take it from each other for each frame.
+    sessions: Rc<RefCell<Slab<SessionEntry>>>,
+    rooms: Rc<RefCell<HashMap<RoomId, RoomOutboxes>>>,
+    /// Frames that wait in its outboxes now. Each worker has its own counter, so that workers don't contend for it.
     waiting: Arc<AtomicUsize>,
     stats: Arc<ShardStats>,
-    /// What its sessions have proved to have.
+    /// Takes the proofs of receipt of its sessions.
     pub(crate) receipts: Receipts,
 }
 
 impl ShardHandle {
-    /// Which shard this is.
+    /// The shard's index among the workers.
     pub(crate) fn index(&self) -> usize {
         self.index
     }
 
-    /// Counts the frames that wait in the outboxes of this worker.
+    /// The counter of waiting frames, for a new outbox of this worker.
     pub(crate) fn waiting(&self) -> Arc<AtomicUsize> {
         Arc::clone(&self.waiting)
     }
 
-    /// Seats an outbox, in a room if it is in one; returns its slot.
-    pub(crate) fn seat(&self, connection: u64, outbox: Rc<RefCell<Outbox>>, room: Option<RoomId>) -> usize {
-        self.stats.seats.fetch_add(1, Ordering::Relaxed);
+    /// Adds a session's outbox, also to its room if it is in one. Returns its slot.
+    pub(crate) fn add_session(&self, connection: u64, outbox: Rc<RefCell<Outbox>>, room: Option<RoomId>) -> usize {
+        self.stats.open.fetch_add(1, Ordering::Relaxed);
         let room = room.map(|room| {
-            let place = self.rooms.borrow_mut().entry(room).or_default().insert(Rc::clone(&outbox));
-            (room, place)
+            let key = self.rooms.borrow_mut().entry(room).or_default().insert(Rc::clone(&outbox));
+            (room, key)
         });
-        self.seats.borrow_mut().insert(Occupied { connection, outbox, room })
+        self.sessions.borrow_mut().insert(SessionEntry { connection, outbox, room })
     }
 
-    /// Gives the slot back.
-    pub(crate) fn unseat(&self, slot: usize, connection: u64) {
-        let mut seats = self.seats.borrow_mut();
-        if seats.get(slot).is_some_and(|seated| seated.connection == connection) {
-            let Occupied { room, .. } = seats.remove(slot);
-            self.stats.seats.fetch_sub(1, Ordering::Relaxed);
-            if let Some((room, place)) = room
-                && let Entry::Occupied(mut bench) = self.rooms.borrow_mut().entry(room)
+    /// Removes a session; does nothing if its slot holds another connection.
+    pub(crate) fn remove_session(&self, slot: usize, connection: u64) {
+        let mut sessions = self.sessions.borrow_mut();
+        if sessions.get(slot).is_some_and(|session| session.connection == connection) {
+            let SessionEntry { room, .. } = sessions.remove(slot);
+            self.stats.open.fetch_sub(1, Ordering::Relaxed);
+            if let Some((room, key)) = room
+                && let Entry::Occupied(mut outboxes) = self.rooms.borrow_mut().entry(room)
             {
-                bench.get_mut().remove(place);
-                if bench.get().is_empty() {
-                    bench.remove();
+                outboxes.get_mut().remove(key);
+                if outboxes.get().is_empty() {
+                    outboxes.remove();
                 }
             }
         }
     }
 
-    /// Everybody of this worker in a room. An outbox only wakes tasks, it calls nobody: the rooms stay borrowed.
+    /// Calls `act` for each outbox in a room. The rooms stay borrowed meanwhile: an outbox wakes tasks but runs none.
     fn each_in(&self, room: RoomId, mut act: impl FnMut(&mut Outbox)) {
         for (_, outbox) in self.rooms.borrow().get(&room).into_iter().flatten() {
             act(&mut outbox.borrow_mut());
         }
     }
 
+    /// Calls `act` for each outbox of the worker.
     fn each(&self, mut act: impl FnMut(&mut Outbox)) {
-        // Taken out first: an outbox wakes tasks, and whatever those do, the slab is not borrowed meanwhile.
-        let outboxes: Vec<_> = self.seats.borrow().iter().map(|(_, seated)| Rc::clone(&seated.outbox)).collect();
+        // The outboxes are collected first, so that the slab is not borrowed while `act` wakes tasks.
+        let outboxes: Vec<_> = self.sessions.borrow().iter().map(|(_, session)| Rc::clone(&session.outbox)).collect();
         for outbox in outboxes {
             act(&mut outbox.borrow_mut());
         }
     }
 }
 
-/// One per worker thread.
+/// The actor that fills the outboxes of one worker.
 pub struct Shard {
-    seats: ShardHandle,
-    missed: Arc<AtomicBool>,
-    missed_rooms: Arc<OverflowFlag<RoomId>>,
-    /// Seconds after which a client that takes nothing is let go (`session.timeout_s`).
+    handle: ShardHandle,
+    /// A full mailbox has lost alarms: all sessions read the store.
+    overflowed: Arc<AtomicBool>,
+    /// Rooms whose frames a full mailbox has lost: their sockets are closed.
+    overflowed_rooms: Arc<OverflowFlag<RoomId>>,
+    /// Seconds after which a client that reads nothing is disconnected (`session.timeout_s`).
     slow_after_s: u32,
 }
 
-/// The hub's way to a shard.
+/// Sends messages to a shard; the hub and the rooms each hold one per worker.
 #[derive(Clone)]
 pub(crate) struct ShardLink {
     shard: Addr<Shard>,
-    missed: Arc<AtomicBool>,
-    missed_rooms: Arc<OverflowFlag<RoomId>>,
+    overflowed: Arc<AtomicBool>,
+    overflowed_rooms: Arc<OverflowFlag<RoomId>>,
     waiting: Arc<AtomicUsize>,
     stats: Arc<ShardStats>,
 }
@@ -154,7 +158,7 @@ impl ShardLink {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Hands alarms over. If the shard's mailbox is full, its sessions read the store.
+    /// Sends alarms. If the shard's mailbox is full, its sessions read the store.
     pub(crate) fn push(&self, push: Push) {
         if self.shard.try_send(push).is_err() {
             self.stats.resyncs.fetch_add(1, Ordering::Relaxed);
@@ -162,105 +166,110 @@ impl ShardLink {
         }
     }
 
-    /// Hands over what is no alarm and in no store. If the shard's mailbox is full, it is lost: an answer that comes too
-    /// late for everybody is none.
-    pub(crate) fn tell(&self, push: Push) {
+    /// Sends frames that are not alarms: unread counts and alerts. They are in no store, so they are lost if the
+    /// shard's mailbox is full; they would be out of date if they waited.
+    pub(crate) fn push_or_drop(&self, push: Push) {
         if self.shard.try_send(push).is_err() {
             self.stats.untold.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Every message looks at the flag; one more comes behind it, past the bound, in case the others were quicker.
+    /// Makes all sessions of the shard read the store. Each `Push` checks the flag; an empty one goes past the
+    /// mailbox's limit, because those that wait may all be handled before the flag is set.
     pub(crate) fn resync(&self) {
-        if !self.missed.swap(true, Ordering::AcqRel) {
+        if !self.overflowed.swap(true, Ordering::AcqRel) {
             self.shard.do_send(Push(Vec::new()));
         }
     }
 
-    /// Hands on what rooms hear. If the shard's mailbox is full, its sockets in these rooms end.
+    /// Sends orders to rooms. If the shard's mailbox is full, its sockets in these rooms are closed.
     pub(crate) fn push_to_rooms(&self, push: RoomPush) {
         if let Err(SendError::Full(RoomPush(orders)) | SendError::Closed(RoomPush(orders))) = self.shard.try_send(push)
-            && self.missed_rooms.note(orders.into_iter().map(|(room, _)| room))
+            && self.overflowed_rooms.note(orders.into_iter().map(|(room, _)| room))
         {
-            // Every message looks; one more comes behind them, past the bound, in case those were quicker.
+            // As in `resync`: an empty message past the limit, so that the record is read for certain.
             self.shard.do_send(RoomPush(Vec::new()));
         }
     }
 
-    /// Hands on where inboxes end. If the shard's mailbox is full, that is looked up again soon.
-    pub(crate) fn inboxes_end(&self, ends: InboxesEnd) {
+    /// Sends the newest alarms of inboxes. If the shard's mailbox is full they are dropped: the next inbox check
+    /// repeats them.
+    pub(crate) fn check_inboxes(&self, ends: InboxEnds) {
         let _ = self.shard.try_send(ends);
     }
 
-    pub(crate) fn close(&self, close: CloseSeats) {
+    /// Closes sessions; never dropped, as it goes past the mailbox's limit.
+    pub(crate) fn close(&self, close: CloseSessions) {
         self.shard.do_send(close);
     }
 }
 
 impl Shard {
-    /// Starts a shard on the current thread.
+    /// Starts a shard on the current thread. `slow_after_s` is `session.timeout_s`.
     pub(crate) fn start(
         index: usize,
         slow_after_s: u32,
         stats: Arc<ShardStats>,
         receipts: Receipts,
     ) -> (ShardHandle, ShardLink) {
-        let (seats, rooms, waiting) = (Rc::default(), Rc::default(), Arc::default());
-        let seats =
-            ShardHandle { index, seats, rooms, waiting: Arc::clone(&waiting), stats: Arc::clone(&stats), receipts };
-        let missed = Arc::new(AtomicBool::new(false));
-        let missed_rooms = Arc::new(OverflowFlag::default());
-        let of_shard = Self {
-            seats: seats.clone(),
-            missed: Arc::clone(&missed),
-            missed_rooms: Arc::clone(&missed_rooms),
+        let (sessions, rooms, waiting) = (Rc::default(), Rc::default(), Arc::default());
+        let handle =
+            ShardHandle { index, sessions, rooms, waiting: Arc::clone(&waiting), stats: Arc::clone(&stats), receipts };
+        let overflowed = Arc::new(AtomicBool::new(false));
+        let overflowed_rooms = Arc::new(OverflowFlag::default());
+        let actor = Self {
+            handle: handle.clone(),
+            overflowed: Arc::clone(&overflowed),
+            overflowed_rooms: Arc::clone(&overflowed_rooms),
             slow_after_s,
         };
         let shard = Self::create(|ctx| {
-            ctx.set_mailbox_capacity(MAILBOX);
-            of_shard
+            ctx.set_mailbox_capacity(MAILBOX_LIMIT);
+            actor
         });
-        (seats, ShardLink { shard, missed, missed_rooms, waiting, stats })
+        (handle, ShardLink { shard, overflowed, overflowed_rooms, waiting, stats })
     }
 }
 
 impl Actor for Shard {
     type Context = Context<Self>;
 
-    /// Sweeps here and not in the sessions: a session whose client doesn't read is not polled any more.
+    /// Sweeps the outboxes every second. The sessions can't do it: one whose client doesn't read is not polled any
+    /// more.
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(Duration::from_secs(1), |shard, _| {
-            // Most of the time nothing waits for anybody.
-            if shard.seats.waiting.load(Ordering::Relaxed) == 0 {
+            // Most of the time no outbox holds a frame.
+            if shard.handle.waiting.load(Ordering::Relaxed) == 0 {
                 return;
             }
             let mut slow = 0;
-            shard.seats.each(|outbox| slow += u64::from(outbox.sweep(shard.slow_after_s)));
-            shard.seats.stats.slow.fetch_add(slow, Ordering::Relaxed);
+            shard.handle.each(|outbox| slow += u64::from(outbox.sweep(shard.slow_after_s)));
+            shard.handle.stats.slow.fetch_add(slow, Ordering::Relaxed);
         });
     }
 }
 
 /// One frame for sessions of this shard.
 pub(crate) struct Delivery {
-    /// Which alarm it is; `None` for a frame that is none.
+    /// The alarm's id; `None` for any other frame.
     pub alarm: Option<AlarmId>,
     /// Encoded once for all receivers.
     pub frame: Bytes,
-    /// Who is meant.
-    pub seats: Vec<Seated>,
+    /// The sessions that get it.
+    pub targets: Vec<SessionTarget>,
 }
 
-/// A session of this shard, and what goes before what it gets.
+/// A session of the shard that receives a message.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Seated {
+pub(crate) struct SessionTarget {
     pub slot: usize,
     pub connection: u64,
-    /// The alarm before in its user's inbox, 0 if nothing can have been missed.
+    /// For an alarm: the one before it in the user's inbox, 0 if none can be missing. In [`InboxEnds`]: the newest
+    /// alarm of the inbox. Otherwise unused.
     pub after: i64,
 }
 
-/// The alarms of one commit.
+/// The frames of one commit, or other frames for sessions.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Push(pub Vec<Delivery>);
@@ -269,65 +278,65 @@ impl Handler<Push> for Shard {
     type Result = ();
 
     fn handle(&mut self, Push(deliveries): Push, _: &mut Self::Context) {
-        if self.missed.swap(false, Ordering::AcqRel) {
-            self.seats.each(Outbox::resync);
+        if self.overflowed.swap(false, Ordering::AcqRel) {
+            self.handle.each(Outbox::resync);
         }
-        let seats = self.seats.seats.borrow();
+        let sessions = self.handle.sessions.borrow();
         let (mut queued, mut overflows) = (0, 0);
         for delivery in deliveries {
-            // One for all sessions of this worker: what waits for a slow one is a pointer a frame.
+            // All sessions of this worker share one frame: for a slow client a waiting frame costs a pointer.
             let frame = Rc::new(Frame::new(delivery.alarm.map_or(0, AlarmId::get), delivery.frame));
-            for Seated { slot, connection, after } in delivery.seats {
-                let Some(seated) = seats.get(slot).filter(|seated| seated.connection == connection) else { continue };
-                let mut outbox = seated.outbox.borrow_mut();
+            for SessionTarget { slot, connection, after } in delivery.targets {
+                let Some(entry) = sessions.get(slot).filter(|entry| entry.connection == connection) else { continue };
+                let mut outbox = entry.outbox.borrow_mut();
                 if delivery.alarm.is_none() {
                     outbox.control(frame.bytes.clone());
                     continue;
                 }
-                match outbox.offer(&frame, after) {
+                match outbox.offer_alarm(&frame, after) {
                     Offered::Queued => queued += 1,
                     Offered::Overflow => overflows += 1,
                     Offered::Noted | Offered::Stale | Offered::Closed => {}
                 }
             }
         }
-        self.seats.stats.queued.fetch_add(queued, Ordering::Relaxed);
-        self.seats.stats.overflows.fetch_add(overflows, Ordering::Relaxed);
+        self.handle.stats.queued.fetch_add(queued, Ordering::Relaxed);
+        self.handle.stats.overflows.fetch_add(overflows, Ordering::Relaxed);
     }
 }
 
-/// The inboxes of sessions end with these alarms (in `after`): who has not had them reads the store.
+/// The newest alarm of each session's inbox, in `after`. A session that does not have it yet reads the store.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct InboxesEnd(pub Vec<Seated>);
+pub(crate) struct InboxEnds(pub Vec<SessionTarget>);
 
-impl Handler<InboxesEnd> for Shard {
+impl Handler<InboxEnds> for Shard {
     type Result = ();
 
-    fn handle(&mut self, InboxesEnd(ends): InboxesEnd, _: &mut Self::Context) {
-        let seats = self.seats.seats.borrow();
+    fn handle(&mut self, InboxEnds(ends): InboxEnds, _: &mut Self::Context) {
+        let sessions = self.handle.sessions.borrow();
         let mut behind = 0;
-        for Seated { slot, connection, after } in ends {
-            if let Some(seated) = seats.get(slot).filter(|seated| seated.connection == connection) {
-                behind += u64::from(seated.outbox.borrow_mut().inbox_ends_with(after));
+        for SessionTarget { slot, connection, after } in ends {
+            if let Some(entry) = sessions.get(slot).filter(|entry| entry.connection == connection) {
+                behind += u64::from(entry.outbox.borrow_mut().inbox_ends_with(after));
             }
         }
-        self.seats.stats.behind.fetch_add(behind, Ordering::Relaxed);
+        self.handle.stats.behind.fetch_add(behind, Ordering::Relaxed);
     }
 }
 
-/// What the sockets of a room get.
+/// An order for all sockets of a room.
 #[derive(Debug, Clone)]
 pub(crate) enum RoomOrder {
-    /// A frame, encoded once for all of them; with the trade message that it is (0: none).
+    /// Send this frame, encoded once for all. `id` is that of the trade message in it, 0 for any other frame.
     Frame { bytes: Bytes, id: i64 },
-    /// They end.
+    /// Close them for this reason.
     Close(Close),
-    /// They end, because something was missed, and may come back.
-    CloseForMissing,
+    /// Close them because a frame was lost; the clients reconnect and read the room's state anew.
+    CloseForOverflow,
 }
 
-/// What rooms hear, in order.
+/// Orders for rooms, in order.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct RoomPush(pub Vec<(RoomId, RoomOrder)>);
@@ -337,63 +346,63 @@ impl Handler<RoomPush> for Shard {
 
     fn handle(&mut self, RoomPush(orders): RoomPush, _: &mut Self::Context) {
         let mut closed = 0;
-        let mut close_for_missing = |room| {
-            self.seats.each_in(room, |outbox| {
+        let mut close_for_overflow = |room| {
+            self.handle.each_in(room, |outbox| {
                 closed += u64::from(!outbox.is_closed());
                 outbox.close(Close::TryAgainLater);
             });
         };
-        self.missed_rooms.take().into_iter().for_each(&mut close_for_missing);
-        let (mut heard, mut overflows) = (0, 0);
+        self.overflowed_rooms.take().into_iter().for_each(&mut close_for_overflow);
+        let (mut queued, mut overflows) = (0, 0);
         for (room, order) in orders {
             match order {
                 RoomOrder::Frame { bytes, id } => {
                     let frame = Rc::new(Frame::new(id, bytes));
-                    self.seats.each_in(room, |outbox| match outbox.hear(&frame) {
-                        Offered::Queued => heard += 1,
+                    self.handle.each_in(room, |outbox| match outbox.offer_room_frame(&frame) {
+                        Offered::Queued => queued += 1,
                         Offered::Overflow => overflows += 1,
                         Offered::Noted | Offered::Stale | Offered::Closed => {}
                     });
                 }
-                RoomOrder::CloseForMissing => close_for_missing(room),
-                RoomOrder::Close(close) => self.seats.each_in(room, |outbox| outbox.close(close)),
+                RoomOrder::CloseForOverflow => close_for_overflow(room),
+                RoomOrder::Close(close) => self.handle.each_in(room, |outbox| outbox.close(close)),
             }
         }
-        self.seats.stats.closed_for_missing.fetch_add(closed, Ordering::Relaxed);
-        self.seats.stats.heard.fetch_add(heard, Ordering::Relaxed);
-        self.seats.stats.overflows.fetch_add(overflows, Ordering::Relaxed);
+        self.handle.stats.closed_for_missing.fetch_add(closed, Ordering::Relaxed);
+        self.handle.stats.room_frames.fetch_add(queued, Ordering::Relaxed);
+        self.handle.stats.overflows.fetch_add(overflows, Ordering::Relaxed);
     }
 }
 
 /// Closes sessions.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) enum CloseSeats {
-    /// These, for this reason.
-    Some(Vec<Seated>, Close),
-    /// All of them, told to come back after a time of their own, spread over so many ms.
+pub(crate) enum CloseSessions {
+    /// These sessions, for this reason.
+    These(Vec<SessionTarget>, Close),
+    /// All sessions, because the node restarts. Each client is sent its own random time after which to reconnect.
     Restarting {
-        /// The shortest wait.
+        /// The shortest time.
         from_ms: u64,
-        /// How much longer the longest is.
+        /// By how much the longest time exceeds it.
         spread_ms: u64,
     },
 }
 
-impl Handler<CloseSeats> for Shard {
+impl Handler<CloseSessions> for Shard {
     type Result = ();
 
-    fn handle(&mut self, close: CloseSeats, _: &mut Self::Context) {
+    fn handle(&mut self, close: CloseSessions, _: &mut Self::Context) {
         match close {
-            CloseSeats::Some(which, close) => {
-                for Seated { slot, connection, .. } in which {
-                    let seats = self.seats.seats.borrow();
-                    if let Some(seated) = seats.get(slot).filter(|seated| seated.connection == connection) {
-                        seated.outbox.borrow_mut().close(close);
+            CloseSessions::These(targets, close) => {
+                for SessionTarget { slot, connection, .. } in targets {
+                    let sessions = self.handle.sessions.borrow();
+                    if let Some(entry) = sessions.get(slot).filter(|entry| entry.connection == connection) {
+                        entry.outbox.borrow_mut().close(close);
                     }
                 }
             }
-            CloseSeats::Restarting { from_ms, spread_ms } => self.seats.each(|outbox| {
+            CloseSessions::Restarting { from_ms, spread_ms } => self.handle.each(|outbox| {
                 let retry_ms = from_ms + rand::random_range(0..=spread_ms);
                 outbox.close(Close::Restarting { retry_ms });
             }),

@@ -1,4 +1,5 @@
-//! What the rooms of a node know of the other nodes, and how far each room is in hearing them.
+//! What the rooms of a node keep when the service has several nodes: [`ClusterLink`] for all rooms together,
+//! [`ClusterSync`] for each. The logic is in `cluster`.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -12,18 +13,23 @@ use crate::{
     store::{RoomEvent, Store},
 };
 
-/// What the rooms have to do with other nodes; off while there is none.
+/// The rooms' connection to the other nodes. Unused while the service has one node.
 #[derive(Default)]
 pub(crate) struct ClusterLink {
+    /// `None` while the service has one node.
     pub link: Option<(Bus, Store)>,
-    /// Rooms in which somebody has just come or gone elsewhere.
-    pub touched: HashSet<RoomId>,
-    /// What a node is telling of all who are in rooms there: how many parts of it are here.
-    pub telling: HashMap<NodeId, (u32, HashSet<(GoodsId, UserId)>)>,
-    pub generations: u64,
-    pub looking: bool,
-    pub to_read: VecDeque<RoomId>,
-    pub readings: usize,
+    /// Rooms whose presence on other nodes has changed and has not been broadcast yet.
+    pub changed_rooms: HashSet<RoomId>,
+    /// Unfinished presence snapshots of other nodes: how many parts have come, and who is present in them.
+    pub snapshots: HashMap<NodeId, (u32, HashSet<(GoodsId, UserId)>)>,
+    /// The newest [`ClusterSync::generation`] of any room.
+    pub last_generation: u64,
+    /// The rooms are being compared with the store.
+    pub is_polling: bool,
+    /// Rooms that wait to read the events that they have missed.
+    pub catch_up_queue: VecDeque<RoomId>,
+    /// Rooms that are reading them now.
+    pub active_reads: usize,
 }
 
 impl ClusterLink {
@@ -31,13 +37,14 @@ impl ClusterLink {
         self.link.is_some()
     }
 
-    pub(crate) fn release(&self, id: RoomId) {
+    pub(crate) fn unsubscribe(&self, id: RoomId) {
         if let Some((bus, _)) = &self.link {
-            bus.release(channel(id));
+            bus.unsubscribe(channel(id));
         }
     }
 }
 
+/// The bus channel that carries the events of this room.
 pub(crate) fn channel(id: RoomId) -> Channel {
     match id {
         RoomId::Auction(goods) => Channel::Auction(goods),
@@ -45,21 +52,21 @@ pub(crate) fn channel(id: RoomId) -> Channel {
     }
 }
 
-/// How far a room is in hearing other nodes. Off for as long as there is one node.
+/// How far a room has come in receiving the events of all nodes. Unused while the service has one node.
 #[derive(Default)]
 pub(crate) struct ClusterSync {
-    /// Which beginning this is: what an earlier one finds out means nothing.
+    /// Counts the starts of sequencers, from 1. The result of a read that belongs to an earlier start is dropped.
     pub generation: u64,
-    /// The channel is held.
-    pub is_held: bool,
-    /// The course is being begun.
-    pub is_beginning: bool,
-    /// From here on everything is told once and in order.
-    pub course: Option<EventSequencer>,
-    /// What was heard before the course has begun.
-    pub early: Vec<RoomEvent>,
-    /// Sockets that wait for it; told whether they hear everything from now on.
+    /// This room has subscribed to its bus channel.
+    pub is_subscribed: bool,
+    /// The store is being read to start the sequencer.
+    pub is_starting: bool,
+    /// `None` until it has started.
+    pub sequencer: Option<EventSequencer>,
+    /// Events that came before the sequencer started.
+    pub early_events: Vec<RoomEvent>,
+    /// Sockets that wait for the start. They are sent whether the room receives all its events from now on.
     pub waiting: Vec<oneshot::Sender<bool>>,
-    /// The store is being read, or will be.
+    /// The store is being read for missed events, or this read is queued.
     pub is_catching_up: bool,
 }

@@ -1,5 +1,5 @@
-//! A crowd in one room, on one thread: what its sockets hear is bounded however many come at once, and one bid is encoded
-//! once for all of them.
+//! Tests of one large room, on one thread: what waits for its sockets is bounded however many users join at once, and
+//! one bid is encoded once for all sockets.
 
 use std::{
     cell::RefCell,
@@ -13,7 +13,7 @@ use std::{
 
 use actix::Addr;
 
-use super::rooms::{Enter, OpenToShard, Rooms, TellRooms};
+use super::rooms::{AttachShardToRooms, BroadcastRoomEvents, EnterRoom, Rooms};
 use crate::actors::delivery::{
     outbox::{Outbox, OutboxLimits},
     received::Receipts,
@@ -26,7 +26,7 @@ use crate::{
     time_source::SystemTime,
 };
 
-/// As the settings have it.
+/// The defaults of the settings.
 const LIMITS: OutboxLimits = OutboxLimits { frames: 1024, bytes: 1 << 20 };
 const GOODS: GoodsId = GoodsId::from_stored(1);
 const ROOM: RoomId = RoomId::Auction(GOODS);
@@ -44,20 +44,20 @@ fn bid(seq: i64) -> RoomEvent {
     }
 }
 
-/// The rooms of a node with so many workers.
+/// The rooms of a node with this many workers, and the workers' shards.
 fn rooms(workers: usize) -> (Addr<Rooms>, Vec<ShardHandle>) {
     let stats = Arc::new(ShardStats::default());
     let rooms = Rooms::open(chrono_tz::UTC, Arc::new(SystemTime), Arc::clone(&stats), Arc::default(), LIMITS.bytes);
     let shards = (0..workers).map(|index| {
-        let (shard, link) = Shard::start(index, 60, Arc::clone(&stats), Receipts::told_to(|_| {}));
-        rooms.do_send(OpenToShard(link));
+        let (shard, link) = Shard::start(index, 60, Arc::clone(&stats), Receipts::new(|_| {}));
+        rooms.do_send(AttachShardToRooms(link));
         shard
     });
     let shards = shards.collect();
     (rooms, shards)
 }
 
-/// A visitor's socket in the room; `waiting` counts what waits for it.
+/// Opens a visitor's socket in the room; `waiting` counts the frames that wait for it.
 async fn enter(
     rooms: &Addr<Rooms>,
     shard: &ShardHandle,
@@ -65,36 +65,37 @@ async fn enter(
     waiting: &Arc<AtomicUsize>,
 ) -> Rc<RefCell<Outbox>> {
     let outbox = Rc::new(RefCell::new(Outbox::of_room(LIMITS, Arc::clone(waiting))));
-    shard.seat(connection, Rc::clone(&outbox), Some(ROOM));
-    assert!(rooms.send(Enter { room: ROOM, user: None, connection, is_over: false }).await.unwrap());
+    shard.add_session(connection, Rc::clone(&outbox), Some(ROOM));
+    assert!(rooms.send(EnterRoom { room: ROOM, user: None, connection, is_over: false }).await.unwrap());
     outbox
 }
 
-/// Whoever has something to do has done it.
-async fn all_is_quiet() {
+/// Lets every actor handle the messages it has.
+async fn settle() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
 }
 
 #[actix::test]
-async fn nobody_who_reads_is_too_slow_for_news_behind_a_crowd() {
+async fn a_client_that_reads_is_not_too_slow_for_events_behind_many_joins() {
     let (rooms, shards) = rooms(1);
     let waiting = Arc::<AtomicUsize>::default();
     let witness = enter(&rooms, &shards[0], 0, &waiting).await;
-    let read = |heard: &mut Vec<u8>| {
+    let read = |received: &mut Vec<u8>| {
         while let Some(chunk) = witness.borrow_mut().take() {
-            heard.extend_from_slice(&chunk.bytes());
+            received.extend_from_slice(&chunk.bytes());
         }
     };
-    let mut heard = Vec::new();
-    // Only some of them are told by themselves before the bids come, and the others are more than may wait for a socket.
+    let mut received = Vec::new();
+    // Gather intervals broadcast only some of these joins before the bids come. The rest is more than may wait for a
+    // socket.
     for id in 1..=25_000 {
-        let enter = Enter { room: ROOM, user: Some(user(id)), connection: id.cast_unsigned(), is_over: false };
+        let enter = EnterRoom { room: ROOM, user: Some(user(id)), connection: id.cast_unsigned(), is_over: false };
         assert!(rooms.send(enter).await.unwrap());
-        read(&mut heard);
+        read(&mut received);
     }
-    // From here on he reads nothing until the room has told of them by itself once more, between the bids.
+    // The witness now reads nothing until a gather interval has ended once more, between the bids.
     for seq in [1, 3, 5] {
         if seq == 5 {
             let before = waiting.load(Ordering::Relaxed);
@@ -103,26 +104,26 @@ async fn nobody_who_reads_is_too_slow_for_news_behind_a_crowd() {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             };
-            tokio::time::timeout(Duration::from_secs(30), tick).await.expect("it is told");
+            tokio::time::timeout(Duration::from_secs(30), tick).await.expect("the gather interval ends");
         }
-        rooms.send(TellRooms(vec![bid(seq), bid(seq + 1)])).await.unwrap();
-        all_is_quiet().await;
+        rooms.send(BroadcastRoomEvents(vec![bid(seq), bid(seq + 1)])).await.unwrap();
+        settle().await;
     }
     assert!(!witness.borrow().is_closed());
-    read(&mut heard);
-    assert_eq!(String::from_utf8_lossy(&heard).matches("\"response_type\":\"bid\"").count(), 6);
+    read(&mut received);
+    assert_eq!(String::from_utf8_lossy(&received).matches("\"response_type\":\"bid\"").count(), 6);
 }
 
 #[actix::test]
-async fn one_bid_is_encoded_once_for_everybody() {
+async fn one_bid_is_encoded_once_for_all_sockets() {
     let (rooms, shards) = rooms(2);
     let mut outboxes = Vec::new();
     for connection in 0..50 {
         let shard = &shards[usize::from(connection % 2 == 0)];
         outboxes.push(enter(&rooms, shard, connection, &Arc::default()).await);
     }
-    rooms.send(TellRooms(vec![bid(1)])).await.unwrap();
-    all_is_quiet().await;
+    rooms.send(BroadcastRoomEvents(vec![bid(1)])).await.unwrap();
+    settle().await;
     let frames: Vec<_> = outboxes.iter().map(|outbox| outbox.borrow_mut().take().unwrap().bytes()).collect();
     assert!(frames.iter().all(|frame| frame.as_ptr() == frames[0].as_ptr()), "the same bytes, not equal ones");
 }

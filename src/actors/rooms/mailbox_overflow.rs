@@ -1,5 +1,5 @@
-//! What becomes of those who miss something because a mailbox was full: of alarms they read the store, of rooms they are
-//! told to come back. On one thread, where nobody reads a mailbox before somebody waits.
+//! Tests of full mailboxes: sessions that miss alarms read the store, sockets in a room that misses an event close with
+//! "try again later". All on one thread, where no actor handles a message before the test awaits.
 
 use std::{
     cell::RefCell,
@@ -12,7 +12,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::rooms::{Enter, OpenToShard, Rooms, TellRooms};
+use super::rooms::{AttachShardToRooms, BroadcastRoomEvents, EnterRoom, Rooms};
 use crate::actors::delivery::{
     alarm_hub::{AlarmHub, AttachShard, Deliver, GetHubFigures},
     frame::Chunk,
@@ -29,116 +29,120 @@ use crate::{
     time_source::SystemTime,
 };
 
-/// Longer than any mailbox.
-const ENOUGH: usize = 10_000;
-const LIMITS: OutboxLimits = OutboxLimits { frames: ENOUGH, bytes: 1 << 20 };
+/// More messages than any mailbox holds.
+const MANY: usize = 10_000;
+const LIMITS: OutboxLimits = OutboxLimits { frames: MANY, bytes: 1 << 20 };
 
 fn shard(stats: &Arc<ShardStats>) -> (ShardHandle, ShardLink) {
-    Shard::start(0, 60, Arc::clone(stats), Receipts::told_to(|_| {}))
+    Shard::start(0, 60, Arc::clone(stats), Receipts::new(|_| {}))
 }
 
 fn goods(id: i64) -> GoodsId {
     GoodsId::from_stored(id)
 }
 
-/// A socket of this worker in that room.
-fn listener(seats: &ShardHandle, connection: u64, room: RoomId) -> Rc<RefCell<Outbox>> {
+/// Opens a socket of this worker in that room.
+fn listener(shard_handle: &ShardHandle, connection: u64, room: RoomId) -> Rc<RefCell<Outbox>> {
     let outbox = Rc::new(RefCell::new(Outbox::of_room(LIMITS, Arc::default())));
-    seats.seat(connection, Rc::clone(&outbox), Some(room));
+    shard_handle.add_session(connection, Rc::clone(&outbox), Some(room));
     outbox
 }
 
-/// A session that hears alarms, and has none to read.
-fn live(seats: &ShardHandle) -> Rc<RefCell<Outbox>> {
+/// A session whose inbox is read: it receives live alarms.
+fn live_session(shard_handle: &ShardHandle) -> Rc<RefCell<Outbox>> {
     let outbox = Rc::new(RefCell::new(Outbox::of_alarms(LIMITS, Arc::default())));
-    outbox.borrow_mut().end_of_list();
+    outbox.borrow_mut().reached_inbox_end();
     assert!(!outbox.borrow().wants_catch_up());
-    seats.seat(1, Rc::clone(&outbox), None);
+    shard_handle.add_session(1, Rc::clone(&outbox), None);
     outbox
 }
 
-/// Whoever has something to do has done it.
-async fn all_is_quiet() {
+/// Lets every actor handle the messages it has.
+async fn settle() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
 }
 
 #[actix::test]
-async fn sockets_of_a_room_that_a_worker_could_not_be_told_of_are_told_to_come_back() {
+async fn sockets_close_when_the_mailbox_of_their_shard_is_full() {
     let stats = Arc::new(ShardStats::default());
-    let (seats, link) = shard(&stats);
+    let (shard_handle, link) = shard(&stats);
     let (busy, quiet) = (RoomId::Auction(goods(1)), RoomId::Auction(goods(2)));
-    let [listener, other] = [(1, busy), (2, quiet)].map(|(connection, room)| listener(&seats, connection, room));
+    let [listener, other] = [(1, busy), (2, quiet)].map(|(connection, room)| listener(&shard_handle, connection, room));
     let frame = RoomOrder::Frame { bytes: Bytes::from_static(b"x"), id: 0 };
-    for _ in 0..ENOUGH {
+    for _ in 0..MANY {
         link.push_to_rooms(RoomPush(vec![(busy, frame.clone())]));
     }
-    assert!(!listener.borrow().is_closed(), "nobody has looked yet");
-    all_is_quiet().await;
+    assert!(!listener.borrow().is_closed(), "the shard has handled nothing yet");
+    settle().await;
     assert_eq!(listener.borrow().due_close(), Some(Close::TryAgainLater));
     assert_eq!(stats.closed_for_missing.load(Ordering::Relaxed), 1);
     assert!(!other.borrow().is_closed(), "it has missed nothing");
     link.push_to_rooms(RoomPush(vec![(quiet, frame)]));
-    all_is_quiet().await;
+    settle().await;
     let taken = other.borrow_mut().take().map(Chunk::bytes);
     assert_eq!((taken, other.borrow().is_closed()), (Some(Bytes::from_static(b"x")), false));
 }
 
 #[actix::test]
-async fn sockets_of_a_room_whose_news_found_no_place_are_told_to_come_back() {
+async fn sockets_close_when_the_mailbox_of_the_rooms_is_full() {
     let stats = Arc::new(ShardStats::default());
-    let (seats, link) = shard(&stats);
-    let missed = Arc::new(OverflowFlag::default());
+    let (shard_handle, link) = shard(&stats);
+    let overflow = Arc::new(OverflowFlag::default());
     let rooms =
-        Rooms::open(chrono_tz::UTC, Arc::new(SystemTime), Arc::clone(&stats), Arc::clone(&missed), LIMITS.bytes);
-    rooms.do_send(OpenToShard(link));
-    let [listener, other] = [1, 2].map(|nth| listener(&seats, nth, RoomId::Auction(goods(nth.cast_signed()))));
+        Rooms::open(chrono_tz::UTC, Arc::new(SystemTime), Arc::clone(&stats), Arc::clone(&overflow), LIMITS.bytes);
+    rooms.do_send(AttachShardToRooms(link));
+    let [listener, other] = [1, 2].map(|nth| listener(&shard_handle, nth, RoomId::Auction(goods(nth.cast_signed()))));
     for nth in [1, 2] {
-        let enter =
-            Enter { room: RoomId::Auction(goods(nth)), user: None, connection: nth.cast_unsigned(), is_over: false };
+        let enter = EnterRoom {
+            room: RoomId::Auction(goods(nth)),
+            user: None,
+            connection: nth.cast_unsigned(),
+            is_over: false,
+        };
         assert!(rooms.send(enter).await.unwrap());
     }
-    // Of goods in whose room nobody is: the worker hears of none of it.
+    // The room of goods 3 has no sockets, so the shard receives none of these events.
     let refused =
-        (0..ENOUGH).filter(|_| rooms.try_send(TellRooms(vec![RoomEvent::Started(goods(3))])).is_err()).count();
-    assert!(refused > 0, "the mailbox has an end");
-    assert!(missed.note([goods(1)]), "as does whoever finds it full");
-    rooms.do_send(TellRooms(Vec::new()));
-    all_is_quiet().await;
+        (0..MANY).filter(|_| rooms.try_send(BroadcastRoomEvents(vec![RoomEvent::Started(goods(3))])).is_err()).count();
+    assert!(refused > 0, "the mailbox is bounded");
+    assert!(overflow.note([goods(1)]), "the sender notes what found it full");
+    rooms.do_send(BroadcastRoomEvents(Vec::new()));
+    settle().await;
     assert_eq!(listener.borrow().due_close(), Some(Close::TryAgainLater));
     assert_eq!(stats.closed_for_missing.load(Ordering::Relaxed), 1);
     assert!(!other.borrow().is_closed(), "it has missed nothing");
 }
 
 #[actix::test]
-async fn sessions_of_a_worker_that_could_not_be_told_read_the_store() {
+async fn sessions_read_the_store_when_the_mailbox_of_their_shard_is_full() {
     let stats = Arc::new(ShardStats::default());
-    let (seats, link) = shard(&stats);
-    let session = live(&seats);
-    for _ in 0..ENOUGH {
+    let (shard_handle, link) = shard(&stats);
+    let session = live_session(&shard_handle);
+    for _ in 0..MANY {
         link.push(Push(Vec::<Delivery>::new()));
     }
-    all_is_quiet().await;
+    settle().await;
     assert!(session.borrow().wants_catch_up() && !session.borrow().is_closed());
     assert!(stats.resyncs.load(Ordering::Relaxed) > 0);
 }
 
 #[actix::test]
-async fn sessions_read_the_store_when_the_hub_could_not_be_told() {
+async fn sessions_read_the_store_when_the_mailbox_of_the_hub_is_full() {
     let stats = Arc::new(ShardStats::default());
-    let (seats, link) = shard(&stats);
-    let session = live(&seats);
-    let missed = Arc::new(AtomicBool::new(false));
+    let (shard_handle, link) = shard(&stats);
+    let session = live_session(&shard_handle);
+    let overflow = Arc::new(AtomicBool::new(false));
     let locale = Locale::En;
-    let hub = AlarmHub::open(Box::new(move || locale), 16, stats, Arc::clone(&missed));
+    let hub = AlarmHub::open(Box::new(move || locale), 16, stats, Arc::clone(&overflow));
     hub.do_send(AttachShard { index: 0, link });
-    let refused = (0..ENOUGH).filter(|_| hub.try_send(Deliver(Vec::new())).is_err()).count();
-    assert!(refused > 0, "the mailbox has an end");
-    missed.store(true, Ordering::Release);
+    let refused = (0..MANY).filter(|_| hub.try_send(Deliver(Vec::new())).is_err()).count();
+    assert!(refused > 0, "the mailbox is bounded");
+    overflow.store(true, Ordering::Release);
     hub.do_send(Deliver(Vec::new()));
     let figures = hub.send(GetHubFigures).await.unwrap();
-    all_is_quiet().await;
+    settle().await;
     assert!(session.borrow().wants_catch_up() && !session.borrow().is_closed());
     assert_eq!(figures.resyncs, 1);
 }

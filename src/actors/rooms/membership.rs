@@ -1,5 +1,6 @@
-//! Who is in a room: users, not tabs. Plain; everything is in memory and goes with the sockets, so no crash leaves a
-//! ghost (fault 8).
+//! Who is in a room. It counts users and not tabs, over all nodes, and does no IO.
+//!
+//! Everything is in memory and follows from open sockets, so a crash leaves nobody behind (fault 8).
 
 use std::{
     collections::{BTreeMap, HashMap, btree_map::Entry},
@@ -11,56 +12,56 @@ use crate::{
     domain::{User, UserId},
 };
 
-struct Present {
+struct Member {
     user: Arc<User>,
-    /// Open sockets here.
+    /// Their open sockets on this node.
     sockets: usize,
-    /// Other nodes on which he has some.
-    elsewhere: Vec<NodeId>,
+    /// Other nodes on which they have open sockets, each once.
+    other_nodes: Vec<NodeId>,
 }
 
-impl Present {
+impl Member {
     fn is_gone(&self) -> bool {
-        self.sockets == 0 && self.elsewhere.is_empty()
+        self.sockets == 0 && self.other_nodes.is_empty()
     }
 }
 
-/// What a coming or going means.
+/// What a socket that enters or leaves means for its user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Change {
-    /// Whose.
     pub user: UserId,
-    /// It was his first socket here, or his last.
+    /// It is the user's first socket on this node, or was their last.
     pub here: bool,
-    /// … on all nodes together.
+    /// It is their first on all nodes together, or was their last.
     pub anywhere: bool,
 }
 
-/// One room.
+/// The sockets and users of one room.
 #[derive(Default)]
-pub(crate) struct Room {
-    /// Open sockets, with their user (none: a visitor).
+pub(crate) struct RoomMembers {
+    /// Open sockets on this node by connection id; `None` is a visitor's.
     sockets: HashMap<u64, Option<UserId>>,
-    users: BTreeMap<UserId, Present>,
+    /// Users with a socket on any node.
+    users: BTreeMap<UserId, Member>,
 }
 
-impl Room {
-    /// A socket comes in; what that means for its user, if it has one.
+impl RoomMembers {
+    /// Adds a socket. `None` if nothing changes for a user: it is a visitor's, or is here already.
     pub(crate) fn enter(&mut self, user: Option<Arc<User>>, connection: u64) -> Option<Change> {
         if self.sockets.insert(connection, user.as_ref().map(|user| user.id)).is_some() {
             return None;
         }
         let user = user?;
         let id = user.id;
-        let known = self.users.contains_key(&id);
-        let gone = Present { user: Arc::clone(&user), sockets: 0, elsewhere: Vec::new() };
-        let present = self.users.entry(id).or_insert(gone);
-        present.user = user;
-        present.sockets += 1;
-        Some(Change { user: id, here: present.sockets == 1, anywhere: !known })
+        let was_present = self.users.contains_key(&id);
+        let absent = Member { user: Arc::clone(&user), sockets: 0, other_nodes: Vec::new() };
+        let member = self.users.entry(id).or_insert(absent);
+        member.user = user;
+        member.sockets += 1;
+        Some(Change { user: id, here: member.sockets == 1, anywhere: !was_present })
     }
 
-    /// A socket leaves; what that means for its user. One that never came in changes nothing.
+    /// Removes a socket. `None` if nothing changes for a user: it is a visitor's, or is not here.
     pub(crate) fn leave(&mut self, connection: u64) -> Option<Change> {
         let user = self.sockets.remove(&connection)??;
         let Entry::Occupied(mut entry) = self.users.entry(user) else { return None };
@@ -72,30 +73,30 @@ impl Room {
         Some(Change { user, here, anywhere })
     }
 
-    /// Whose socket that is.
+    /// The user of this socket; `None` for a visitor's or one that is not here.
     pub(crate) fn user_of(&self, connection: u64) -> Option<Arc<User>> {
         self.user((*self.sockets.get(&connection)?)?)
     }
 
-    /// The user, if he is in the room on whichever node, as he was called when he came in last.
+    /// The user, if they are in the room on any node, with the name and picture they entered with last.
     pub(crate) fn user(&self, user: UserId) -> Option<Arc<User>> {
-        self.users.get(&user).map(|present| Arc::clone(&present.user))
+        self.users.get(&user).map(|member| Arc::clone(&member.user))
     }
 
-    /// A user has come into the room on another node; true if he was on none.
-    pub(crate) fn appear(&mut self, node: NodeId, user: Arc<User>) -> bool {
-        let known = self.users.contains_key(&user.id);
-        let present = self.users.entry(user.id).or_insert_with(|| Present { user, sockets: 0, elsewhere: Vec::new() });
-        if !present.elsewhere.contains(&node) {
-            present.elsewhere.push(node);
+    /// Adds a user on another node; true if they were on no node before.
+    pub(crate) fn enter_on(&mut self, node: NodeId, user: Arc<User>) -> bool {
+        let was_present = self.users.contains_key(&user.id);
+        let member = self.users.entry(user.id).or_insert_with(|| Member { user, sockets: 0, other_nodes: Vec::new() });
+        if !member.other_nodes.contains(&node) {
+            member.other_nodes.push(node);
         }
-        !known
+        !was_present
     }
 
-    /// A user has left the room on another node; true if he is on none now.
-    pub(crate) fn vanish(&mut self, node: NodeId, user: UserId) -> bool {
+    /// Removes a user on another node; true if they are on no node now.
+    pub(crate) fn leave_on(&mut self, node: NodeId, user: UserId) -> bool {
         let Entry::Occupied(mut entry) = self.users.entry(user) else { return false };
-        entry.get_mut().elsewhere.retain(|one| *one != node);
+        entry.get_mut().other_nodes.retain(|other| *other != node);
         let is_gone = entry.get().is_gone();
         if is_gone {
             entry.remove();
@@ -103,33 +104,33 @@ impl Room {
         is_gone
     }
 
-    /// Who is in the room on that node.
-    pub(crate) fn on_node(&self, node: NodeId) -> Vec<UserId> {
-        self.users.iter().filter(|(_, present)| present.elsewhere.contains(&node)).map(|(user, _)| *user).collect()
+    /// Users who are in the room on that other node.
+    pub(crate) fn users_on(&self, node: NodeId) -> Vec<UserId> {
+        self.users.iter().filter(|(_, member)| member.other_nodes.contains(&node)).map(|(user, _)| *user).collect()
     }
 
-    /// Who is in the room on this node.
-    pub(crate) fn here(&self) -> impl Iterator<Item = &Arc<User>> {
-        self.users.values().filter(|present| present.sockets > 0).map(|present| &present.user)
+    /// Users who are in the room on this node.
+    pub(crate) fn users_here(&self) -> impl Iterator<Item = &Arc<User>> {
+        self.users.values().filter(|member| member.sockets > 0).map(|member| &member.user)
     }
 
-    /// Users in the room, on whichever node.
+    /// How many users are in the room, on all nodes together.
     pub(crate) fn participants(&self) -> usize {
         self.users.len()
     }
 
-    /// Who they are, by id, as they were called when they came in.
+    /// These users, ordered by id.
     #[cfg(test)]
     pub(crate) fn users(&self) -> impl Iterator<Item = &Arc<User>> {
-        self.users.values().map(|present| &present.user)
+        self.users.values().map(|member| &member.user)
     }
 
-    /// Open sockets of nobody.
+    /// How many of the open sockets are visitors'.
     pub(crate) fn visitors(&self) -> usize {
         self.sockets.values().filter(|user| user.is_none()).count()
     }
 
-    /// Open sockets.
+    /// How many sockets are open on this node.
     pub(crate) fn sockets(&self) -> usize {
         self.sockets.len()
     }
@@ -146,7 +147,7 @@ mod tests {
 
     #[test]
     fn fault_8_two_tabs_count_once_and_a_late_leave_changes_nothing() {
-        let mut room = Room::default();
+        let mut room = RoomMembers::default();
         let both = |both| Some(Change { user: UserId::from_stored(2), here: both, anywhere: both });
         assert_eq!(room.enter(user(2), 10), both(true));
         assert_eq!(room.enter(user(2), 11), both(false), "a second tab");
@@ -161,42 +162,42 @@ mod tests {
     }
 
     #[test]
-    fn a_user_on_two_nodes_is_one_and_goes_with_his_last_socket_anywhere() {
-        let mut room = Room::default();
-        let (left, right) = (NodeId::of_test(1), NodeId::of_test(2));
+    fn a_user_on_two_nodes_counts_once_and_leaves_with_their_last_socket() {
+        let mut room = RoomMembers::default();
+        let (left, right) = (NodeId::from_bits(1), NodeId::from_bits(2));
         let two = || user(2).unwrap();
-        assert!(room.appear(left, two()));
-        assert!(!room.appear(left, two()), "heard twice");
+        assert!(room.enter_on(left, two()));
+        assert!(!room.enter_on(left, two()), "received twice");
         assert_eq!(room.enter(user(2), 10).map(|change| (change.here, change.anywhere)), Some((true, false)));
-        assert!(!room.appear(right, two()));
-        assert_eq!((room.participants(), room.here().count()), (1, 1));
-        assert!(!room.vanish(left, UserId::from_stored(2)));
+        assert!(!room.enter_on(right, two()));
+        assert_eq!((room.participants(), room.users_here().count()), (1, 1));
+        assert!(!room.leave_on(left, UserId::from_stored(2)));
         assert_eq!(room.leave(10).map(|change| (change.here, change.anywhere)), Some((true, false)));
-        assert_eq!((room.participants(), room.here().count()), (1, 0));
-        assert_eq!(room.on_node(right), [UserId::from_stored(2)]);
-        assert!(room.vanish(right, UserId::from_stored(2)));
-        assert!(!room.vanish(right, UserId::from_stored(2)));
+        assert_eq!((room.participants(), room.users_here().count()), (1, 0));
+        assert_eq!(room.users_on(right), [UserId::from_stored(2)]);
+        assert!(room.leave_on(right, UserId::from_stored(2)));
+        assert!(!room.leave_on(right, UserId::from_stored(2)));
         assert_eq!(room.participants(), 0);
     }
 
     proptest! {
-        /// Whoever comes and goes: present are exactly the users of the open sockets, and comings and goings of each
-        /// user take turns.
+        /// In any order of sockets that enter and leave, exactly the users of the open ones are present, and each user
+        /// joins and leaves in turn.
         #[test]
-        fn present_are_those_with_open_sockets(steps in prop::collection::vec((0u64..12, 0i64..4, any::<bool>()), 1..200)) {
-            let mut room = Room::default();
+        fn users_with_open_sockets_are_present(steps in prop::collection::vec((0u64..12, 0i64..4, any::<bool>()), 1..200)) {
+            let mut room = RoomMembers::default();
             let mut open: HashMap<u64, i64> = HashMap::new();
             let mut present = std::collections::BTreeSet::new();
-            for (connection, id, comes) in steps {
-                if comes {
+            for (connection, id, enters) in steps {
+                if enters {
                     if open.contains_key(&connection) { continue }
                     open.insert(connection, id);
                     let change = room.enter(if id == 0 { None } else { user(id) }, connection);
                     prop_assert_eq!(change.is_some_and(|change| change.here && change.anywhere), id != 0 && present.insert(id));
                 } else {
                     open.remove(&connection);
-                    if let Some(gone) = room.leave(connection).filter(|change| change.here && change.anywhere) {
-                        prop_assert!(present.remove(&gone.user.get()));
+                    if let Some(left) = room.leave(connection).filter(|change| change.here && change.anywhere) {
+                        prop_assert!(present.remove(&left.user.get()));
                     }
                 }
                 let expected: std::collections::BTreeSet<i64> = open.values().copied().filter(|id| *id != 0).collect();

@@ -1,5 +1,6 @@
-//! A room with what is to be told in it: whose coming and going is yet to be told to its sockets, who has been told to be
-//! there, and with several nodes the course of its events.
+//! The state of one room: its members, and the joins and leaves that its sockets have not been sent yet.
+//!
+//! Joins and leaves are merged per user and sent in bounded amounts, so that a large room can't flood its own sockets.
 
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
@@ -9,96 +10,102 @@ use std::{
 
 use bytes::BytesMut;
 
-use super::{cluster_sync::ClusterSync, membership::Room};
+use super::{cluster_sync::ClusterSync, membership::RoomMembers};
 use crate::actors::delivery::{encode::encode, shard::RoomOrder};
 use crate::{
     domain::{User, UserId},
     protocol::RoomFrame,
 };
 
-/// In larger rooms comings and goings are gathered for so long per thousand sockets, at most a second: ten thousand who
-/// come in one after another are fifty million frames, which must not keep anybody's bid waiting.
+/// In a large room joins and leaves are gathered for this long per thousand sockets, within the two bounds below. Ten
+/// thousand users who come one after another would otherwise be fifty million frames, and delay every bid.
 const GATHER_MS_PER_THOUSAND: usize = 100;
-const GATHER_AT_MOST: Duration = Duration::from_secs(1);
-const GATHER_AT_LEAST: Duration = Duration::from_millis(20);
+const MAX_GATHER_INTERVAL: Duration = Duration::from_secs(1);
+const MIN_GATHER_INTERVAL: Duration = Duration::from_millis(20);
 
+/// Room membership, plus joins and leaves not yet broadcast.
 pub(crate) struct RoomState {
-    pub room: Room,
-    /// Who is in the room as far as it has been told: what a page shows must go with the frames that follow it.
-    told: BTreeMap<UserId, Arc<User>>,
-    /// The same as a list, until it changes.
-    list: Option<Arc<[Arc<User>]>>,
-    /// The auction is over: nothing here to recommend.
+    pub members: RoomMembers,
+    /// Users who are present according to the frames sent so far. Clients that ask who is here get these users, because
+    /// they go on from there with the frames that follow.
+    announced: BTreeMap<UserId, Arc<User>>,
+    /// The same users as a list. `None` after a change, until somebody asks for it.
+    announced_list: Option<Arc<[Arc<User>]>>,
+    /// The auction is over: the room is not recommended any more.
     pub is_over: bool,
-    /// Who has come or gone and has not been told of, in that order, each once.
-    untold: VecDeque<UserId>,
-    is_untold: HashSet<UserId>,
-    /// Bytes of comings and goings that were told ahead of news since they were told last by themselves.
-    pub told_ahead: usize,
-    pub gathering: bool,
-    pub hearing: ClusterSync,
+    /// Users whose join or leave is not broadcast yet, oldest first, each once.
+    pending: VecDeque<UserId>,
+    is_pending: HashSet<UserId>,
+    /// Bytes of joins and leaves that were sent ahead of room events in this gather interval.
+    pub bytes_ahead: usize,
+    /// A gather interval is running; at its end pending joins and leaves are broadcast.
+    pub is_gathering: bool,
+    pub sync: ClusterSync,
 }
 
 impl RoomState {
     pub(crate) fn new(is_over: bool) -> Self {
         Self {
-            room: Room::default(),
-            told: BTreeMap::new(),
-            list: None,
+            members: RoomMembers::default(),
+            announced: BTreeMap::new(),
+            announced_list: None,
             is_over,
-            untold: VecDeque::new(),
-            is_untold: HashSet::new(),
-            told_ahead: 0,
-            gathering: false,
-            hearing: ClusterSync::default(),
+            pending: VecDeque::new(),
+            is_pending: HashSet::new(),
+            bytes_ahead: 0,
+            is_gathering: false,
+            sync: ClusterSync::default(),
         }
     }
 
-    /// How long comings and goings are gathered. As many as are in the room, on whichever node, can go at once.
-    pub(crate) fn gather_for(&self) -> Duration {
+    /// How long joins and leaves are gathered. It grows with [`size`](Self::size), because so many users can leave at
+    /// once.
+    pub(crate) fn gather_interval(&self) -> Duration {
         let ms = self.size() * GATHER_MS_PER_THOUSAND / 1000;
-        Duration::from_millis(ms as u64).clamp(GATHER_AT_LEAST, GATHER_AT_MOST)
+        Duration::from_millis(ms as u64).clamp(MIN_GATHER_INTERVAL, MAX_GATHER_INTERVAL)
     }
 
-    /// How many have something to do with this room: sockets here, users anywhere.
+    /// The sockets on this node or the users on all nodes, whichever are more.
     pub(crate) fn size(&self) -> usize {
-        self.room.sockets().max(self.room.participants())
+        self.members.sockets().max(self.members.participants())
     }
 
-    /// Somebody has come, or gone. However often he does before it is told, it is remembered once.
-    pub(crate) fn moved(&mut self, user: UserId) {
-        if self.room.sockets() == 0 {
-            return self.tell_nobody(Some(user));
+    /// Notes that a user has joined or left. Several changes before the next broadcast are one entry.
+    pub(crate) fn presence_changed(&mut self, user: UserId) {
+        if self.members.sockets() == 0 {
+            return self.announce_to_nobody(Some(user));
         }
-        if self.is_untold.insert(user) {
-            self.untold.push_back(user);
+        if self.is_pending.insert(user) {
+            self.pending.push_back(user);
         }
     }
 
-    /// Somebody has come or gone and has not been told of.
-    pub(crate) fn has_untold(&self) -> bool {
-        !self.untold.is_empty()
+    /// Whether joins or leaves wait to be broadcast.
+    pub(crate) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
     }
 
-    /// Frames of comings and goings that have not been told, in order, up to so many bytes.
-    pub(crate) fn take_untold(&mut self, at_most: usize) -> Option<RoomOrder> {
+    /// Takes the frames of pending joins and leaves, oldest first, until they have at least `max_bytes`. `None` if
+    /// there are no frames.
+    pub(crate) fn take_pending(&mut self, max_bytes: usize) -> Option<RoomOrder> {
         let mut bytes = BytesMut::new();
-        while bytes.len() < at_most
-            && let Some(user) = self.untold.pop_front()
+        while bytes.len() < max_bytes
+            && let Some(user) = self.pending.pop_front()
         {
-            self.is_untold.remove(&user);
-            // Who is there again has gone in between, and his new page waits for his coming.
-            if self.told.contains_key(&user) {
-                self.is_told(user, None);
-                let out = RoomFrame::Out { participants_count: self.told.len(), user_id: user };
+            self.is_pending.remove(&user);
+            // An announced user who is here now has left and come back. They get both frames, because their new page
+            // waits for their own `enter`.
+            if self.announced.contains_key(&user) {
+                self.set_announced(user, None);
+                let out = RoomFrame::Out { participants_count: self.announced.len(), user_id: user };
                 bytes.extend_from_slice(&encode(&out));
             }
-            if let Some(now) = self.room.user(user) {
-                self.is_told(user, Some(Arc::clone(&now)));
+            if let Some(now) = self.members.user(user) {
+                self.set_announced(user, Some(Arc::clone(&now)));
                 bytes.extend_from_slice(&encode(&RoomFrame::Enter {
                     sender: user,
                     sender_name: &now.username,
-                    participants_count: self.told.len(),
+                    participants_count: self.announced.len(),
                     user_id: user,
                 }));
             }
@@ -106,47 +113,47 @@ impl RoomState {
         (!bytes.is_empty()).then(|| RoomOrder::Frame { bytes: bytes.freeze(), id: 0 })
     }
 
-    /// What a room hears before its news: nobody bids before he has come in. Of a crowd only so much until it is told by
-    /// itself again, however many news there are: who reads is not too slow.
-    pub(crate) fn take_ahead(&mut self, at_most: usize) -> Option<RoomOrder> {
-        let ahead = self.take_untold(at_most.saturating_sub(self.told_ahead));
+    /// Takes pending joins and leaves to send ahead of a room event, so that nobody bids before they have joined: at
+    /// most `max_bytes` per gather interval, however many events there are, so that no client that reads is too slow.
+    pub(crate) fn take_pending_ahead(&mut self, max_bytes: usize) -> Option<RoomOrder> {
+        let ahead = self.take_pending(max_bytes.saturating_sub(self.bytes_ahead));
         if let Some(RoomOrder::Frame { bytes, .. }) = &ahead {
-            self.told_ahead += bytes.len();
+            self.bytes_ahead += bytes.len();
         }
         ahead
     }
 
-    fn is_told(&mut self, user: UserId, now: Option<Arc<User>>) {
-        self.list = None;
+    fn set_announced(&mut self, user: UserId, now: Option<Arc<User>>) {
+        self.announced_list = None;
         match now {
-            Some(now) => drop(self.told.insert(user, now)),
-            None => drop(self.told.remove(&user)),
+            Some(now) => drop(self.announced.insert(user, now)),
+            None => drop(self.announced.remove(&user)),
         }
     }
 
-    /// There is nobody to tell it to.
-    fn tell_nobody(&mut self, more: Option<UserId>) {
-        self.is_untold.clear();
-        for user in std::mem::take(&mut self.untold).into_iter().chain(more) {
-            self.is_told(user, self.room.user(user));
+    /// Settles all pending changes, and that of `more`, without frames: no socket is here to receive them.
+    fn announce_to_nobody(&mut self, more: Option<UserId>) {
+        self.is_pending.clear();
+        for user in std::mem::take(&mut self.pending).into_iter().chain(more) {
+            self.set_announced(user, self.members.user(user));
         }
     }
 
-    /// How many are in the room as far as it has been told.
+    /// How many users are in the room, according to the frames sent so far.
     pub(crate) fn count(&self) -> usize {
-        self.told.len()
+        self.announced.len()
     }
 
-    /// Who they are, by id.
+    /// These users, ordered by id.
     pub(crate) fn list(&mut self) -> Arc<[Arc<User>]> {
-        Arc::clone(self.list.get_or_insert_with(|| self.told.values().map(Arc::clone).collect()))
+        Arc::clone(self.announced_list.get_or_insert_with(|| self.announced.values().map(Arc::clone).collect()))
     }
 
-    /// Nobody is here to hear anything any more.
-    pub(crate) fn stop_hearing(&mut self) {
-        // Generations begin with 1: whatever an earlier one finds out means nothing any more.
-        self.hearing = ClusterSync::default();
-        self.tell_nobody(None);
+    /// Called when the last socket here has closed: the room stops following its events.
+    pub(crate) fn stop_sync(&mut self) {
+        // Generations begin with 1, so the default 0 drops the result of every read that is under way.
+        self.sync = ClusterSync::default();
+        self.announce_to_nobody(None);
     }
 }
 
@@ -159,16 +166,16 @@ mod tests {
         Arc::new(User::first_seen(UserId::from_stored(id), None, None))
     }
 
-    /// What a page in the room has made of what it heard.
+    /// A client that applies the frames it receives.
     #[derive(Default)]
     struct Page {
-        there: std::collections::BTreeSet<i64>,
-        heard: usize,
+        present: std::collections::BTreeSet<i64>,
+        frames: usize,
     }
 
     impl Page {
-        fn hears(&mut self, told: Option<RoomOrder>) {
-            let Some(RoomOrder::Frame { mut bytes, .. }) = told else { return };
+        fn receive(&mut self, order: Option<RoomOrder>) {
+            let Some(RoomOrder::Frame { mut bytes, .. }) = order else { return };
             while !bytes.is_empty() {
                 let header = if bytes[1] == 126 { 4 } else { 2 };
                 let length =
@@ -177,83 +184,83 @@ mod tests {
                 bytes = bytes.split_off(header + length);
                 let id = frame["user_id"].as_i64().unwrap();
                 match frame["response_type"].as_str().unwrap() {
-                    "enter" => assert!(self.there.insert(id), "{frame} twice"),
-                    _ => assert!(self.there.remove(&id), "{frame} for somebody who was not there"),
+                    "enter" => assert!(self.present.insert(id), "{frame} twice"),
+                    _ => assert!(self.present.remove(&id), "{frame} for somebody who was not there"),
                 }
-                assert_eq!(frame["participants_count"], self.there.len(), "{frame}");
-                self.heard += 1;
+                assert_eq!(frame["participants_count"], self.present.len(), "{frame}");
+                self.frames += 1;
             }
         }
     }
 
-    /// A room with a visitor, who hears what happens.
-    fn heard_hall() -> RoomState {
-        let mut hall = RoomState::new(false);
-        assert!(hall.room.enter(None, 0).is_none());
-        hall
+    /// A room with one socket, a visitor's, so that there is somebody to send frames to.
+    fn room_with_visitor() -> RoomState {
+        let mut room = RoomState::new(false);
+        assert!(room.members.enter(None, 0).is_none());
+        room
     }
 
     #[test]
-    fn who_comes_and_goes_without_end_is_remembered_once() {
-        let (mut hall, mut page) = (heard_hall(), Page::default());
+    fn repeated_joins_and_leaves_of_one_user_are_one_pending_entry() {
+        let (mut room, mut page) = (room_with_visitor(), Page::default());
         for turn in 0..10_000 {
             let connection = 1 + turn;
-            hall.room.enter(Some(user(1)), connection);
-            hall.moved(user(1).id);
-            hall.room.leave(connection);
-            hall.moved(user(1).id);
+            room.members.enter(Some(user(1)), connection);
+            room.presence_changed(user(1).id);
+            room.members.leave(connection);
+            room.presence_changed(user(1).id);
         }
-        page.hears(hall.take_untold(usize::MAX));
-        assert_eq!(page.heard, 0, "nobody has heard of him");
-        hall.room.enter(Some(user(1)), 1);
-        hall.moved(user(1).id);
-        page.hears(hall.take_untold(usize::MAX));
+        page.receive(room.take_pending(usize::MAX));
+        assert_eq!(page.frames, 0, "they were never announced");
+        room.members.enter(Some(user(1)), 1);
+        room.presence_changed(user(1).id);
+        page.receive(room.take_pending(usize::MAX));
         for connection in [1, 2] {
-            hall.room.leave(connection);
-            hall.moved(user(1).id);
-            hall.room.enter(Some(user(1)), connection + 1);
-            hall.moved(user(1).id);
+            room.members.leave(connection);
+            room.presence_changed(user(1).id);
+            room.members.enter(Some(user(1)), connection + 1);
+            room.presence_changed(user(1).id);
         }
-        page.hears(hall.take_untold(usize::MAX));
-        assert_eq!(page.heard, 3, "he came, went, and his new page waits for his coming");
+        page.receive(room.take_pending(usize::MAX));
+        assert_eq!(page.frames, 3, "enter, then out and enter for their new page");
     }
 
     #[test]
-    fn of_a_crowd_only_so_much_is_told_ahead_of_news() {
-        let mut hall = heard_hall();
+    fn joins_ahead_of_room_events_are_bounded() {
+        let mut room = room_with_visitor();
         for id in 1..10_000 {
-            hall.room.enter(Some(user(id)), id.cast_unsigned());
-            hall.moved(UserId::from_stored(id));
+            room.members.enter(Some(user(id)), id.cast_unsigned());
+            room.presence_changed(UserId::from_stored(id));
         }
-        let told = std::iter::repeat_with(|| hall.take_ahead(50_000)).map_while(|told| told).count();
-        assert_eq!((told, (50_000..50_300).contains(&hall.told_ahead)), (1, true), "however many news");
-        assert!(hall.has_untold());
+        let orders = std::iter::repeat_with(|| room.take_pending_ahead(50_000)).map_while(|order| order).count();
+        assert_eq!((orders, (50_000..50_300).contains(&room.bytes_ahead)), (1, true), "however many events follow");
+        assert!(room.has_pending());
     }
 
     proptest! {
-        /// However comings, goings and tellings are mixed, a page that follows the frames knows who is there, and what a
-        /// new page would show is what has been told.
+        /// In any mix of joins, leaves and broadcasts, a page that applies all frames knows who is present, and the
+        /// list that a new page gets agrees with the frames sent so far.
         #[test]
-        fn a_page_that_follows_knows_who_is_there(steps in prop::collection::vec((0u64..6, 0usize..400), 1..150)) {
-            let (mut hall, mut page) = (heard_hall(), Page::default());
+        fn a_page_that_applies_all_frames_knows_who_is_present(steps in prop::collection::vec((0u64..6, 0usize..400), 1..150)) {
+            let (mut room, mut page) = (room_with_visitor(), Page::default());
             let mut open = std::collections::BTreeSet::new();
             for (which, at_most) in steps {
                 // Two sockets for each user.
                 let id = UserId::from_stored(1 + which.cast_signed() / 2);
                 let change = if open.remove(&which) {
-                    hall.room.leave(100 + which)
+                    room.members.leave(100 + which)
                 } else {
                     open.insert(which);
-                    hall.room.enter(Some(user(id.get())), 100 + which)
+                    room.members.enter(Some(user(id.get())), 100 + which)
                 };
                 if change.unwrap().anywhere {
-                    hall.moved(id);
+                    room.presence_changed(id);
                 }
-                page.hears(hall.take_untold(at_most));
-                prop_assert_eq!(hall.list().iter().map(|user| user.id.get()).collect::<Vec<_>>(), Vec::from_iter(page.there.clone()));
+                page.receive(room.take_pending(at_most));
+                prop_assert_eq!(room.list().iter().map(|user| user.id.get()).collect::<Vec<_>>(), Vec::from_iter(page.present.clone()));
             }
-            page.hears(hall.take_untold(usize::MAX));
-            prop_assert_eq!(Vec::from_iter(page.there), hall.room.users().map(|user| user.id.get()).collect::<Vec<_>>());
+            page.receive(room.take_pending(usize::MAX));
+            prop_assert_eq!(Vec::from_iter(page.present), room.members.users().map(|user| user.id.get()).collect::<Vec<_>>());
         }
     }
 }

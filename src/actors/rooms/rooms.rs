@@ -1,8 +1,11 @@
-//! The `Rooms`: who is in which auction room or trade chat, and what everybody there hears. Who is present is in `membership`,
-//! what waits for a socket in its `outbox`, which sockets of a worker are in a room its `shard` knows.
+//! [`Rooms`], the actor of all auction rooms and trade chats of a node: who is in them, and what their sockets are
+//! sent.
 //!
-//! News come after their commit, in commit order. One costs one encoding and one message to each shard, however many
-//! listen; a room without listeners costs nothing.
+//! It receives room events after their commit, in commit order. An event costs one encoding and one message to each
+//! shard, however many sockets receive it; in a room without sockets it costs nothing.
+//!
+//! `membership` has who is in a room, `presence` the joins and leaves to be broadcast, `cluster` what several nodes
+//! need. A worker's `shard` knows which of its sockets are in a room, and their outboxes hold the frames.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -27,50 +30,53 @@ use crate::{
     time_source::TimeSource,
 };
 
-/// Commits with news, comings and goings that may wait; beyond, the rooms that miss something are closed.
-const MAILBOX: usize = 4096;
-/// In rooms of up to so many comings and goings are told at once; in larger ones they are gathered for a while (`presence`), so
-/// that many who come at once keep nobody's bid waiting.
-const SMALL: usize = 64;
-/// Of what was gathered so many bytes are told at a time, or a quarter of what may wait for a socket.
+/// Messages that may wait. With more, rooms overflow: they catch up from the store, or their sockets close.
+const MAILBOX_CAPACITY: usize = 4096;
+/// Up to this size a room broadcasts joins and leaves at once; a larger one gathers them (see `presence`), so that many
+/// users who come at once delay no bid.
+const SMALL_ROOM_LIMIT: usize = 64;
+/// Bytes of joins and leaves that are broadcast at the end of a gather interval, if a quarter of `max_pending_bytes` is
+/// not less.
 const GATHER_BYTES: usize = 64 * 1024;
-/// Rooms that are worth a recommendation.
-const BUSIEST: usize = 200;
+/// Rooms in the list of the busiest.
+const BUSIEST_ROOMS_LIMIT: usize = 200;
 
-/// One for the whole node.
+/// The rooms of this node. There is one such actor per node.
 pub struct Rooms {
-    pub(crate) halls: HashMap<RoomId, RoomState>,
-    /// What other nodes need to know and are told, and what is needed of them.
-    pub(crate) several: ClusterLink,
+    /// Rooms with sockets here, or with users on other nodes.
+    pub(crate) rooms: HashMap<RoomId, RoomState>,
+    pub(crate) cluster: ClusterLink,
     shards: Vec<ShardLink>,
     time_zone: Tz,
     time: Arc<dyn TimeSource>,
-    missed: Arc<OverflowFlag<GoodsId>>,
+    overflow: Arc<OverflowFlag<GoodsId>>,
     stats: Arc<ShardStats>,
+    /// Bytes of joins and leaves that are broadcast at the end of a gather interval.
     gather_bytes: usize,
-    /// Of who has come and gone so much is told ahead of news: twice that, and what is gathered, may wait for a socket.
+    /// Bytes of joins and leaves that are sent ahead of room events in one gather interval. A slow socket may have
+    /// twice this waiting, plus `gather_bytes`.
     ahead_bytes: usize,
 }
 
 impl Rooms {
-    /// Starts without rooms. `missed` is noted by whoever can't hand news over because the mailbox is full;
-    /// `max_pending_bytes` is what may wait for a socket.
+    /// Starts the actor. Senders note in `overflow` the goods whose events found its mailbox full; `max_pending_bytes`
+    /// is what may wait for one socket.
     pub fn open(
         time_zone: Tz,
         time: Arc<dyn TimeSource>,
         stats: Arc<ShardStats>,
-        missed: Arc<OverflowFlag<GoodsId>>,
+        overflow: Arc<OverflowFlag<GoodsId>>,
         max_pending_bytes: usize,
     ) -> Addr<Self> {
         Self::create(|ctx| {
-            ctx.set_mailbox_capacity(MAILBOX);
+            ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
             Self {
-                halls: HashMap::new(),
-                several: ClusterLink::default(),
+                rooms: HashMap::new(),
+                cluster: ClusterLink::default(),
                 shards: Vec::new(),
                 time_zone,
                 time,
-                missed,
+                overflow,
                 stats,
                 gather_bytes: GATHER_BYTES.min(max_pending_bytes / 4),
                 ahead_bytes: max_pending_bytes / 4,
@@ -78,6 +84,7 @@ impl Rooms {
         })
     }
 
+    /// Hands the orders to all shards.
     pub(crate) fn push(&self, orders: Vec<(RoomId, RoomOrder)>) {
         if let Some((last, others)) = self.shards.split_last().filter(|_| !orders.is_empty()) {
             for shard in others {
@@ -87,57 +94,62 @@ impl Rooms {
         }
     }
 
-    /// Tells a room who has come or gone: at once, or in a large room with others.
-    fn tell_presence(&mut self, id: RoomId, user: UserId, ctx: &mut Context<Self>) {
-        let Some(hall) = self.halls.get_mut(&id) else { return };
-        hall.moved(user);
+    fn presence_changed(&mut self, id: RoomId, user: UserId, ctx: &mut Context<Self>) {
+        let Some(room) = self.rooms.get_mut(&id) else { return };
+        room.presence_changed(user);
         let mut orders = Vec::new();
-        self.tell_untold(id, &mut orders, ctx);
+        self.broadcast_presence(id, &mut orders, ctx);
         self.push(orders);
     }
 
-    /// Tells a small room who has come or gone. In a large one, and of a crowd, it is told soon, a bounded part at a time:
-    /// however many come or go at once, nobody who reads is too slow for it.
-    pub(crate) fn tell_untold(&mut self, id: RoomId, orders: &mut Vec<(RoomId, RoomOrder)>, ctx: &mut Context<Self>) {
-        let Some(hall) = self.halls.get_mut(&id) else { return };
-        if hall.size() <= SMALL && !hall.gathering {
-            orders.extend(hall.take_untold(self.gather_bytes).map(|order| (id, order)));
+    /// Broadcasts pending joins and leaves: at once in a small room, at the end of a gather interval in a large one or
+    /// when more is pending than is sent at a time. So no client that reads is too slow, however many join at once.
+    pub(crate) fn broadcast_presence(
+        &mut self,
+        id: RoomId,
+        orders: &mut Vec<(RoomId, RoomOrder)>,
+        ctx: &mut Context<Self>,
+    ) {
+        let Some(room) = self.rooms.get_mut(&id) else { return };
+        if room.size() <= SMALL_ROOM_LIMIT && !room.is_gathering {
+            orders.extend(room.take_pending(self.gather_bytes).map(|order| (id, order)));
         }
-        if !hall.has_untold() || std::mem::replace(&mut hall.gathering, true) {
+        if !room.has_pending() || std::mem::replace(&mut room.is_gathering, true) {
             return;
         }
-        ctx.run_later(hall.gather_for(), move |rooms, ctx| {
-            let Some(hall) = rooms.halls.get_mut(&id) else { return };
-            hall.gathering = false;
-            hall.told_ahead = 0;
+        ctx.run_later(room.gather_interval(), move |actor, ctx| {
+            let Some(room) = actor.rooms.get_mut(&id) else { return };
+            room.is_gathering = false;
+            room.bytes_ahead = 0;
             let mut orders: Vec<_> =
-                hall.take_untold(rooms.gather_bytes).map(|order| (id, order)).into_iter().collect();
-            rooms.tell_untold(id, &mut orders, ctx);
-            rooms.push(orders);
+                room.take_pending(actor.gather_bytes).map(|order| (id, order)).into_iter().collect();
+            actor.broadcast_presence(id, &mut orders, ctx);
+            actor.push(orders);
         });
     }
 
-    /// Puts what a room hears behind who has come and gone before it.
-    fn tell(&mut self, id: RoomId, order: impl FnOnce(&Self) -> RoomOrder, orders: &mut Vec<(RoomId, RoomOrder)>) {
-        let Some(hall) = self.halls.get_mut(&id) else { return };
-        orders.extend(hall.take_ahead(self.ahead_bytes).map(|ahead| (id, ahead)));
+    /// Adds an order for a room, with pending joins and leaves ahead of it.
+    fn add_order(&mut self, id: RoomId, order: impl FnOnce(&Self) -> RoomOrder, orders: &mut Vec<(RoomId, RoomOrder)>) {
+        let Some(room) = self.rooms.get_mut(&id) else { return };
+        orders.extend(room.take_pending_ahead(self.ahead_bytes).map(|ahead| (id, ahead)));
         orders.push((id, order(self)));
     }
 
-    pub(crate) fn tell_news(&mut self, news: &RoomEvent, orders: &mut Vec<(RoomId, RoomOrder)>) {
-        if let RoomEvent::Ended { goods, .. } = news
-            && let Some(hall) = self.halls.get_mut(&RoomId::Auction(*goods))
+    /// Adds the orders that an event means for its room.
+    pub(crate) fn broadcast_event(&mut self, event: &RoomEvent, orders: &mut Vec<(RoomId, RoomOrder)>) {
+        if let RoomEvent::Ended { goods, .. } = event
+            && let Some(room) = self.rooms.get_mut(&RoomId::Auction(*goods))
         {
-            hall.is_over = true;
+            room.is_over = true;
         }
         let frame = |frame: &RoomFrame<'_>| RoomOrder::Frame { bytes: encode(frame), id: 0 };
-        match news {
+        match event {
             RoomEvent::Started(goods) => {
-                self.tell(RoomId::Auction(*goods), |_| frame(&RoomFrame::Started), orders);
+                self.add_order(RoomId::Auction(*goods), |_| frame(&RoomFrame::Started), orders);
             }
-            RoomEvent::Bid { bid, bidder } => self.tell(
+            RoomEvent::Bid { bid, bidder } => self.add_order(
                 RoomId::Auction(bid.bid.goods),
-                |rooms| {
+                |actor| {
                     frame(&RoomFrame::Bid {
                         sender: bidder.id,
                         sender_name: &bidder.username,
@@ -147,16 +159,16 @@ impl Rooms {
                         seq: bid.seq,
                         bid_id: bid.id,
                         ends_at: bid.ends_at,
-                        server_time: rooms.time.now(),
+                        server_time: actor.time.now(),
                     })
                 },
                 orders,
             ),
             RoomEvent::Extended { goods, ends_at, .. } => {
                 let ends_at = *ends_at;
-                self.tell(RoomId::Auction(*goods), |_| frame(&RoomFrame::Extended { ends_at }), orders);
+                self.add_order(RoomId::Auction(*goods), |_| frame(&RoomFrame::Extended { ends_at }), orders);
             }
-            RoomEvent::Ended { goods, buyer, high_price, .. } => self.tell(
+            RoomEvent::Ended { goods, buyer, high_price, .. } => self.add_order(
                 RoomId::Auction(*goods),
                 |_| {
                     frame(&RoomFrame::Ended {
@@ -167,45 +179,49 @@ impl Rooms {
                 },
                 orders,
             ),
-            RoomEvent::Line { goods, author, text, at, .. } => self.tell(
+            RoomEvent::Line { goods, author, text, at, .. } => self.add_order(
                 RoomId::Auction(*goods),
-                |rooms| RoomOrder::Frame { bytes: rooms.message(*goods, author, None, text.as_str(), *at), id: 0 },
+                |actor| RoomOrder::Frame {
+                    bytes: actor.message_frame(*goods, author, None, text.as_str(), *at),
+                    id: 0,
+                },
                 orders,
             ),
-            RoomEvent::TradeMessage { goods, id, author, text, at } => self.tell(
+            RoomEvent::TradeMessage { goods, id, author, text, at } => self.add_order(
                 RoomId::Trade(*goods),
-                |rooms| RoomOrder::Frame {
-                    bytes: rooms.message(*goods, author, Some(&author.profile_image), text.as_str(), *at),
+                |actor| RoomOrder::Frame {
+                    bytes: actor.message_frame(*goods, author, Some(&author.profile_image), text.as_str(), *at),
                     id: id.get(),
                 },
                 orders,
             ),
             RoomEvent::Deleted(goods) => {
-                self.tell(RoomId::Auction(*goods), |_| RoomOrder::Close(Close::GoodsDeleted), orders);
+                self.add_order(RoomId::Auction(*goods), |_| RoomOrder::Close(Close::GoodsDeleted), orders);
             }
         }
     }
 
-    fn message(&self, goods: GoodsId, author: &User, image: Option<&str>, text: &str, at: Timestamp) -> Bytes {
+    fn message_frame(&self, goods: GoodsId, author: &User, image: Option<&str>, text: &str, at: Timestamp) -> Bytes {
         encode(&RoomFrame::Message {
             message: text,
             sender: author.id,
             sender_image: image,
             sender_name: &author.username,
             goods_id: goods,
-            time: at.local(self.time_zone).half_day(),
+            time: at.local(self.time_zone).twelve_hour(),
         })
     }
 
-    /// The sockets of rooms that have missed something end, so that their clients look how things stand: a room that
-    /// is silently wrong would be worse. With several nodes rooms can read what they have missed.
-    fn make_good_missed(&mut self, orders: &mut Vec<(RoomId, RoomOrder)>, ctx: &mut Context<Self>) {
-        for goods in self.missed.take() {
+    /// Recovers rooms whose events found the mailbox full. With several nodes they read these from the store. With one
+    /// node their sockets close, so that clients reconnect and load the page again: a page that is silently wrong would
+    /// be worse.
+    fn recover_overflow(&mut self, orders: &mut Vec<(RoomId, RoomOrder)>, ctx: &mut Context<Self>) {
+        for goods in self.overflow.take() {
             for id in [RoomId::Auction(goods), RoomId::Trade(goods)] {
-                if self.several.is_on() {
+                if self.cluster.is_on() {
                     self.catch_up(id, ctx);
-                } else if self.halls.contains_key(&id) {
-                    orders.push((id, RoomOrder::CloseForMissing));
+                } else if self.rooms.contains_key(&id) {
+                    orders.push((id, RoomOrder::CloseForOverflow));
                 }
             }
         }
@@ -216,72 +232,72 @@ impl Actor for Rooms {
     type Context = Context<Self>;
 }
 
-/// A worker brings its shard.
+/// Attaches the shard of a worker. Sent once by each worker when it starts.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct OpenToShard(pub ShardLink);
+pub(crate) struct AttachShardToRooms(pub ShardLink);
 
-impl Handler<OpenToShard> for Rooms {
+impl Handler<AttachShardToRooms> for Rooms {
     type Result = ();
 
-    fn handle(&mut self, OpenToShard(shard): OpenToShard, _: &mut Self::Context) {
+    fn handle(&mut self, AttachShardToRooms(shard): AttachShardToRooms, _: &mut Self::Context) {
         self.shards.push(shard);
     }
 }
 
-/// A socket comes into a room. Answered when it hears everything that happens there, or (false) can't.
+/// A socket enters a room. Answered with true when it receives everything that happens there, with false if it can't.
 #[derive(Message)]
 #[rtype(result = "bool")]
-pub(crate) struct Enter {
+pub(crate) struct EnterRoom {
     pub room: RoomId,
-    /// `None`: a visitor.
+    /// `None` for a visitor.
     pub user: Option<Arc<User>>,
     pub connection: u64,
-    /// The auction was over when the socket was opened.
+    /// Whether the auction was over when the socket opened.
     pub is_over: bool,
 }
 
-impl Handler<Enter> for Rooms {
+impl Handler<EnterRoom> for Rooms {
     type Result = ActorResponse<Self, bool>;
 
-    fn handle(&mut self, enter: Enter, ctx: &mut Self::Context) -> Self::Result {
-        let Enter { room: id, user, connection, is_over } = enter;
-        let hall = self.halls.entry(id).or_insert_with(|| RoomState::new(is_over));
-        hall.is_over |= is_over;
-        let change = hall.room.enter(user.clone(), connection);
+    fn handle(&mut self, enter: EnterRoom, ctx: &mut Self::Context) -> Self::Result {
+        let EnterRoom { room: id, user, connection, is_over } = enter;
+        let room = self.rooms.entry(id).or_insert_with(|| RoomState::new(is_over));
+        room.is_over |= is_over;
+        let change = room.members.enter(user.clone(), connection);
         if let (Some(change), Some(user), RoomId::Auction(goods)) = (change, user, id) {
             if change.anywhere {
-                self.tell_presence(id, user.id, ctx);
+                self.presence_changed(id, user.id, ctx);
             }
             if change.here {
-                self.tell_others(goods, &user, true);
+                self.notify_nodes(goods, &user, true);
             }
         }
-        if self.several.is_on() { self.begin_course(id, ctx) } else { ActorResponse::reply(true) }
+        if self.cluster.is_on() { self.start_sync(id, ctx) } else { ActorResponse::reply(true) }
     }
 }
 
-/// A socket leaves its room, or never came in.
+/// A socket leaves its room. It may not have entered: then nothing changes.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct GoOut {
+pub(crate) struct LeaveRoom {
     pub room: RoomId,
     pub connection: u64,
 }
 
-impl Handler<GoOut> for Rooms {
+impl Handler<LeaveRoom> for Rooms {
     type Result = ();
 
-    fn handle(&mut self, GoOut { room: id, connection }: GoOut, ctx: &mut Self::Context) {
-        let Some(hall) = self.halls.get_mut(&id) else { return };
-        let user = hall.room.user_of(connection);
-        let change = hall.room.leave(connection);
+    fn handle(&mut self, LeaveRoom { room: id, connection }: LeaveRoom, ctx: &mut Self::Context) {
+        let Some(room) = self.rooms.get_mut(&id) else { return };
+        let user = room.members.user_of(connection);
+        let change = room.members.leave(connection);
         if let (Some(change), RoomId::Auction(goods)) = (change, id) {
             if change.anywhere {
-                self.tell_presence(id, change.user, ctx);
+                self.presence_changed(id, change.user, ctx);
             }
             if let (true, Some(user)) = (change.here, user) {
-                self.tell_others(goods, &user, false);
+                self.notify_nodes(goods, &user, false);
             }
         }
         self.close_empty(id);
@@ -289,46 +305,47 @@ impl Handler<GoOut> for Rooms {
 }
 
 impl Rooms {
-    /// A room without anybody leaves nothing behind, one without sockets here hears nothing.
+    /// Stops following the events of a room without sockets here, and removes it if no user is in it on other nodes.
     pub(crate) fn close_empty(&mut self, id: RoomId) {
-        let Entry::Occupied(mut entry) = self.halls.entry(id) else { return };
-        let hall = entry.get_mut();
-        if hall.room.sockets() > 0 {
+        let Entry::Occupied(mut entry) = self.rooms.entry(id) else { return };
+        let room = entry.get_mut();
+        if room.members.sockets() > 0 {
             return;
         }
-        if hall.hearing.is_held {
-            self.several.release(id);
+        if room.sync.is_subscribed {
+            self.cluster.unsubscribe(id);
         }
-        hall.stop_hearing();
-        if hall.room.participants() == 0 {
+        room.stop_sync();
+        if room.members.participants() == 0 {
             entry.remove();
         }
     }
 }
 
-/// What the commits of one transaction mean for the rooms, in order.
+/// Broadcasts the events of one transaction to the sockets of their rooms, in order. An empty list only makes the actor
+/// look for an overflow.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct TellRooms(pub Vec<RoomEvent>);
+pub struct BroadcastRoomEvents(pub Vec<RoomEvent>);
 
-impl Handler<TellRooms> for Rooms {
+impl Handler<BroadcastRoomEvents> for Rooms {
     type Result = ();
 
-    fn handle(&mut self, TellRooms(all): TellRooms, ctx: &mut Self::Context) {
+    fn handle(&mut self, BroadcastRoomEvents(events): BroadcastRoomEvents, ctx: &mut Self::Context) {
         let mut orders = Vec::new();
-        self.make_good_missed(&mut orders, ctx);
-        for news in all {
-            if self.several.is_on() {
-                self.tell_in_course(news, &mut orders, ctx);
+        self.recover_overflow(&mut orders, ctx);
+        for event in events {
+            if self.cluster.is_on() {
+                self.sequence_event(event, &mut orders, ctx);
             } else {
-                self.tell_news(&news, &mut orders);
+                self.broadcast_event(&event, &mut orders);
             }
         }
         self.push(orders);
     }
 }
 
-/// Asks how many users are in the auction rooms of these goods, in the same order.
+/// Counts the users in the auction rooms of these goods. Answered in the same order.
 #[derive(Message)]
 #[rtype(result = "Vec<usize>")]
 pub struct CountParticipants(pub Vec<GoodsId>);
@@ -337,17 +354,17 @@ impl Handler<CountParticipants> for Rooms {
     type Result = Vec<usize>;
 
     fn handle(&mut self, CountParticipants(goods): CountParticipants, _: &mut Self::Context) -> Vec<usize> {
-        let count = |goods| self.halls.get(&RoomId::Auction(goods)).map_or(0, RoomState::count);
+        let count = |goods| self.rooms.get(&RoomId::Auction(goods)).map_or(0, RoomState::count);
         goods.into_iter().map(count).collect()
     }
 }
 
-/// Asks who is in an auction room.
+/// Lists the users in an auction room.
 #[derive(Message)]
 #[rtype(result = "Participants")]
 pub struct GetParticipants(pub GoodsId);
 
-/// Users, by id, shared: a room can have ten thousand.
+/// Users ordered by id. The list is shared, because a room can have ten thousand.
 #[derive(Debug, Clone, MessageResponse)]
 pub struct Participants(pub Arc<[Arc<User>]>);
 
@@ -355,57 +372,57 @@ impl Handler<GetParticipants> for Rooms {
     type Result = Participants;
 
     fn handle(&mut self, GetParticipants(goods): GetParticipants, _: &mut Self::Context) -> Participants {
-        let hall = self.halls.get_mut(&RoomId::Auction(goods));
-        Participants(hall.map_or_else(|| Arc::from([]), RoomState::list))
+        let room = self.rooms.get_mut(&RoomId::Auction(goods));
+        Participants(room.map_or_else(|| Arc::from([]), RoomState::list))
     }
 }
 
-/// Asks for the fullest auction rooms that are not over, at most 200, the fullest first.
+/// Lists the auction rooms with most users, at most 200 of them, most users first. Ended auctions are left out.
 #[derive(Message)]
 #[rtype(result = "Vec<(GoodsId, usize)>")]
-pub struct GetBusiest;
+pub struct GetBusiestRooms;
 
-impl Handler<GetBusiest> for Rooms {
+impl Handler<GetBusiestRooms> for Rooms {
     type Result = Vec<(GoodsId, usize)>;
 
-    fn handle(&mut self, _: GetBusiest, _: &mut Self::Context) -> Vec<(GoodsId, usize)> {
+    fn handle(&mut self, _: GetBusiestRooms, _: &mut Self::Context) -> Vec<(GoodsId, usize)> {
         let mut rooms: Vec<_> = self
-            .halls
+            .rooms
             .iter()
-            .filter(|(_, hall)| !hall.is_over)
-            .filter_map(|(id, hall)| match id {
-                RoomId::Auction(goods) => Some((*goods, hall.count())),
+            .filter(|(_, room)| !room.is_over)
+            .filter_map(|(id, room)| match id {
+                RoomId::Auction(goods) => Some((*goods, room.count())),
                 RoomId::Trade(_) => None,
             })
             .filter(|(_, count)| *count > 0)
             .collect();
-        let fullest = |(goods, count): &(GoodsId, usize)| std::cmp::Reverse((*count, *goods));
-        if rooms.len() > BUSIEST {
-            rooms.select_nth_unstable_by_key(BUSIEST, fullest);
-            rooms.truncate(BUSIEST);
+        let most_users = |(goods, count): &(GoodsId, usize)| std::cmp::Reverse((*count, *goods));
+        if rooms.len() > BUSIEST_ROOMS_LIMIT {
+            rooms.select_nth_unstable_by_key(BUSIEST_ROOMS_LIMIT, most_users);
+            rooms.truncate(BUSIEST_ROOMS_LIMIT);
         }
-        rooms.sort_unstable_by_key(fullest);
+        rooms.sort_unstable_by_key(most_users);
         rooms
     }
 }
 
-/// Asks for [`RoomFigures`].
+/// Asks for [`RoomFigures`], for the health endpoint.
 #[derive(Message)]
 #[rtype(result = "RoomFigures")]
 pub struct GetRoomFigures;
 
-/// Figures for the health endpoint.
+/// The rooms of this node in figures.
 #[derive(Debug, Clone, Copy, MessageResponse)]
 pub struct RoomFigures {
-    /// Rooms that somebody is in.
+    /// Rooms with open sockets.
     pub rooms: usize,
-    /// Sockets in them, visitors' among them.
+    /// Open sockets in them, visitors' included.
     pub sockets: usize,
-    /// Sockets of nobody.
+    /// How many of these are visitors'.
     pub visitors: usize,
-    /// Frames handed to them since the start.
-    pub heard: u64,
-    /// Sockets closed because their room missed something when a mailbox was full.
+    /// Frames put into the outboxes of these sockets since the start.
+    pub frames: u64,
+    /// Sockets closed since the start because a full mailbox made their room miss something.
     pub closed_for_missing: u64,
 }
 
@@ -414,10 +431,10 @@ impl Handler<GetRoomFigures> for Rooms {
 
     fn handle(&mut self, _: GetRoomFigures, _: &mut Self::Context) -> RoomFigures {
         RoomFigures {
-            rooms: self.halls.values().filter(|hall| hall.room.sockets() > 0).count(),
-            sockets: self.halls.values().map(|hall| hall.room.sockets()).sum(),
-            visitors: self.halls.values().map(|hall| hall.room.visitors()).sum(),
-            heard: self.stats.heard.load(Ordering::Relaxed),
+            rooms: self.rooms.values().filter(|room| room.members.sockets() > 0).count(),
+            sockets: self.rooms.values().map(|room| room.members.sockets()).sum(),
+            visitors: self.rooms.values().map(|room| room.members.visitors()).sum(),
+            frames: self.stats.room_frames.load(Ordering::Relaxed),
             closed_for_missing: self.stats.closed_for_missing.load(Ordering::Relaxed),
         }
     }

@@ -1,4 +1,5 @@
-//! The alarm socket: acks, read marks, fresh tokens. What it sends is the `backlog`'s and the hub's.
+//! The alarm socket: handles the client's `ack`, `read`, `ping` and `auth` frames. The alarms that it sends come from
+//! `backlog` and the hub.
 
 use std::{rc::Rc, time::Duration};
 
@@ -12,84 +13,87 @@ use super::{
     upgrade,
 };
 use crate::{
-    actors::delivery::read_state::mark_read,
-    protocol::{AlarmSocketFrame, Close, ServerFrame},
+    actors::delivery::read_state,
+    protocol::{AlarmClientFrame, Close, ServerFrame},
     store::writes::ReadAlarms,
 };
 
-/// Between two writes of what a client has read.
-const READ_PAUSE: Duration = Duration::from_millis(100);
+/// The least time between two writes of what a client has read.
+const MARK_READ_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What an alarm socket knows.
+/// The state of an alarm socket.
 struct AlarmRole {
     alarms: AlarmContext,
-    /// Read up to here, not yet written; and whether that is under way or soon will be.
+    /// The last alarm that the client has read, if that is not written yet; 0: nothing to write.
     read_up_to: i64,
-    reading: bool,
+    /// Whether a write is under way, or the pause after it.
+    is_marking: bool,
 }
 
 /// Opens an alarm socket.
-pub fn alarm_socket(opening: SessionContext, alarms: AlarmContext, handshake: HttpResponseBuilder) -> HttpResponse {
-    let place = Registration::for_alarms(&opening, alarms.user);
-    let receipts = (alarms.user, opening.shard.receipts.clone());
-    let role = AlarmRole { alarms, read_up_to: 0, reading: false };
-    upgrade(opening, place, role, Some(receipts), handshake)
+pub fn alarm_socket(context: SessionContext, alarms: AlarmContext, handshake: HttpResponseBuilder) -> HttpResponse {
+    let registration = Registration::for_alarms(&context, alarms.user);
+    let receipts = (alarms.user, context.shard.receipts.clone());
+    let role = AlarmRole { alarms, read_up_to: 0, is_marking: false };
+    upgrade(context, registration, role, Some(receipts), handshake)
 }
 
 impl Session<AlarmRole> {
-    /// Writes what was read, and what is read meanwhile in one go after a pause: however many frames a client sends,
-    /// they cost the ledger a few entries a second.
-    fn write_read(&mut self, ctx: &mut Ctx<AlarmRole>) {
-        if self.role.reading || self.role.read_up_to == 0 {
+    /// Writes what the client has read. What it reads during the write or the pause after it goes into the next write,
+    /// so a client costs the ledger a few writes a second however many frames it sends.
+    fn mark_read(&mut self, ctx: &mut Ctx<AlarmRole>) {
+        if self.role.is_marking || self.role.read_up_to == 0 {
             return;
         }
-        self.role.reading = true;
+        self.role.is_marking = true;
         let up_to = std::mem::take(&mut self.role.read_up_to);
         let AlarmContext { ledger, store, user, .. } = &self.role.alarms;
-        let hub = self.opening.hub.clone();
-        let marking = mark_read(ledger.clone(), store.clone(), hub, *user, ReadAlarms::UpTo(up_to));
-        ctx.spawn(marking.into_actor(self).map(|marked, _, ctx| {
+        let hub = self.context.hub.clone();
+        let marking = read_state::mark_read(ledger.clone(), store.clone(), hub, *user, ReadAlarms::UpTo(up_to));
+        let user = *user;
+        ctx.spawn(marking.into_actor(self).map(move |marked, _, ctx| {
             if let Err(error) = marked {
-                log::debug!("alarms could not be marked as read: {error}");
+                log::debug!("alarms of user {user} could not be marked as read: {error}");
             }
-            ctx.run_later(READ_PAUSE, |session, ctx| {
-                session.role.reading = false;
-                session.write_read(ctx);
+            ctx.run_later(MARK_READ_INTERVAL, |session, ctx| {
+                session.role.is_marking = false;
+                session.mark_read(ctx);
             });
         }));
     }
 
-    fn renew(&mut self, token: String, ctx: &mut Ctx<AlarmRole>) {
-        let judged = self.opening.doorkeeper.authenticate(token);
-        ctx.wait(judged.into_actor(self).map(|judged, session, ctx| match judged {
-            AuthOutcome::Good(fresh) if fresh.user == session.role.alarms.user => {
-                session.opening.signed = Some(fresh);
+    /// Replaces the socket's token by a newer one of the same user.
+    fn renew_token(&mut self, token: String, ctx: &mut Ctx<AlarmRole>) {
+        let checked = self.context.auth.authenticate(token);
+        ctx.wait(checked.into_actor(self).map(|outcome, session, ctx| match outcome {
+            AuthOutcome::Valid(fresh) if fresh.user == session.role.alarms.user => {
+                session.context.authenticated = Some(fresh);
                 session.send(&ServerFrame::Auth { exp: fresh.expires_at.secs() });
                 session.watch_expiry(ctx);
             }
-            AuthOutcome::Good(_) | AuthOutcome::Refused => session.close(Close::TokenRefused),
-            // The token may be good: the socket stays for as long as the old one holds, and the client asks again.
-            AuthOutcome::Unknown => {}
+            AuthOutcome::Valid(_) | AuthOutcome::Invalid => session.close(Close::TokenRefused),
+            // The token may be valid. The socket stays open until the old one expires, and the client tries again.
+            AuthOutcome::Unavailable => {}
         }));
     }
 }
 
 impl Role for AlarmRole {
     fn started(session: &mut Session<Self>, ctx: &mut Ctx<Self>) {
-        let feed = Backlog::new(&session.opening, &session.role.alarms, Rc::clone(&session.place));
-        ctx.spawn(feed.run().into_actor(session));
+        let backlog = Backlog::new(&session.context, &session.role.alarms, Rc::clone(&session.registration));
+        ctx.spawn(backlog.run().into_actor(session));
     }
 
     fn text(session: &mut Session<Self>, text: &str, ctx: &mut Ctx<Self>) {
-        match AlarmSocketFrame::parse(text) {
-            Ok(AlarmSocketFrame::Ack(up_to)) => session.proof.acknowledged(up_to),
-            Ok(AlarmSocketFrame::Read(up_to)) => {
+        match AlarmClientFrame::parse(text) {
+            Ok(AlarmClientFrame::Ack(up_to)) => session.liveness.acknowledge(up_to),
+            Ok(AlarmClientFrame::Read(up_to)) => {
                 session.role.read_up_to = session.role.read_up_to.max(up_to);
-                session.write_read(ctx);
+                session.mark_read(ctx);
             }
-            Ok(AlarmSocketFrame::Ping) => session.send(&ServerFrame::Pong { server_time: session.opening.time.now() }),
-            Ok(AlarmSocketFrame::Auth(token)) => session.renew(token, ctx),
-            Ok(AlarmSocketFrame::Unknown) => {}
+            Ok(AlarmClientFrame::Ping) => session.send(&ServerFrame::Pong { server_time: session.context.time.now() }),
+            Ok(AlarmClientFrame::Auth(token)) => session.renew_token(token, ctx),
+            Ok(AlarmClientFrame::Unknown) => {}
             Err(_) => session.close(Close::NotJson),
         }
     }

@@ -1,16 +1,18 @@
-//! The course of a session, over whatever wire: register, greet, and from then on read the store whenever it has to.
+//! Runs a session that receives alarms, over a WebSocket or as server-sent events. It registers the session with the
+//! hub, sends the `hello` frame, and then reads alarms from the store whenever the session has to catch up.
 
 use std::{cell::RefCell, future::poll_fn, rc::Rc, sync::Arc, task::Poll, time::Duration};
 
 use actix::Addr;
 
 use super::context::{Registration, SessionContext, SocketAuth};
-use crate::actors::delivery::{frame::Frame, outbox::Outbox};
 use crate::{
     actors::delivery::{
         alarm_hub::{Admitted, AlarmHub, Register, TooManySockets},
         encode::{encode, encode_alarm},
-        registry::Seat,
+        frame::Frame,
+        outbox::Outbox,
+        registry::SessionLocation,
     },
     bus::IfFull,
     domain::UserId,
@@ -19,96 +21,96 @@ use crate::{
     time_source::TimeSource,
 };
 
-/// Alarms of one page of the backlog.
-const PAGE: i64 = 200;
-/// Waits between tries to read the store.
-const RETRY: Duration = Duration::from_millis(500);
+/// The most alarms of one page of the backlog.
+const PAGE_LIMIT: i64 = 200;
+/// The pause before the store is read again after a failure.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 
-/// What a session that hears alarms needs to open, over a WebSocket or as server-sent events.
+/// What a session that receives alarms needs to open.
 pub struct AlarmContext {
     /// The token's user.
     pub user: UserId,
-    /// `?since=`: send what comes after this alarm; without it, what was never received.
+    /// `?since=`: the session begins after this alarm. `None`: it begins after the last alarm received.
     pub since: Option<i64>,
-    /// Whether the client wants the `hello` frame.
-    pub modern: bool,
-    /// Where the backlog is.
+    /// Whether the session begins with a `hello` frame.
+    pub wants_hello: bool,
+    /// Where the backlog is read.
     pub store: Store,
-    /// Where what is read is written down.
+    /// Where it is written what the user has read.
     pub ledger: Ledger,
 }
 
-/// Registers a session and keeps its outbox fed from the store.
+/// Registers one session and fills its outbox from the store.
 pub(crate) struct Backlog {
     outbox: Rc<RefCell<Outbox>>,
-    /// The seat is held for as long as there is a course.
-    _place: Rc<Registration>,
-    seat: Seat,
+    /// Keeps the session registered for as long as this runs.
+    _registration: Rc<Registration>,
+    location: SessionLocation,
     user: UserId,
     hub: Addr<AlarmHub>,
     store: Store,
     time: Arc<dyn TimeSource>,
-    doorkeeper: Rc<dyn SocketAuth>,
+    auth: Rc<dyn SocketAuth>,
     since: Option<i64>,
-    /// The heartbeat in seconds, if the client wants a `hello`.
-    hello: Option<u64>,
-    page: i64,
+    /// The heartbeat in seconds, for the `hello` frame; `None`: the client wants none.
+    hello_heartbeat_s: Option<u64>,
+    /// The most alarms of one page.
+    page_limit: i64,
 }
 
 impl Backlog {
-    /// What the session does with its place.
-    pub(crate) fn new(opening: &SessionContext, alarms: &AlarmContext, place: Rc<Registration>) -> Self {
+    pub(crate) fn new(context: &SessionContext, alarms: &AlarmContext, registration: Rc<Registration>) -> Self {
         Self {
-            outbox: Rc::clone(&place.outbox),
-            seat: place.seat,
-            _place: place,
+            outbox: Rc::clone(&registration.outbox),
+            location: registration.location,
+            _registration: registration,
             user: alarms.user,
-            hub: opening.hub.clone(),
+            hub: context.hub.clone(),
             store: alarms.store.clone(),
-            time: Arc::clone(&opening.time),
-            doorkeeper: Rc::clone(&opening.doorkeeper),
+            time: Arc::clone(&context.time),
+            auth: Rc::clone(&context.auth),
             since: alarms.since,
-            hello: alarms.modern.then_some(opening.limits.heartbeat.as_secs()),
-            page: PAGE.min(i64::try_from(opening.limits.max_pending).unwrap_or(PAGE)).max(1),
+            hello_heartbeat_s: alarms.wants_hello.then_some(context.limits.heartbeat.as_secs()),
+            page_limit: PAGE_LIMIT.min(i64::try_from(context.limits.max_pending).unwrap_or(PAGE_LIMIT)).max(1),
         }
     }
 
-    /// Registers the session, before anything is read: what is committed from then on is at least noted.
+    /// Registers the session. This comes before the first read of the store, so no alarm is missed between the two.
     ///
     /// # Errors
-    /// How it has to close.
+    /// The close to send if the session cannot be registered.
     pub(crate) async fn register(&self, if_full: IfFull) -> Result<Admitted, Close> {
-        let (user, seat, at) = (self.user, self.seat, self.time.now());
-        match self.hub.send(Register { user, seat, hears_alarms: true, if_full, at }).await {
+        let (user, location, at) = (self.user, self.location, self.time.now());
+        match self.hub.send(Register { user, location, receives_alarms: true, if_full, at }).await {
             Ok(Ok(admitted)) => Ok(admitted),
             Ok(Err(TooManySockets)) => Err(Close::TooManySockets),
             Err(_) => Err(Close::TryAgainLater),
         }
     }
 
-    /// Registers the session and runs until it is over.
+    /// Registers the session and runs until it ends.
     pub(crate) async fn run(self) {
-        match self.register(IfFull::OldestGoes).await {
+        match self.register(IfFull::EvictOldest).await {
             Ok(admitted) => self.run_admitted(admitted).await,
             Err(close) => self.outbox.borrow_mut().close(close),
         }
     }
 
-    /// Runs until the session, which is registered, is over.
+    /// Runs a registered session until it ends.
     pub(crate) async fn run_admitted(self, Admitted { received }: Admitted) {
         let start = loop {
             match self.store.session_start(self.user, self.since, received).await {
                 Ok(start) if start.is_active => break start,
-                // He was made inactive between the handshake and here.
+                // An admin has made the user inactive since the handshake.
                 Ok(_) => return self.outbox.borrow_mut().close(Close::TokenRefused),
-                Err(error) => log::debug!("a session can't read its inbox yet: {error}"),
+                Err(error) => log::debug!("cannot read the inbox of user {} yet, trying again: {error}", self.user),
             }
-            tokio::time::sleep(RETRY).await;
+            tokio::time::sleep(RETRY_DELAY).await;
         };
         self.outbox.borrow_mut().begin_after(start.cursor);
-        // What no longer holds is left out of the never-received replay, but not of `since`.
+        // Superseded alarms are left out of what the user has not received, but not of what `since` asks for.
         let superseded_after = if self.since.is_some() { 0 } else { start.last_id };
-        if let Some(heartbeat_s) = self.hello {
+        if let Some(heartbeat_s) = self.hello_heartbeat_s {
             let hello = ServerFrame::Hello {
                 user_id: self.user,
                 last_id: start.last_id,
@@ -118,19 +120,19 @@ impl Backlog {
             };
             self.outbox.borrow_mut().control(encode(&hello));
         }
-        while self.needed().await {
-            self.read_on(superseded_after).await;
+        while self.wait_for_catch_up().await {
+            self.read_page(superseded_after).await;
         }
     }
 
-    /// Waits until the store has to be read; false when the session is over.
-    async fn needed(&self) -> bool {
+    /// Waits until the session has to read the store; false when the session has ended.
+    async fn wait_for_catch_up(&self) -> bool {
         poll_fn(|cx| {
             let mut outbox = self.outbox.borrow_mut();
-            outbox.set_catch_up(cx.waker());
+            outbox.set_catch_up_waker(cx.waker());
             match (outbox.is_closed(), outbox.wants_catch_up()) {
                 (true, _) => Poll::Ready(false),
-                // The next page is read when this one has left: a slow client holds one page, not its whole backlog.
+                // The next page is read when this one is sent, so a slow client holds one page, not its backlog.
                 (false, true) if outbox.is_empty() => Poll::Ready(true),
                 _ => Poll::Pending,
             }
@@ -138,23 +140,24 @@ impl Backlog {
         .await
     }
 
-    async fn read_on(&self, superseded_after: i64) {
+    /// Reads the next page after the cursor into the outbox.
+    async fn read_page(&self, superseded_after: i64) {
         let cursor = self.outbox.borrow_mut().begin_reading();
-        match self.store.backlog(self.user, cursor, superseded_after, self.page).await {
+        match self.store.backlog(self.user, cursor, superseded_after, self.page_limit).await {
             Ok(alarms) => {
-                let is_last = (alarms.len() as i64) < self.page;
-                let locale = self.doorkeeper.locale();
+                let is_last = (alarms.len() as i64) < self.page_limit;
+                let locale = self.auth.locale();
                 let encode = |(alarm, superseded): &(_, bool)| encode_alarm(alarm, *superseded, locale);
                 let page = alarms.iter().map(|one| Frame::new(one.0.id.get(), encode(one))).collect();
                 let mut outbox = self.outbox.borrow_mut();
                 outbox.put_page(page);
                 if is_last {
-                    outbox.end_of_list();
+                    outbox.reached_inbox_end();
                 }
             }
             Err(error) => {
-                log::debug!("a session can't read its backlog yet: {error}");
-                tokio::time::sleep(RETRY).await;
+                log::debug!("cannot read the backlog of user {} yet, trying again: {error}", self.user);
+                tokio::time::sleep(RETRY_DELAY).await;
             }
         }
     }

@@ -1,4 +1,5 @@
-//! What every session opens with: settings, the way to the rest of the house, and its place.
+//! What every session needs to open: [`SessionContext`] with its settings and the actors it talks to, [`SocketAuth`]
+//! for tokens and rates, and [`Registration`] with its hub, shard and room.
 
 use std::{
     cell::RefCell,
@@ -15,16 +16,16 @@ use actix::Addr;
 use bytes::Bytes;
 use tokio::time::timeout;
 
-use crate::actors::delivery::outbox::{Outbox, OutboxLimits};
 use crate::{
     actors::{
         delivery::{
-            alarm_hub::{AlarmHub, Leave, Register},
-            registry::Seat,
+            alarm_hub::{AlarmHub, Register, Unregister},
+            outbox::{Outbox, OutboxLimits},
+            registry::SessionLocation,
             shard::ShardHandle,
         },
         room_id::RoomId,
-        rooms::rooms::{Enter, GoOut, Rooms},
+        rooms::rooms::{EnterRoom, LeaveRoom, Rooms},
     },
     bus::IfFull,
     domain::{Locale, Timestamp, User, UserId},
@@ -32,10 +33,10 @@ use crate::{
     time_source::TimeSource,
 };
 
-/// How long a handshake waits for its place.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a session that opens waits for the hub, and for its room.
+pub(crate) const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Settings of sessions.
+/// The settings of every session.
 #[derive(Debug, Clone, Copy)]
 pub struct SessionLimits {
     /// `session.heartbeat_s`
@@ -50,81 +51,81 @@ pub struct SessionLimits {
     pub frame_bytes: usize,
 }
 
-/// Whose token opened a socket, and until when it holds.
+/// The user that a valid token names, and how long the token is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Signed {
+pub struct Authenticated {
     /// The token's user.
     pub user: UserId,
     /// When the token expires.
     pub expires_at: Timestamp,
 }
 
-/// What became of a token that a client sent on a live socket.
+/// The result of checking a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthOutcome {
-    /// Whose it is, and until when.
-    Good(Signed),
-    /// It is bad in some way.
-    Refused,
-    /// Its user can't be looked up now.
-    Unknown,
+    /// The token is valid.
+    Valid(Authenticated),
+    /// The token is invalid or expired, or its user is inactive.
+    Invalid,
+    /// The token could not be checked, for example because the database is down.
+    Unavailable,
 }
 
-/// A judgement on its way.
+/// A token check under way.
 pub type AuthFuture = Pin<Box<dyn Future<Output = AuthOutcome>>>;
 
-/// How fast somebody sends.
+/// Whether somebody sends too fast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RateVerdict {
     /// Within the rate.
     Fine,
-    /// Over it: the frame is refused.
+    /// Over the rate: the frame is refused.
     TooFast,
-    /// So far over it that the socket ends.
+    /// So far over the rate that the socket is closed.
     Flood,
 }
 
-/// Knows who is on the other end of a socket, as requests know it.
+/// Answers a session's questions about its user: tokens, current state, rates. HTTP implements it.
 pub trait SocketAuth {
-    /// Looks at a token that came over the socket.
+    /// Checks a token that arrived over the socket.
     fn authenticate(&self, token: String) -> AuthFuture;
 
-    /// The user as he is known now (his name may have changed since the socket opened); `None` for a visitor.
+    /// The user as last known, whose name and state may have changed since the socket opened; `None` for a visitor.
     fn user(&self) -> Option<Arc<User>>;
 
-    /// Whether the user has a row that what they write can point to. If not, one is being written: it may be there when
-    /// they try again.
+    /// Whether the user's row is stored, which their bids and lines need. If not, this starts to store it: the next try
+    /// may succeed.
     fn may_write(&self) -> bool;
 
-    /// Counts a bid.
-    fn bid_pace(&self) -> RateVerdict;
+    /// Counts a bid towards the user's rate of bids.
+    fn count_bid(&self) -> RateVerdict;
 
-    /// Counts any other frame of a room.
-    fn line_pace(&self) -> RateVerdict;
+    /// Counts any other frame of a room towards the rate of lines.
+    fn count_line(&self) -> RateVerdict;
 
-    /// Language of texts.
+    /// The language of the texts that the session sends.
     fn locale(&self) -> Locale;
 }
 
 /// What every session needs to open.
 pub struct SessionContext {
-    /// Whose token; `None`: a visitor.
-    pub signed: Option<Signed>,
-    /// This worker's shard.
+    /// The user that the token names; `None`: a visitor.
+    pub authenticated: Option<Authenticated>,
+    /// The shard of the worker that the session runs on.
     pub shard: ShardHandle,
-    /// Where the sessions of users register.
+    /// Where sessions with a user register.
     pub hub: Addr<AlarmHub>,
-    /// The clock.
+    /// The time by which tokens expire.
     pub time: Arc<dyn TimeSource>,
-    /// Settings.
+    /// The settings of sessions.
     pub limits: SessionLimits,
-    /// Who is at the other end.
-    pub doorkeeper: Rc<dyn SocketAuth>,
+    /// Answers questions about the user.
+    pub auth: Rc<dyn SocketAuth>,
 }
 
-/// A session's seat, and its place in a room, given back when the session goes, however it goes.
+/// A session's entries in the shard, the hub and its room. Dropping it removes them all, however the session ends.
 pub(crate) struct Registration {
-    pub(crate) seat: Seat,
+    pub(crate) location: SessionLocation,
     pub(crate) outbox: Rc<RefCell<Outbox>>,
     user: Option<UserId>,
     room: Option<(Addr<Rooms>, RoomId)>,
@@ -133,51 +134,54 @@ pub(crate) struct Registration {
 }
 
 impl Registration {
-    /// Takes a seat that hears alarms; it has yet to register.
-    pub(crate) fn for_alarms(opening: &SessionContext, user: UserId) -> Rc<Self> {
-        let outbox = Outbox::of_alarms(outbox_limits(opening), opening.shard.waiting());
-        Rc::new(Self::take(opening, outbox, Some(user), None))
+    /// Adds a session that receives alarms to the shard. `Backlog` registers it with the hub.
+    pub(crate) fn for_alarms(context: &SessionContext, user: UserId) -> Rc<Self> {
+        let outbox = Outbox::of_alarms(outbox_limits(context), context.shard.waiting());
+        Rc::new(Self::new(context, outbox, Some(user), None))
     }
 
-    /// Takes a seat in a room (whose auction may be over), with a first frame for this socket alone. The socket hears
-    /// everything that is committed after this returns.
+    /// Adds a session to the shard, the hub and a room, whose auction may be over. `first` is a frame for this socket
+    /// alone. The socket receives every event of the room that is committed after this returns. If a step fails, the
+    /// outbox holds the close to send.
     pub(crate) async fn in_room(
-        opening: &SessionContext,
+        context: &SessionContext,
         rooms: &Addr<Rooms>,
         (room, is_over): (RoomId, bool),
         first: Option<Bytes>,
     ) -> Rc<Self> {
-        let mut outbox = Outbox::of_room(outbox_limits(opening), opening.shard.waiting());
+        let mut outbox = Outbox::of_room(outbox_limits(context), context.shard.waiting());
         if let Some(first) = first {
             outbox.control(first);
         }
-        let user = opening.signed.map(|signed| signed.user);
-        let place = Self::take(opening, outbox, user, Some((rooms.clone(), room)));
-        let close = |close| place.outbox.borrow_mut().close(close);
+        let user = context.authenticated.map(|token| token.user);
+        let registration = Self::new(context, outbox, user, Some((rooms.clone(), room)));
+        let close = |close| registration.outbox.borrow_mut().close(close);
         if let Some(user) = user {
-            let (seat, if_full, at) = (place.seat, IfFull::OldestGoes, opening.time.now());
-            let register = Register { user, seat, hears_alarms: false, if_full, at };
-            if !matches!(timeout(PATIENCE, opening.hub.send(register)).await, Ok(Ok(Ok(_)))) {
+            let (location, if_full, at) = (registration.location, IfFull::EvictOldest, context.time.now());
+            let register = Register { user, location, receives_alarms: false, if_full, at };
+            if !matches!(timeout(REGISTRATION_TIMEOUT, context.hub.send(register)).await, Ok(Ok(Ok(_)))) {
                 close(Close::TryAgainLater);
             }
-            // He may have been made inactive since the handshake was looked at; from here on the hub finds this seat.
-            if opening.doorkeeper.user().is_some_and(|user| !user.is_active) {
+            // An admin may have made the user inactive since the handshake. From here on the hub knows the
+            // session and would close it.
+            if context.auth.user().is_some_and(|user| !user.is_active) {
                 close(Close::TokenRefused);
             }
         }
-        let is_open = !place.outbox.borrow().is_closed();
+        let is_open = !registration.outbox.borrow().is_closed();
         if is_open {
-            let (user, connection) = (opening.doorkeeper.user(), place.seat.connection);
-            let enter = Enter { room, user, connection, is_over };
-            if !matches!(timeout(PATIENCE, rooms.send(enter)).await, Ok(Ok(true))) {
-                place.outbox.borrow_mut().close(Close::TryAgainLater);
+            let (user, connection) = (context.auth.user(), registration.location.connection);
+            let enter = EnterRoom { room, user, connection, is_over };
+            if !matches!(timeout(REGISTRATION_TIMEOUT, rooms.send(enter)).await, Ok(Ok(true))) {
+                registration.outbox.borrow_mut().close(Close::TryAgainLater);
             }
         }
-        Rc::new(place)
+        Rc::new(registration)
     }
 
-    fn take(
-        opening: &SessionContext,
+    /// Adds a session to the shard.
+    fn new(
+        context: &SessionContext,
         outbox: Outbox,
         user: Option<UserId>,
         room: Option<(Addr<Rooms>, RoomId)>,
@@ -185,27 +189,27 @@ impl Registration {
         static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
         let connection = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
         let outbox = Rc::new(RefCell::new(outbox));
-        let slot = opening.shard.seat(connection, Rc::clone(&outbox), room.as_ref().map(|(_, room)| *room));
-        let seat = Seat { shard: opening.shard.index(), slot, connection };
-        Self { seat, outbox, user, room, hub: opening.hub.clone(), shard: opening.shard.clone() }
+        let slot = context.shard.add_session(connection, Rc::clone(&outbox), room.as_ref().map(|(_, room)| *room));
+        let location = SessionLocation { shard: context.shard.index(), slot, connection };
+        Self { location, outbox, user, room, hub: context.hub.clone(), shard: context.shard.clone() }
     }
 }
 
-fn outbox_limits(opening: &SessionContext) -> OutboxLimits {
-    let SessionLimits { max_pending, max_pending_bytes, .. } = opening.limits;
+fn outbox_limits(context: &SessionContext) -> OutboxLimits {
+    let SessionLimits { max_pending, max_pending_bytes, .. } = context.limits;
     OutboxLimits { frames: max_pending, bytes: max_pending_bytes }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
         self.outbox.borrow_mut().finish();
-        self.shard.unseat(self.seat.slot, self.seat.connection);
+        self.shard.remove_session(self.location.slot, self.location.connection);
         if let Some(user) = self.user {
-            self.shard.receipts.tell();
-            self.hub.do_send(Leave { user, connection: self.seat.connection });
+            self.shard.receipts.flush();
+            self.hub.do_send(Unregister { user, connection: self.location.connection });
         }
         if let Some((rooms, room)) = &self.room {
-            rooms.do_send(GoOut { room: *room, connection: self.seat.connection });
+            rooms.do_send(LeaveRoom { room: *room, connection: self.location.connection });
         }
     }
 }

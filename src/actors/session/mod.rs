@@ -1,10 +1,16 @@
-//! Sessions. A WebSocket's is an actor: the shell that all of them share is here (frames in, life, expiry, closes), and
-//! what its socket is for is its role: `alarm`, `auction`, `trade`. Over server-sent events it is a stream (`sse`).
-//! `delivery::outbox` decides what waits for the client, `backlog` feeds an alarm session from the store, `connection` moves
-//! its bytes and hears what its pongs prove.
+//! A session serves one client. Over a WebSocket it is an actor: this file holds what all of them share (incoming
+//! frames, liveness, token expiry, closes), and a [`Role`] holds what differs.
 //!
-//! actix-web-actors polls a session only while its client takes bytes, so nothing that must happen in any case
-//! (dropping what overflows, ending a dead socket) may depend on this actor alone.
+//! - `alarm`, `auction`, `trade`: the roles. `room_input` is shared by the two kinds of room.
+//! - `sse`: a session over server-sent events, which is a stream, not an actor.
+//! - `backlog`: reads the alarms of a session from the store.
+//! - `context`: what a session needs to open.
+//!
+//! Outside this module, `delivery::outbox` holds the frames that wait for the client, and `connection` moves the bytes
+//! and handles pongs.
+//!
+//! A session's actor is polled only while its client takes bytes. So what must happen in any case (dropping frames that
+//! overflow, ending a dead socket) never depends on this actor alone.
 
 mod alarm;
 mod auction;
@@ -28,77 +34,78 @@ pub use self::{
     alarm::alarm_socket,
     auction::{AuctionContext, auction_socket},
     backlog::AlarmContext,
-    context::{AuthFuture, AuthOutcome, RateVerdict, SessionContext, SessionLimits, Signed, SocketAuth},
+    context::{AuthFuture, AuthOutcome, Authenticated, RateVerdict, SessionContext, SessionLimits, SocketAuth},
     sse::alarm_events,
     trade::{TradeContext, trade_socket},
 };
 pub use super::connection::socket::SocketSession;
-use super::delivery::{encode::encode, received::Receipts};
 use super::{
     connection::{
         fragments::{Fragments, Joined},
         liveness::Liveness,
         reader::FrameReader,
     },
-    delivery::outbox::Outbox,
+    delivery::{encode::encode, outbox::Outbox, received::Receipts},
 };
 use crate::{domain::UserId, protocol::Close};
 
-/// Messages that may wait for a session: only its own timers and answers come this way.
-const MAILBOX: usize = 16;
+/// The capacity of a session's mailbox. Only its own timers and answers use it.
+const MAILBOX_CAPACITY: usize = 16;
 
-/// What a socket is for.
+/// What a kind of socket does on its own.
 trait Role: Sized + Unpin + 'static {
-    /// The session has begun.
+    /// Called when the session starts.
     fn started(_: &mut Session<Self>, _: &mut Ctx<Self>) {}
 
-    /// A whole text frame has come in.
+    /// Handles a complete text message.
     fn text(session: &mut Session<Self>, text: &str, ctx: &mut Ctx<Self>);
 }
 
-/// One WebSocket.
+/// The actor of one WebSocket.
 struct Session<R: Role> {
-    opening: SessionContext,
+    context: SessionContext,
     role: R,
-    /// Held until the session is gone.
-    place: Rc<Registration>,
+    /// Keeps the session registered until the actor is dropped.
+    registration: Rc<Registration>,
     outbox: Rc<RefCell<Outbox>>,
     fragments: Fragments,
-    proof: Rc<Liveness>,
+    liveness: Rc<Liveness>,
+    /// The wait for the token's expiry.
     expiry: Option<SpawnHandle>,
 }
 
 type Ctx<R> = WebsocketContext<Session<R>>;
 
-/// Answers an accepted handshake, with the session as the answer's extension: whoever has the connection carries it.
+/// Answers an accepted handshake. The session is in the response's extensions, where `http::upgraded` finds it.
 fn upgrade<R: Role>(
-    opening: SessionContext,
-    place: Rc<Registration>,
+    context: SessionContext,
+    registration: Rc<Registration>,
     role: R,
     receipts: Option<(UserId, Receipts)>,
     mut handshake: HttpResponseBuilder,
 ) -> HttpResponse {
-    let frame_bytes = opening.limits.frame_bytes;
-    let outbox = Rc::clone(&place.outbox);
-    let proof = Liveness::new(Rc::clone(&outbox), receipts);
+    let frame_bytes = context.limits.frame_bytes;
+    let outbox = Rc::clone(&registration.outbox);
+    let liveness = Liveness::new(Rc::clone(&outbox), receipts);
     let session = Session {
-        opening,
+        context,
         role,
-        place,
+        registration,
         outbox: Rc::clone(&outbox),
         fragments: Fragments::new(frame_bytes),
-        proof: Rc::clone(&proof),
+        liveness: Rc::clone(&liveness),
         expiry: None,
     };
     let codec = Codec::new().max_size(frame_bytes);
-    let (ear, inbound) = FrameReader::new(frame_bytes, proof, Rc::clone(&outbox));
+    let (reader, inbound) = FrameReader::new(frame_bytes, liveness, Rc::clone(&outbox));
     let actor = WebsocketContext::with_codec(session, inbound, codec);
     let mut response = handshake.finish();
-    response.extensions_mut().insert(SocketSession::new(outbox, Box::pin(actor), ear));
+    response.extensions_mut().insert(SocketSession::new(outbox, Box::pin(actor), reader));
     response
 }
 
 impl<R: Role> Session<R> {
+    /// Closes after the frames that wait.
     fn close(&self, close: Close) {
         self.outbox.borrow_mut().close(close);
     }
@@ -107,44 +114,44 @@ impl<R: Role> Session<R> {
         self.outbox.borrow_mut().control(encode(frame));
     }
 
-    fn control(&self, payload: &[u8], op: OpCode) {
+    fn send_control(&self, payload: &[u8], op: OpCode) {
         let mut frame = BytesMut::with_capacity(payload.len() + 4);
         Parser::write_message(&mut frame, payload, op, true, false);
         self.outbox.borrow_mut().control(frame.freeze());
     }
 
-    /// Pings while the client is there, closes when it has been silent for too long.
-    fn watch_life(&self, ctx: &mut Ctx<R>) {
-        let SessionLimits { heartbeat, timeout, .. } = self.opening.limits;
+    /// Pings at every heartbeat, and closes when the client has been silent for too long.
+    fn watch_liveness(&self, ctx: &mut Ctx<R>) {
+        let SessionLimits { heartbeat, timeout, .. } = self.context.limits;
         ctx.run_interval(heartbeat, |session, _| {
-            // A wait for a time does not notice that the clock is set.
+            // The wait for the expiry does not notice when the clock is set forward.
             session.close_if_expired();
             let taken = session.outbox.borrow().taken();
-            session.control(taken.to_string().as_bytes(), OpCode::Ping);
+            session.send_control(taken.to_string().as_bytes(), OpCode::Ping);
         });
         self.watch_silence(timeout, ctx);
     }
 
     fn watch_silence(&self, wait: Duration, ctx: &mut Ctx<R>) {
         ctx.run_later(wait, |session, ctx| {
-            let silent = session.proof.silent_for();
-            match session.opening.limits.timeout.checked_sub(silent) {
+            let silent = session.liveness.silent_for();
+            match session.context.limits.timeout.checked_sub(silent) {
                 Some(left) if !left.is_zero() => session.watch_silence(left, ctx),
                 _ => session.close(Close::Silent),
             }
         });
     }
 
-    /// Closes if the token has expired by the clock as it is now; true if it has.
+    /// Closes if the token has expired; true if it has.
     fn close_if_expired(&self) -> bool {
-        let has = self.opening.signed.is_some_and(|signed| self.opening.time.now() >= signed.expires_at);
-        if has {
+        let has_expired = self.context.authenticated.is_some_and(|token| self.context.time.now() >= token.expires_at);
+        if has_expired {
             self.close(Close::TokenRefused);
         }
-        has
+        has_expired
     }
 
-    /// Closes when the token expires; looked at again when the wait is over, for it may have been renewed.
+    /// Closes when the token expires. Checks again after the wait, because the clock may have been set back.
     fn watch_expiry(&mut self, ctx: &mut Ctx<R>) {
         if let Some(handle) = self.expiry.take() {
             ctx.cancel_future(handle);
@@ -152,8 +159,8 @@ impl<R: Role> Session<R> {
         if self.close_if_expired() {
             return;
         }
-        let Some(Signed { expires_at, .. }) = self.opening.signed else { return };
-        let wait = self.opening.time.wait_until(expires_at);
+        let Some(Authenticated { expires_at, .. }) = self.context.authenticated else { return };
+        let wait = self.context.time.wait_until(expires_at);
         self.expiry = Some(ctx.spawn(wait.into_actor(self).map(|(), session, ctx| {
             session.expiry = None;
             session.watch_expiry(ctx);
@@ -165,8 +172,8 @@ impl<R: Role> Actor for Session<R> {
     type Context = Ctx<R>;
 
     fn started(&mut self, ctx: &mut Ctx<R>) {
-        ctx.set_mailbox_capacity(MAILBOX);
-        self.watch_life(ctx);
+        ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
+        self.watch_liveness(ctx);
         self.watch_expiry(ctx);
         R::started(self, ctx);
     }
@@ -174,7 +181,7 @@ impl<R: Role> Actor for Session<R> {
 
 impl<R: Role> StreamHandler<Result<Message, ProtocolError>> for Session<R> {
     fn handle(&mut self, item: Result<Message, ProtocolError>, ctx: &mut Ctx<R>) {
-        self.proof.lives();
+        self.liveness.touch();
         if self.outbox.borrow().is_closed() {
             return;
         }
@@ -182,13 +189,13 @@ impl<R: Role> StreamHandler<Result<Message, ProtocolError>> for Session<R> {
             Ok(Message::Text(text)) => R::text(self, &text, ctx),
             Ok(Message::Binary(_)) => self.close(Close::Binary),
             Ok(Message::Continuation(item)) => match self.fragments.add(item) {
-                Ok(Joined::More) => {}
+                Ok(Joined::Incomplete) => {}
                 Ok(Joined::Text(text)) => R::text(self, &text, ctx),
                 Err(close) => self.close(close),
             },
-            Ok(Message::Ping(payload)) => self.control(&payload, OpCode::Pong),
-            Ok(Message::Pong(payload)) => self.proof.pong(&payload),
-            // Answered with the same code; then the session ends.
+            Ok(Message::Ping(payload)) => self.send_control(&payload, OpCode::Pong),
+            Ok(Message::Pong(payload)) => self.liveness.pong(&payload),
+            // The answer repeats the client's code; then the session ends.
             Ok(Message::Close(reason)) => {
                 self.outbox.borrow_mut().finish();
                 ctx.close(reason.map(|reason| reason.code.into()));
@@ -196,7 +203,8 @@ impl<R: Role> StreamHandler<Result<Message, ProtocolError>> for Session<R> {
             }
             Ok(Message::Nop) => {}
             Err(ProtocolError::Overflow) => self.close(Close::TooLarge),
-            // actix reports text that is not UTF-8 this way; a broken connection too, where no close arrives anyway.
+            // actix reports text that is not UTF-8 this way. It also reports a broken connection so, but that cannot
+            // receive a close anyway.
             Err(ProtocolError::Io(_)) => self.close(Close::NotJson),
             Err(_) => self.close(Close::ProtocolError),
         }

@@ -1,5 +1,5 @@
-//! What the sockets of auction and trade rooms have in common: somebody speaks at a pace, and a refusal goes to him
-//! alone.
+//! What the sockets of auction rooms and trade chats share: which frames they accept, and alerts that tell the author
+//! of a frame why it was refused.
 
 use std::sync::Arc;
 
@@ -7,51 +7,52 @@ use super::{RateVerdict, Role, Session};
 use crate::{
     actors::delivery::{alarm_hub::AlertUser, encode::encode},
     domain::User,
-    protocol::{Close, Code, Problem, RoomFrame, Spoken},
+    protocol::{Close, Code, Problem, RoomClientFrame, RoomFrame},
 };
 
-/// Where the author of a frame hears that it is refused.
+/// Which sockets of its author receive the alert about a refused frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Heard {
-    /// On this socket and on his alarm sockets.
-    Here,
-    /// On his alarm sockets only: this one shows every frame as a message.
-    Elsewhere,
+pub(crate) enum AlertTo {
+    /// This socket and their alarm sockets.
+    ThisSocketToo,
+    /// Only their alarm sockets, because the existing client shows every frame of this socket as a message.
+    AlarmSocketsOnly,
 }
 
 impl<R: Role> Session<R> {
-    /// Tells the author of a refused frame, and nobody else.
-    pub(crate) fn alert(&self, problem: &Problem, heard: Heard) {
-        let frame = encode(&RoomFrame::alert(problem, self.opening.doorkeeper.locale()));
-        if heard == Heard::Here {
+    /// Sends the author of a refused frame the reason.
+    pub(crate) fn alert(&self, problem: &Problem, to: AlertTo) {
+        let frame = encode(&RoomFrame::alert(problem, self.context.auth.locale()));
+        if to == AlertTo::ThisSocketToo {
             self.outbox.borrow_mut().control(frame.clone());
         }
-        if let Some(signed) = self.opening.signed {
-            self.opening.hub.do_send(AlertUser { user: signed.user, frame });
+        if let Some(token) = self.context.authenticated {
+            self.context.hub.do_send(AlertUser { user: token.user, frame });
         }
     }
 
-    /// Reads a frame and who says it, if it is JSON, no visitor's, and not too fast. Refuses it otherwise. Whoever may not
-    /// speak any more is not listened to, however far the order to close his socket has come.
-    pub(crate) fn listen<'a>(&self, text: &'a str, heard: Heard) -> Option<(Spoken<'a>, Arc<User>)> {
-        let Ok(spoken) = Spoken::parse(text) else {
+    /// Parses a frame and returns it with its author. Returns `None` if the frame is refused: it is not JSON, comes
+    /// from a visitor, comes too fast, or its author's row is not stored. A user whose token has expired or who is
+    /// inactive is refused here too, although the order to close their socket may still be on its way.
+    pub(crate) fn accept_frame<'a>(&self, text: &'a str, to: AlertTo) -> Option<(RoomClientFrame<'a>, Arc<User>)> {
+        let Ok(frame) = RoomClientFrame::parse(text) else {
             self.close(Close::NotJson);
             return None;
         };
-        let doorkeeper = &self.opening.doorkeeper;
-        let pace = if spoken.is_bid() { doorkeeper.bid_pace() } else { doorkeeper.line_pace() };
-        let expired = self.opening.signed.is_some_and(|signed| self.opening.time.now() >= signed.expires_at);
-        let user = doorkeeper.user();
-        match (pace, user) {
-            (_, Some(user)) if expired || !user.is_active => self.close(Close::TokenRefused),
+        let auth = &self.context.auth;
+        let rate = if frame.is_bid() { auth.count_bid() } else { auth.count_line() };
+        let has_expired = self.context.authenticated.is_some_and(|token| self.context.time.now() >= token.expires_at);
+        let user = auth.user();
+        match (rate, user) {
+            (_, Some(user)) if has_expired || !user.is_active => self.close(Close::TokenRefused),
             (RateVerdict::Flood, _) => self.close(Close::TooManyFrames),
-            // As over HTTP: first who somebody is, then how fast.
-            (_, None) => self.alert(&Problem::new(Code::Unauthorized, "a token is needed"), heard),
-            (RateVerdict::TooFast, Some(_)) => self.alert(&Problem::too_many_requests(1), heard),
-            (RateVerdict::Fine, Some(_)) if !doorkeeper.may_write() => {
-                self.alert(&Problem::unavailable("not stored; try again"), heard);
+            // As over HTTP, a missing token is reported before a rate.
+            (_, None) => self.alert(&Problem::new(Code::Unauthorized, "a token is required to bid or speak"), to),
+            (RateVerdict::TooFast, Some(_)) => self.alert(&Problem::too_many_requests(1), to),
+            (RateVerdict::Fine, Some(_)) if !auth.may_write() => {
+                self.alert(&Problem::unavailable("the user is not stored yet; try again"), to);
             }
-            (RateVerdict::Fine, Some(user)) => return Some((spoken, user)),
+            (RateVerdict::Fine, Some(user)) => return Some((frame, user)),
         }
         None
     }

@@ -1,5 +1,5 @@
-//! A session over server-sent events: the same outbox and the same course as a socket's, on another wire. It proves
-//! no receipt: nothing comes back over it.
+//! A session over server-sent events. It uses the same outbox and `Backlog` as an alarm socket. The client sends
+//! nothing back, so this session never proves that alarms were received.
 
 use std::{
     cell::RefCell,
@@ -17,74 +17,79 @@ use tokio::time::{Interval, timeout};
 
 use super::{
     backlog::{AlarmContext, Backlog},
-    context::{PATIENCE, Registration, SessionContext, Signed},
+    context::{Authenticated, REGISTRATION_TIMEOUT, Registration, SessionContext},
 };
-use crate::actors::delivery::outbox::Outbox;
 use crate::{
-    actors::delivery::encode::payload, bus::IfFull, domain::Timestamp, protocol::Close, time_source::TimeSource,
+    actors::delivery::{encode::payload, outbox::Outbox},
+    bus::IfFull,
+    domain::Timestamp,
+    protocol::Close,
+    time_source::TimeSource,
 };
 
-/// Most bytes handed to the connection at once.
+/// A chunk for the connection takes no further frames once it has this many bytes.
 const CHUNK_BYTES: usize = 16 * 1024;
 
-/// Opens a session over server-sent events, for as long as the token holds and the client is not `gone`.
+/// Opens a session over server-sent events. It ends when the token expires, or when `disconnected` is ready.
 ///
 /// # Errors
-/// The user has as many sockets as he may have, to which a stream gives way (4409), or none can be opened now (1013).
+/// 4409 if the user already has as many sockets as they may have: a stream never evicts a socket. 1013 if no session
+/// can be opened now.
 pub async fn alarm_events(
-    opening: &SessionContext,
+    context: &SessionContext,
     alarms: &AlarmContext,
-    signed: Signed,
-    gone: Waiting,
+    authenticated: Authenticated,
+    disconnected: BoxedWait,
 ) -> Result<HttpResponse, Close> {
-    let place = Registration::for_alarms(opening, signed.user);
-    let feed = Backlog::new(opening, alarms, Rc::clone(&place));
-    let registered = timeout(PATIENCE, feed.register(IfFull::NewestGoes)).await;
+    let registration = Registration::for_alarms(context, authenticated.user);
+    let backlog = Backlog::new(context, alarms, Rc::clone(&registration));
+    let registered = timeout(REGISTRATION_TIMEOUT, backlog.register(IfFull::RefuseNewest)).await;
     let admitted = registered.unwrap_or(Err(Close::TryAgainLater))?;
-    let mut heartbeat = tokio::time::interval(opening.limits.heartbeat);
+    let mut heartbeat = tokio::time::interval(context.limits.heartbeat);
     heartbeat.reset();
     let body = EventBody {
-        outbox: Rc::clone(&place.outbox),
-        running: Some((Box::pin(feed.run_admitted(admitted).fuse()), place)),
-        gone,
+        outbox: Rc::clone(&registration.outbox),
+        running: Some((Box::pin(backlog.run_admitted(admitted).fuse()), registration)),
+        disconnected,
         heartbeat,
-        time: Arc::clone(&opening.time),
-        expires_at: signed.expires_at,
-        expiry: opening.time.wait_until(signed.expires_at),
+        time: Arc::clone(&context.time),
+        expires_at: authenticated.expires_at,
+        expiry: context.time.wait_until(authenticated.expires_at),
     };
     Ok(HttpResponse::Ok()
         .content_type("text/event-stream")
         .insert_header((header::CACHE_CONTROL, "no-store"))
-        // A proxy that gathers would make every alarm late.
+        // A proxy that buffers would delay every alarm.
         .insert_header((header::HeaderName::from_static("x-accel-buffering"), "no"))
         .streaming(body))
 }
 
-/// Something that is waited for.
-pub type Waiting = Pin<Box<dyn Future<Output = ()>>>;
+/// A future to wait for, without a result.
+pub type BoxedWait = Pin<Box<dyn Future<Output = ()>>>;
 
+/// The response body: a stream of events.
 struct EventBody {
     outbox: Rc<RefCell<Outbox>>,
-    /// The course and the seat; none when it is over.
-    running: Option<(Waiting, Rc<Registration>)>,
-    /// Resolves when the client has ended the connection, which a body is not told of otherwise.
-    gone: Waiting,
+    /// The running `Backlog`, and the registration; `None` when the session has ended.
+    running: Option<(BoxedWait, Rc<Registration>)>,
+    /// Is ready when the client has ended the connection. actix-http does not notify a body of that.
+    disconnected: BoxedWait,
     heartbeat: Interval,
     time: Arc<dyn TimeSource>,
     expires_at: Timestamp,
-    expiry: Waiting,
+    expiry: BoxedWait,
 }
 
-/// What a client is told before the stream ends: the same as a close frame says.
+/// The last event of a stream, with the code and reason of a close frame.
 #[derive(Serialize)]
-struct Goodbye {
+struct CloseEvent {
     code: u16,
     reason: String,
 }
 
 impl EventBody {
-    /// What waits, as events.
-    fn waiting(&self) -> Option<Bytes> {
+    /// Takes waiting frames from the outbox and formats them as events.
+    fn take_events(&self) -> Option<Bytes> {
         let mut outbox = self.outbox.borrow_mut();
         let mut events = BytesMut::new();
         while events.len() < CHUNK_BYTES {
@@ -93,32 +98,32 @@ impl EventBody {
                 events.extend_from_slice(format!("id: {}\n", frame.id).as_bytes());
             }
             events.extend_from_slice(b"data: ");
-            // Compact JSON has no line break.
+            // The payload is compact JSON, which has no line break.
             events.extend_from_slice(&payload(&frame.bytes));
             events.extend_from_slice(b"\n\n");
         }
         (!events.is_empty()).then(|| events.freeze())
     }
 
-    fn goodbye(close: Close) -> Bytes {
+    fn close_event(close: Close) -> Bytes {
         let retry = match close {
             Close::Restarting { retry_ms } => format!("retry: {retry_ms}\n"),
             _ => String::new(),
         };
-        let goodbye = Goodbye { code: close.code(), reason: close.reason() };
-        // Plain data whose keys are fixed: serde_json can't fail on it.
-        let goodbye = serde_json::to_string(&goodbye).unwrap_or_default();
-        Bytes::from(format!("{retry}event: close\ndata: {goodbye}\n\n"))
+        let event = CloseEvent { code: close.code(), reason: close.reason() };
+        // serde_json can't fail on plain data with fixed keys.
+        let event = serde_json::to_string(&event).unwrap_or_default();
+        Bytes::from(format!("{retry}event: close\ndata: {event}\n\n"))
     }
 
-    fn is_expired(&self) -> bool {
+    fn has_expired(&self) -> bool {
         self.time.now() >= self.expires_at
     }
 
-    /// Expired by the clock as it is now; a clock that was set back is waited for again.
+    /// Whether the token has expired; if not, the task is woken then. If the clock was set back, the wait begins again.
     fn poll_expired(&mut self, cx: &mut Context<'_>) -> bool {
         while self.expiry.as_mut().poll(cx).is_ready() {
-            if self.is_expired() {
+            if self.has_expired() {
                 return true;
             }
             self.expiry = self.time.wait_until(self.expires_at);
@@ -132,32 +137,32 @@ impl Stream for EventBody {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        let Some((course, _)) = &mut this.running else { return Poll::Ready(None) };
-        if this.gone.as_mut().poll(cx).is_ready() {
-            // Gives the seat back.
+        let Some((backlog, _)) = &mut this.running else { return Poll::Ready(None) };
+        if this.disconnected.as_mut().poll(cx).is_ready() {
+            // Removes the registration.
             this.running = None;
             return Poll::Ready(None);
         }
-        // It ends when the outbox is closed, which is seen below.
-        let _ = course.as_mut().poll(cx);
+        // The backlog ends when the outbox is closed, which is checked below.
+        let _ = backlog.as_mut().poll(cx);
         if this.poll_expired(cx) {
             this.outbox.borrow_mut().close(Close::TokenRefused);
         }
-        if let Some(events) = this.waiting() {
-            // What the course was waiting for may have left: it is polled again before the next wait.
+        if let Some(events) = this.take_events() {
+            // The backlog may have waited for the outbox to empty, so it is polled again.
             cx.waker().wake_by_ref();
             return Poll::Ready(Some(Ok(events)));
         }
         let due_close = this.outbox.borrow().due_close();
         if let Some(close) = due_close {
-            // Gives the seat back.
+            // Removes the registration.
             this.running = None;
-            return Poll::Ready(Some(Ok(Self::goodbye(close))));
+            return Poll::Ready(Some(Ok(Self::close_event(close))));
         }
-        this.outbox.borrow_mut().set_reader(cx.waker());
+        this.outbox.borrow_mut().set_socket_waker(cx.waker());
         if this.heartbeat.poll_tick(cx).is_ready() {
-            // A wait for a time does not notice that the clock is set.
-            if this.is_expired() {
+            // The wait for the expiry does not notice when the clock is set forward.
+            if this.has_expired() {
                 this.outbox.borrow_mut().close(Close::TokenRefused);
                 cx.waker().wake_by_ref();
             }

@@ -1,5 +1,5 @@
-//! The socket of a trade chat, for seller and buyer of ended goods. What is written goes to both sides after the commit;
-//! what has been written to the other side's socket is read.
+//! The socket of a trade chat, for the seller and the buyer of ended goods. A message goes to both after it is
+//! committed. Once a message is written to a user's socket, it counts as read by that user.
 
 use std::{
     cell::RefCell,
@@ -14,39 +14,42 @@ use actix_web::{HttpResponse, HttpResponseBuilder};
 
 use super::{
     Ctx, Role, Session, SessionContext,
-    context::{Registration, Signed},
-    room_input::Heard,
+    context::{Authenticated, Registration},
+    room_input::AlertTo,
     upgrade,
 };
-use crate::actors::delivery::outbox::Outbox;
 use crate::{
-    actors::{delivery::encode::encode, room_id::RoomId, rooms::rooms::Rooms},
+    actors::{
+        delivery::{encode::encode, outbox::Outbox},
+        room_id::RoomId,
+        rooms::rooms::Rooms,
+    },
     domain::{GoodsId, TradeMessageId, UserId},
     protocol::{Code, Problem, RoomFrame},
     store::{
         Ledger, TradeInfo,
-        writes::{ReadMessages, ReadTrade, SendTradeMessage},
+        writes::{MarkMessagesRead, ReadMessages, SendTradeMessage},
     },
 };
 
-/// How long a message, or that it was read, may take to be stored.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How long what has been read waits when it could not be stored.
-const RETRY: Duration = Duration::from_millis(500);
+/// How long it may take to store a message, or to store that messages were read.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The pause after messages could not be marked as read, before the next try.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// What a socket of a trade chat needs to open.
 pub struct TradeContext {
-    /// About which goods.
+    /// The goods that were sold.
     pub goods: GoodsId,
-    /// What the client is shown first.
+    /// The goods' title, image and price, which the first frame shows.
     pub info: TradeInfo,
-    /// The rooms.
+    /// The actor that the session joins the room through.
     pub rooms: Addr<Rooms>,
-    /// Where messages are stored.
+    /// Where messages are stored and marked as read.
     pub ledger: Ledger,
 }
 
-/// What a socket of a trade chat knows.
+/// The state of a socket in a trade chat.
 struct TradeRole {
     goods: GoodsId,
     ledger: Ledger,
@@ -54,7 +57,7 @@ struct TradeRole {
 
 /// Opens a socket of a trade chat.
 pub async fn trade_socket(
-    opening: SessionContext,
+    context: SessionContext,
     trade: TradeContext,
     handshake: HttpResponseBuilder,
 ) -> HttpResponse {
@@ -65,85 +68,89 @@ pub async fn trade_socket(
         title: &info.title,
         goods_id: goods,
     });
-    let place = Registration::in_room(&opening, &rooms, (RoomId::Trade(goods), true), Some(first)).await;
-    upgrade(opening, place, TradeRole { goods, ledger }, None, handshake)
+    let registration = Registration::in_room(&context, &rooms, (RoomId::Trade(goods), true), Some(first)).await;
+    upgrade(context, registration, TradeRole { goods, ledger }, None, handshake)
 }
 
 impl Role for TradeRole {
     fn started(session: &mut Session<Self>, ctx: &mut Ctx<Self>) {
-        if let Some(Signed { user, .. }) = session.opening.signed {
+        if let Some(Authenticated { user, .. }) = session.context.authenticated {
             let TradeRole { goods, ledger, .. } = &session.role;
             let (outbox, ledger) = (Rc::clone(&session.outbox), ledger.clone());
-            let taken = Taken { outbox, ledger, goods: *goods, reader: user };
-            ctx.spawn(taken.write_on().into_actor(session));
+            let marker = ReadMarker { outbox, ledger, goods: *goods, reader: user };
+            ctx.spawn(marker.run().into_actor(session));
         }
     }
 
     fn text(session: &mut Session<Self>, text: &str, ctx: &mut Ctx<Self>) {
-        let Some((spoken, user)) = session.listen(text, Heard::Elsewhere) else { return };
+        let Some((frame, user)) = session.accept_frame(text, AlertTo::AlarmSocketsOnly) else { return };
         let goods = session.role.goods;
-        match spoken.in_trade(goods, user.id) {
+        match frame.into_trade_text(goods, user.id) {
             Ok(text) => {
                 let message = SendTradeMessage { goods, author: user, text };
-                let stored = session.role.ledger.write(message, PATIENCE);
+                let stored = session.role.ledger.write(message, WRITE_TIMEOUT);
                 ctx.spawn(stored.into_actor(session).map(|stored, session, _| {
                     let refused = match stored {
                         Ok(true) => return,
-                        Ok(false) => Problem::new(Code::Forbidden, "not your trade"),
+                        Ok(false) => {
+                            Problem::new(Code::Forbidden, "only the seller and the buyer take part in this trade")
+                        }
                         Err(_) => Problem::unavailable("the message could not be stored"),
                     };
-                    session.alert(&refused, Heard::Elsewhere);
+                    session.alert(&refused, AlertTo::AlarmSocketsOnly);
                 }));
             }
-            Err(problem) => session.alert(&problem, Heard::Elsewhere),
+            Err(problem) => session.alert(&problem, AlertTo::AlarmSocketsOnly),
         }
     }
 }
 
-/// What the socket has taken and its user has therefore read.
-struct Taken {
+/// Marks messages as read once they are written to their reader's socket.
+struct ReadMarker {
     outbox: Rc<RefCell<Outbox>>,
     ledger: Ledger,
     goods: GoodsId,
     reader: UserId,
 }
 
-impl Taken {
-    /// What is to be marked, if anything is.
-    fn unmarked(&self) -> Option<Vec<i64>> {
-        Some(self.outbox.borrow_mut().take_messages()).filter(|messages| !messages.is_empty())
+impl ReadMarker {
+    /// Takes the messages that are written to the socket and not marked yet; `None` if there are none.
+    fn take_unmarked(&self) -> Option<Vec<i64>> {
+        Some(self.outbox.borrow_mut().take_messages_to_mark()).filter(|messages| !messages.is_empty())
     }
 
-    fn read(&self, messages: &[i64]) -> ReadTrade {
+    fn mark_read(&self, messages: &[i64]) -> MarkMessagesRead {
         let messages = messages.iter().copied().map(TradeMessageId::from_stored).collect();
-        ReadTrade { goods: self.goods, reader: self.reader, which: ReadMessages::These(messages) }
+        MarkMessagesRead { goods: self.goods, reader: self.reader, which: ReadMessages::These(messages) }
     }
 
-    /// Marks it for as long as the session lives, one write after the other: there are no more of them than messages.
-    async fn write_on(self) {
+    /// Marks messages as read until the session ends. Each write covers all messages since the last one, so there are
+    /// never more writes than messages.
+    async fn run(self) {
         loop {
-            let messages = poll_fn(|cx| match self.unmarked() {
+            let messages = poll_fn(|cx| match self.take_unmarked() {
                 Some(messages) => Poll::Ready(messages),
                 None => {
-                    self.outbox.borrow_mut().set_catch_up(cx.waker());
+                    self.outbox.borrow_mut().set_catch_up_waker(cx.waker());
                     Poll::Pending
                 }
             })
             .await;
-            if let Err(error) = self.ledger.write(self.read(&messages), PATIENCE).await {
-                log::debug!("messages could not be marked as read: {error}");
-                self.outbox.borrow_mut().not_after_all(messages);
-                tokio::time::sleep(RETRY).await;
+            if let Err(error) = self.ledger.write(self.mark_read(&messages), WRITE_TIMEOUT).await {
+                let Self { goods, reader, .. } = &self;
+                log::debug!("messages about goods {goods} could not be marked as read by user {reader}: {error}");
+                self.outbox.borrow_mut().requeue_unmarked(messages);
+                tokio::time::sleep(RETRY_DELAY).await;
             }
         }
     }
 }
 
-impl Drop for Taken {
-    /// What was taken last is marked although the session is over.
+impl Drop for ReadMarker {
+    /// Marks the last messages when the session ends.
     fn drop(&mut self) {
-        if let Some(messages) = self.unmarked() {
-            self.ledger.submit(self.read(&messages), Instant::now() + PATIENCE, |_| {});
+        if let Some(messages) = self.take_unmarked() {
+            self.ledger.submit(self.mark_read(&messages), Instant::now() + WRITE_TIMEOUT, |_| {});
         }
     }
 }

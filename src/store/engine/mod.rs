@@ -1,9 +1,9 @@
-//! Connections: which engine, and what both have to offer. What only one of them knows stands in `sqlite` and
-//! `postgres`.
+//! The two database engines behind one interface: URL, connections, lock and migrations. What only one engine needs is
+//! in `sqlite` and `postgres`.
 
-pub(crate) mod nodes;
 pub(crate) mod postgres;
 pub(crate) mod sqlite;
+pub(crate) mod topology;
 
 use std::{
     path::{Path, PathBuf},
@@ -18,29 +18,29 @@ use diesel::{
 };
 
 use self::{
-    nodes::Nodes,
     postgres::connection::{self as postgres_connection, NodeLock},
     sqlite::connection as sqlite_connection,
+    topology::Topology,
 };
 use super::{
     StoreError,
     database_file::{DatabaseFile, FileId},
-    readable::say_unreadable,
+    read_outage::log_read_failure,
     schema_version::Migrated,
 };
 use crate::outage::Outage;
 
-/// The connection that all queries are written for.
+/// A connection to either engine. Queries are written for this type.
 #[derive(diesel::MultiConnection)]
 pub(crate) enum DbConn {
-    /// Embedded.
+    /// The embedded engine.
     Sqlite(SqliteConnection),
-    /// A server of its own.
+    /// A PostgreSQL server.
     Pg(PgConnection),
 }
 
-/// Runs the same statement on the connection itself: what every bid does is spared the cost of a statement that fits
-/// either engine, and is prepared once.
+/// Runs the same statement on the connection of the engine itself. For statements that every bid runs: they are
+/// prepared once, and cost less than those on a [`DbConn`], which diesel builds for either engine.
 macro_rules! on_each {
     ($conn:expr, $inner:ident => $run:expr) => {
         match $conn {
@@ -52,12 +52,12 @@ macro_rules! on_each {
 pub(crate) use on_each;
 
 pub(crate) type Backend = <DbConn as Connection>::Backend;
-pub(crate) type DbPool = Pool<Readers>;
+pub(crate) type DbPool = Pool<ReaderManager>;
 
-/// How long the first connections may take.
-const POOL_WAIT: Duration = Duration::from_secs(4);
+/// How long the pool may take to open its first connections.
+const POOL_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Where the data is (`database.url`).
+/// The setting `database.url`: engine and place of the database. Displayed without passwords.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl(Engine);
 
@@ -67,7 +67,6 @@ enum Engine {
     Postgres(postgres_connection::Server),
 }
 
-/// Without passwords.
 impl std::fmt::Display for DatabaseUrl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.0 {
@@ -87,8 +86,8 @@ impl DatabaseUrl {
     /// Reads `sqlite://PATH` or `postgres://…`.
     ///
     /// # Errors
-    /// What is wrong with it, in words for the operator. The engine is chosen by the scheme alone: diesel would
-    /// take any other text for the name of an SQLite file.
+    /// What is wrong with the URL, for the operator. A URL must have one of these schemes, because diesel would take
+    /// any other text for the name of an SQLite file.
     pub fn parse(url: &str) -> Result<Self, String> {
         match url.split_once("://") {
             Some(("sqlite", path)) if !path.is_empty() && !path.starts_with(':') && !path.contains(['?', '\0']) => {
@@ -101,7 +100,7 @@ impl DatabaseUrl {
         }
     }
 
-    /// Where it is, whichever folder one is in; without passwords.
+    /// The URL with an absolute path.
     pub(crate) fn absolute(&self) -> Self {
         match &self.0 {
             Engine::Sqlite(path) => Self(Engine::Sqlite(std::path::absolute(path).unwrap_or_else(|_| path.clone()))),
@@ -109,7 +108,7 @@ impl DatabaseUrl {
         }
     }
 
-    /// `sqlite` or `postgres`.
+    /// The engine's name: `sqlite` or `postgres`.
     pub fn engine(&self) -> &'static str {
         match self.0 {
             Engine::Sqlite(_) => "sqlite",
@@ -117,7 +116,7 @@ impl DatabaseUrl {
         }
     }
 
-    /// The file that holds the data, if it is one.
+    /// The database file; `None` for PostgreSQL.
     pub fn file(&self) -> Option<&Path> {
         match &self.0 {
             Engine::Sqlite(path) => Some(path),
@@ -125,15 +124,15 @@ impl DatabaseUrl {
         }
     }
 
-    /// Whether there is something to open; opening an SQLite file makes it.
-    pub(crate) fn is_there(&self) -> bool {
+    /// Whether the SQLite file exists, which opening it would create. Always true for PostgreSQL.
+    pub(crate) fn exists(&self) -> bool {
         match &self.0 {
             Engine::Sqlite(path) => path.is_file(),
             Engine::Postgres(_) => true,
         }
     }
 
-    /// Opens one connection for the writer.
+    /// Opens a connection that may write.
     pub(crate) fn connect_writer(&self) -> Result<DbConn, StoreError> {
         match &self.0 {
             Engine::Sqlite(path) => sqlite_connection::connect_writer(path).map(DbConn::Sqlite),
@@ -141,41 +140,43 @@ impl DatabaseUrl {
         }
     }
 
-    /// Opens reading connections to the database that this lock is for. That none can be made is said of their outage.
-    pub(crate) fn pool(&self, size: u32, lock: &OwnLock, outage: Arc<Outage>) -> Result<DbPool, StoreError> {
+    /// Opens a pool of read-only connections to the database that `lock` has locked. Failures to connect count as
+    /// failed reads in `outage`.
+    pub(crate) fn pool(&self, size: u32, lock: &DatabaseLock, outage: Arc<Outage>) -> Result<DbPool, StoreError> {
         let file = match lock {
-            OwnLock::File(file) => Some(file.id()),
-            OwnLock::Node(_) => None,
+            DatabaseLock::File(file) => Some(file.id()),
+            DatabaseLock::Node(_) => None,
         };
         Pool::builder()
             .max_size(size)
-            // A server takes long to open one, so all are there before somebody needs them.
+            // PostgreSQL takes long to open a connection, so its pool opens all of them at once.
             .min_idle(matches!(self.0, Engine::Sqlite(_)).then_some(1))
-            // For all of them at the start; a read waits for less.
-            .connection_timeout(POOL_WAIT)
-            .error_handler(Box::new(NoConnection(outage)))
-            .build(Readers { url: self.clone(), file })
+            // At the start, for all connections; a read has a shorter timeout of its own.
+            .connection_timeout(POOL_TIMEOUT)
+            .error_handler(Box::new(LogConnectFailure(outage)))
+            .build(ReaderManager { url: self.clone(), file })
             .map_err(|error| StoreError::Unavailable(error.to_string()))
     }
 
-    /// Takes the database for this process, or for all nodes with a bus. A file can't be shared, and is made if it is not
-    /// there.
-    pub(crate) fn lock(&self, nodes: Nodes) -> Result<OwnLock, StoreError> {
+    /// Locks the database for this process or for its cluster. An SQLite file is always locked for this process, and
+    /// created if it does not exist.
+    pub(crate) fn lock(&self, topology: Topology) -> Result<DatabaseLock, StoreError> {
         match &self.0 {
-            Engine::Sqlite(path) => DatabaseFile::take(path).map(OwnLock::File),
-            Engine::Postgres(server) => server.lock(nodes).map(OwnLock::Node),
+            Engine::Sqlite(path) => DatabaseFile::lock(path).map(DatabaseLock::File),
+            Engine::Postgres(server) => server.lock(topology).map(DatabaseLock::Node),
         }
     }
 }
 
-/// Held by the process whose database it is.
-pub(crate) enum OwnLock {
+/// The lock on the database, held as long as the process uses it.
+pub(crate) enum DatabaseLock {
     File(DatabaseFile),
     Node(#[allow(dead_code)] NodeLock), // Held, not read.
 }
 
-impl OwnLock {
-    /// From here on [`look`](Self::look) compares with how the database is now. The connection has migrated it.
+impl DatabaseLock {
+    /// Starts the watch: from now on [`check`](Self::check) compares the database with its state now. `conn` is the
+    /// connection that has migrated it.
     pub(crate) fn watch(&mut self, conn: DbConn) -> Result<(), StoreError> {
         match (self, conn) {
             (Self::File(file), DbConn::Sqlite(conn)) => file.watch(conn),
@@ -183,41 +184,41 @@ impl OwnLock {
         }
     }
 
-    /// Whether a restart would find what is stored. A server sees to its files itself.
-    pub(crate) fn look(&mut self) -> Result<(), StoreError> {
+    /// Checks that a restart would find what is stored. A PostgreSQL server takes care of its files itself.
+    pub(crate) fn check(&mut self) -> Result<(), StoreError> {
         match self {
-            Self::File(file) => file.look(),
+            Self::File(file) => file.check(),
             Self::Node(_) => Ok(()),
         }
     }
 
-    /// Whether the last look said no.
-    pub(crate) fn is_lost(&self) -> Arc<AtomicBool> {
+    /// A flag that is true if the last check failed.
+    pub(crate) fn lost_flag(&self) -> Arc<AtomicBool> {
         match self {
-            Self::File(file) => file.is_lost(),
+            Self::File(file) => file.lost_flag(),
             Self::Node(_) => Arc::default(),
         }
     }
 }
 
-/// The pool tries again and again, and would say each time why it failed.
+/// Logs failures to connect as an outage of reads. The pool retries all the time, and by default logs each failure.
 #[derive(Debug)]
-struct NoConnection(Arc<Outage>);
+struct LogConnectFailure(Arc<Outage>);
 
-impl HandleError<diesel::r2d2::Error> for NoConnection {
+impl HandleError<diesel::r2d2::Error> for LogConnectFailure {
     fn handle_error(&self, error: diesel::r2d2::Error) {
-        say_unreadable(&self.0, &error);
+        log_read_failure(&self.0, &error);
     }
 }
 
-/// Makes reading connections: they can't write, so that all writes go through the ledger.
-pub(crate) struct Readers {
+/// Opens the connections of the pool. They are read-only, so that all writes go through the ledger.
+pub(crate) struct ReaderManager {
     url: DatabaseUrl,
-    /// The file that is this process's own, whatever its name names by now.
+    /// The locked SQLite file; another file may be at its path by now.
     file: Option<FileId>,
 }
 
-impl ManageConnection for Readers {
+impl ManageConnection for ReaderManager {
     type Connection = DbConn;
     type Error = diesel::r2d2::Error;
 
@@ -225,7 +226,7 @@ impl ManageConnection for Readers {
         match &self.url.0 {
             Engine::Sqlite(path) => {
                 if FileId::at(path).ok() != self.file {
-                    let lost = "its file is not there".to_owned();
+                    let lost = "its file was moved or replaced".to_owned();
                     return Err(diesel::r2d2::Error::ConnectionError(ConnectionError::BadConnection(lost)));
                 }
                 sqlite_connection::connect_reader(path).map(DbConn::Sqlite)
@@ -243,7 +244,7 @@ impl ManageConnection for Readers {
     }
 }
 
-/// Brings the schema up to date.
+/// Migrates the schema.
 pub(crate) fn migrate(conn: &mut DbConn) -> Result<Migrated, StoreError> {
     match conn {
         DbConn::Sqlite(conn) => sqlite_connection::migrate(conn),
@@ -259,7 +260,7 @@ pub(crate) fn is_migrated(conn: &mut DbConn) -> Result<bool, StoreError> {
     }
 }
 
-/// Begins a transaction that will write, as the only one that does so now.
+/// Begins a write transaction and takes the engine's write lock, so that no other one can write until it ends.
 pub(crate) fn begin_write(conn: &mut DbConn) -> Result<(), StoreError> {
     conn.batch_execute(match conn {
         DbConn::Sqlite(_) => sqlite_connection::BEGIN,
@@ -273,13 +274,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_scheme_chooses_the_engine() {
+    fn the_scheme_selects_the_engine() {
         let engine = |url| DatabaseUrl::parse(url).map(|url| url.engine()).ok();
         assert_eq!(engine("sqlite://data/handsup.db"), Some("sqlite"));
         assert_eq!(engine("sqlite:///var/lib/handsup.db"), Some("sqlite"));
         assert_eq!(engine("postgres://me:secret@db:5432/handsup?sslmode=prefer"), Some("postgres"));
         let with_tls = cfg!(feature = "postgres-tls");
-        assert_eq!(engine("postgres://db/handsup?sslmode=require").is_some(), with_tls, "or it says so");
+        assert_eq!(engine("postgres://db/handsup?sslmode=require").is_some(), with_tls, "refused without TLS");
         assert_eq!(engine("postgresql:///handsup?host=/run/postgresql"), Some("postgres"));
         for bad in [
             "",
@@ -310,8 +311,8 @@ mod tests {
             assert_eq!((url.to_string().as_str(), format!("{url:?}").as_str()), (shown, shown));
         }
         for bad in ["postgres://me:secret%zz@db/x", "postgres://me:secret%00@db/x", "postgres://me:secret@db:port/x"] {
-            let complaint = DatabaseUrl::parse(bad).unwrap_err();
-            assert!(!complaint.contains("secret"), "{complaint}");
+            let error = DatabaseUrl::parse(bad).unwrap_err();
+            assert!(!error.contains("secret"), "{error}");
         }
     }
 }

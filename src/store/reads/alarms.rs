@@ -1,61 +1,62 @@
-//! Reading a user's inbox: pages for HTTP, the backlog for a socket.
+//! Reads of a user's inbox: pages for HTTP, the start and the backlog of a session, muted kinds.
 
 use diesel::{dsl::max, prelude::*};
 
-use super::superseded::{Standing, Superseded};
+use super::superseded::{NotSuperseded, Superseded};
 use crate::{
     domain::{Alarm, AlarmId, AlarmKind, Timestamp, UserId},
     store::{Store, StoreError, engine::DbConn, rows::AlarmRow, schema},
 };
 
-/// Alarms of the never-received replay: older ones stay in the inbox (`docs/protocol.md#the-alarm-socket`).
-const REPLAYED: i64 = 100;
+/// Alarms that a session without `since` gets from its backlog at most; older ones stay in the inbox
+/// (`docs/protocol.md#the-alarm-socket`).
+const BACKLOG_LIMIT: i64 = 100;
 
-/// Which part of the inbox.
+/// Selects a part of the inbox.
 #[derive(Debug, Clone, Copy)]
 pub struct AlarmQuery {
-    /// Only alarms above this id, ascending.
+    /// Only alarms above this id, oldest first. Without it the newest come first.
     pub after: Option<i64>,
     /// Only alarms below this id.
     pub before: Option<i64>,
     /// Only unread ones.
     pub unread: bool,
-    /// At most so many.
+    /// Most alarms to return.
     pub limit: i64,
 }
 
 /// An alarm in one user's inbox.
 #[derive(Debug, Clone)]
 pub struct InboxAlarm {
-    /// The payload.
+    /// The alarm itself, the same for all its receivers.
     pub alarm: Alarm,
-    /// Whether this user has read it, or need not any more.
+    /// Whether it counts as read: this user has read it, or it is superseded.
     pub read: bool,
-    /// Whether it is an `outbid` that no longer holds.
+    /// Whether it is an `outbid` that no longer holds: the user has bid since, or the auction has ended.
     pub superseded: bool,
 }
 
 /// One page of an inbox.
 #[derive(Debug, Clone)]
 pub struct AlarmPage {
-    /// The rows, ascending with `after`, else newest first.
+    /// Oldest first if the query has `after`, otherwise newest first.
     pub alarms: Vec<InboxAlarm>,
-    /// Unread alarms of the whole inbox.
+    /// Number of unread alarms in the whole inbox.
     pub unread: i64,
-    /// Newest alarm of the whole inbox, 0 if none.
+    /// Id of the newest alarm in the whole inbox, 0 if there is none.
     pub last_id: i64,
 }
 
-/// What a session needs to begin.
+/// The state with which a session opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionStart {
-    /// Alarms above this id are to be sent.
+    /// The session gets the alarms above this id.
     pub cursor: i64,
-    /// Unread alarms of the inbox.
+    /// Number of unread alarms in the inbox.
     pub unread: i64,
-    /// Newest alarm of the inbox, 0 if none.
+    /// Id of the newest alarm in the inbox, 0 if there is none.
     pub last_id: i64,
-    /// Whether the user's tokens are good.
+    /// False if the user is deactivated: their tokens are no longer valid.
     pub is_active: bool,
 }
 
@@ -65,27 +66,28 @@ fn last_id(conn: &mut DbConn, user: i64) -> Result<i64, StoreError> {
     Ok(last.unwrap_or(0))
 }
 
-/// Everything up to here is read, whatever the rows say.
+/// The user's read cursor: alarms up to this id count as read, whatever their rows say.
 fn read_up_to(conn: &mut DbConn, user: i64) -> Result<i64, StoreError> {
     use schema::users::dsl;
-    let mark: Option<i64> = dsl::users.filter(dsl::id.eq(user)).select(dsl::read_up_to).get_result(conn).optional()?;
-    Ok(mark.unwrap_or(0))
+    let cursor: Option<i64> =
+        dsl::users.filter(dsl::id.eq(user)).select(dsl::read_up_to).get_result(conn).optional()?;
+    Ok(cursor.unwrap_or(0))
 }
 
 fn unread(conn: &mut DbConn, user: i64) -> Result<i64, StoreError> {
     use schema::{alarms, inbox};
-    let mark = read_up_to(conn, user)?;
+    let read_cursor = read_up_to(conn, user)?;
     let unread = inbox::table
         .inner_join(alarms::table.on(alarms::id.eq(inbox::alarm_id)))
-        .filter(inbox::user_id.eq(user).and(inbox::alarm_id.gt(mark)).and(inbox::is_read.eq(false)))
-        .filter(Standing)
+        .filter(inbox::user_id.eq(user).and(inbox::alarm_id.gt(read_cursor)).and(inbox::is_read.eq(false)))
+        .filter(NotSuperseded)
         .count()
         .get_result(conn)?;
     Ok(unread)
 }
 
 impl Store {
-    /// Unread alarms and the newest id (0 if none).
+    /// The number of unread alarms, and the id of the newest alarm (0 if there is none).
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be read in time.
@@ -94,7 +96,7 @@ impl Store {
             .await
     }
 
-    /// One page of the inbox.
+    /// The part of a user's inbox that `query` selects.
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be read in time.
@@ -102,8 +104,8 @@ impl Store {
         self.read(move |conn| conn.transaction(|conn| page(conn, user.get(), query))).await
     }
 
-    /// At most `limit` alarms above `cursor` that are to be sent, oldest first; with each whether it is superseded.
-    /// Muted ones are not sent, and superseded ones only above `superseded_after`.
+    /// At most `limit` alarms above `cursor` that a session must be sent, oldest first, each with whether it is
+    /// superseded. Leaves out muted alarms, and superseded ones up to `superseded_after`.
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be read in time.
@@ -114,13 +116,13 @@ impl Store {
         superseded_after: i64,
         limit: i64,
     ) -> Result<Vec<(Alarm, bool)>, StoreError> {
-        let _turn = self.backlogs.acquire().await;
+        let _permit = self.backlog_permits.acquire().await;
         self.read(move |conn| {
             use schema::{alarms, inbox};
             let rows: Vec<(AlarmRow, bool)> = inbox::table
                 .inner_join(alarms::table.on(alarms::id.eq(inbox::alarm_id)))
                 .filter(inbox::user_id.eq(user.get()).and(inbox::alarm_id.gt(cursor)).and(inbox::muted.eq(false)))
-                .filter(inbox::alarm_id.gt(superseded_after).or(Standing))
+                .filter(inbox::alarm_id.gt(superseded_after).or(NotSuperseded))
                 .order(inbox::alarm_id)
                 .limit(limit)
                 .select((AlarmRow::as_select(), Superseded))
@@ -146,8 +148,8 @@ impl Store {
         .await
     }
 
-    /// The newest alarm of all those that are older than `before`; `None` if there is none. Alarms are looked through
-    /// from the oldest on, so this is short where the old ones are removed.
+    /// The newest of all alarms that are older than `before`; `None` if there is none. Scans alarms from the oldest on,
+    /// which is quick because retention removes old ones.
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be read in time.
@@ -168,8 +170,9 @@ impl Store {
         .await
     }
 
-    /// Where a session begins: after `since` (above the newest id it counts as that), or without it at what the user
-    /// never received, at most the newest 100. `received` is what is known beyond the stored mark.
+    /// Where a session begins. With `since`, after that id, or after the newest alarm if `since` is above it. Without
+    /// it, before the newest 100 of the alarms that the user has not received. `received` is the user's received cursor
+    /// as far as this node knows it; it may be ahead of the stored one.
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be read in time.
@@ -189,19 +192,19 @@ fn start(conn: &mut DbConn, user: i64, since: Option<i64>, received: Option<i64>
         use schema::users::dsl;
         dsl::users.filter(dsl::id.eq(user)).select((dsl::received_up_to, dsl::is_active)).get_result(conn).optional()?
     };
-    // A user whose row could not be written yet is active, and has received nothing.
-    let (stored_mark, is_active) = stored.unwrap_or((0, true));
+    // A new user's row may not be written yet: they are active and have received nothing.
+    let (stored_cursor, is_active) = stored.unwrap_or((0, true));
     let cursor = match since {
         Some(since) => since.min(last_id),
         None => {
-            let mark = stored_mark.max(received.unwrap_or(0));
+            let received_cursor = stored_cursor.max(received.unwrap_or(0));
             use schema::inbox::dsl;
             let newest: Vec<i64> = dsl::inbox
                 .inner_join(schema::alarms::table.on(schema::alarms::id.eq(dsl::alarm_id)))
-                .filter(dsl::user_id.eq(user).and(dsl::alarm_id.gt(mark)).and(dsl::muted.eq(false)))
-                .filter(Standing)
+                .filter(dsl::user_id.eq(user).and(dsl::alarm_id.gt(received_cursor)).and(dsl::muted.eq(false)))
+                .filter(NotSuperseded)
                 .order(dsl::alarm_id.desc())
-                .limit(REPLAYED)
+                .limit(BACKLOG_LIMIT)
                 .select(dsl::alarm_id)
                 .load(conn)?;
             newest.last().map_or(last_id, |oldest| oldest - 1)
@@ -212,7 +215,7 @@ fn start(conn: &mut DbConn, user: i64, since: Option<i64>, received: Option<i64>
 
 fn page(conn: &mut DbConn, user: i64, query: AlarmQuery) -> Result<AlarmPage, StoreError> {
     use schema::{alarms, inbox};
-    let mark = read_up_to(conn, user)?;
+    let read_cursor = read_up_to(conn, user)?;
     let mut rows = inbox::table
         .inner_join(alarms::table.on(alarms::id.eq(inbox::alarm_id)))
         .filter(inbox::user_id.eq(user))
@@ -226,7 +229,7 @@ fn page(conn: &mut DbConn, user: i64, query: AlarmQuery) -> Result<AlarmPage, St
         rows = rows.filter(inbox::alarm_id.lt(before));
     }
     if query.unread {
-        rows = rows.filter(inbox::is_read.eq(false).and(inbox::alarm_id.gt(mark))).filter(Standing);
+        rows = rows.filter(inbox::is_read.eq(false).and(inbox::alarm_id.gt(read_cursor))).filter(NotSuperseded);
     }
     rows = match query.after {
         Some(_) => rows.order(inbox::alarm_id.asc()),
@@ -237,7 +240,7 @@ fn page(conn: &mut DbConn, user: i64, query: AlarmQuery) -> Result<AlarmPage, St
         .into_iter()
         .map(|(row, is_read, superseded)| {
             let alarm = Alarm::try_from(row)?;
-            let read = is_read || superseded || alarm.id.get() <= mark;
+            let read = is_read || superseded || alarm.id.get() <= read_cursor;
             Ok(InboxAlarm { alarm, read, superseded })
         })
         .collect::<Result<_, StoreError>>()?;

@@ -1,4 +1,4 @@
-//! Reading the accepted bids of goods.
+//! Reads of the accepted bids of goods.
 
 use diesel::prelude::*;
 
@@ -8,20 +8,20 @@ use crate::{
     store::{Store, StoreError, rows::BidRow, schema},
 };
 
-/// An accepted bid with its bidder's name.
+/// An accepted bid as lists of bids show it.
 #[derive(Debug, Clone)]
 pub struct BidListing {
     /// The bid's id.
     pub bid_id: i64,
-    /// Its number among the accepted bids of the goods.
+    /// Its number among the accepted bids of the goods, from 1 without gaps.
     pub seq: i64,
-    /// Whose.
+    /// The bidder's id.
     pub user_id: i64,
-    /// His name now.
+    /// The bidder's current name.
     pub username: String,
-    /// In won.
+    /// The price, in won.
     pub price: i64,
-    /// When it arrived.
+    /// When the bid arrived at the service.
     pub created_at: Timestamp,
 }
 
@@ -39,7 +39,7 @@ impl BidListing {
 }
 
 impl Store {
-    /// At most `limit` bids after `after_seq`, ascending; `None` if there are no such goods.
+    /// At most `limit` bids with a seq above `after_seq`, oldest first; `None` if there are no such goods.
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be read in time.

@@ -1,5 +1,5 @@
-//! What one of several nodes reads to notice what it was not told: the ends of many inboxes, where many rooms stand, what
-//! happened in a room since, and what a node that is gone has left undone.
+//! Reads with which a node of a cluster finds what it missed on the bus: the newest alarm of many users, the state of
+//! many rooms, the events of a room since a cursor, and fan-outs that are not finished.
 
 use diesel::{dsl::sql, prelude::*, sql_query, sql_types::BigInt};
 
@@ -17,51 +17,53 @@ use crate::{
     },
 };
 
-/// Most bids, lines or messages of one reading of news: as many may mean that there is more.
-pub const MOST_NEWS: usize = 200;
-const MOST: i64 = MOST_NEWS as i64;
+/// Most bids, lines and trade messages, of each, that [`Store::events_since`] returns. If it returns as many events or
+/// more, there may be more to read.
+pub const ROOM_EVENTS_LIMIT: usize = 200;
+const ROWS_LIMIT: i64 = ROOM_EVENTS_LIMIT as i64;
 
-/// How things stand with one user.
+/// The end of a user's inbox, and whether their tokens are valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InboxEnd {
-    /// Whose inbox.
+    /// The inbox's owner.
     pub user: UserId,
-    /// Its newest alarm, 0 if there is none.
+    /// Id of the newest alarm, 0 if there is none.
     pub newest: i64,
-    /// Whether his tokens are good.
+    /// False if the user is deactivated: their tokens are no longer valid.
     pub is_active: bool,
 }
 
-/// How things stand in the rooms of goods.
+/// How far the events of a goods item's rooms (auction room and trade room) go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RoomMark {
-    /// Of which goods.
+pub struct RoomCursor {
+    /// The goods of the rooms.
     pub goods: GoodsId,
-    /// Where their auction stands.
+    /// The auction's phase.
     pub phase: Phase,
-    /// Its end.
+    /// The auction's end.
     pub ends_at: Timestamp,
-    /// Accepted bids.
+    /// Seq of the newest bid, 0 if there is none.
     pub bid_seq: i64,
-    /// The newest line, 0 if there is none.
+    /// Id of the newest line, 0 if there is none.
     pub line: i64,
-    /// The newest trade message, 0 if there is none.
+    /// Id of the newest trade message, 0 if there is none.
     pub message: i64,
 }
 
-/// The service's own number, where several can use the same bus.
 #[derive(QueryableByName)]
-struct ServiceId {
+struct ServiceIdRow {
     #[diesel(sql_type = BigInt)]
     id: i64,
 }
 
-fn newest_of(table: &str) -> diesel::expression::SqlLiteral<BigInt> {
+/// The newest id of a table with a column `goods_id`, for each row of `goods`; 0 if there is none.
+fn newest_id_in(table: &str) -> diesel::expression::SqlLiteral<BigInt> {
     sql(&format!("COALESCE((SELECT max({table}.id) FROM {table} WHERE {table}.goods_id = goods.id), 0)"))
 }
 
 impl Store {
-    /// Which service this is: a number drawn when its database was made. SQLite has none, for its nodes are one.
+    /// A random number that identifies the service among others on the same bus, drawn when its database was created. 0
+    /// on SQLite, which is for a single node.
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be read.
@@ -69,11 +71,11 @@ impl Store {
         let mut conn = self.pool.get().map_err(|error| StoreError::Unavailable(error.to_string()))?;
         match &mut *conn {
             DbConn::Sqlite(_) => Ok(0),
-            DbConn::Pg(conn) => Ok(sql_query("SELECT id FROM service").get_result::<ServiceId>(conn)?.id),
+            DbConn::Pg(conn) => Ok(sql_query("SELECT id FROM service").get_result::<ServiceIdRow>(conn)?.id),
         }
     }
 
-    /// The ends of these inboxes. Users who are not known are left out.
+    /// The ends of these users' inboxes, in any order. Unknown users are left out.
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be read in time.
@@ -92,24 +94,24 @@ impl Store {
         .await
     }
 
-    /// How things stand in the rooms of these goods. Those that don't exist (any more) are left out.
+    /// The current cursors of the rooms of these goods, in any order. Unknown goods are left out.
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be read in time.
-    pub async fn room_marks(&self, goods: Vec<GoodsId>) -> Result<Vec<RoomMark>, StoreError> {
-        self.read(move |conn| marks(conn, &goods)).await
+    pub async fn room_cursors(&self, goods: Vec<GoodsId>) -> Result<Vec<RoomCursor>, StoreError> {
+        self.read(move |conn| cursors(conn, &goods)).await
     }
 
-    /// What happened in the rooms of goods since `from`, at most 200 bids, lines and messages, in an order in which it can
-    /// be told. Nothing if there are no such goods.
+    /// The events of goods' rooms after `from`, in an order in which they can be broadcast: at most
+    /// [`ROOM_EVENTS_LIMIT`] bids, as many lines and as many trade messages. Empty if there are no such goods.
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be read in time.
-    pub async fn news_since(&self, from: RoomMark) -> Result<Vec<RoomEvent>, StoreError> {
-        self.read(move |conn| conn.transaction(|conn| news(conn, &from))).await
+    pub async fn events_since(&self, from: RoomCursor) -> Result<Vec<RoomEvent>, StoreError> {
+        self.read(move |conn| conn.transaction(|conn| events(conn, &from))).await
     }
 
-    /// Fan-outs that are not done, and how far they have come.
+    /// Unfinished fan-outs, each with the last user who has received its alarm.
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be read in time.
@@ -123,73 +125,80 @@ impl Store {
     }
 }
 
-fn marks(conn: &mut DbConn, goods: &[GoodsId]) -> Result<Vec<RoomMark>, StoreError> {
+fn cursors(conn: &mut DbConn, goods: &[GoodsId]) -> Result<Vec<RoomCursor>, StoreError> {
     use schema::goods::dsl;
     let rows: Vec<(i64, i16, i64, i64, i64, i64)> = dsl::goods
         .filter(dsl::id.eq_any(goods.iter().map(|goods| goods.get())))
-        .select((dsl::id, dsl::phase, dsl::ends_at, dsl::bid_seq, newest_of("room_lines"), newest_of("trade_messages")))
+        .select((
+            dsl::id,
+            dsl::phase,
+            dsl::ends_at,
+            dsl::bid_seq,
+            newest_id_in("room_lines"),
+            newest_id_in("trade_messages"),
+        ))
         .load(conn)?;
-    let mark = |(id, phase, ends_at, bid_seq, line, message)| {
+    let cursor = |(id, phase, ends_at, bid_seq, line, message)| {
         let (goods, ends_at) = (GoodsId::from_stored(id), Timestamp::from_micros(ends_at));
-        Ok(RoomMark { goods, phase: phase_of(phase)?, ends_at, bid_seq, line, message })
+        Ok(RoomCursor { goods, phase: phase_of(phase)?, ends_at, bid_seq, line, message })
     };
-    rows.into_iter().map(mark).collect()
+    rows.into_iter().map(cursor).collect()
 }
 
-fn news(conn: &mut DbConn, from: &RoomMark) -> Result<Vec<RoomEvent>, StoreError> {
+fn events(conn: &mut DbConn, from: &RoomCursor) -> Result<Vec<RoomEvent>, StoreError> {
     let goods = from.goods;
-    let Some(now) = marks(conn, &[goods])?.pop() else { return Ok(Vec::new()) };
-    let mut news = Vec::new();
+    let Some(now) = cursors(conn, &[goods])?.pop() else { return Ok(Vec::new()) };
+    let mut events = Vec::new();
     if from.phase == Phase::Scheduled && now.phase != Phase::Scheduled {
-        news.push(RoomEvent::Started(goods));
+        events.push(RoomEvent::Started(goods));
     }
     if now.bid_seq > from.bid_seq {
-        news.extend(bids(conn, from, now.ends_at)?);
+        events.extend(bids(conn, from, now.ends_at)?);
     }
     if now.ends_at != from.ends_at && now.bid_seq > 0 {
-        news.push(RoomEvent::Extended { goods, seq: now.bid_seq, ends_at: now.ends_at });
+        events.push(RoomEvent::Extended { goods, seq: now.bid_seq, ends_at: now.ends_at });
     }
     if now.line > from.line {
-        news.extend(lines(conn, from)?);
+        events.extend(lines(conn, from)?);
     }
     if from.phase != Phase::Ended && now.phase == Phase::Ended {
-        news.push(ended(conn, &now)?);
+        events.push(ended(conn, &now)?);
     }
     if now.message > from.message {
-        news.extend(messages(conn, from)?);
+        events.extend(messages(conn, from)?);
     }
-    Ok(news)
+    Ok(events)
 }
 
-fn bids(conn: &mut DbConn, from: &RoomMark, ends_at: Timestamp) -> Result<Vec<RoomEvent>, StoreError> {
+fn bids(conn: &mut DbConn, from: &RoomCursor, ends_at: Timestamp) -> Result<Vec<RoomEvent>, StoreError> {
     use schema::{bids, users};
     let rows: Vec<(BidRow, UserRow)> = bids::table
         .inner_join(users::table.on(users::id.eq(bids::user_id)))
         .filter(bids::goods_id.eq(from.goods.get()).and(bids::seq.gt(from.bid_seq)))
         .order(bids::seq)
-        .limit(MOST)
+        .limit(ROWS_LIMIT)
         .select((BidRow::as_select(), UserRow::as_select()))
         .load(conn)?;
-    let told = |(row, user): (BidRow, UserRow)| {
+    let event = |(row, user): (BidRow, UserRow)| {
         let price = Price::from_stored(row.price);
         let received_at = Timestamp::from_micros(row.created_at);
         let bid = Bid { goods: from.goods, user: UserId::from_stored(row.user_id), price, received_at };
         let bid = StoredBid { id: BidId::from_stored(row.id), bid, seq: row.seq, high_price: price, ends_at };
         RoomEvent::Bid { bid, bidder: User::from(user).into() }
     };
-    Ok(rows.into_iter().map(told).collect())
+    Ok(rows.into_iter().map(event).collect())
 }
 
-fn lines(conn: &mut DbConn, from: &RoomMark) -> Result<Vec<RoomEvent>, StoreError> {
+fn lines(conn: &mut DbConn, from: &RoomCursor) -> Result<Vec<RoomEvent>, StoreError> {
     use schema::{room_lines, users};
     let rows: Vec<(i64, String, i64, UserRow)> = room_lines::table
         .inner_join(users::table.on(users::id.eq(room_lines::author_id)))
         .filter(room_lines::goods_id.eq(from.goods.get()).and(room_lines::id.gt(from.line)))
         .order(room_lines::id)
-        .limit(MOST)
+        .limit(ROWS_LIMIT)
         .select((room_lines::id, room_lines::content, room_lines::created_at, UserRow::as_select()))
         .load(conn)?;
-    let told = |(id, text, at, author): (i64, String, i64, UserRow)| {
+    let event = |(id, text, at, author): (i64, String, i64, UserRow)| {
         Ok(RoomEvent::Line {
             goods: from.goods,
             id: LineId::from_stored(id),
@@ -198,19 +207,19 @@ fn lines(conn: &mut DbConn, from: &RoomMark) -> Result<Vec<RoomEvent>, StoreErro
             at: Timestamp::from_micros(at),
         })
     };
-    rows.into_iter().map(told).collect()
+    rows.into_iter().map(event).collect()
 }
 
-fn messages(conn: &mut DbConn, from: &RoomMark) -> Result<Vec<RoomEvent>, StoreError> {
+fn messages(conn: &mut DbConn, from: &RoomCursor) -> Result<Vec<RoomEvent>, StoreError> {
     use schema::{trade_messages, users};
     let rows: Vec<(i64, String, i64, UserRow)> = trade_messages::table
         .inner_join(users::table.on(users::id.eq(trade_messages::author_id)))
         .filter(trade_messages::goods_id.eq(from.goods.get()).and(trade_messages::id.gt(from.message)))
         .order(trade_messages::id)
-        .limit(MOST)
+        .limit(ROWS_LIMIT)
         .select((trade_messages::id, trade_messages::content, trade_messages::created_at, UserRow::as_select()))
         .load(conn)?;
-    let told = |(id, text, at, author): (i64, String, i64, UserRow)| {
+    let event = |(id, text, at, author): (i64, String, i64, UserRow)| {
         Ok(RoomEvent::TradeMessage {
             goods: from.goods,
             id: TradeMessageId::from_stored(id),
@@ -219,10 +228,10 @@ fn messages(conn: &mut DbConn, from: &RoomMark) -> Result<Vec<RoomEvent>, StoreE
             at: Timestamp::from_micros(at),
         })
     };
-    rows.into_iter().map(told).collect()
+    rows.into_iter().map(event).collect()
 }
 
-fn ended(conn: &mut DbConn, now: &RoomMark) -> Result<RoomEvent, StoreError> {
+fn ended(conn: &mut DbConn, now: &RoomCursor) -> Result<RoomEvent, StoreError> {
     use schema::{goods, users};
     let row: Option<(i64, String, Option<i64>)> = goods::table
         .inner_join(users::table.on(users::id.nullable().eq(goods::high_bidder_id)))

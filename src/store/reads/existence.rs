@@ -1,4 +1,4 @@
-//! Whether goods are there, for reads that tell "none" from "not yours".
+//! Whether goods exist. Reads use it to tell "no such goods" from "nothing found" or "not yours".
 
 use diesel::prelude::*;
 

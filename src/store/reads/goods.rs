@@ -1,4 +1,4 @@
-//! Reading one goods item with everything that its page shows. Lists of goods are in `goods_lists`.
+//! The read of one goods item with everything that its page shows. Lists of goods are in `goods_lists`.
 
 use std::collections::HashMap;
 
@@ -16,64 +16,64 @@ use crate::{
 };
 
 /// Most bids that a goods page lists.
-const LISTED: i64 = 200;
+const BIDS_LIMIT: i64 = 200;
 
-/// What the goods' own row says.
+/// The data of a goods item that its own row holds.
 #[derive(Debug, Clone)]
 pub struct GoodsFacts {
     /// The goods' id.
     pub id: GoodsId,
-    /// The seller's text.
+    /// The title that the seller gave.
     pub title: String,
-    /// The seller's text.
+    /// The description that the seller gave.
     pub content: String,
-    /// The seller's text.
+    /// The category that the seller gave.
     pub category: String,
-    /// Where the auction stands.
+    /// The auction's phase.
     pub phase: Phase,
-    /// What the seller expects, in won.
+    /// The price that the seller expects, in won.
     pub predict_price: i64,
-    /// The least first bid, in won.
+    /// The minimum of the first bid, in won.
     pub start_price: i64,
-    /// The least step, in won.
+    /// How much a bid must be above the high price at least, in won.
     pub min_increment: i64,
     /// The highest accepted price in won, 0 before the first bid.
     pub high_price: i64,
-    /// When bids begin to count.
+    /// When the auction starts: earlier bids are refused.
     pub starts_at: Timestamp,
-    /// When they cease to.
+    /// When the auction ends: later bids are refused.
     pub ends_at: Timestamp,
-    /// When the goods were made.
+    /// When the goods were created.
     pub created_at: Timestamp,
-    /// Where seller and buyer meet, once sold.
+    /// Id of the trade room of seller and buyer; `None` unless the goods are sold.
     pub trade_room: Option<i64>,
-    /// Number of accepted bids.
+    /// Number of accepted bids, which is the seq of the newest one.
     pub bid_seq: i64,
-    /// How many like them.
+    /// How many users like the goods.
     pub like_count: i64,
 }
 
-/// Goods with everything that their page shows.
+/// A goods item with everything that its page shows.
 #[derive(Debug, Clone)]
 pub struct GoodsDetail {
-    /// What their row says.
+    /// The data of the goods' own row.
     pub facts: GoodsFacts,
-    /// Who sells.
+    /// The seller of the goods.
     pub seller: User,
-    /// The leader while live, the buyer afterwards.
+    /// The leader while the auction is live, the buyer afterwards; `None` if nobody has bid.
     pub buyer: Option<User>,
-    /// Whether the viewer likes them.
+    /// Whether the viewer likes the goods.
     pub is_like: bool,
     /// Paths of pictures, in the seller's order.
     pub images: Vec<String>,
-    /// At most 200 users who like them, the viewer among them if he does.
+    /// At most 200 users who like the goods, by id; the viewer is always among them if they like the goods.
     pub likes: Vec<i64>,
     /// The highest 200 bids, highest first.
     pub bids: Vec<BidListing>,
 }
 
 impl GoodsDetail {
-    /// Goods as they are right after they were made.
+    /// A goods item right after its creation.
     pub fn fresh(id: GoodsId, seller: User, goods: NewGoods, created_at: Timestamp) -> Self {
         Self {
             facts: GoodsFacts {
@@ -150,7 +150,7 @@ impl TryFrom<GoodsRow> for GoodsFacts {
 }
 
 impl Store {
-    /// The goods as `viewer` sees them; `None` if there are none of that id.
+    /// The goods item as `viewer` sees it (`None`: a visitor); `None` if there are no such goods.
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be read in time.
@@ -159,7 +159,7 @@ impl Store {
         goods: GoodsId,
         viewer: Option<UserId>,
     ) -> Result<Option<GoodsDetail>, StoreError> {
-        // One transaction: all parts are of the same moment.
+        // One transaction, so that all parts show the same moment.
         self.read(move |conn| conn.transaction(|conn| detail(conn, goods.get(), viewer.map(UserId::get)))).await
     }
 }
@@ -178,14 +178,14 @@ fn detail(conn: &mut DbConn, goods: i64, viewer: Option<i64>) -> Result<Option<G
         use schema::goods_images::dsl;
         dsl::goods_images.filter(dsl::goods_id.eq(goods)).order(dsl::position).select(dsl::path).load(conn)?
     };
-    let (likes, is_like) = Likes::read(conn, &[goods], viewer)?.of(goods);
+    let (likes, is_like) = Likes::read(conn, &[goods], viewer)?.take(goods);
     let bids: Vec<(BidRow, String)> = {
         use schema::{bids, users};
         bids::table
             .inner_join(users::table.on(users::id.eq(bids::user_id)))
             .filter(bids::goods_id.eq(goods))
             .order(bids::seq.desc())
-            .limit(LISTED)
+            .limit(BIDS_LIMIT)
             .select((BidRow::as_select(), users::username))
             .load(conn)?
     };
@@ -200,15 +200,15 @@ fn detail(conn: &mut DbConn, goods: i64, viewer: Option<i64>) -> Result<Option<G
     }))
 }
 
-/// Sellers and high bidders of these goods.
+/// Ids of the sellers and high bidders of these goods.
 pub(super) fn people_of(rows: &[GoodsRow]) -> Vec<i64> {
     rows.iter().flat_map(|row| [Some(row.seller_id), row.high_bidder_id]).flatten().collect()
 }
 
-/// The first picture of each of these goods that has one.
+/// Path of the first picture, by goods; only for goods that have one.
 pub(super) fn first_pictures(conn: &mut DbConn, goods: &[i64]) -> Result<HashMap<i64, String>, StoreError> {
     use schema::goods_images::dsl;
-    // Positions count from 0, without gaps: pictures are written once, with their goods.
+    // Position 0 always exists if there is any picture: all pictures are written with their goods and never change.
     let first = dsl::goods_id.eq_any(goods.iter().copied()).and(dsl::position.eq(0));
     let found: Vec<(i64, String)> = dsl::goods_images.filter(first).select((dsl::goods_id, dsl::path)).load(conn)?;
     Ok(found.into_iter().collect())

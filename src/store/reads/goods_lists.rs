@@ -1,5 +1,5 @@
-//! Lists of goods: all, recommended, of a user. However long a list is, it takes the same few statements: one for the
-//! goods, one each for the people, the first pictures, the likers and the viewer's own likes.
+//! Reads of lists of goods: all, a user's, recommended. A list takes the same few statements however long it is: one or
+//! a few for the goods, one each for the users, the first pictures, the likers and the viewer's own likes.
 
 use diesel::{dsl::not, prelude::*};
 
@@ -20,56 +20,56 @@ use crate::{
     },
 };
 
-/// Goods of one page, and of the recommended ones.
-const PAGE: i64 = 10;
-/// Goods of a user's list where no page is asked for.
-const WHOLE: i64 = 200;
+/// Goods per page, and the number of recommended goods.
+const PAGE_SIZE: i64 = 10;
+/// Most goods of a user's list if the request names no page.
+const UNPAGED_LIMIT: i64 = 200;
 
-/// Goods as lists show them.
+/// A goods item as lists show it.
 #[derive(Debug, Clone)]
 pub struct GoodsCard {
-    /// What their row says.
+    /// The data of the goods' own row.
     pub facts: GoodsFacts,
-    /// Who sells.
+    /// The seller of the goods.
     pub seller: User,
-    /// The leader while live, the buyer afterwards.
+    /// The leader while the auction is live, the buyer afterwards; `None` if nobody has bid.
     pub buyer: Option<User>,
-    /// Whether the viewer likes them.
+    /// Whether the viewer likes the goods.
     pub is_like: bool,
-    /// Path of the first picture.
+    /// Path of the first picture; `None` if there is none.
     pub image: Option<String>,
-    /// At most 200 users who like them, the viewer among them if he does.
+    /// At most 200 users who like the goods, by id; the viewer is always among them if they like the goods.
     pub likes: Vec<i64>,
 }
 
-/// Which goods; what is `None` may be anything.
+/// Selects goods by all conditions that are not `None`.
 #[derive(Debug, Clone, Default)]
 pub struct GoodsFilter {
-    /// Of exactly this category.
+    /// The category is exactly this one.
     pub category: Option<String>,
-    /// In this phase.
+    /// The auction is in this phase.
     pub phase: Option<Phase>,
-    /// With this text in title or content, in upper or lower case.
+    /// Title or content contains this text; upper and lower case are the same.
     pub search: Option<String>,
 }
 
-/// Which goods of a user.
+/// Selects goods by what a user has to do with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UserGoods {
-    /// All that he sells or has sold.
+    /// The user is the seller, in any phase.
     Sold,
-    /// Those that he has bought.
+    /// The user has bought them.
     Bought,
-    /// Those that he likes.
+    /// The user likes them.
     Liked,
-    /// Those that he sells, in this phase.
+    /// The user is the seller, and the auction is in this phase.
     InPhase(Phase),
 }
 
 type Rows<'a> = goods::BoxedQuery<'a, Backend>;
 
 impl Store {
-    /// One page of goods as `viewer` sees them, newest first; none past the end.
+    /// One page of goods as `viewer` sees them, newest first; empty past the last page.
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be read in time.
@@ -82,15 +82,15 @@ impl Store {
         let is_search = filter.search.is_some();
         let list = move |conn: &mut DbConn| {
             conn.transaction(|conn| {
-                let rows = page_of(conn, filtered(filter), page, PAGE)?;
+                let rows = page_of(conn, filtered(filter), page, PAGE_SIZE)?;
                 cards(conn, rows, viewer)
             })
         };
         if is_search { self.search(list).await } else { self.read(list).await }
     }
 
-    /// One page of a user's goods as `viewer` sees them, newest first; without a page the newest 200. A user whom nobody
-    /// has seen has none.
+    /// One page of a user's goods as `viewer` sees them, newest first; without a page the newest 200. Empty for an
+    /// unknown user.
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be read in time.
@@ -103,7 +103,7 @@ impl Store {
     ) -> Result<Vec<GoodsCard>, StoreError> {
         self.read(move |conn| {
             conn.transaction(|conn| {
-                let (page, size) = page.map_or((Page::FIRST, WHOLE), |page| (page, PAGE));
+                let (page, size) = page.map_or((Page::FIRST, UNPAGED_LIMIT), |page| (page, PAGE_SIZE));
                 let rows = page_of(conn, of_user(user.get(), which), page, size)?;
                 cards(conn, rows, viewer)
             })
@@ -111,8 +111,8 @@ impl Store {
         .await
     }
 
-    /// At most 10 scheduled or live goods as `viewer` sees them: those of `busiest` (some goods with their number
-    /// of participants, most first) in that order, then the newest.
+    /// At most 10 scheduled or live goods as `viewer` sees them: first those of `busiest` in its order, then the
+    /// newest. `busiest` has goods with their numbers of participants, most participants first.
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be read in time.
@@ -158,56 +158,56 @@ fn of_user<'a>(user: i64, which: UserGoods) -> Rows<'a> {
         }
         UserGoods::Liked => {
             use schema::likes::dsl;
-            let standing = dsl::user_id.eq(user).and(not(dsl::removed));
-            rows.filter(goods::id.eq_any(dsl::likes.filter(standing).select(dsl::goods_id)))
+            let likes = dsl::user_id.eq(user).and(not(dsl::removed));
+            rows.filter(goods::id.eq_any(dsl::likes.filter(likes).select(dsl::goods_id)))
         }
     }
 }
 
 fn page_of(conn: &mut DbConn, rows: Rows<'_>, page: Page, size: i64) -> Result<Vec<GoodsRow>, StoreError> {
-    let page_of = rows.order(goods::id.desc()).limit(size).offset(page.offset(size));
-    Ok(page_of.select(GoodsRow::as_select()).load(conn)?)
+    let rows = rows.order(goods::id.desc()).limit(size).offset(page.offset(size));
+    Ok(rows.select(GoodsRow::as_select()).load(conn)?)
 }
 
 fn recommended(conn: &mut DbConn, busiest: &[(GoodsId, usize)]) -> Result<Vec<GoodsRow>, StoreError> {
-    let most = usize::try_from(PAGE).unwrap_or(0);
+    let limit = usize::try_from(PAGE_SIZE).unwrap_or(0);
     let mut rows: Vec<GoodsRow> = Vec::new();
     if !busiest.is_empty() {
-        let is_one = goods::id.eq_any(busiest.iter().map(|(id, _)| id.get()));
-        let open = goods::phase.ne(phase_code(Phase::Ended));
+        let is_busiest = goods::id.eq_any(busiest.iter().map(|(id, _)| id.get()));
+        let is_open = goods::phase.ne(phase_code(Phase::Ended));
         let mut found: Vec<GoodsRow> =
-            goods::table.filter(is_one.and(open)).select(GoodsRow::as_select()).load(conn)?;
+            goods::table.filter(is_busiest.and(is_open)).select(GoodsRow::as_select()).load(conn)?;
         found.sort_by_key(|row| busiest.iter().position(|(id, _)| id.get() == row.id));
-        add(&mut rows, found, most);
+        add_missing(&mut rows, found, limit);
     }
-    // By phase, so that millions of ended goods are not walked through for the few that are not.
+    // One query per phase, so that the index finds the open goods among millions of ended ones.
     let mut newest = page_of(
         conn,
         goods::table.filter(goods::phase.eq(phase_code(Phase::Scheduled))).into_boxed(),
         Page::FIRST,
-        PAGE,
+        PAGE_SIZE,
     )?;
     newest.extend(page_of(
         conn,
         goods::table.filter(goods::phase.eq(phase_code(Phase::Live))).into_boxed(),
         Page::FIRST,
-        PAGE,
+        PAGE_SIZE,
     )?);
     newest.sort_by_key(|row| std::cmp::Reverse(row.id));
-    add(&mut rows, newest, most);
+    add_missing(&mut rows, newest, limit);
     Ok(rows)
 }
 
-/// Adds those that are not there yet.
-fn add(rows: &mut Vec<GoodsRow>, more: Vec<GoodsRow>, most: usize) {
+/// Adds the rows that are not in the list yet, as long as it has fewer than `limit`.
+fn add_missing(rows: &mut Vec<GoodsRow>, more: Vec<GoodsRow>, limit: usize) {
     for row in more {
-        if rows.len() < most && rows.iter().all(|there| there.id != row.id) {
+        if rows.len() < limit && rows.iter().all(|there| there.id != row.id) {
             rows.push(row);
         }
     }
 }
 
-/// What a list shows beside the goods' own rows, for all of them at once.
+/// Makes cards of goods rows: reads the rest that a list shows, for all goods at once.
 fn cards(conn: &mut DbConn, rows: Vec<GoodsRow>, viewer: Option<UserId>) -> Result<Vec<GoodsCard>, StoreError> {
     if rows.is_empty() {
         return Ok(Vec::new());
@@ -219,7 +219,7 @@ fn cards(conn: &mut DbConn, rows: Vec<GoodsRow>, viewer: Option<UserId>) -> Resu
     let card = |row: GoodsRow| {
         let buyer =
             row.high_bidder_id.map(|id| people.get(&id).cloned().ok_or(StoreError::Row("goods.high_bidder_id")));
-        let (likers, is_like) = likes.of(row.id);
+        let (likers, is_like) = likes.take(row.id);
         Ok(GoodsCard {
             seller: people.get(&row.seller_id).cloned().ok_or(StoreError::Row("goods.seller_id"))?,
             buyer: buyer.transpose()?,

@@ -1,4 +1,4 @@
-//! Reading what was said in auction rooms.
+//! Reads of the lines of auction rooms.
 
 use diesel::prelude::*;
 
@@ -8,24 +8,24 @@ use crate::{
     store::{Store, StoreError, schema},
 };
 
-/// Lines of one page.
-const PAGE: i64 = 10;
+/// Lines per page.
+const PAGE_SIZE: i64 = 10;
 
 /// A line in an auction room.
 #[derive(Debug, Clone)]
 pub struct RoomLine {
-    /// Its id.
+    /// The line's id; a room's newer lines have higher ones.
     pub id: i64,
-    /// The author's name now.
+    /// The author's current name.
     pub author: String,
-    /// What was said.
+    /// The line's text.
     pub content: String,
-    /// When it was stored.
+    /// When the line was stored.
     pub created_at: Timestamp,
 }
 
 impl Store {
-    /// One page of a room's lines, newest first, none past the end; `None` if there are no such goods.
+    /// One page of a room's lines, newest first; empty past the last page, `None` if there are no such goods.
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be read in time.
@@ -39,8 +39,8 @@ impl Store {
                 .inner_join(users::table.on(users::id.eq(room_lines::author_id)))
                 .filter(room_lines::goods_id.eq(goods.get()))
                 .order(room_lines::id.desc())
-                .limit(PAGE)
-                .offset(page.offset(PAGE))
+                .limit(PAGE_SIZE)
+                .offset(page.offset(PAGE_SIZE))
                 .select((room_lines::id, users::username, room_lines::content, room_lines::created_at))
                 .load(conn)?;
             let line =

@@ -1,9 +1,10 @@
-//! What can be read, one file a matter. Each is a method of [`Store`](super::Store) that runs on the pool.
+//! All reads of the service, one file per subject. Each is a method of [`Store`](super::Store) that runs on a
+//! connection of its pool, and returns [`StoreError`](super::StoreError) when the database can't be read in time.
 
 mod alarms;
 mod bids;
 mod catch_up;
-mod clock;
+mod deadlines;
 mod existence;
 mod goods;
 mod goods_lists;
@@ -18,10 +19,10 @@ mod users;
 
 pub use alarms::{AlarmPage, AlarmQuery, InboxAlarm, SessionStart};
 pub use bids::BidListing;
-pub use catch_up::{InboxEnd, MOST_NEWS, RoomMark};
+pub use catch_up::{InboxEnd, ROOM_EVENTS_LIMIT, RoomCursor};
 pub use goods::{GoodsDetail, GoodsFacts};
 pub use goods_lists::{GoodsCard, GoodsFilter, UserGoods};
 pub use lines::RoomLine;
 pub use page::Page;
 pub use rooms::{TradeAccess, TradeInfo};
-pub use trades::{TradeListing, TradeMessage, TradeTalk};
+pub use trades::{TradeHistory, TradeListing, TradeMessage};

@@ -1,5 +1,5 @@
-//! What the handshake of a room asks: whether there are such goods, who may open their trade chat, and what he is shown
-//! first.
+//! Reads for the handshake of a room's socket: whether the goods exist, whether the user may open their trade chat, and
+//! what it shows first.
 
 use diesel::prelude::*;
 
@@ -9,25 +9,25 @@ use crate::{
     store::{Store, StoreError, rows::phase_of, schema},
 };
 
-/// What a trade chat begins with.
+/// What a trade chat shows at its top.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TradeInfo {
-    /// The first picture.
+    /// Path of the goods' first picture; `None` if they have none.
     pub image: Option<String>,
-    /// What the goods were sold for, in won.
+    /// The price at which the goods were sold, in won.
     pub high_price: i64,
-    /// Their title.
+    /// The goods' title.
     pub title: String,
 }
 
-/// Whether somebody may open the trade chat of goods.
+/// Whether a user may open the trade chat of goods.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TradeAccess {
-    /// He is the seller or the buyer.
+    /// The user is the seller or the buyer.
     Yours(TradeInfo),
-    /// He is neither, or there is no trade (yet).
+    /// The user is neither, or there is no trade (yet).
     NotYours,
-    /// No such goods.
+    /// There are no such goods.
     UnknownGoods,
 }
 
@@ -61,7 +61,7 @@ impl Store {
         .await
     }
 
-    /// Where the auction of these goods stands; `None` if there are none.
+    /// The phase of these goods' auction; `None` if there are no such goods.
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be read in time.

@@ -1,4 +1,4 @@
-//! When the node before this one ended.
+//! When the previous run of this node stopped: the difference to now is the length of a restart.
 
 use diesel::prelude::*;
 
@@ -8,8 +8,8 @@ use crate::{
 };
 
 impl Store {
-    /// When the node before this one told its sockets that it restarts; none if it did not end in order. Waits for the
-    /// database: for a node that starts.
+    /// When the previous run closed its sockets for a restart; `None` if it did not shut down in order. Blocks the
+    /// thread, so it is only for the start of a node.
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be read.

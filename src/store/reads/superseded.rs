@@ -1,5 +1,5 @@
-//! Whether an `outbid` still holds, in SQL. Plain `sql(…)` would be put together and prepared anew each time: whoever opens
-//! a socket asks three times.
+//! SQL conditions on whether an `outbid` alarm still holds. They have query ids, so that diesel caches their prepared
+//! statements, which it does not for plain `sql(…)`: opening a socket evaluates them three times.
 
 use diesel::{
     backend::Backend,
@@ -19,7 +19,7 @@ macro_rules! condition {
             type SqlType = Bool;
         }
 
-        // Only where `alarms` is joined to `inbox`; the query builder has no way to say so.
+        // Valid only where `alarms` is joined to `inbox`; the query builder can't express that.
         impl<Tables> AppearsOnTable<Tables> for $name {}
         impl<Tables> SelectableExpression<Tables> for $name {}
 
@@ -47,7 +47,7 @@ macro_rules! superseded {
 
 condition!(
     Superseded,
-    "That an `outbid` no longer holds: its auction has ended, or its receiver has bid since. Both engines know it.",
+    "True for an `outbid` that no longer holds: its auction has ended, or its receiver has bid since.",
     superseded!()
 );
-condition!(Standing, "That an alarm still holds.", concat!("NOT ", superseded!()));
+condition!(NotSuperseded, "True for every other alarm.", concat!("NOT ", superseded!()));

@@ -1,5 +1,5 @@
-//! Reading trades: the list of a user's, and the messages of one. How many statements it takes depends on neither how
-//! many trades there are nor how much was written.
+//! Reads of trades: a user's list of trades, and the messages of one trade. Each takes a fixed number of statements,
+//! however many trades and messages there are.
 
 use std::collections::HashMap;
 
@@ -18,57 +18,57 @@ use crate::{
     },
 };
 
-/// Trades of one page.
-const TRADES: i64 = 200;
-/// Messages of one page.
-const MESSAGES: i64 = 1000;
+/// Trades per page.
+const TRADES_PAGE_SIZE: i64 = 200;
+/// Messages per page.
+const MESSAGES_PAGE_SIZE: i64 = 1000;
 
-/// One trade as its two sides see it in their lists.
+/// One trade in the list of its seller or its buyer.
 #[derive(Debug, Clone)]
 pub struct TradeListing {
-    /// About which goods.
+    /// The goods that were sold.
     pub goods: GoodsId,
-    /// Who sells.
+    /// The seller of the goods.
     pub seller: User,
-    /// Who bought.
+    /// The winner of the auction.
     pub buyer: User,
-    /// Path of the first picture.
+    /// Path of the goods' first picture; `None` if they have none.
     pub image: Option<String>,
     /// The goods' title.
     pub title: String,
-    /// The price, in won.
+    /// The price at which the goods were sold, in won.
     pub high_price: i64,
-    /// Messages of the other side that the reader of the list has not read.
+    /// How many messages of the other side this user has not read.
     pub unread: i64,
-    /// The newest message and when it was stored.
+    /// The newest message's text and when it was stored; `None` before the first one.
     pub last: Option<(String, Timestamp)>,
-    /// When the room was opened.
+    /// When the trade room was opened.
     pub opened_at: Timestamp,
 }
 
-/// The messages of a trade, as far as the asker may see them.
+/// The messages of a trade, or why a user may not see them.
 #[derive(Debug, Clone)]
-pub enum TradeTalk {
+pub enum TradeHistory {
     /// There are no such goods.
     UnknownGoods,
-    /// The asker is on neither side, or there is no trade (yet).
+    /// The user is neither seller nor buyer, or there is no trade (yet).
     NotYours,
-    /// One page of messages, oldest first.
+    /// One page of messages, oldest first; empty past the last page.
     Messages(Vec<TradeMessage>),
 }
 
-/// A message of a trade.
+/// A message from one side of a trade to the other.
 #[derive(Debug, Clone)]
 pub struct TradeMessage {
-    /// Its id.
+    /// The message's id; newer messages have higher ones.
     pub id: TradeMessageId,
-    /// Who wrote it.
+    /// The seller or the buyer.
     pub author: User,
-    /// What.
+    /// The message's text.
     pub content: String,
     /// Whether the other side has read it.
     pub is_read: bool,
-    /// When it was stored.
+    /// When the message was stored.
     pub created_at: Timestamp,
 }
 
@@ -91,11 +91,11 @@ struct MessageRow {
     is_read: bool,
 }
 
-/// A room, its goods' title and price, its newest message.
-type Listed = (RoomRow, (String, Option<i64>), Option<(String, i64)>);
+/// A trade room, its goods' title and price, its newest message's text and time.
+type ListedRow = (RoomRow, (String, Option<i64>), Option<(String, i64)>);
 
 impl Store {
-    /// One page of a user's trades, the latest activity first; none past the end.
+    /// One page of a user's trades, the latest activity first; empty past the last page.
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be read in time.
@@ -103,24 +103,25 @@ impl Store {
         self.read(move |conn| conn.transaction(|conn| trades(conn, user.get(), page))).await
     }
 
-    /// One page of a trade's messages for one of its sides: the newest 1000 first, within a page oldest first.
+    /// One page of a trade's messages, as `user` may see them: page 1 has the newest 1000. Within a page the oldest
+    /// come first.
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be read in time.
-    pub async fn trade_talk(&self, goods: GoodsId, asker: UserId, page: Page) -> Result<TradeTalk, StoreError> {
-        self.read(move |conn| conn.transaction(|conn| talk(conn, goods, asker.get(), page))).await
+    pub async fn trade_history(&self, goods: GoodsId, user: UserId, page: Page) -> Result<TradeHistory, StoreError> {
+        self.read(move |conn| conn.transaction(|conn| history(conn, goods, user.get(), page))).await
     }
 }
 
 fn trades(conn: &mut DbConn, user: i64, page: Page) -> Result<Vec<TradeListing>, StoreError> {
     use schema::goods;
-    let rooms: Vec<Listed> = trade_rooms::table
+    let rooms: Vec<ListedRow> = trade_rooms::table
         .inner_join(goods::table.on(goods::id.eq(trade_rooms::goods_id)))
         .left_join(trade_messages::table.on(trade_rooms::last_message_id.eq(trade_messages::id.nullable())))
         .filter(trade_rooms::seller_id.eq(user).or(trade_rooms::buyer_id.eq(user)))
         .order((trade_rooms::active_at.desc(), trade_rooms::id.desc()))
-        .limit(TRADES)
-        .offset(page.offset(TRADES))
+        .limit(TRADES_PAGE_SIZE)
+        .offset(page.offset(TRADES_PAGE_SIZE))
         .select((
             RoomRow::as_select(),
             (goods::title, goods::high_price),
@@ -136,7 +137,7 @@ fn trades(conn: &mut DbConn, user: i64, page: Page) -> Result<Vec<TradeListing>,
     let mut pictures = first_pictures(conn, &ids)?;
     let unread = unread(conn, user, &ids)?;
     let side = |id: i64, column| people.get(&id).cloned().ok_or(StoreError::Row(column));
-    let listing = |(room, (title, high_price), last): Listed| {
+    let listing = |(room, (title, high_price), last): ListedRow| {
         Ok(TradeListing {
             goods: GoodsId::from_stored(room.goods_id),
             seller: side(room.seller_id, "trade_rooms.seller_id")?,
@@ -152,11 +153,11 @@ fn trades(conn: &mut DbConn, user: i64, page: Page) -> Result<Vec<TradeListing>,
     rooms.into_iter().map(listing).collect()
 }
 
-/// How many messages of the other side `user` has not read, in each of these trades of his that has any.
+/// How many messages of the other side `user` has not read, by goods; only for trades that have any.
 fn unread(conn: &mut DbConn, user: i64, goods: &[i64]) -> Result<HashMap<i64, i64>, StoreError> {
     let counts: Vec<(i64, i64)> = trade_messages::table
         .filter(trade_messages::goods_id.eq_any(goods.iter().copied()))
-        // NOT rather than = FALSE: the partial index is found by it.
+        // `NOT` rather than `= FALSE`, so that the engine finds the partial index.
         .filter(trade_messages::author_id.ne(user).and(not(trade_messages::is_read)))
         .group_by(trade_messages::goods_id)
         .select((trade_messages::goods_id, count_star()))
@@ -164,23 +165,23 @@ fn unread(conn: &mut DbConn, user: i64, goods: &[i64]) -> Result<HashMap<i64, i6
     Ok(counts.into_iter().collect())
 }
 
-fn talk(conn: &mut DbConn, goods: GoodsId, asker: i64, page: Page) -> Result<TradeTalk, StoreError> {
+fn history(conn: &mut DbConn, goods: GoodsId, user: i64, page: Page) -> Result<TradeHistory, StoreError> {
     let room: Option<RoomRow> = trade_rooms::table
         .filter(trade_rooms::goods_id.eq(goods.get()))
         .select(RoomRow::as_select())
         .get_result(conn)
         .optional()?;
     let Some(room) = room else {
-        return Ok(if exists(conn, goods)? { TradeTalk::NotYours } else { TradeTalk::UnknownGoods });
+        return Ok(if exists(conn, goods)? { TradeHistory::NotYours } else { TradeHistory::UnknownGoods });
     };
-    if ![room.seller_id, room.buyer_id].contains(&asker) {
-        return Ok(TradeTalk::NotYours);
+    if ![room.seller_id, room.buyer_id].contains(&user) {
+        return Ok(TradeHistory::NotYours);
     }
     let mut rows: Vec<MessageRow> = trade_messages::table
         .filter(trade_messages::goods_id.eq(goods.get()))
         .order(trade_messages::id.desc())
-        .limit(MESSAGES)
-        .offset(page.offset(MESSAGES))
+        .limit(MESSAGES_PAGE_SIZE)
+        .offset(page.offset(MESSAGES_PAGE_SIZE))
         .select(MessageRow::as_select())
         .load(conn)?;
     rows.reverse();
@@ -194,5 +195,5 @@ fn talk(conn: &mut DbConn, goods: GoodsId, asker: i64, page: Page) -> Result<Tra
             created_at: Timestamp::from_micros(row.created_at),
         })
     };
-    Ok(TradeTalk::Messages(rows.into_iter().map(message).collect::<Result<_, StoreError>>()?))
+    Ok(TradeHistory::Messages(rows.into_iter().map(message).collect::<Result<_, StoreError>>()?))
 }

@@ -1,4 +1,4 @@
-//! Reading users.
+//! Reads of users. A user has a row once the service has seen a token of theirs.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use crate::{
     store::{Store, StoreError, engine::DbConn, rows::UserRow, schema},
 };
 
-/// The user, if he is known.
+/// The user; `None` if they are unknown.
 pub(super) fn find(conn: &mut DbConn, id: i64) -> Result<Option<User>, StoreError> {
     use schema::users::dsl;
     let row: Option<UserRow> =
@@ -17,7 +17,7 @@ pub(super) fn find(conn: &mut DbConn, id: i64) -> Result<Option<User>, StoreErro
     Ok(row.map(User::from))
 }
 
-/// All of these users that are known, by id.
+/// Those of these users that are known, by their ids.
 pub(super) fn find_all(conn: &mut DbConn, ids: &[i64]) -> Result<HashMap<i64, User>, StoreError> {
     use schema::users::dsl;
     let (mut ids, mut found) = (ids.to_vec(), HashMap::new());
@@ -29,7 +29,7 @@ pub(super) fn find_all(conn: &mut DbConn, ids: &[i64]) -> Result<HashMap<i64, Us
 }
 
 impl Store {
-    /// At most `limit` users after `after` (none: from the first), by id.
+    /// At most `limit` user ids above `after` (`None`: from the lowest), in ascending order.
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be read in time.
@@ -47,7 +47,7 @@ impl Store {
         .await
     }
 
-    /// The user, if he has been seen.
+    /// The user; `None` if they are unknown.
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be read in time.

@@ -1,7 +1,8 @@
-//! One write transaction of the ledger: what has been read and changed so far, and the rows still to be written.
+//! One write transaction of the ledger: what it has read and changed so far, and which rows it still has to write.
 //!
-//! Goods are read once and written once per transaction, however many bids they get in it; bids, alarms and inbox
-//! rows are gathered and written together at the end ([`Tx::flush`]), where an engine may do it its own way.
+//! Goods are read once and written once per transaction, however many bids they get in it. Bids, alarms and inbox rows
+//! are collected and written together by [`Tx::flush`] or [`Tx::finish`], each engine in its own way. `commit_marker`
+//! shows after a failure whether a transaction is on disk; `recipients` finds who gets an alarm.
 
 pub(crate) mod commit_marker;
 pub(crate) mod recipients;
@@ -19,7 +20,7 @@ use super::{
         sqlite::statements::{self, AddBid, AddToInbox, RaiseBidder, SetLead},
     },
     room_event::Committed,
-    rows::{AlarmRow, BidRow, Counters, Gathered, InboxEntry, StateRow, phase_code},
+    rows::{AlarmRow, BidRow, Counters, InboxEntry, PendingRows, StateRow, phase_code},
     schema,
 };
 use crate::domain::{
@@ -27,73 +28,78 @@ use crate::domain::{
     TradeRoomId, UserId,
 };
 
-/// Inbox rows of an alarm that are written one by one.
-const FEW: usize = 8;
+/// An alarm with at most this many inbox rows has them inserted one by one.
+const SINGLE_INSERT_LIMIT: usize = 8;
 
-/// What the settings say about judging.
+/// Settings that affect what the ledger writes.
 #[derive(Debug, Clone, Copy)]
 pub struct LedgerRules {
-    /// `auction.soft_close_s` in ms.
+    /// `auction.soft_close_s`, in milliseconds.
     pub soft_close_ms: i64,
-    /// Other nodes write too (`bus.url`).
+    /// Other nodes write to the same database (`bus.url` is set).
     pub several_writers: bool,
 }
 
-/// Goods as this transaction sees them.
-struct Held {
+/// Goods as this transaction sees them, and which parts of their row it has to write.
+struct CachedGoods {
     state: GoodsState,
     lead_changed: bool,
     phase_changed: bool,
 }
 
-/// One open write transaction.
+/// An open write transaction of the ledger.
 pub struct Tx<'c> {
     pub(crate) conn: &'c mut DbConn,
-    /// How far the writer had come before.
-    mark: CommitMarker,
+    /// Marker of the writer's previous transaction.
+    marker: CommitMarker,
     now: Timestamp,
     rules: LedgerRules,
+    /// The id counters now; `None` until an id is needed.
     counters: Option<Counters>,
-    /// The counters' row as it was found.
-    found: Option<Counters>,
-    goods: HashMap<GoodsId, Option<Held>>,
-    /// Alarms whose receivers have no rows yet.
+    /// The id counters as this transaction read them.
+    counters_before: Option<Counters>,
+    goods: HashMap<GoodsId, Option<CachedGoods>>,
+    /// Alarms without inbox rows so far, with their receivers.
     raised: Vec<(Alarm, Vec<UserId>)>,
-    gathered: Gathered,
-    /// Newest alarm of each receiver in this transaction, where several nodes write.
+    /// Rows that are not written yet.
+    pending: PendingRows,
+    /// The newest alarm that this transaction wrote for each receiver. Used only if several nodes write.
     newest: HashMap<UserId, i64>,
     committed: Vec<Committed>,
     fanouts: Vec<EventId>,
 }
 
-/// What is left of a transaction once it is committed.
+/// What the writer publishes once a transaction is committed.
 #[derive(Default)]
 pub(crate) struct Effects {
-    /// What the writer's row says if, and only if, this is committed; `None` if nothing was written that matters.
-    pub mark: Option<CommitMarker>,
+    /// The marker that is stored if, and only if, this transaction is on disk; `None` if it changed nothing that
+    /// anybody is notified of, and used up no id.
+    pub marker: Option<CommitMarker>,
+    /// Changes for the observer, in order.
     pub committed: Vec<Committed>,
+    /// Fan-outs that the ledger continues after this transaction.
     pub fanouts: Vec<EventId>,
 }
 
 impl<'c> Tx<'c> {
-    pub(crate) fn new(conn: &'c mut DbConn, mark: CommitMarker, now: Timestamp, rules: LedgerRules) -> Self {
+    pub(crate) fn new(conn: &'c mut DbConn, marker: CommitMarker, now: Timestamp, rules: LedgerRules) -> Self {
         Self {
             conn,
-            mark,
+            marker,
             now,
             rules,
             counters: None,
-            found: None,
+            counters_before: None,
             goods: HashMap::new(),
             raised: Vec::new(),
-            gathered: Gathered::default(),
+            pending: PendingRows::default(),
             newest: HashMap::new(),
             committed: Vec::new(),
             fanouts: Vec::new(),
         }
     }
 
-    /// When the transaction began.
+    /// Time at which the transaction began.
     pub(crate) fn now(&self) -> Timestamp {
         self.now
     }
@@ -102,9 +108,9 @@ impl<'c> Tx<'c> {
         self.rules
     }
 
-    /// The goods as this transaction sees them; `None` if there are none of that id.
+    /// The goods as this transaction sees them; `None` if they do not exist.
     pub(crate) fn goods(&mut self, id: GoodsId) -> Result<Option<&GoodsState>, StoreError> {
-        let held = match self.goods.entry(id) {
+        let cached = match self.goods.entry(id) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
                 let row: Option<StateRow> = on_each!(self.conn, conn => {
@@ -113,14 +119,15 @@ impl<'c> Tx<'c> {
                 })
                 .optional()?;
                 let state = row.map(GoodsState::try_from).transpose()?;
-                entry.insert(state.map(|state| Held { state, lead_changed: false, phase_changed: false }))
+                entry.insert(state.map(|state| CachedGoods { state, lead_changed: false, phase_changed: false }))
             }
         };
-        Ok(held.as_ref().map(|held| &held.state))
+        Ok(cached.as_ref().map(|cached| &cached.state))
     }
 
-    /// Writes down a new state of goods that were read before: with `phase_changed` also phase and end.
-    pub(crate) fn put_goods(&mut self, state: GoodsState) {
+    /// Sets a new state of goods that this transaction has read. [`Tx::flush`] and [`Tx::finish`] write what has
+    /// changed.
+    pub(crate) fn set_goods(&mut self, state: GoodsState) {
         let old = self.goods.get(&state.id).and_then(Option::as_ref);
         let lead_changed = old.is_none_or(|old| old.lead_changed || old.state.bid_seq != state.bid_seq);
         let phase_changed = old.is_none_or(|old| {
@@ -129,19 +136,20 @@ impl<'c> Tx<'c> {
                 || old.state.ends_at != state.ends_at
                 || old.state.ending_soon_done != state.ending_soon_done
         });
-        self.goods.insert(state.id, Some(Held { state, lead_changed, phase_changed }));
+        self.goods.insert(state.id, Some(CachedGoods { state, lead_changed, phase_changed }));
     }
 
-    /// The goods are deleted in this transaction.
-    pub(crate) fn drop_goods(&mut self, id: GoodsId) {
+    /// Notes that this transaction has deleted the goods.
+    pub(crate) fn remove_goods(&mut self, id: GoodsId) {
         self.goods.insert(id, None);
     }
 
+    /// Adds an accepted bid, to be written by the next flush.
     pub(crate) fn add_bid(&mut self, bid: BidRow) {
-        self.gathered.bids.push(bid);
+        self.pending.bids.push(bid);
     }
 
-    /// Stores one alarm about goods for these users, each of them once, and returns its id.
+    /// Raises a new alarm about goods for these users, each named once, and returns its id.
     pub(crate) fn raise(
         &mut self,
         kind: AlarmKind,
@@ -155,39 +163,40 @@ impl<'c> Tx<'c> {
         Ok(id)
     }
 
-    /// Stores one alarm. Who has muted its kind gets it as read, and is not told.
+    /// Adds an alarm to the inboxes of its receivers. Those who have muted its kind get it as read and are not
+    /// notified.
     pub(crate) fn add_alarm(&mut self, alarm: Alarm, receivers: Vec<UserId>) {
         self.raised.push((alarm, receivers));
     }
 
-    /// Gives the raised alarms their inbox rows.
-    fn address_alarms(&mut self) -> Result<(), StoreError> {
+    /// Turns the raised alarms into alarm and inbox rows, and into changes for the observer.
+    fn collect_alarms(&mut self) -> Result<(), StoreError> {
         let raised = std::mem::take(&mut self.raised);
-        let muted = Muted::by(self.conn, &raised)?;
+        let muted = Muted::find(self.conn, &raised)?;
         for (alarm, mut receivers) in raised {
-            self.gathered.alarms.push(AlarmRow::from(&alarm));
+            self.pending.alarms.push(AlarmRow::from(&alarm));
             let (alarm_id, kind) = (alarm.id.get(), alarm.kind);
-            let of = muted.of(kind, receivers.len());
-            self.gathered.inbox.extend(receivers.iter().map(|user| InboxEntry {
+            let is_muted = muted.lookup(kind, receivers.len());
+            self.pending.inbox.extend(receivers.iter().map(|user| InboxEntry {
                 user_id: user.get(),
                 alarm_id,
                 kind,
-                muted: of(*user),
+                muted: is_muted(*user),
             }));
-            receivers.retain(|user| of(*user) != Some(true));
+            receivers.retain(|user| is_muted(*user) != Some(true));
             let receivers = receivers.into_iter().map(|user| Receiver { user, after: 0 }).collect();
             self.committed.push(Committed::Alarm { alarm, receivers });
         }
         Ok(())
     }
 
-    /// Tells the rest of the house, once this is committed.
-    pub(crate) fn tell(&mut self, committed: Committed) {
+    /// Passes a change to the observer once this transaction is committed.
+    pub(crate) fn emit(&mut self, committed: Committed) {
         self.committed.push(committed);
     }
 
-    /// A fan-out that this transaction began and the ledger goes on with.
-    pub(crate) fn began_fanout(&mut self, event: EventId) {
+    /// Has the ledger continue a fan-out after this transaction.
+    pub(crate) fn add_fanout(&mut self, event: EventId) {
         self.fanouts.push(event);
     }
 
@@ -215,7 +224,7 @@ impl<'c> Tx<'c> {
         Ok(TradeRoomId::from_stored(counters.trade_room))
     }
 
-    pub(crate) fn next_like(&mut self) -> Result<i64, StoreError> {
+    pub(crate) fn next_like_id(&mut self) -> Result<i64, StoreError> {
         let counters = self.counters()?;
         counters.like_mark += 1;
         Ok(counters.like_mark)
@@ -233,126 +242,128 @@ impl<'c> Tx<'c> {
         Ok(TradeMessageId::from_stored(counters.trade_message))
     }
 
-    /// The newest like there is: later ones don't belong to an audience taken now.
-    pub(crate) fn like_mark(&mut self) -> Result<i64, StoreError> {
+    /// Id of the newest like. Likes after it do not belong to an audience that is fixed now.
+    pub(crate) fn newest_like(&mut self) -> Result<i64, StoreError> {
         Ok(self.counters()?.like_mark)
     }
 
     fn counters(&mut self) -> Result<&mut Counters, StoreError> {
         let counters = match self.counters {
             Some(counters) => counters,
-            None => *self.found.insert(Counters::read(self.conn)?),
+            None => *self.counters_before.insert(Counters::read(self.conn)?),
         };
         Ok(self.counters.insert(counters))
     }
 
-    /// Reads these goods and the counters at once, where a round trip costs more than a row.
-    pub(crate) fn fetch_goods(&mut self, ids: &[GoodsId]) -> Result<(), StoreError> {
+    /// On PostgreSQL, reads these goods and the counters in one statement, because a round trip costs more than a row.
+    pub(crate) fn preload_goods(&mut self, ids: &[GoodsId]) -> Result<(), StoreError> {
         if let DbConn::Pg(conn) = self.conn
             && !ids.is_empty()
         {
             let (counters, rows) = batch::read(conn, ids.iter().map(|id| id.get()).collect())?;
-            self.counters = Some(*self.found.insert(counters));
+            self.counters = Some(*self.counters_before.insert(counters));
             for row in rows {
                 let state = GoodsState::try_from(row)?;
-                self.goods.insert(state.id, Some(Held { state, lead_changed: false, phase_changed: false }));
+                self.goods.insert(state.id, Some(CachedGoods { state, lead_changed: false, phase_changed: false }));
             }
         }
         Ok(())
     }
 
-    /// Writes what has been gathered, so that a query of this transaction sees it.
+    /// Writes everything collected so far, so that queries of this transaction see it.
     pub(crate) fn flush(&mut self) -> Result<(), StoreError> {
-        self.address_alarms()?;
+        self.collect_alarms()?;
         self.write_rows(None)?;
         self.write_goods()
     }
 
-    /// Writes all that is left, and the writer's mark if there is anything that somebody will be told of.
+    /// Writes everything that is left: rows, goods, counters and, unless the transaction changed nothing that matters,
+    /// the commit marker. The caller commits.
     pub(crate) fn finish(mut self) -> Result<Effects, StoreError> {
-        self.address_alarms()?;
-        let moved = self.moved();
-        let mark = (moved.is_some() || !self.committed.is_empty()).then(|| self.mark.next());
-        let with_rows = self.write_rows(moved.zip(mark))?;
+        self.collect_alarms()?;
+        let counters = self.changed_counters();
+        let marker = (counters.is_some() || !self.committed.is_empty()).then(|| self.marker.next());
+        let end_is_written = self.write_rows(counters.zip(marker))?;
         self.write_goods()?;
-        if !with_rows {
-            if let Some(counters) = moved {
+        if !end_is_written {
+            if let Some(counters) = counters {
                 counters.write(self.conn)?;
             }
-            if let Some(mark) = mark {
-                mark.write(self.conn)?;
+            if let Some(marker) = marker {
+                marker.write(self.conn)?;
             }
         }
-        Ok(Effects { mark, committed: self.committed, fanouts: self.fanouts })
+        Ok(Effects { marker, committed: self.committed, fanouts: self.fanouts })
     }
 
-    /// Writes the gathered rows, and with them the end of the transaction where that spares its statements: whether it is
-    /// written.
+    /// Writes the collected rows. On PostgreSQL the same statement also writes `end`, the counters and the marker, if
+    /// there are any rows. Returns whether `end` is written.
     fn write_rows(&mut self, end: Option<(Counters, CommitMarker)>) -> Result<bool, StoreError> {
-        let gathered = std::mem::take(&mut self.gathered);
+        let pending = std::mem::take(&mut self.pending);
         match self.conn {
             DbConn::Sqlite(conn) => {
                 let mut bidders: HashMap<(i64, i64), (i64, i64)> = HashMap::new();
-                for BidRow { id, goods_id, seq, user_id, price, created_at } in gathered.bids {
+                for BidRow { id, goods_id, seq, user_id, price, created_at } in pending.bids {
                     statements::run::<AddBid, _>(conn, [id, goods_id, seq, user_id, price, created_at])?;
                     bidders.entry((goods_id, user_id)).or_insert((seq, seq)).1 = seq;
                 }
                 for ((goods, user), (first, last)) in bidders {
                     statements::run::<RaiseBidder, _>(conn, [goods, user, first, last])?;
                 }
-                for alarm in gathered.alarms {
+                for alarm in pending.alarms {
                     insert_into(schema::alarms::table).values(alarm).execute(conn)?;
                 }
-                for of_alarm in gathered.inbox.chunk_by(|one, next| one.alarm_id == next.alarm_id) {
-                    write_inbox(conn, of_alarm)?;
+                for entries in pending.inbox.chunk_by(|one, next| one.alarm_id == next.alarm_id) {
+                    write_inbox(conn, entries)?;
                 }
                 Ok(false)
             }
-            DbConn::Pg(_) if gathered.is_empty() => Ok(false),
+            DbConn::Pg(_) if pending.is_empty() => Ok(false),
             DbConn::Pg(conn) => {
-                let held = self.goods.values_mut().flatten().filter(|held| held.lead_changed);
-                let leads = held.map(|held| {
-                    held.lead_changed = false;
-                    &held.state
+                let changed = self.goods.values_mut().flatten().filter(|goods| goods.lead_changed);
+                let leads = changed.map(|goods| {
+                    goods.lead_changed = false;
+                    &goods.state
                 });
                 let several = self.rules.several_writers;
-                let written = Batch::of(&gathered, leads.collect(), end, several).write(conn)?;
-                recipients::correct(&mut self.committed, &mut self.newest, &written);
+                let written = Batch::new(&pending, leads.collect(), end, several).write(conn)?;
+                recipients::complete(&mut self.committed, &mut self.newest, &written);
                 Ok(end.is_some())
             }
         }
     }
 
     fn write_goods(&mut self) -> Result<(), StoreError> {
-        self.goods.values_mut().flatten().try_for_each(|held| write_goods(self.conn, held))
+        self.goods.values_mut().flatten().try_for_each(|goods| write_goods(self.conn, goods))
     }
 
-    /// The counters' row, if this transaction has moved it.
-    fn moved(&self) -> Option<Counters> {
-        self.counters.filter(|now| self.found.as_ref() != Some(now))
+    /// The id counters, if this transaction has used any id.
+    fn changed_counters(&self) -> Option<Counters> {
+        self.counters.filter(|now| self.counters_before.as_ref() != Some(now))
     }
 }
 
-/// The inbox rows of one alarm.
+/// Writes the inbox rows of one alarm on SQLite.
 fn write_inbox(conn: &mut SqliteConnection, entries: &[InboxEntry]) -> QueryResult<()> {
-    let (together, alone): (Vec<_>, Vec<_>) =
-        entries.iter().partition(|entry| entries.len() > FEW && entry.muted != Some(true));
-    if let Some(first) = together.first() {
-        let users: Vec<i64> = together.iter().map(|entry| entry.user_id).collect();
+    let (bulk, single): (Vec<_>, Vec<_>) =
+        entries.iter().partition(|entry| entries.len() > SINGLE_INSERT_LIMIT && entry.muted != Some(true));
+    if let Some(first) = bulk.first() {
+        let users: Vec<i64> = bulk.iter().map(|entry| entry.user_id).collect();
         statements::add_to_inboxes(conn, first.alarm_id, &users)?;
     }
-    for entry in alone {
+    for entry in single {
         let muted = i64::from(entry.muted.unwrap_or(false));
         statements::run::<AddToInbox, _>(conn, [entry.user_id, entry.alarm_id, muted, muted])?;
     }
     Ok(())
 }
 
-/// Two statements, because one that names an indexed column (phase, ends_at) pays for its index at every bid.
-fn write_goods(conn: &mut DbConn, held: &mut Held) -> Result<(), StoreError> {
+/// Writes the changed parts of a goods row. There are two statements, because one that names an indexed column
+/// (`phase`, `ends_at`) would update that index at every bid.
+fn write_goods(conn: &mut DbConn, goods: &mut CachedGoods) -> Result<(), StoreError> {
     use schema::goods::dsl;
-    let state = &held.state;
-    if std::mem::take(&mut held.lead_changed) {
+    let state = &goods.state;
+    if std::mem::take(&mut goods.lead_changed) {
         let price = state.lead.map(|lead| lead.price.won());
         let bidder = state.lead.map(|lead| lead.user.get());
         match conn {
@@ -366,7 +377,7 @@ fn write_goods(conn: &mut DbConn, held: &mut Held) -> Result<(), StoreError> {
             }
         }
     }
-    if std::mem::take(&mut held.phase_changed) {
+    if std::mem::take(&mut goods.phase_changed) {
         update(dsl::goods.filter(dsl::id.eq(state.id.get())))
             .set((
                 dsl::phase.eq(phase_code(state.phase)),

@@ -1,4 +1,5 @@
-//! Who of an alarm's receivers has muted its kind, and what the inboxes of the others ended with before.
+//! Recipients of alarms: leaves out receivers who have muted an alarm's kind, and finds the newest alarm that each
+//! other receiver had before.
 
 use std::collections::{HashMap, HashSet};
 
@@ -7,28 +8,31 @@ use diesel::prelude::*;
 use crate::domain::{Alarm, AlarmKind, UserId};
 use crate::store::{
     StoreError,
-    engine::{DbConn, postgres::batch::Entered},
+    engine::{DbConn, postgres::batch::InsertedInboxRow},
     room_event::Committed,
     schema,
 };
 
-/// Receivers of an alarm that are looked up one by one.
-const FEW: usize = 8;
+/// An alarm with at most this many receivers has their mutes looked up one by one.
+const SINGLE_LOOKUP_LIMIT: usize = 8;
 
-/// What is known of mutes before the inbox rows are written.
+/// The mutes among the receivers of the raised alarms, looked up before the inbox rows are written.
 pub(crate) struct Muted {
     found: HashSet<(AlarmKind, UserId)>,
-    /// Those of few receivers are looked up by the statement that writes the rows: it would cost a round trip.
-    few_are_known: bool,
+    /// False on PostgreSQL, where the statement that writes the inbox rows looks up the mutes of small alarms itself,
+    /// which saves a round trip.
+    knows_small_alarms: bool,
 }
 
 impl Muted {
-    pub(crate) fn by(conn: &mut DbConn, raised: &[(Alarm, Vec<UserId>)]) -> Result<Self, StoreError> {
+    /// Looks up who of these receivers has muted their alarm's kind.
+    pub(crate) fn find(conn: &mut DbConn, raised: &[(Alarm, Vec<UserId>)]) -> Result<Self, StoreError> {
         use schema::mutes::dsl;
         let mut found = HashSet::new();
-        let (many, few): (Vec<_>, Vec<_>) = raised.iter().partition(|(_, receivers)| receivers.len() > FEW);
-        for (alarm, receivers) in many {
-            // A fan-out asks for all users between its first and its last: they are its neighbours.
+        let (large, small): (Vec<_>, Vec<_>) =
+            raised.iter().partition(|(_, receivers)| receivers.len() > SINGLE_LOOKUP_LIMIT);
+        for (alarm, receivers) in large {
+            // The receivers of a fan-out's chunk have neighbouring ids, so one range covers them.
             let (Some(first), Some(last)) = (receivers.iter().min(), receivers.iter().max()) else { continue };
             let users: Vec<i64> = dsl::mutes
                 .filter(dsl::kind.eq(alarm.kind.name()).and(dsl::user_id.between(first.get(), last.get())))
@@ -36,8 +40,8 @@ impl Muted {
                 .load(conn)?;
             found.extend(users.into_iter().map(|user| (alarm.kind, UserId::from_stored(user))));
         }
-        let DbConn::Sqlite(conn) = conn else { return Ok(Self { found, few_are_known: false }) };
-        for (alarm, receivers) in few {
+        let DbConn::Sqlite(conn) = conn else { return Ok(Self { found, knows_small_alarms: false }) };
+        for (alarm, receivers) in small {
             for user in receivers {
                 let of_user = dsl::kind.eq(alarm.kind.name()).and(dsl::user_id.eq(user.get()));
                 let mutes: i64 = dsl::mutes.filter(of_user).count().get_result(conn)?;
@@ -46,31 +50,34 @@ impl Muted {
                 }
             }
         }
-        Ok(Self { found, few_are_known: true })
+        Ok(Self { found, knows_small_alarms: true })
     }
 
-    /// Whether a user, one of so many receivers, has muted this kind; `None` if that is not known yet.
-    pub(crate) fn of(&self, kind: AlarmKind, receivers: usize) -> impl Fn(UserId) -> Option<bool> {
-        let known = self.few_are_known || receivers > FEW;
+    /// Returns whether a receiver of an alarm with this many receivers has muted its kind; `None` if the
+    /// statement that writes the inbox rows looks it up.
+    pub(crate) fn lookup(&self, kind: AlarmKind, receivers: usize) -> impl Fn(UserId) -> Option<bool> {
+        let known = self.knows_small_alarms || receivers > SINGLE_LOOKUP_LIMIT;
         move |user| known.then(|| !self.found.is_empty() && self.found.contains(&(kind, user)))
     }
 }
 
-/// What the written rows say of the receivers of their alarms: who has muted them is no receiver; the others learn what
-/// their inboxes ended with before: in the database or, if this transaction has written one since, with that one.
-pub(crate) fn correct(committed: &mut [Committed], newest: &mut HashMap<UserId, i64>, entered: &[Entered]) {
-    if entered.is_empty() {
+/// Completes the receivers of the committed alarms from the written inbox rows: removes those who have muted the alarm,
+/// and sets `after` of the others to the newest alarm that they had before. That is the one in the database or, if this
+/// transaction has written a newer one for them, that one.
+pub(crate) fn complete(committed: &mut [Committed], newest: &mut HashMap<UserId, i64>, written: &[InsertedInboxRow]) {
+    if written.is_empty() {
         return;
     }
-    let entered: HashMap<(i64, i64), &Entered> = entered.iter().map(|one| ((one.user_id, one.alarm_id), one)).collect();
-    for one in committed {
-        let Committed::Alarm { alarm, receivers } = one else { continue };
+    let written: HashMap<(i64, i64), &InsertedInboxRow> =
+        written.iter().map(|row| ((row.user_id, row.alarm_id), row)).collect();
+    for change in committed {
+        let Committed::Alarm { alarm, receivers } = change else { continue };
         receivers.retain_mut(|receiver| {
-            // Those of an earlier flush are not among them.
-            let Some(row) = entered.get(&(receiver.user.get(), alarm.id.get())) else { return true };
+            // Receivers whose rows an earlier flush wrote are complete already.
+            let Some(row) = written.get(&(receiver.user.get(), alarm.id.get())) else { return true };
             if !row.muted {
-                let newest = newest.entry(receiver.user).or_insert(row.after);
-                receiver.after = (*newest).max(row.after);
+                let newest = newest.entry(receiver.user).or_insert(row.previous_alarm);
+                receiver.after = (*newest).max(row.previous_alarm);
                 *newest = alarm.id.get();
             }
             !row.muted

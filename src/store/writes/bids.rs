@@ -1,4 +1,5 @@
-//! Bids of one goods item: judged and recorded in the same transaction, with their alarms.
+//! Bids of one goods item: the transaction that judges a bid also stores it, its verdict under an idempotency key, and
+//! the `outbid` alarm.
 
 use std::sync::Arc;
 
@@ -11,32 +12,32 @@ use crate::{
     store::{Committed, RoomEvent, StoreError, Tx, Write, rows::BidRow},
 };
 
-/// Bids of one goods item, in the order in which they are to be judged.
+/// Judges and stores bids of one goods item.
 #[derive(Debug, Clone)]
 pub struct PlaceBids {
-    /// For which goods all of them are.
+    /// The goods that all these bids are for.
     pub goods: GoodsId,
-    /// The bids.
+    /// The bids, in the order in which they are judged.
     pub bids: Vec<KeyedBid>,
 }
 
-/// A bid, and what its bidder calls it.
+/// A bid with its bidder and its idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyedBid {
-    /// The bid.
+    /// The bid as it arrived.
     pub bid: Bid,
-    /// Who bids, as he is known now.
+    /// The bidder, as known when the bid arrived.
     pub bidder: Arc<User>,
-    /// Its `Idempotency-Key`, if it has one.
+    /// The request's `Idempotency-Key`, if it had one.
     pub key: Option<IdempotencyKey>,
 }
 
-/// What became of them.
+/// Outcome of a [`PlaceBids`].
 #[derive(Debug, Clone)]
 pub struct PlacedBids {
-    /// The goods after the last bid; `None` if there are no such goods.
+    /// The goods after the last bid; `None` if they do not exist.
     pub goods: Option<GoodsState>,
-    /// One for each bid, in the same order.
+    /// One verdict per bid, in the same order.
     pub verdicts: Vec<BidVerdict>,
 }
 
@@ -63,13 +64,14 @@ impl Write for PlaceBids {
     }
 }
 
-/// Looks the key up before the bid is judged, also among the bids of the same transaction, and keeps the verdict.
+/// Judges a bid with a key only if the key is new, and stores the verdict under it. Keys of earlier bids in the same
+/// transaction count too.
 fn place_once(tx: &mut Tx<'_>, keyed: &KeyedBid, key: &IdempotencyKey) -> Result<BidVerdict, StoreError> {
     if let Some(found) = keys::find(tx, &keyed.bid, key)? {
         return Ok(found);
     }
     let verdict = place(tx, keyed)?;
-    keys::keep(tx, &keyed.bid, key, &verdict)?;
+    keys::store(tx, &keyed.bid, key, &verdict)?;
     Ok(verdict)
 }
 
@@ -77,7 +79,7 @@ fn place(tx: &mut Tx<'_>, KeyedBid { bid, bidder, .. }: &KeyedBid) -> Result<Bid
     let Some(goods) = tx.goods(bid.goods)? else { return Ok(BidVerdict::UnknownGoods) };
     let mut goods = goods.clone();
     if goods.start_due(bid.received_at) {
-        // The bid comes before the clock's tick: the start is recorded first.
+        // The bid is ahead of the clock's tick, so the start is recorded here.
         phases::start(tx, &mut goods)?;
     }
     let accepted = match judge(&goods, bid, tx.rules().soft_close_ms) {
@@ -94,15 +96,15 @@ fn place(tx: &mut Tx<'_>, KeyedBid { bid, bidder, .. }: &KeyedBid) -> Result<Bid
         created_at: bid.received_at.micros(),
     });
     let extended = goods.ends_at != accepted.ends_at;
-    goods.take(bid, &accepted);
+    goods.apply(bid, &accepted);
     if let Some(outbid) = accepted.outbid {
         tx.raise(AlarmKind::Outbid, &goods, None, vec![outbid])?;
     }
     let stored = StoredBid { id, bid: *bid, seq: accepted.seq, high_price: bid.price, ends_at: goods.ends_at };
-    tx.tell(Committed::Room(RoomEvent::Bid { bid: stored.clone(), bidder: Arc::clone(bidder) }));
+    tx.emit(Committed::Room(RoomEvent::Bid { bid: stored.clone(), bidder: Arc::clone(bidder) }));
     if extended {
-        tx.tell(Committed::Room(RoomEvent::Extended { goods: goods.id, seq: goods.bid_seq, ends_at: goods.ends_at }));
+        tx.emit(Committed::Room(RoomEvent::Extended { goods: goods.id, seq: goods.bid_seq, ends_at: goods.ends_at }));
     }
-    tx.put_goods(goods);
+    tx.set_goods(goods);
     Ok(BidVerdict::Accepted(stored))
 }

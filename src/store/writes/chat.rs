@@ -1,4 +1,4 @@
-//! What people write: lines of an auction room, messages of a trade with their alarm, and what the other side has read.
+//! Chat: lines of an auction room, messages of a trade with their alarm, and which messages the other side has read.
 
 use std::sync::Arc;
 
@@ -9,19 +9,19 @@ use crate::{
     store::{Committed, RoomEvent, StoreError, Tx, Write, schema},
 };
 
-/// A line in an auction room, in whatever phase.
+/// Stores a line that a user says in an auction room. Lines are allowed in every phase.
 #[derive(Debug, Clone)]
 pub struct SayLine {
-    /// In whose room.
+    /// The goods of the room.
     pub goods: GoodsId,
-    /// Who says it.
+    /// The user who says it.
     pub author: Arc<User>,
-    /// What.
+    /// Text of the line.
     pub text: LineText,
 }
 
 impl Write for SayLine {
-    /// False if there are no such goods (any more).
+    /// False if the goods do not exist or have been deleted.
     type Out = bool;
 
     fn run(&self, tx: &mut Tx<'_>) -> Result<bool, StoreError> {
@@ -42,7 +42,7 @@ impl Write for SayLine {
                 ))
                 .execute(tx.conn)?;
         }
-        tx.tell(Committed::Room(RoomEvent::Line {
+        tx.emit(Committed::Room(RoomEvent::Line {
             goods: self.goods,
             id,
             author: Arc::clone(&self.author),
@@ -53,19 +53,19 @@ impl Write for SayLine {
     }
 }
 
-/// A message from one side of a trade to the other; its alarm is stored with it.
+/// Stores a message from one side of a trade to the other, together with its alarm.
 #[derive(Debug, Clone)]
 pub struct SendTradeMessage {
-    /// About which goods.
+    /// The goods that were sold.
     pub goods: GoodsId,
-    /// Who writes.
+    /// The seller or the buyer.
     pub author: Arc<User>,
-    /// What.
+    /// Text of the message.
     pub text: TradeText,
 }
 
 impl Write for SendTradeMessage {
-    /// False if the author is on neither side of a trade of these goods.
+    /// False if the goods are not sold, or the author is neither their seller nor their buyer.
     type Out = bool;
 
     fn run(&self, tx: &mut Tx<'_>) -> Result<bool, StoreError> {
@@ -108,7 +108,7 @@ impl Write for SendTradeMessage {
         let sender = Sender { id: self.author.id, name: self.author.username.clone() };
         let alarm = Alarm::chat(tx.next_alarm()?, &goods, sender, self.text.as_str().to_owned(), at);
         tx.add_alarm(alarm, vec![UserId::from_stored(other)]);
-        tx.tell(Committed::Room(RoomEvent::TradeMessage {
+        tx.emit(Committed::Room(RoomEvent::TradeMessage {
             goods: self.goods,
             id,
             author: Arc::clone(&self.author),
@@ -119,27 +119,27 @@ impl Write for SendTradeMessage {
     }
 }
 
-/// Which messages somebody has read.
+/// The messages to mark as read.
 #[derive(Debug, Clone)]
 pub enum ReadMessages {
-    /// All up to this one.
+    /// All messages up to this one.
     UpTo(TradeMessageId),
-    /// These.
+    /// These messages.
     These(Vec<TradeMessageId>),
 }
 
-/// One side of a trade has read messages of the other; what is read stays read.
+/// Marks messages as read that one side of a trade got from the other. Nothing makes them unread again.
 #[derive(Debug, Clone)]
-pub struct ReadTrade {
-    /// About which goods.
+pub struct MarkMessagesRead {
+    /// The goods that were sold.
     pub goods: GoodsId,
-    /// Who has read.
+    /// The side that has read.
     pub reader: UserId,
-    /// Which of them.
+    /// The messages that they have read; their own are skipped.
     pub which: ReadMessages,
 }
 
-impl Write for ReadTrade {
+impl Write for MarkMessagesRead {
     type Out = ();
 
     fn run(&self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
@@ -148,13 +148,13 @@ impl Write for ReadTrade {
         let unread = of_other.and(not(dsl::is_read));
         match &self.which {
             ReadMessages::UpTo(last) => {
-                let seen = dsl::trade_messages.filter(unread.and(dsl::id.le(last.get())));
-                update(seen).set(dsl::is_read.eq(true)).execute(tx.conn)?;
+                let read = dsl::trade_messages.filter(unread.and(dsl::id.le(last.get())));
+                update(read).set(dsl::is_read.eq(true)).execute(tx.conn)?;
             }
             ReadMessages::These(messages) => {
-                for some in messages.chunks(500) {
-                    let seen = unread.and(dsl::id.eq_any(some.iter().map(|id| id.get())));
-                    update(dsl::trade_messages.filter(seen)).set(dsl::is_read.eq(true)).execute(tx.conn)?;
+                for ids in messages.chunks(500) {
+                    let read = unread.and(dsl::id.eq_any(ids.iter().map(|id| id.get())));
+                    update(dsl::trade_messages.filter(read)).set(dsl::is_read.eq(true)).execute(tx.conn)?;
                 }
             }
         }

@@ -1,9 +1,10 @@
-//! Alarms to large audiences: likers, and likers with bidders, in chunks.
+//! Fan-outs: alarms to a large audience (likers, or likers and bidders), stored in chunks.
 //!
-//! The first chunk is stored with what raised it; the rest is a durable job that the ledger works off, one chunk a
-//! transaction, so that a hundred thousand likers hold up nobody's bid. Each chunk is an alarm row of its own, with
-//! an id of its own transaction: otherwise a user could see alarm 11 before his row for 10 exists, and a cursor would
-//! skip 10 for ever. The audience is who liked (or had bid) at that moment, whatever happens while the job runs.
+//! The first chunk is stored in the transaction that raises the alarm. The rest is a durable job: a row of `fanouts`,
+//! of which the ledger stores one chunk per transaction, so that a hundred thousand likers delay no bid. Each chunk is
+//! an alarm row of its own, with an id from its own transaction. With one shared id, a user could get alarm 11 before
+//! their inbox row for 10 exists, and their cursor would skip 10 for ever. The audience is everybody who liked the
+//! goods (or had bid on them) when the alarm was raised, whatever changes while the job runs.
 
 use diesel::{delete, dsl::sql, insert_into, prelude::*, sql_types::BigInt, update};
 
@@ -20,20 +21,21 @@ use crate::{
     },
 };
 
-/// Users that are served with what raised the alarm. Fewer than in a chunk, for many auctions may start at one moment, in
-/// one transaction.
-const FIRST: usize = 250;
-/// Users of one chunk: one or two milliseconds of the ledger's time.
-pub(crate) const CHUNK: usize = 1000;
+/// Users in the first chunk. Fewer than in later ones, because many auctions may start in one transaction.
+const FIRST_CHUNK_LIMIT: usize = 250;
+/// Users in a later chunk, which takes the ledger one or two milliseconds. Fan-outs that share a chunk divide them.
+pub(crate) const CHUNK_LIMIT: usize = 1000;
 
-/// Who is meant: likes up to a mark, and bidders up to a bid of the goods (0: none).
+/// The audience at the moment the alarm was raised.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Audience {
+    /// The newest like that counts.
     pub max_like: i64,
+    /// Bidders whose first bid has at most this `seq` count too; 0 means likers only.
     pub max_bid_seq: i64,
 }
 
-/// Stores the alarm for the first chunk; if there are more, leaves a job for the ledger.
+/// Stores the alarm for the first chunk of the audience. If there are more users, adds a job that the ledger continues.
 pub(super) fn begin(
     tx: &mut Tx<'_>,
     kind: AlarmKind,
@@ -41,14 +43,14 @@ pub(super) fn begin(
     audience: Audience,
 ) -> Result<(), StoreError> {
     if audience.max_bid_seq > 0 {
-        // Bids of this very transaction count too.
+        // Bids that this transaction accepted earlier count too.
         tx.flush()?;
     }
-    let chunk = next_chunk(tx.conn, goods.id, audience, 0, FIRST)?;
+    let chunk = next_chunk(tx.conn, goods.id, audience, 0, FIRST_CHUNK_LIMIT)?;
     let Some(last) = chunk.last().copied() else { return Ok(()) };
-    let full = chunk.len() == FIRST;
+    let is_full = chunk.len() == FIRST_CHUNK_LIMIT;
     let event = EventId::from_stored(tx.raise(kind, goods, None, chunk)?.get());
-    if full {
+    if is_full {
         insert_into(schema::fanouts::table)
             .values((
                 schema::fanouts::event_id.eq(event.get()),
@@ -58,44 +60,44 @@ pub(super) fn begin(
                 schema::fanouts::after_user_id.eq(last.get()),
             ))
             .execute(tx.conn)?;
-        tx.began_fanout(event);
+        tx.add_fanout(event);
     }
     Ok(())
 }
 
-/// The fan-outs that are not done.
-pub(crate) fn open_ones(conn: &mut DbConn) -> Result<Vec<EventId>, StoreError> {
+/// The fan-outs whose audience is not yet served completely, oldest first.
+pub(crate) fn unfinished(conn: &mut DbConn) -> Result<Vec<EventId>, StoreError> {
     use schema::fanouts::dsl;
     let events: Vec<i64> = dsl::fanouts.select(dsl::event_id).order(dsl::event_id).load(conn)?;
     Ok(events.into_iter().map(EventId::from_stored).collect())
 }
 
-/// Goes on with a fan-out whose node is gone. Two nodes that both do take turns, chunk by chunk.
+/// Takes over a fan-out that another node has abandoned. If two nodes do so, each stores some of the chunks.
 #[derive(Debug, Clone, Copy)]
-pub struct AdoptFanout(pub EventId);
+pub struct ResumeFanout(pub EventId);
 
-impl Write for AdoptFanout {
-    /// Whether there was anything left to do.
+impl Write for ResumeFanout {
+    /// False if the fan-out is already finished.
     type Out = bool;
 
     fn run(&self, tx: &mut Tx<'_>) -> Result<bool, StoreError> {
         use schema::fanouts::dsl;
         let open: i64 = dsl::fanouts.filter(dsl::event_id.eq(self.0.get())).count().get_result(tx.conn)?;
         if open > 0 {
-            tx.began_fanout(self.0);
+            tx.add_fanout(self.0);
         }
         Ok(open > 0)
     }
 }
 
-/// Whether goods have a fan-out under way.
+/// Whether the goods have an unfinished fan-out.
 pub(super) fn is_open(conn: &mut DbConn, goods: GoodsId) -> Result<bool, StoreError> {
     use schema::fanouts::dsl;
     let open: i64 = dsl::fanouts.filter(dsl::goods_id.eq(goods.get())).count().get_result(conn)?;
     Ok(open > 0)
 }
 
-/// Serves the next users of a fan-out, so many at most; true when they were the last.
+/// Stores the next chunk of a fan-out, of at most `users` users. Returns true if it was the last.
 pub(crate) fn step(tx: &mut Tx<'_>, event: EventId, users: usize) -> Result<bool, StoreError> {
     use schema::fanouts::dsl;
     let job: Option<(i64, i64, i64, i64)> = dsl::fanouts
@@ -103,12 +105,12 @@ pub(crate) fn step(tx: &mut Tx<'_>, event: EventId, users: usize) -> Result<bool
         .select((dsl::goods_id, dsl::max_like, dsl::max_bid_seq, dsl::after_user_id))
         .get_result(tx.conn)
         .optional()?;
-    // Its last step was stored, though its commit had seemed to fail.
+    // No row: the last chunk is stored already, by another node or by a commit that seemed to fail.
     let Some((goods, max_like, max_bid_seq, after)) = job else { return Ok(true) };
     let goods = GoodsId::from_stored(goods);
     tx.flush()?;
     let chunk = next_chunk(tx.conn, goods, Audience { max_like, max_bid_seq }, after, users)?;
-    let full = chunk.len() == users;
+    let is_full = chunk.len() == users;
     if let Some(last) = chunk.last().copied() {
         let first: AlarmRow = schema::alarms::table
             .filter(schema::alarms::id.eq(event.get()))
@@ -120,17 +122,18 @@ pub(crate) fn step(tx: &mut Tx<'_>, event: EventId, users: usize) -> Result<bool
             .set(dsl::after_user_id.eq(last.get()))
             .execute(tx.conn)?;
     }
-    if !full {
+    if !is_full {
         delete(dsl::fanouts.filter(dsl::event_id.eq(event.get()))).execute(tx.conn)?;
         if !is_open(tx.conn, goods)? {
             use schema::likes::dsl;
             delete(dsl::likes.filter(dsl::goods_id.eq(goods.get()).and(dsl::removed))).execute(tx.conn)?;
         }
     }
-    Ok(!full)
+    Ok(!is_full)
 }
 
-/// The next users of the audience by id. Likes that were taken back while a fan-out ran are still there, marked.
+/// The next users of the audience, by id. Likes that were removed while the fan-out runs still count: their rows stay,
+/// flagged as `removed`.
 fn next_chunk(
     conn: &mut DbConn,
     goods: GoodsId,
@@ -139,21 +142,21 @@ fn next_chunk(
     users: usize,
 ) -> Result<Vec<UserId>, StoreError> {
     let Audience { max_like, max_bid_seq } = audience;
-    // Walks along indexes that stop after a chunk, and are merged if there are two: a plain union would gather the whole
-    // audience for each chunk. Each user once in each: a chunk that only looks short would end the fan-out.
+    // Each of the two index scans stops after one chunk, and the results are merged: a plain union would collect the
+    // whole audience for each chunk. Each scan is free of duplicates, because a chunk that is short ends the fan-out.
     let found = match conn {
         DbConn::Sqlite(conn) => {
-            let places = |most| [goods.get(), after_user, most, i64::try_from(users).unwrap_or(i64::MAX)];
-            let mut found = statements::load::<NextLikers, _>(conn, places(max_like))?;
+            let values = |newest| [goods.get(), after_user, newest, i64::try_from(users).unwrap_or(i64::MAX)];
+            let mut found = statements::load::<NextLikers, _>(conn, values(max_like))?;
             if max_bid_seq > 0 {
-                found.extend(statements::load::<NextBidders, _>(conn, places(max_bid_seq))?);
+                found.extend(statements::load::<NextBidders, _>(conn, values(max_bid_seq))?);
                 found.sort_unstable();
                 found.dedup();
                 found.truncate(users);
             }
             found
         }
-        // The numbers stand in the text, because how many like these goods of all is what it has to plan by.
+        // Literal numbers instead of parameters: the planner needs to know how many users like these very goods.
         DbConn::Pg(conn) => sql::<BigInt>(&format!(
             "SELECT user_id FROM (SELECT DISTINCT user_id FROM likes \
                  WHERE goods_id = {goods} AND user_id > {after_user} AND id <= {max_like} \

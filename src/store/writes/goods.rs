@@ -1,4 +1,4 @@
-//! New goods, and goods deleted before their start.
+//! Creates goods, and deletes goods whose auction has not begun.
 
 use diesel::{delete, insert_into, prelude::*};
 
@@ -7,17 +7,17 @@ use crate::{
     store::{Committed, RoomEvent, StoreError, Tx, Write, rows::phase_code, schema},
 };
 
-/// Makes goods for a seller. A start that is past already is made by the clock at once, with its alarms.
+/// Creates goods for a seller. If their start is already past, the clock starts the auction at once, with its alarms.
 #[derive(Debug, Clone)]
 pub struct MakeGoods {
-    /// Who sells.
+    /// The seller.
     pub seller: UserId,
-    /// What.
+    /// The goods as the seller describes them, already validated.
     pub goods: NewGoods,
 }
 
 impl Write for MakeGoods {
-    /// Their id, and when they were made.
+    /// Id of the new goods, and when they were created.
     type Out = (GoodsId, Timestamp);
 
     fn run(&self, tx: &mut Tx<'_>) -> Result<Self::Out, StoreError> {
@@ -63,30 +63,30 @@ impl Write for MakeGoods {
             bid_seq: 0,
             ending_soon_done: false,
         };
-        tx.tell(Committed::GoodsMade(state));
+        tx.emit(Committed::GoodsMade(state));
         Ok((id, tx.now()))
     }
 }
 
-/// Deletes goods of a seller whose auction has not begun.
+/// Deletes goods at the request of their seller, if their auction has not begun.
 #[derive(Debug, Clone, Copy)]
 pub struct DeleteGoods {
-    /// Which.
+    /// The goods to delete.
     pub goods: GoodsId,
-    /// Who asks.
+    /// The user who asks; only the seller may delete.
     pub user: UserId,
 }
 
-/// What became of a [`DeleteGoods`].
+/// Outcome of a [`DeleteGoods`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deleted {
-    /// They are gone, with their pictures, likes and lines.
+    /// The goods are deleted, with their pictures, likes and lines.
     Yes,
-    /// No such goods.
+    /// The goods do not exist.
     UnknownGoods,
-    /// They are somebody else's.
+    /// The user is not their seller.
     NotYours,
-    /// The auction has started, or its time has come.
+    /// The auction has started, or its start is due.
     Started,
 }
 
@@ -107,8 +107,8 @@ impl Write for DeleteGoods {
         delete(schema::goods_images::table.filter(schema::goods_images::goods_id.eq(id))).execute(tx.conn)?;
         delete(schema::likes::table.filter(schema::likes::goods_id.eq(id))).execute(tx.conn)?;
         delete(schema::room_lines::table.filter(schema::room_lines::goods_id.eq(id))).execute(tx.conn)?;
-        tx.drop_goods(self.goods);
-        tx.tell(Committed::Room(RoomEvent::Deleted(self.goods)));
+        tx.remove_goods(self.goods);
+        tx.emit(Committed::Room(RoomEvent::Deleted(self.goods)));
         Ok(Deleted::Yes)
     }
 }

@@ -1,4 +1,4 @@
-//! Likes: put and taken back.
+//! Likes of goods: users add and remove them.
 
 use diesel::{delete, insert_into, prelude::*, update};
 
@@ -8,30 +8,30 @@ use crate::{
     store::{StoreError, Tx, Write, schema},
 };
 
-/// What a user wants of his like.
+/// What a user wants to do with their like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Like {
-    /// He likes the goods from now on.
+    /// Like the goods.
     On,
-    /// He likes them no more.
+    /// Remove the like.
     Off,
-    /// The other of the two.
+    /// Remove the like if there is one, add it otherwise.
     Toggle,
 }
 
-/// Sets whether a user likes goods. Setting it twice changes nothing.
+/// Sets whether a user likes goods. Repeating `On` or `Off` changes nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct SetLike {
-    /// Who.
+    /// The user who likes.
     pub user: UserId,
-    /// What.
+    /// The goods that they like.
     pub goods: GoodsId,
-    /// How.
+    /// The change.
     pub like: Like,
 }
 
 impl Write for SetLike {
-    /// False if there are no such goods.
+    /// False if the goods do not exist.
     type Out = bool;
 
     fn run(&self, tx: &mut Tx<'_>) -> Result<bool, StoreError> {
@@ -40,14 +40,15 @@ impl Write for SetLike {
             return Ok(false);
         }
         let of_user = dsl::goods_id.eq(self.goods.get()).and(dsl::user_id.eq(self.user.get()));
-        let standing = of_user.and(dsl::removed.eq(false));
-        let likes: i64 = dsl::likes.filter(standing).count().get_result(tx.conn)?;
-        let (is, wanted) = (likes > 0, if self.like == Like::Toggle { likes == 0 } else { self.like == Like::On });
-        if is == wanted {
+        let active = of_user.and(dsl::removed.eq(false));
+        let likes: i64 = dsl::likes.filter(active).count().get_result(tx.conn)?;
+        let (is_liked, wanted) =
+            (likes > 0, if self.like == Like::Toggle { likes == 0 } else { self.like == Like::On });
+        if is_liked == wanted {
             return Ok(true);
         }
         if wanted {
-            let id = tx.next_like()?;
+            let id = tx.next_like_id()?;
             insert_into(dsl::likes)
                 .values((
                     dsl::id.eq(id),
@@ -57,15 +58,16 @@ impl Write for SetLike {
                 ))
                 .execute(tx.conn)?;
         } else if fan_out::is_open(tx.conn, self.goods)? {
-            update(dsl::likes.filter(standing)).set(dsl::removed.eq(true)).execute(tx.conn)?;
+            // The running fan-out still has to reach this user, so the row stays until it is done.
+            update(dsl::likes.filter(active)).set(dsl::removed.eq(true)).execute(tx.conn)?;
         } else {
-            delete(dsl::likes.filter(standing)).execute(tx.conn)?;
+            delete(dsl::likes.filter(active)).execute(tx.conn)?;
         }
-        let more = if wanted { 1 } else { -1 };
+        let change = if wanted { 1 } else { -1 };
         {
             use schema::goods::dsl;
             update(dsl::goods.filter(dsl::id.eq(self.goods.get())))
-                .set(dsl::like_count.eq(dsl::like_count + more))
+                .set(dsl::like_count.eq(dsl::like_count + change))
                 .execute(tx.conn)?;
         }
         Ok(true)

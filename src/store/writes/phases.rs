@@ -1,4 +1,5 @@
-//! The start, the last minute and the end of an auction: each once, whoever comes first (clock or bid).
+//! The phase changes of an auction: its start, its last minute, its end. Each is recorded once. The clock or a bid may
+//! ask for one first; asking again, or too early, changes nothing.
 
 use diesel::{insert_into, prelude::*, update};
 
@@ -11,12 +12,12 @@ use crate::{
     store::{Committed, RoomEvent, StoreError, Tx, Write, schema},
 };
 
-/// Starts an auction if its start is due.
+/// Starts an auction if its start is due, and raises `auction_started` for its likers.
 #[derive(Debug, Clone, Copy)]
 pub struct StartAuction(pub GoodsId);
 
 impl Write for StartAuction {
-    /// The goods after it; `None` if there are none.
+    /// The goods afterwards; `None` if they do not exist.
     type Out = Option<GoodsState>;
 
     fn run(&self, tx: &mut Tx<'_>) -> Result<Self::Out, StoreError> {
@@ -30,23 +31,23 @@ impl Write for StartAuction {
     }
 }
 
-/// Records the start and alarms who likes the goods now.
+/// Records the start, and raises `auction_started` for everybody who likes the goods now.
 pub(super) fn start(tx: &mut Tx<'_>, goods: &mut GoodsState) -> Result<(), StoreError> {
     if goods.advance(Phase::Live) {
-        tx.put_goods(goods.clone());
-        tx.tell(Committed::Room(RoomEvent::Started(goods.id)));
-        let max_like = tx.like_mark()?;
+        tx.set_goods(goods.clone());
+        tx.emit(Committed::Room(RoomEvent::Started(goods.id)));
+        let max_like = tx.newest_like()?;
         fan_out::begin(tx, AlarmKind::AuctionStarted, goods, Audience { max_like, max_bid_seq: 0 })?;
     }
     Ok(())
 }
 
-/// Raises `ending_soon` if it is due: to likers and bidders, once.
+/// Raises `ending_soon` for likers and bidders, once, if it is due.
 #[derive(Debug, Clone, Copy)]
 pub struct RaiseEndingSoon(pub GoodsId);
 
 impl Write for RaiseEndingSoon {
-    /// The goods after it; `None` if there are none.
+    /// The goods afterwards; `None` if they do not exist.
     type Out = Option<GoodsState>;
 
     fn run(&self, tx: &mut Tx<'_>) -> Result<Self::Out, StoreError> {
@@ -56,26 +57,27 @@ impl Write for RaiseEndingSoon {
         let due = goods.ending_soon_at().is_some_and(|at| at <= now);
         if due && goods.phase == Phase::Live && !goods.end_due(now) {
             goods.ending_soon_done = true;
-            tx.put_goods(goods.clone());
-            let max_like = tx.like_mark()?;
+            tx.set_goods(goods.clone());
+            let max_like = tx.newest_like()?;
             fan_out::begin(tx, AlarmKind::EndingSoon, &goods, Audience { max_like, max_bid_seq: goods.bid_seq })?;
         }
         Ok(Some(goods))
     }
 }
 
-/// Ends an auction if its end is due; reads `ends_at` again, for a bid may have moved it.
+/// Ends an auction if its end is due. Reads `ends_at` in the transaction, because a bid may have moved it. Phase,
+/// buyer, trade room and alarms change together.
 #[derive(Debug, Clone, Copy)]
 pub struct EndAuction(pub GoodsId);
 
-/// What became of an [`EndAuction`].
+/// Outcome of an [`EndAuction`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
-    /// It has ended, now or before.
+    /// The auction has ended, now or earlier.
     Yes(GoodsState),
-    /// The end lies later.
+    /// The end is not due yet.
     NotYet(GoodsState),
-    /// No such goods.
+    /// The goods do not exist.
     UnknownGoods,
 }
 
@@ -92,7 +94,7 @@ impl Write for EndAuction {
         if !goods.end_due(now) || !goods.advance(Phase::Ended) {
             return Ok(Ended::NotYet(goods));
         }
-        tx.put_goods(goods.clone());
+        tx.set_goods(goods.clone());
         let trade_room = open_trade_room(tx, &goods)?;
         for (kind, receivers) in end_alarms(&goods, &bidders(tx, goods.id)?) {
             tx.raise(kind, &goods, trade_room, receivers)?;
@@ -102,12 +104,12 @@ impl Write for EndAuction {
             None => None,
         };
         let high_price = goods.lead.map(|lead| lead.price);
-        tx.tell(Committed::Room(RoomEvent::Ended { goods: goods.id, seq: goods.bid_seq, buyer, high_price }));
+        tx.emit(Committed::Room(RoomEvent::Ended { goods: goods.id, seq: goods.bid_seq, buyer, high_price }));
         Ok(Ended::Yes(goods))
     }
 }
 
-/// A trade room for seller and buyer; none without a buyer.
+/// Opens a trade room for seller and buyer; `None` if nobody bid.
 fn open_trade_room(tx: &mut Tx<'_>, goods: &GoodsState) -> Result<Option<TradeRoomId>, StoreError> {
     let Some(lead) = goods.lead else { return Ok(None) };
     let room = tx.next_trade_room()?;
@@ -129,9 +131,10 @@ fn open_trade_room(tx: &mut Tx<'_>, goods: &GoodsState) -> Result<Option<TradeRo
     Ok(Some(room))
 }
 
+/// Everybody who has bid on the goods, each user once.
 fn bidders(tx: &mut Tx<'_>, goods: GoodsId) -> Result<Vec<UserId>, StoreError> {
     use schema::bidders::dsl;
-    // Bids of this very transaction count too.
+    // Bids that this transaction accepted earlier count too.
     tx.flush()?;
     let of_goods = dsl::bidders.filter(dsl::goods_id.eq(goods.get()));
     let ids: Vec<i64> = of_goods.select(dsl::user_id).order(dsl::user_id).load(tx.conn)?;

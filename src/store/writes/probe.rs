@@ -1,4 +1,5 @@
-//! A write for its own sake: shows that the ledger can open and commit a transaction, and what that takes.
+//! A write that changes nothing of the market. It shows whether the ledger can commit a transaction, and how long that
+//! takes.
 
 use std::time::{Duration, Instant};
 
@@ -6,43 +7,44 @@ use diesel::{prelude::*, update};
 
 use crate::store::{Ledger, StoreError, Tx, Write, schema};
 
-/// As many bytes as a large batch: on a full disk there may be room for a page, but not for the next bids.
-const LIKE_A_BATCH: usize = 64 * 1024;
-/// How long a look whether writes succeed again may wait for its turn.
-const LOOK_PATIENCE: Duration = Duration::from_secs(1);
+/// Bytes to write after a failure, about as many as a large batch writes. A full disk may have room for one page, but
+/// not for the next bids.
+const FULL_BATCH_BYTES: usize = 64 * 1024;
+/// How long a probe may wait in the ledger's queue.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Shows whether the ledger can write.
+/// Checks whether the ledger can write.
 #[derive(Debug, Clone, Copy)]
 pub struct Probe {
-    /// What it writes; `None` leaves the transaction empty.
+    /// How many bytes to write; `None` leaves the transaction empty.
     bytes: Option<usize>,
 }
 
 impl Probe {
-    /// For whoever may ask at any time, and must not cost the service a write: while all is well an empty transaction is
-    /// enough, and only after a failure a real write shows that it is over.
+    /// A probe that costs no write as long as writes succeed: its transaction is empty. After a failure it writes,
+    /// because only a real write shows that the failure is over.
     pub fn of(ledger: &Ledger) -> Self {
-        Self { bytes: ledger.figures().failing.then_some(LIKE_A_BATCH) }
+        Self { bytes: ledger.figures().failing.then_some(FULL_BATCH_BYTES) }
     }
 
-    /// Writes to disk in any case, so that it shows how long that takes.
+    /// A probe that always writes to disk, so that its caller can measure how long a write takes.
     pub fn writing(ledger: &Ledger) -> Self {
         Self { bytes: Self::of(ledger).bytes.or(Some(0)) }
     }
 
-    /// As after a failure.
+    /// A probe as [`of`](Self::of) makes it after a failure.
     #[cfg(test)]
-    pub(crate) fn touching() -> Self {
-        Self { bytes: Some(LIKE_A_BATCH) }
+    pub(crate) fn after_failure() -> Self {
+        Self { bytes: Some(FULL_BATCH_BYTES) }
     }
 }
 
 impl Ledger {
-    /// If writes have failed: tries whether they succeed by now, which the log says. For whoever calls it now and then, so
-    /// that it is said also when nobody writes.
-    pub fn look_again(&self) {
+    /// If writes are failing, submits a probe, which logs the recovery once it succeeds. Called periodically, so that
+    /// the log shows the recovery even if nobody writes.
+    pub fn probe_if_failing(&self) {
         if self.is_failing() {
-            self.submit(Probe::of(self), Instant::now() + LOOK_PATIENCE, |_| {});
+            self.submit(Probe::of(self), Instant::now() + PROBE_TIMEOUT, |_| {});
         }
     }
 }
@@ -52,10 +54,10 @@ impl Write for Probe {
 
     fn run(&self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         if let Some(bytes) = self.bytes {
-            // Another mark than the last time, or the engine would see that nothing changes. No like will have it:
-            // marks need to rise, not to be without gaps.
-            let fresh = tx.next_like()?;
-            let padding = format!("{fresh}{}", " ".repeat(bytes));
+            // The text must differ from the last one, or the engine would skip the write. A like's id serves for that:
+            // these ids have to rise, but may have gaps.
+            let like_id = tx.next_like_id()?;
+            let padding = format!("{like_id}{}", " ".repeat(bytes));
             update(schema::probe::table).set(schema::probe::padding.eq(padding)).execute(tx.conn)?;
         }
         Ok(())

@@ -1,4 +1,4 @@
-//! What a user has read, and which kinds he has muted.
+//! Which alarms a user has read, and which kinds of alarms they have muted.
 
 use diesel::{delete, dsl::max, insert_into, prelude::*, update};
 
@@ -7,21 +7,21 @@ use crate::{
     store::{StoreError, Tx, Write, schema},
 };
 
-/// Which alarms have been read.
+/// The alarms to mark as read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReadAlarms {
-    /// All up to this id. Alarms that don't exist yet are not read in advance.
+    /// All up to this id, but never beyond the newest one in the inbox: later alarms stay unread.
     UpTo(i64),
-    /// These; ids that are not the user's are nobody's.
+    /// These ids. Ids that are not in the user's inbox have no effect.
     Ids(Vec<i64>),
 }
 
-/// Marks alarms of a user as read; what is read stays read.
+/// Marks alarms of a user as read. Nothing makes them unread again.
 #[derive(Debug, Clone)]
 pub struct MarkRead {
-    /// Whose.
+    /// Owner of the inbox.
     pub user: UserId,
-    /// Which.
+    /// The alarms that they have read.
     pub alarms: ReadAlarms,
 }
 
@@ -29,7 +29,7 @@ impl Write for MarkRead {
     type Out = ();
 
     fn run(&self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
-        // Alarms of this very transaction count too.
+        // Alarms that this transaction raised earlier count too.
         tx.flush()?;
         match &self.alarms {
             ReadAlarms::UpTo(up_to) => {
@@ -40,15 +40,15 @@ impl Write for MarkRead {
                         .select(max(dsl::alarm_id))
                         .get_result(tx.conn)?
                 };
-                let mark = newest.unwrap_or(0).min(*up_to);
+                let cursor = newest.unwrap_or(0).min(*up_to);
                 use schema::users::dsl;
-                update(dsl::users.filter(dsl::id.eq(self.user.get()).and(dsl::read_up_to.lt(mark))))
-                    .set(dsl::read_up_to.eq(mark))
+                update(dsl::users.filter(dsl::id.eq(self.user.get()).and(dsl::read_up_to.lt(cursor))))
+                    .set(dsl::read_up_to.eq(cursor))
                     .execute(tx.conn)?;
             }
             ReadAlarms::Ids(ids) => {
                 use schema::inbox::dsl;
-                // One statement, however many: the bids of this transaction wait for it.
+                // One statement for all ids, because the bids of this transaction wait for it.
                 let named = dsl::alarm_id.eq_any(ids.iter().copied());
                 update(dsl::inbox.filter(dsl::user_id.eq(self.user.get()).and(named)))
                     .set(dsl::is_read.eq(true))
@@ -59,12 +59,12 @@ impl Write for MarkRead {
     }
 }
 
-/// Sets which kinds a user does not want to hear of, from now on.
+/// Replaces the kinds of alarms that a user has muted. Affects only later alarms.
 #[derive(Debug, Clone)]
 pub struct SetMuted {
-    /// Whose.
+    /// The user who mutes.
     pub user: UserId,
-    /// All of them; others are heard again.
+    /// All kinds to mute. Kinds that are not listed are no longer muted.
     pub muted: Vec<AlarmKind>,
 }
 

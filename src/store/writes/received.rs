@@ -1,4 +1,4 @@
-//! The received mark: which alarms are known to have reached their user.
+//! The received cursor of a user: the newest alarm that is known to have reached them.
 
 use crate::{
     domain::{AlarmId, UserId},
@@ -12,13 +12,14 @@ use crate::{
     },
 };
 
-/// Raises the received marks of many users; a mark never goes back.
+/// Raises the received cursors of many users. A cursor never goes back.
 #[derive(Debug, Clone)]
 pub struct MarkReceived(pub Vec<(UserId, AlarmId)>);
 
 impl Write for MarkReceived {
     type Out = ();
 
+    /// The hub writes many users at once, which says nothing about the pace of bids.
     fn weight(&self) -> Option<usize> {
         None
     }

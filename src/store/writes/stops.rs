@@ -1,29 +1,30 @@
-//! When a node ended in order, so that the one after it knows how long the restart has taken.
+//! When a node shut down in order, so that the next start can measure how long the restart took.
 
 use diesel::{delete, insert_into, prelude::*};
 
 use crate::store::{StoreError, Tx, Write, schema};
 
-/// The node tells its sockets now that it restarts.
+/// Stores that the node begins its shutdown now.
 #[derive(Debug, Clone, Copy)]
-pub struct NoteStop;
+pub struct RecordStop;
 
-impl Write for NoteStop {
+impl Write for RecordStop {
     type Out = ();
 
     fn run(&self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
         use schema::stops::dsl;
-        ForgetStop.run(tx)?;
+        ClearStop.run(tx)?;
         insert_into(dsl::stops).values((dsl::one.eq(1), dsl::stopped_at.eq(tx.now().micros()))).execute(tx.conn)?;
         Ok(())
     }
 }
 
-/// The node is up again: a start after a crash must not be measured from an older stop.
+/// Deletes the stored stop once the node is up again. Otherwise a start after a crash would be measured from an old
+/// stop.
 #[derive(Debug, Clone, Copy)]
-pub struct ForgetStop;
+pub struct ClearStop;
 
-impl Write for ForgetStop {
+impl Write for ClearStop {
     type Out = ();
 
     fn run(&self, tx: &mut Tx<'_>) -> Result<(), StoreError> {

@@ -1,4 +1,4 @@
-//! Users: made when their first token is seen, renamed by a newer one, changed by the marketplace's backend.
+//! Users. Their first token creates them, a newer token renames them, the marketplace's backend changes them.
 
 use diesel::{insert_into, prelude::*, update};
 
@@ -14,7 +14,7 @@ fn find(tx: &mut Tx<'_>, id: UserId) -> Result<Option<User>, StoreError> {
     Ok(row.map(User::from))
 }
 
-/// A user's name; what he would be called if he were made now, should he be unknown.
+/// A user's name. For an unknown user it is the name that they would get if they were created now.
 pub(super) fn name(tx: &mut Tx<'_>, id: UserId) -> Result<String, StoreError> {
     Ok(find(tx, id)?.unwrap_or_else(|| User::first_seen(id, None, None)).username)
 }
@@ -26,22 +26,22 @@ fn store(tx: &mut Tx<'_>, user: &User, is_new: bool) -> Result<(), StoreError> {
     } else {
         update(schema::users::table.filter(schema::users::id.eq(user.id.get()))).set(row).execute(tx.conn)?;
     }
-    tx.tell(Committed::UserChanged(user.clone()));
+    tx.emit(Committed::UserChanged(user.clone()));
     Ok(())
 }
 
-/// A user shows a token: makes him if he is new, renames him if the token is newer than his name.
+/// Creates the user of a valid token if they are new, and renames them if the token is newer than their name.
 #[derive(Debug, Clone)]
-pub struct SeeUser {
-    /// The token's user.
+pub struct EnsureUser {
+    /// The user whom the token names.
     pub id: UserId,
-    /// The token's `username`.
+    /// The token's `username`, if it has one.
     pub name: Option<String>,
-    /// The token's `iat`, in seconds.
+    /// The token's `iat`, in seconds since 1970.
     pub iat: Option<i64>,
 }
 
-impl Write for SeeUser {
+impl Write for EnsureUser {
     type Out = User;
 
     fn run(&self, tx: &mut Tx<'_>) -> Result<User, StoreError> {
@@ -55,18 +55,19 @@ impl Write for SeeUser {
     }
 }
 
-/// The marketplace's backend changes a user; fields that are `None` stay.
+/// Changes a user on behalf of the marketplace's backend, and creates them if they are new. `None` keeps a field as it
+/// is.
 #[derive(Debug, Clone)]
 pub struct ChangeUser {
-    /// Who.
+    /// The user to change.
     pub id: UserId,
-    /// Whether his tokens are good.
+    /// Whether their tokens are accepted.
     pub is_active: Option<bool>,
-    /// His name.
+    /// Their new name.
     pub username: Option<String>,
-    /// A path under `/media`.
+    /// Their picture, a path under `/media`.
     pub profile_image: Option<String>,
-    /// His score.
+    /// Their rating.
     pub rating_score: Option<i32>,
 }
 
@@ -76,7 +77,7 @@ impl Write for ChangeUser {
     fn run(&self, tx: &mut Tx<'_>) -> Result<User, StoreError> {
         let found = find(tx, self.id)?;
         let is_new = found.is_none();
-        // The backend may know users that have never shown a token here.
+        // The backend may know users who have never sent a token to this service.
         let mut user = found.unwrap_or_else(|| User::first_seen(self.id, None, None));
         user.is_active = self.is_active.unwrap_or(user.is_active);
         if let Some(name) = &self.username {

@@ -1,35 +1,35 @@
-//! What becomes of a bid.
+//! The outcome of a bid once the ledger has judged it.
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::{Bid, BidId, Price, Refusal, Timestamp};
 
-/// What became of one bid.
+/// Outcome of one bid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BidVerdict {
-    /// On disk.
+    /// Accepted and stored.
     Accepted(StoredBid),
-    /// Refused by the rule.
+    /// Refused by [`judge`](crate::domain::judge).
     Refused(Refusal),
-    /// No such goods.
+    /// The goods do not exist.
     UnknownGoods,
-    /// The first answer under the same key, again.
+    /// An earlier bid used the same idempotency key; this is its verdict.
     Replayed(Box<BidVerdict>),
-    /// The key belongs to a bid on other goods or at another price.
+    /// An earlier bid used the same idempotency key for other goods or another price.
     KeyReused,
 }
 
-/// An accepted bid, on disk.
+/// A bid that was accepted and stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredBid {
-    /// Its id.
+    /// Id of the bid, unique over all goods.
     pub id: BidId,
-    /// The bid itself.
+    /// The bid as it arrived.
     pub bid: Bid,
-    /// Its number among the accepted bids of the goods.
+    /// Its number among the accepted bids of these goods: from 1, without gaps.
     pub seq: i64,
-    /// The highest price after it: its own.
+    /// The highest price after this bid, which is its own price.
     pub high_price: Price,
-    /// The end after it.
+    /// The auction's end after this bid; a bid in the soft close moves it.
     pub ends_at: Timestamp,
 }

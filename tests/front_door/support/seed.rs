@@ -10,7 +10,7 @@ use handsup::{
     domain::{GoodsId, NewGoods, Price, Timestamp, UserId},
     store::{
         DatabaseUrl, LedgerRules, LedgerThread, Store, Write, WriteError,
-        writes::{Like, MakeGoods, SeeUser, SetLike},
+        writes::{EnsureUser, Like, MakeGoods, SetLike},
     },
     time_source::{SystemTime, TimeSource},
 };
@@ -56,7 +56,7 @@ impl Seed {
     }
 
     pub fn users(&self, ids: impl IntoIterator<Item = i64>) {
-        self.write(ids.into_iter().map(|id| SeeUser {
+        self.write(ids.into_iter().map(|id| EnsureUser {
             id: UserId::from_stored(id),
             name: Some(format!("name{id}")),
             iat: None,

@@ -1,5 +1,6 @@
-//! What a batch of bids reads and writes on PostgreSQL, each in one statement that is planned once: a round trip costs as
-//! much as a hundred rows, and a statement with as many values as there are rows would be planned anew each time.
+//! The two statements of a batch of bids on PostgreSQL: one reads everything, one writes everything, because a round
+//! trip costs as much as a hundred rows. Rows are passed as one array per column, so that the text of a statement does
+//! not depend on their number and it is planned only once.
 
 use diesel::{
     expression::{AppearsOnTable, Expression, ValidGrouping},
@@ -12,12 +13,12 @@ use diesel::{
 use crate::domain::GoodsState;
 use crate::store::{
     StoreError,
-    rows::{Counters, Gathered, StateRow},
+    rows::{Counters, PendingRows, StateRow},
     schema,
     tx::commit_marker::CommitMarker,
 };
 
-/// Reads the counters and these goods. Their rows need no locks of their own: whoever writes holds that of the counters.
+/// Reads the counters and these goods. It locks no goods: every writer already holds the lock on the counters' row.
 pub(crate) fn read(conn: &mut PgConnection, mut ids: Vec<i64>) -> Result<(Counters, Vec<StateRow>), StoreError> {
     use schema::{goods, id_counters};
     ids.sort_unstable();
@@ -30,8 +31,8 @@ pub(crate) fn read(conn: &mut PgConnection, mut ids: Vec<i64>) -> Result<(Counte
     Ok((counters, rows.into_iter().filter_map(|(_, goods)| goods).collect()))
 }
 
-/// That the goods are among these. Not `= ANY ($1)`: the planner finds a plan for known ids better than one for any, and
-/// plans anew each time. Of the result of a subquery it knows nothing either way.
+/// The condition that the goods are among these ids. The ids are wrapped in a subquery, so that one generic plan serves
+/// for all: with `= ANY ($1)` the planner prefers a plan for the ids at hand and plans each time anew.
 #[derive(ValidGrouping, Clone, Copy)]
 struct IsAmong<'a> {
     ids: &'a [i64],
@@ -58,44 +59,48 @@ impl QueryFragment<Pg> for IsAmong<'_> {
     }
 }
 
-/// An inbox row that was written, and what is learned by it.
+/// An inbox row that was inserted.
 #[derive(Queryable)]
-pub(crate) struct Entered {
+pub(crate) struct InsertedInboxRow {
     pub user_id: i64,
     pub alarm_id: i64,
+    /// Whether the user has muted the alarm's kind.
     pub muted: bool,
-    /// The newest alarm that was there before; 0 if none.
-    pub after: i64,
+    /// The newest alarm that the inbox had before; 0 if none, or if only one writer uses the database.
+    pub previous_alarm: i64,
 }
 
-/// Nobody's id: the row that counts the marks.
-const MARKS: i64 = 0;
+/// No user has this id: it stands in the result row that counts the updated commit markers.
+const MARKER_COUNT_ROW: i64 = 0;
 
-/// All rows of one table, column by column.
+/// One column of a table, with the values of all rows.
 enum Column<'a> {
     Numbers(Vec<i64>),
-    NumbersOrNot(Vec<Option<i64>>),
+    OptionalNumbers(Vec<Option<i64>>),
     Texts(Vec<&'a str>),
-    TextsOrNot(Vec<Option<&'a str>>),
-    FlagsOrNot(Vec<Option<bool>>),
+    OptionalTexts(Vec<Option<&'a str>>),
+    OptionalFlags(Vec<Option<bool>>),
 }
 
-/// Bids, alarms, inbox rows and leads, and with the last ones of a transaction the counters and the writer's mark.
+/// What [`Batch::write`] writes: bids, alarms, inbox rows and the goods' new leads, and at the end of the transaction
+/// also the counters and the commit marker.
 pub(crate) struct Batch<'a> {
     bids: [Column<'a>; 6],
     alarms: [Column<'a>; 14],
     inbox: [Column<'a>; 4],
     leads: [Column<'a>; 4],
     counters: [i64; 7],
-    mark: (i64, i64),
+    /// The writer, and the number of its transaction.
+    commit_marker: (i64, i64),
+    /// Whether counters and commit marker are written.
     is_last: bool,
-    /// All inbox rows come back, with the newest alarm before; otherwise only those that are muted.
+    /// If true, `write` returns all inbox rows with their previous alarm; otherwise only the muted ones.
     several_writers: bool,
 }
 
 impl<'a> Batch<'a> {
-    pub(crate) fn of(
-        rows: &'a Gathered,
+    pub(crate) fn new(
+        rows: &'a PendingRows,
         leads: Vec<&'a GoodsState>,
         end: Option<(Counters, CommitMarker)>,
         several_writers: bool,
@@ -105,7 +110,7 @@ impl<'a> Batch<'a> {
                 Column::$kind($rows.iter().map(|$row| $value).collect())
             };
         }
-        let Gathered { bids, alarms, inbox } = rows;
+        let PendingRows { bids, alarms, inbox } = rows;
         let counters = end.map(|(counters, _)| {
             let Counters { goods, bid, alarm, trade_room, like_mark, line, trade_message } = counters;
             [goods, bid, alarm, trade_room, like_mark, line, trade_message]
@@ -123,44 +128,45 @@ impl<'a> Batch<'a> {
                 column!(alarms, Numbers, alarm => alarm.id),
                 column!(alarms, Numbers, alarm => alarm.event_id),
                 column!(alarms, Texts, alarm => alarm.kind.as_str()),
-                column!(alarms, NumbersOrNot, alarm => alarm.goods_id),
-                column!(alarms, TextsOrNot, alarm => alarm.goods_title.as_deref()),
+                column!(alarms, OptionalNumbers, alarm => alarm.goods_id),
+                column!(alarms, OptionalTexts, alarm => alarm.goods_title.as_deref()),
                 column!(alarms, Numbers, alarm => alarm.created_at),
-                column!(alarms, NumbersOrNot, alarm => alarm.high_price),
-                column!(alarms, NumbersOrNot, alarm => alarm.ends_at),
-                column!(alarms, NumbersOrNot, alarm => alarm.start_price),
-                column!(alarms, NumbersOrNot, alarm => alarm.trade_room_id),
-                column!(alarms, NumbersOrNot, alarm => alarm.bid_seq),
-                column!(alarms, TextsOrNot, alarm => alarm.message.as_deref()),
-                column!(alarms, NumbersOrNot, alarm => alarm.sender_id),
-                column!(alarms, TextsOrNot, alarm => alarm.sender_name.as_deref()),
+                column!(alarms, OptionalNumbers, alarm => alarm.high_price),
+                column!(alarms, OptionalNumbers, alarm => alarm.ends_at),
+                column!(alarms, OptionalNumbers, alarm => alarm.start_price),
+                column!(alarms, OptionalNumbers, alarm => alarm.trade_room_id),
+                column!(alarms, OptionalNumbers, alarm => alarm.bid_seq),
+                column!(alarms, OptionalTexts, alarm => alarm.message.as_deref()),
+                column!(alarms, OptionalNumbers, alarm => alarm.sender_id),
+                column!(alarms, OptionalTexts, alarm => alarm.sender_name.as_deref()),
             ],
             inbox: [
                 column!(inbox, Numbers, entry => entry.user_id),
                 column!(inbox, Numbers, entry => entry.alarm_id),
                 column!(inbox, Texts, entry => entry.kind.name()),
-                column!(inbox, FlagsOrNot, entry => entry.muted),
+                column!(inbox, OptionalFlags, entry => entry.muted),
             ],
             leads: [
                 column!(leads, Numbers, goods => goods.id.get()),
-                column!(leads, NumbersOrNot, goods => goods.lead.map(|lead| lead.price.won())),
-                column!(leads, NumbersOrNot, goods => goods.lead.map(|lead| lead.user.get())),
+                column!(leads, OptionalNumbers, goods => goods.lead.map(|lead| lead.price.won())),
+                column!(leads, OptionalNumbers, goods => goods.lead.map(|lead| lead.user.get())),
                 column!(leads, Numbers, goods => goods.bid_seq),
             ],
             counters: counters.unwrap_or_default(),
-            mark: end.map(|(_, mark)| mark.row()).unwrap_or_default(),
+            commit_marker: end.map(|(_, marker)| marker.row()).unwrap_or_default(),
             is_last: end.is_some(),
             several_writers,
         }
     }
 
-    /// Writes all of it; says of which inbox rows there is something to learn.
-    pub(crate) fn write(self, conn: &mut PgConnection) -> Result<Vec<Entered>, StoreError> {
+    /// Writes everything. Returns the inserted inbox rows: all of them with several writers, otherwise the muted ones.
+    pub(crate) fn write(self, conn: &mut PgConnection) -> Result<Vec<InsertedInboxRow>, StoreError> {
         let is_last = self.is_last;
-        let mut entered: Vec<Entered> = self.load(conn)?;
-        // Without its row a writer could not tell what became of a commit.
-        let marks = entered.iter().position(|row| row.user_id == MARKS).map(|at| entered.swap_remove(at).after);
-        if marks == Some(i64::from(is_last)) { Ok(entered) } else { Err(StoreError::Row("writer_marks")) }
+        let mut inserted: Vec<InsertedInboxRow> = self.load(conn)?;
+        let count_row = inserted.iter().position(|row| row.user_id == MARKER_COUNT_ROW);
+        let markers_updated = count_row.map(|at| inserted.swap_remove(at).previous_alarm);
+        // Without its row in `writer_marks` the writer could not find out whether a failed commit is on disk.
+        if markers_updated == Some(i64::from(is_last)) { Ok(inserted) } else { Err(StoreError::Row("writer_marks")) }
     }
 }
 
@@ -205,11 +211,11 @@ impl QueryFragment<Pg> for Batch<'_> {
         out.push_sql(") WHERE ");
         out.push_bind_param::<Bool, _>(&self.is_last)?;
         out.push_sql("), mark AS (UPDATE writer_marks SET mark = ");
-        out.push_bind_param::<BigInt, _>(&self.mark.1)?;
+        out.push_bind_param::<BigInt, _>(&self.commit_marker.1)?;
         out.push_sql(" WHERE writer = ");
-        out.push_bind_param::<BigInt, _>(&self.mark.0)?;
-        // Walks along an index for each row, whatever the planner thinks of the tables: joined, the mutes could be read
-        // as a whole, and without the OFFSET looked up twice.
+        out.push_bind_param::<BigInt, _>(&self.commit_marker.0)?;
+        // The subquery makes the planner use the index of `mutes` for each row, whatever it knows about the tables:
+        // with a join it could scan all mutes. Without `OFFSET 0` it would look each one up twice.
         out.push_sql(
             " RETURNING 1), entry AS (INSERT INTO inbox (user_id, alarm_id, is_read, muted) \
              SELECT new.user_id, new.alarm_id, new.muted, new.muted FROM (SELECT user_id, alarm_id, COALESCE(muted, \
@@ -228,24 +234,23 @@ impl QueryFragment<Pg> for Batch<'_> {
              SELECT user_id, alarm_id, muted, after FROM entry WHERE muted OR ",
         );
         out.push_bind_param::<Bool, _>(&self.several_writers)?;
-        // No user has that id.
         out.push_sql(" UNION ALL SELECT ");
-        out.push_bind_param::<BigInt, _>(&MARKS)?;
+        out.push_bind_param::<BigInt, _>(&MARKER_COUNT_ROW)?;
         out.push_sql(", 0, FALSE, count(*) FROM mark");
         Ok(())
     }
 }
 
-/// `unnest($1, $2, …)` of these columns.
+/// Writes `unnest($1, $2, …)` of these columns.
 fn unnest<'b>(columns: &'b [Column<'_>], out: &mut AstPass<'_, 'b, Pg>) -> QueryResult<()> {
     for (number, column) in columns.iter().enumerate() {
         out.push_sql(if number > 0 { ", " } else { "unnest(" });
         match column {
             Column::Numbers(values) => out.push_bind_param::<Array<BigInt>, _>(values)?,
-            Column::NumbersOrNot(values) => out.push_bind_param::<Array<Nullable<BigInt>>, _>(values)?,
+            Column::OptionalNumbers(values) => out.push_bind_param::<Array<Nullable<BigInt>>, _>(values)?,
             Column::Texts(values) => out.push_bind_param::<Array<Text>, _>(values)?,
-            Column::TextsOrNot(values) => out.push_bind_param::<Array<Nullable<Text>>, _>(values)?,
-            Column::FlagsOrNot(values) => out.push_bind_param::<Array<Nullable<Bool>>, _>(values)?,
+            Column::OptionalTexts(values) => out.push_bind_param::<Array<Nullable<Text>>, _>(values)?,
+            Column::OptionalFlags(values) => out.push_bind_param::<Array<Nullable<Bool>>, _>(values)?,
         }
     }
     out.push_sql(")");

@@ -1,5 +1,5 @@
-//! What only PostgreSQL knows: how it is reached, and how several writers stay in order. What a batch of bids reads and
-//! writes there is in `batch`.
+//! PostgreSQL connections: how a server is reached and locked, how connections are configured, and how several writers
+//! stay in order.
 
 use diesel::{
     connection::SimpleConnection,
@@ -13,61 +13,67 @@ use url::Url;
 use crate::domain::{AlarmId, UserId};
 use crate::store::{
     StoreError,
-    engine::nodes::Nodes,
+    engine::topology::Topology,
     schema_version::{self, Migrated},
 };
 
 const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 
-/// All writers over one database take the counters' row first and hold it to their commit. So ids rise in commit order,
-/// whoever takes them, and no two verdicts about the same goods are made at once. Group commit makes that cheap.
+/// Begins a write transaction. Every writer first locks the counters' row, and holds it until its commit. So ids rise
+/// in commit order across all nodes, and no two writers judge bids on the same goods at once. Group commit makes that
+/// cheap.
 ///
-/// Behind other writers it is waited for twice, first in line for the row and then for its holder, each within
-/// `lock_timeout`: together no longer than one of these, or nobody would be left to tell the bids that nothing is stored.
+/// Behind other writers PostgreSQL waits twice, first for the turn to lock the row and then for the transaction that
+/// holds it, each for up to `lock_timeout`. The `statement_timeout` limits both together to 1 s, so that the bids of
+/// the batch still get their 503 in time.
 pub(crate) const BEGIN: &str = "BEGIN; SET LOCAL statement_timeout = '1000ms'; SELECT one FROM id_counters FOR UPDATE; \
      SET LOCAL statement_timeout = '2000ms'";
-/// Nodes that start together migrate one after another.
+/// Nodes that start together take this lock to migrate one after another.
 const MIGRATION_LOCK: &str = "SELECT pg_advisory_lock(42424242)";
 const MIGRATION_UNLOCK: &str = "SELECT pg_advisory_unlock(42424242)";
-/// A writer that hangs with the counters' row is let go after two seconds, and nobody waits longer than the 3 s of a
-/// 503 allow. An answered bid is on disk, whatever the server's default.
+/// Settings of a writer's connection. The server ends the transaction of a writer that hangs after 2 s, so that other
+/// writers get the counters' row within the 3 s that a client waits for its 503. `synchronous_commit`: an answered bid
+/// is on disk, whatever the server's default is.
 ///
-/// Prepared statements are planned once: for a few rows the planner finds a plan of their very values better than one for
-/// any, and to make it each time took a third of what a small transaction costs the server. So none of a writer's may
-/// depend on the values of its parameters: rows are named, or found by an equal and an order of the same index; what needs
-/// to be planned by its values has them in its text (`fan_out`).
-const WRITER: &str = "SET lock_timeout = '1000ms'; SET statement_timeout = '2000ms'; \
+/// `force_generic_plan`: a prepared statement is planned once. Otherwise the planner would often plan for the values at
+/// hand, which took a third of a small transaction's time on the server. So no statement of a writer may need a plan
+/// for its values: it finds rows by their keys, or by equality and order on one index. The one that does need it has
+/// the values in its text (`writes/fan_out.rs`).
+const WRITER_SETTINGS: &str = "SET lock_timeout = '1000ms'; SET statement_timeout = '2000ms'; \
      SET idle_in_transaction_session_timeout = '2000ms'; SET synchronous_commit = on; \
      SET default_transaction_isolation = 'read committed'; SET default_transaction_read_only = off; \
      SET plan_cache_mode = force_generic_plan; SET client_min_messages = warning";
-/// A node whose machine is gone without a word is let go by the server too, and its lock with it.
-const LET_GO: &str = "SET tcp_keepalives_idle = 2; SET tcp_keepalives_interval = 1; SET tcp_keepalives_count = 2; \
+/// Keepalive settings with which the server soon notices that a node's machine is gone, and releases its locks.
+const KEEPALIVE_SETTINGS: &str = "SET tcp_keepalives_idle = 2; SET tcp_keepalives_interval = 1; \
+     SET tcp_keepalives_count = 2; SET client_min_messages = warning";
+/// Settings of a reader's connection: all statements of a transaction see the same moment, and none can write.
+const READER_SETTINGS: &str = "SET default_transaction_read_only = on; \
+     SET default_transaction_isolation = 'repeatable read'; SET statement_timeout = '1000ms'; \
      SET client_min_messages = warning";
-/// All parts of a page are of the same moment, and nothing is written past the ledger.
-const READER: &str = "SET default_transaction_read_only = on; SET default_transaction_isolation = 'repeatable read'; \
-     SET statement_timeout = '1000ms'; SET client_min_messages = warning";
-/// How long a node that starts waits for the one before it to be gone.
-const LOCK_WAIT: std::time::Duration = std::time::Duration::from_secs(6);
+/// How long a starting node waits for the lock of the node that it replaces.
+const NODE_LOCK_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(6);
 
-/// Held by the one node of a database without a bus; two would not hear of each other's alarms. Nodes with a bus share it
-/// among themselves, and with nobody else.
-const ONE_NODE: &str = "SELECT pg_try_advisory_lock(42424243) AS taken";
-const ONE_OF_SEVERAL: &str = "SELECT pg_try_advisory_lock_shared(42424243) AS taken";
+/// The lock of a single node: it excludes all others, because nodes without a bus would not learn of each other's
+/// alarms.
+const EXCLUSIVE_LOCK: &str = "SELECT pg_try_advisory_lock(42424243) AS taken";
+/// The lock of a cluster's node: it excludes only nodes without a bus.
+const SHARED_LOCK: &str = "SELECT pg_try_advisory_lock_shared(42424243) AS taken";
 
 #[derive(QueryableByName)]
-struct Taken {
+struct LockRow {
     #[diesel(sql_type = diesel::sql_types::Bool)]
     taken: bool,
 }
 
-/// The database is this process's own, or its and other nodes' with a bus, until this is dropped (also by `kill -9`, or when the server restarts: it guards
-/// against a mistake, not against a race; the verdicts themselves don't rest on it).
-pub(crate) struct NodeLock(#[allow(dead_code)] std::sync::Mutex<PgConnection>); // Held, not used.
+/// The lock on the database of a single node, or of a cluster's nodes together. It is held until this is dropped, the
+/// process ends (also by `kill -9`) or the server restarts. It guards against an operator's mistake; the verdicts on
+/// bids do not depend on it.
+pub(crate) struct NodeLock(#[allow(dead_code)] std::sync::Mutex<PgConnection>); // Keeps the connection open.
 
-/// What is shown of a password.
+/// Shown in place of a password.
 const MASK: &str = "********";
 
-/// A server, as libpq reaches it and as it may be shown.
+/// The URL of a server, for libpq and to be shown.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Server {
     url: String,
@@ -75,19 +81,19 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Reads the URL, and adds what keeps a connection from waiting for ever where the URL says nothing of it.
+    /// Parses the URL and adds the timeouts that it does not set, so that no connection waits for ever.
     pub(crate) fn parse(url: &str) -> Result<Self, String> {
-        // Libpq would complain of it too, and cite the password.
+        // Checked here because libpq's error text would cite the password.
         if !escapes_are_whole(url) {
-            return Err("a % in a postgres:// URL needs two hex digits behind it (a % itself is %25)".to_owned());
+            return Err("in a postgres:// URL two hex digits must follow a % (write %25 for a % itself)".to_owned());
         }
-        let mut url = Url::parse(url).map_err(|error| format!("no postgres:// URL: {error}"))?;
-        // What looks like a path may be the rest of a password with a slash in it.
+        let mut url = Url::parse(url).map_err(|error| format!("not a postgres:// URL: {error}"))?;
+        // What looks like a path may be the rest of a password that contains a slash.
         if url.path().contains('@') {
-            return Err("an @ behind the host of a postgres:// URL (a / in a password is %2F)".to_owned());
+            return Err("unexpected @ after the host of a postgres:// URL (write %2F for a / in a password)".to_owned());
         }
         let shown = without_passwords(&url);
-        let said: Vec<String> = url.query_pairs().map(|(name, _)| name.into_owned()).collect();
+        let given: Vec<String> = url.query_pairs().map(|(name, _)| name.into_owned()).collect();
         if !cfg!(feature = "postgres-tls")
             && url.query_pairs().any(|(name, value)| {
                 name == "sslmode" && ["require", "verify-ca", "verify-full"].contains(&value.as_ref())
@@ -103,7 +109,7 @@ impl Server {
             ("keepalives_count", "2"),
             ("application_name", "handsup"),
         ] {
-            if !said.iter().any(|said| said == name) {
+            if !given.iter().any(|given| given == name) {
                 url.query_pairs_mut().append_pair(name, value);
             }
         }
@@ -119,45 +125,45 @@ impl Server {
         PgConnection::establish(&self.url).map_err(|error| StoreError::Unavailable(one_line(&error.to_string())))
     }
 
-    /// Takes the database for this process, or for all nodes with a bus.
-    pub(crate) fn lock(&self, nodes: Nodes) -> Result<NodeLock, StoreError> {
+    /// Locks the database for this process or for its cluster. Waits for up to 6 s.
+    pub(crate) fn lock(&self, topology: Topology) -> Result<NodeLock, StoreError> {
         let mut conn = self.connect()?;
-        // Over a socket in the file system there is nothing to keep alive.
-        let _ = conn.batch_execute(LET_GO);
-        let give_up = std::time::Instant::now() + LOCK_WAIT;
-        // A node that has just been killed is still on the server's list for a moment.
-        let lock = match nodes {
-            Nodes::One => ONE_NODE,
-            Nodes::Several => ONE_OF_SEVERAL,
+        // Fails over a Unix socket, which needs no keepalive.
+        let _ = conn.batch_execute(KEEPALIVE_SETTINGS);
+        let deadline = std::time::Instant::now() + NODE_LOCK_TIMEOUT;
+        let lock = match topology {
+            Topology::Single => EXCLUSIVE_LOCK,
+            Topology::Cluster => SHARED_LOCK,
         };
-        while !sql_query(lock).get_result::<Taken>(&mut conn)?.taken {
-            if std::time::Instant::now() > give_up {
-                let by = match nodes {
-                    Nodes::One => "the database is in use by another process",
-                    Nodes::Several => "the database is in use by a process without bus.url",
+        // Retried because the server still holds the lock of a node that was just killed for a moment.
+        while !sql_query(lock).get_result::<LockRow>(&mut conn)?.taken {
+            if std::time::Instant::now() > deadline {
+                let error = match topology {
+                    Topology::Single => "the database is in use by another process",
+                    Topology::Cluster => "the database is in use by a process without bus.url",
                 };
-                return Err(StoreError::Unavailable(by.to_owned()));
+                return Err(StoreError::Unavailable(error.to_owned()));
             }
-            std::thread::sleep(LOCK_WAIT / 60);
+            std::thread::sleep(NODE_LOCK_TIMEOUT / 60);
         }
         Ok(NodeLock(std::sync::Mutex::new(conn)))
     }
 
     pub(crate) fn connect_writer(&self) -> Result<PgConnection, StoreError> {
         let mut conn = self.connect()?;
-        let _ = conn.batch_execute(LET_GO);
-        conn.batch_execute(WRITER)?;
+        let _ = conn.batch_execute(KEEPALIVE_SETTINGS);
+        conn.batch_execute(WRITER_SETTINGS)?;
         Ok(conn)
     }
 
     pub(crate) fn connect_reader(&self) -> Result<PgConnection, diesel::r2d2::Error> {
         let mut conn = PgConnection::establish(&self.url).map_err(diesel::r2d2::Error::ConnectionError)?;
-        conn.batch_execute(READER).map_err(diesel::r2d2::Error::QueryError)?;
+        conn.batch_execute(READER_SETTINGS).map_err(diesel::r2d2::Error::QueryError)?;
         Ok(conn)
     }
 }
 
-/// Libpq takes several lines to say why it can't connect.
+/// Joins the lines of an error text: libpq reports a failed connection in several.
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -169,7 +175,7 @@ fn escapes_are_whole(url: &str) -> bool {
     })
 }
 
-/// Passwords may stand before the host and among the parameters.
+/// The URL with its passwords masked, before the host and among the parameters.
 fn without_passwords(url: &Url) -> String {
     let mut url = url.clone();
     if url.password().is_some() && url.set_password(Some(MASK)).is_err() {
@@ -194,9 +200,9 @@ pub(crate) fn is_migrated(conn: &mut PgConnection) -> Result<bool, StoreError> {
     schema_version::is_migrated(conn, MIGRATIONS)
 }
 
-/// Brings the schema up to date, one node at a time.
+/// Migrates the schema, one node at a time.
 pub(crate) fn migrate(conn: &mut PgConnection) -> Result<Migrated, StoreError> {
-    // Whoever waits here waits for another node's migrations, which may take long.
+    // No timeouts: another node's migrations, for which this waits, may take long.
     conn.batch_execute("SET lock_timeout = 0; SET statement_timeout = 0")?;
     conn.batch_execute(MIGRATION_LOCK)?;
     let done = schema_version::migrate(conn, MIGRATIONS);
@@ -204,9 +210,9 @@ pub(crate) fn migrate(conn: &mut PgConnection) -> Result<Migrated, StoreError> {
     done
 }
 
-/// Raises the received marks of these users; a mark never goes back.
-pub(crate) fn raise_received(conn: &mut PgConnection, marks: &[(UserId, AlarmId)]) -> QueryResult<()> {
-    let (users, ids): (Vec<i64>, Vec<i64>) = marks.iter().map(|(user, up_to)| (user.get(), up_to.get())).unzip();
+/// Raises the received cursors of these users; a cursor never goes back.
+pub(crate) fn raise_received(conn: &mut PgConnection, cursors: &[(UserId, AlarmId)]) -> QueryResult<()> {
+    let (users, ids): (Vec<i64>, Vec<i64>) = cursors.iter().map(|(user, up_to)| (user.get(), up_to.get())).unzip();
     sql_query(
         "UPDATE users SET received_up_to = new.up_to FROM unnest($1, $2) AS new (id, up_to) \
          WHERE users.id = new.id AND users.received_up_to < new.up_to",

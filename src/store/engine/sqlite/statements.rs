@@ -1,6 +1,6 @@
-//! Statements that every bid and every alarm runs on SQLite, prepared once: the query builder's own are put together and
-//! looked up anew each time, which costs more than running them. Rows go in one by one (a multi-row insert gains nothing
-//! below 1,000 rows), but for the inbox rows of a large audience, which are one statement.
+//! The statements that every bid and every alarm runs on SQLite. Their texts are constants and diesel prepares them
+//! once; those of the query builder are built and looked up each time, which costs more than running them. Each inserts
+//! one row (inserting many at once gains nothing below 1,000 rows), except [`add_to_inboxes`] for large audiences.
 
 use std::marker::PhantomData;
 
@@ -11,9 +11,9 @@ use diesel::{
     sqlite::Sqlite,
 };
 
-/// A statement whose values are all whole numbers or NULL.
+/// A statement whose values are all integers or NULL.
 pub(crate) trait Statement: 'static {
-    /// The text, cut where the values stand.
+    /// The text before, between and behind the values.
     const PARTS: &'static [&'static str];
 }
 
@@ -28,22 +28,22 @@ macro_rules! statements {
 }
 
 statements! {
-    /// A bid.
+    /// Inserts a bid.
     AddBid = "INSERT INTO bids (id, goods_id, seq, user_id, price, created_at) VALUES (", ", ", ", ", ", ", ", ", ", ", ")";
-    /// A bidder's first bid of a transaction, and his last.
+    /// Stores the seqs of a bidder's first and last bid of a transaction.
     RaiseBidder = "INSERT INTO bidders (goods_id, user_id, first_seq, last_seq) VALUES (", ", ", ", ", ", ",
         ") ON CONFLICT (goods_id, user_id) DO UPDATE SET last_seq = excluded.last_seq";
-    /// An inbox row.
+    /// Inserts an inbox row.
     AddToInbox = "INSERT INTO inbox (user_id, alarm_id, is_read, muted) VALUES (", ", ", ", ", ", ", ")";
-    /// Who leads, and with what.
+    /// Stores the high bid of a goods item and its seq.
     SetLead = "UPDATE goods SET high_price = ", ", high_bidder_id = ", ", bid_seq = ", " WHERE id = ", "";
-    /// The next users who like goods, by id: goods, the last user before, the newest like that counts, how many.
+    /// The next users who like goods, by id. Values: goods, user after whom to begin, newest like that counts, limit.
     NextLikers = "SELECT DISTINCT user_id FROM likes WHERE goods_id = ", " AND user_id > ", " AND id <= ",
         " ORDER BY user_id LIMIT ", "";
-    /// The next bidders, by id: goods, the last user before, the last bid that counts, how many.
+    /// The next bidders, by id. Values: goods, user after whom to begin, seq of the newest bid that counts, limit.
     NextBidders = "SELECT user_id FROM bidders WHERE goods_id = ", " AND user_id > ", " AND first_seq <= ",
         " ORDER BY user_id LIMIT ", "";
-    /// The received mark of a user; it never goes back.
+    /// Raises the received cursor of a user; it never goes back.
     RaiseReceived = "UPDATE users SET received_up_to = ", " WHERE id = ", " AND received_up_to < ", "";
 }
 
@@ -52,22 +52,22 @@ pub(crate) fn run<S: Statement, const N: usize>(
     conn: &mut SqliteConnection,
     values: [impl Into<Option<i64>>; N],
 ) -> QueryResult<usize> {
-    const { assert!(S::PARTS.len() == N + 1, "a value for each place") };
+    const { assert!(S::PARTS.len() == N + 1, "as many values as the statement has places") };
     Filled::<S, N> { values: values.map(Into::into), statement: PhantomData }.execute(conn)
 }
 
-/// Runs a query for one whole number a row.
+/// Runs a query that returns one integer per row.
 pub(crate) fn load<S: Statement, const N: usize>(
     conn: &mut SqliteConnection,
     values: [i64; N],
 ) -> QueryResult<Vec<i64>> {
-    const { assert!(S::PARTS.len() == N + 1, "a value for each place") };
+    const { assert!(S::PARTS.len() == N + 1, "as many values as the statement has places") };
     Selected(Filled::<S, N> { values: values.map(Some), statement: PhantomData }).load(conn)
 }
 
-/// Adds an unread alarm to the inboxes of many users, of each of them once.
+/// Adds an unread alarm to the inboxes of many users. No user may occur twice.
 pub(crate) fn add_to_inboxes(conn: &mut SqliteConnection, alarm: i64, users: &[i64]) -> QueryResult<usize> {
-    // Whole numbers always have a form in JSON.
+    // Integers can always be written as JSON.
     let users = serde_json::to_string(users).unwrap_or_default();
     AddToInboxes { alarm, users }.execute(conn)
 }
@@ -91,6 +91,7 @@ impl QueryFragment<Sqlite> for AddToInboxes {
     }
 }
 
+/// A filled statement that returns rows.
 struct Selected<S, const N: usize>(Filled<S, N>);
 
 impl<S: Statement, const N: usize> QueryId for Selected<S, N> {
@@ -111,6 +112,7 @@ impl<S: Statement, const N: usize> QueryFragment<Sqlite> for Selected<S, N> {
     }
 }
 
+/// A statement with its values.
 struct Filled<S, const N: usize> {
     values: [Option<i64>; N],
     statement: PhantomData<S>,

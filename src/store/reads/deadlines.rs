@@ -1,4 +1,4 @@
-//! Reading what the clock and the health endpoint need: goods by their next deadline.
+//! Reads of goods by their next deadline, for the auction clock and the health endpoint.
 
 use std::time::Instant;
 
@@ -14,12 +14,13 @@ use crate::{
     },
 };
 
-/// Of rows: each reading finds them anew.
-static PASSED_OVER: Outage = Outage::new();
+/// Limits the log lines about unreadable rows, because every read finds the same rows again.
+static UNREADABLE_ROWS: Outage = Outage::new();
 
 impl Store {
-    /// Goods that have a deadline up to `horizon`: at most `limit` of the scheduled by their start, and as many of the
-    /// live by their end. With them how far this list is complete.
+    /// Goods with a deadline up to `horizon`: at most `limit` scheduled ones, earliest start first, and at most `limit`
+    /// live ones, earliest end first. Also the time up to which this list is complete: `horizon`, or less if a limit
+    /// was reached.
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be read in time.
@@ -36,7 +37,7 @@ impl Store {
                 .limit(limit)
                 .select(StateRow::as_select())
                 .load(conn)?;
-            // `ending_soon` lies so much before the end.
+            // The deadline of `ending_soon` comes this long before the end.
             let ends_by = horizon.plus_ms(ENDING_SOON_LEAD_MS);
             let live: Vec<StateRow> = dsl::goods
                 .filter(dsl::phase.eq(phase_code(Phase::Live)).and(dsl::ends_at.le(ends_by.micros())))
@@ -52,10 +53,10 @@ impl Store {
                 for row in rows {
                     match GoodsState::try_from(row) {
                         Ok(state) => goods.push(state),
-                        // One broken row must not stop the clock for all others (fault 3).
+                        // One unreadable row must not stop the clock for all others (fault 3).
                         Err(error) => {
-                            if let Some(failing) = PASSED_OVER.failed(Instant::now()) {
-                                log::error!("goods are passed over by the clock{failing}: {error}");
+                            if let Some(failing) = UNREADABLE_ROWS.record_failure(Instant::now()) {
+                                log::error!("the auction clock skips an unreadable goods row{failing}: {error}");
                             }
                         }
                     }
@@ -70,8 +71,8 @@ impl Store {
         .await
     }
 
-    /// The oldest deadline (start or end) that is past and not done; `None` if there is none. Also shows that the
-    /// database answers.
+    /// The oldest start or end that is due and not done yet; `None` if there is none. The health endpoint also learns
+    /// from it whether the database answers.
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be read in time.

@@ -1,27 +1,27 @@
-//! Frames that clients send on the alarm socket, parsed once into typed values.
+//! Frames that clients send on the alarm socket, parsed into typed values.
 
 use serde::Deserialize;
 
-/// What a client may send on `/ws/alarms/`.
+/// A text frame that a client sends on `/ws/alarms/`.
 #[derive(Debug, PartialEq, Eq)]
-pub enum AlarmSocketFrame {
-    /// Everything up to this alarm id has been received.
+pub enum AlarmClientFrame {
+    /// The client has received everything up to this alarm id.
     Ack(i64),
-    /// Everything up to this alarm id has been read.
+    /// The user has read everything up to this alarm id.
     Read(i64),
-    /// A fresh token of the same user.
+    /// A fresh token, which must be the same user's.
     Auth(String),
     /// Asks for a `pong`.
     Ping,
-    /// JSON that is no known frame: ignored, never a close.
+    /// JSON that is no known frame. It is ignored and closes nothing.
     Unknown,
 }
 
-/// The frame is not JSON at all: close 1007.
+/// The frame is not JSON. It closes the socket with 1007.
 #[derive(Debug, PartialEq, Eq)]
 pub struct FrameError;
 
-/// The fields as loosely as clients send them; what doesn't fit its type counts as absent.
+/// The fields with any JSON type: one of a wrong type counts as absent.
 #[derive(Deserialize)]
 struct Raw {
     #[serde(rename = "type")]
@@ -30,14 +30,14 @@ struct Raw {
     token: Option<serde_json::Value>,
 }
 
-impl AlarmSocketFrame {
-    /// Reads one text frame. A known `type` without the fields that it needs is unknown.
+impl AlarmClientFrame {
+    /// Parses one text frame. A known `type` without the fields that it needs is [`Unknown`](Self::Unknown).
     ///
     /// # Errors
-    /// [`FrameError`] when the text is no JSON.
+    /// [`FrameError`] when the text is not JSON.
     pub fn parse(text: &str) -> Result<Self, FrameError> {
         let Ok(raw) = serde_json::from_str::<Raw>(text) else {
-            // JSON of another shape (an array, a number, a doubled key) is JSON all the same.
+            // An array, a number or a doubled key is still JSON.
             return match serde_json::from_str::<serde::de::IgnoredAny>(text) {
                 Ok(_) => Ok(Self::Unknown),
                 Err(_) => Err(FrameError),
@@ -60,13 +60,13 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn known_frames_are_read_and_others_ignored() {
-        assert_eq!(AlarmSocketFrame::parse(r#"{"type":"ack","up_to":12}"#), Ok(AlarmSocketFrame::Ack(12)));
-        assert_eq!(AlarmSocketFrame::parse(r#"{"type":"ping","x":1}"#), Ok(AlarmSocketFrame::Ping));
-        assert_eq!(AlarmSocketFrame::parse(r#"{"type":"read","up_to":3}"#), Ok(AlarmSocketFrame::Read(3)));
+    fn known_frames_are_parsed_and_other_json_is_unknown() {
+        assert_eq!(AlarmClientFrame::parse(r#"{"type":"ack","up_to":12}"#), Ok(AlarmClientFrame::Ack(12)));
+        assert_eq!(AlarmClientFrame::parse(r#"{"type":"ping","x":1}"#), Ok(AlarmClientFrame::Ping));
+        assert_eq!(AlarmClientFrame::parse(r#"{"type":"read","up_to":3}"#), Ok(AlarmClientFrame::Read(3)));
         assert_eq!(
-            AlarmSocketFrame::parse(r#"{"type":"auth","token":"a.b.c"}"#),
-            Ok(AlarmSocketFrame::Auth("a.b.c".into()))
+            AlarmClientFrame::parse(r#"{"type":"auth","token":"a.b.c"}"#),
+            Ok(AlarmClientFrame::Auth("a.b.c".into()))
         );
         for odd in [
             "{}",
@@ -81,17 +81,17 @@ mod tests {
             r#"{"type":"nothing"}"#,
             r#"{"type":"ping","type":"ping"}"#,
         ] {
-            assert!(matches!(AlarmSocketFrame::parse(odd), Ok(AlarmSocketFrame::Unknown)), "{odd}");
+            assert!(matches!(AlarmClientFrame::parse(odd), Ok(AlarmClientFrame::Unknown)), "{odd}");
         }
         for bad in ["", "hello", "{", "{\"type\":}", "\u{feff}{}"] {
-            assert_eq!(AlarmSocketFrame::parse(bad), Err(FrameError), "{bad}");
+            assert_eq!(AlarmClientFrame::parse(bad), Err(FrameError), "{bad}");
         }
     }
 
     proptest! {
         #[test]
-        fn no_text_breaks_the_parser(text in ".{0,200}") {
-            let _ = AlarmSocketFrame::parse(&text);
+        fn no_text_makes_the_parser_panic(text in ".{0,200}") {
+            let _ = AlarmClientFrame::parse(&text);
         }
     }
 }

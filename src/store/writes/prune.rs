@@ -1,5 +1,5 @@
-//! Forgetting what is old: inbox rows and alarms past `alarms.keep_days`, idempotency keys past their day. In small
-//! portions, so that no bid waits for it.
+//! Retention: removes inbox rows and alarms older than `alarms.keep_days`, and idempotency keys older than a day. Each
+//! write removes one small portion, so that bids do not wait for it; the caller repeats it until nothing is left.
 
 use diesel::{delete, prelude::*};
 
@@ -8,27 +8,27 @@ use crate::{
     store::{StoreError, Tx, Write, schema},
 };
 
-/// Rows of one portion.
-const PORTION: i64 = 500;
+/// Rows that one write removes at most.
+const PORTION_LIMIT: i64 = 500;
 
-/// Removes old rows of some users' inboxes.
+/// Removes a portion of the old rows of these users' inboxes.
 #[derive(Debug, Clone)]
-pub struct ForgetInbox {
-    /// Whose.
+pub struct PruneInbox {
+    /// Owners of the inboxes.
     pub users: Vec<UserId>,
-    /// Alarms up to this id are old.
+    /// Newest alarm id that counts as old.
     pub up_to: AlarmId,
 }
 
-impl Write for ForgetInbox {
-    /// How many rows went; as many as a portion: there may be more.
+impl Write for PruneInbox {
+    /// How many rows were removed; see [`may_have_more`](PruneInbox::may_have_more).
     type Out = usize;
 
     fn run(&self, tx: &mut Tx<'_>) -> Result<usize, StoreError> {
         use schema::inbox::dsl;
-        let mut gone = 0;
+        let mut removed = 0;
         for user in &self.users {
-            let left = PORTION - gone;
+            let left = PORTION_LIMIT - removed;
             if left <= 0 {
                 break;
             }
@@ -40,29 +40,29 @@ impl Write for ForgetInbox {
                 .load(tx.conn)?;
             if let Some(last) = old.last() {
                 delete(dsl::inbox.filter(dsl::user_id.eq(user.get()).and(dsl::alarm_id.le(last)))).execute(tx.conn)?;
-                gone += old.len() as i64;
+                removed += old.len() as i64;
             }
         }
-        Ok(usize::try_from(gone).unwrap_or(0))
+        Ok(usize::try_from(removed).unwrap_or(0))
     }
 }
 
-impl ForgetInbox {
-    /// Whether so many rows gone mean that there may be more.
-    pub fn may_have_more(gone: usize) -> bool {
-        gone as i64 >= PORTION
+impl PruneInbox {
+    /// Whether old rows may be left after a write that removed this many.
+    pub fn may_have_more(removed: usize) -> bool {
+        removed as i64 >= PORTION_LIMIT
     }
 }
 
-/// Removes old alarms that are in nobody's inbox any more.
+/// Removes a portion of the old alarms. Their inbox rows must be gone already.
 #[derive(Debug, Clone, Copy)]
-pub struct ForgetAlarms {
-    /// Alarms up to this id are old.
+pub struct PruneAlarms {
+    /// Newest alarm id that counts as old.
     pub up_to: AlarmId,
 }
 
-impl Write for ForgetAlarms {
-    /// True when there are no more.
+impl Write for PruneAlarms {
+    /// True if no old rows are left.
     type Out = bool;
 
     fn run(&self, tx: &mut Tx<'_>) -> Result<bool, StoreError> {
@@ -70,11 +70,11 @@ impl Write for ForgetAlarms {
         let old: Vec<i64> = dsl::alarms
             .filter(dsl::id.le(self.up_to.get()))
             .order(dsl::id)
-            .limit(PORTION)
+            .limit(PORTION_LIMIT)
             .select(dsl::id)
             .load(tx.conn)?;
-        let is_last = (old.len() as i64) < PORTION;
-        // By name: of `id <= $1` PostgreSQL, which plans a writer's statement once, thinks that it means a third of them all.
+        let is_last = (old.len() as i64) < PORTION_LIMIT;
+        // By listed ids: PostgreSQL plans a writer's statement once, and for `id <= $1` it assumes a third of all rows.
         if !old.is_empty() {
             delete(dsl::alarms.filter(dsl::id.eq_any(old))).execute(tx.conn)?;
         }
@@ -82,24 +82,24 @@ impl Write for ForgetAlarms {
     }
 }
 
-/// Removes idempotency keys that are older than a day.
+/// Removes a portion of the idempotency keys that are older than a day.
 #[derive(Debug, Clone, Copy)]
-pub struct ForgetKeys;
+pub struct PruneKeys;
 
-impl Write for ForgetKeys {
-    /// True when there are no more.
+impl Write for PruneKeys {
+    /// True if no old rows are left.
     type Out = bool;
 
     fn run(&self, tx: &mut Tx<'_>) -> Result<bool, StoreError> {
         use schema::idempotency_keys::dsl;
-        let before = tx.now().plus_ms(-IdempotencyKey::KEPT_MS).micros();
+        let before = tx.now().plus_ms(-IdempotencyKey::RETENTION_MS).micros();
         let old: Vec<(i64, String)> = dsl::idempotency_keys
             .filter(dsl::created_at.le(before))
             .order(dsl::created_at)
-            .limit(PORTION)
+            .limit(PORTION_LIMIT)
             .select((dsl::user_id, dsl::key))
             .load(tx.conn)?;
-        let is_last = (old.len() as i64) < PORTION;
+        let is_last = (old.len() as i64) < PORTION_LIMIT;
         for (user, key) in old {
             delete(dsl::idempotency_keys.filter(dsl::user_id.eq(user).and(dsl::key.eq(key)))).execute(tx.conn)?;
         }
