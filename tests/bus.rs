@@ -7,7 +7,7 @@ mod redis;
 use std::sync::mpsc::channel;
 
 use handsup::{
-    bus::{Bus, BusEvent, BusUrl, IfFull, SocketClaim, UserSocket},
+    bus::{Bus, BusEvent, BusUrl, ConnectionId, IfFull, SocketClaim, UserSocket},
     domain::{Timestamp, UserId},
 };
 
@@ -30,13 +30,13 @@ fn user() -> UserId {
 
 /// The user opens a socket there, at this second; of too many the oldest go.
 async fn open(bus: &Bus, connection: u64, at: i64) -> SocketClaim {
-    bus.claim_socket(user(), (connection, Timestamp::from_secs(at)), (MOST, IfFull::EvictOldest)).await
+    bus.claim_socket(user(), (ConnectionId(connection), Timestamp::from_secs(at)), (MOST, IfFull::EvictOldest)).await
 }
 
 fn gone(of: &[(&Bus, u64)]) -> SocketClaim {
     SocketClaim::Granted(
         of.iter()
-            .map(|(bus, connection)| UserSocket { node: bus.node_id().unwrap(), connection: *connection })
+            .map(|(bus, connection)| UserSocket { node: bus.node_id().unwrap(), connection: ConnectionId(*connection) })
             .collect(),
     )
 }
@@ -67,17 +67,17 @@ async fn what_gives_way_is_not_counted_and_what_is_counted_again_pushes_nobody_o
     let (one, other) = (counting(&server), counting(&server));
     let give_way = |connection| {
         let at = Timestamp::from_secs(50);
-        one.claim_socket(user(), (connection, at), (MOST, IfFull::RefuseNewest))
+        one.claim_socket(user(), (ConnectionId(connection), at), (MOST, IfFull::RefuseNewest))
     };
     for connection in 1..=MOST as u64 {
         assert_eq!(give_way(connection).await, gone(&[]));
     }
     assert_eq!(give_way(9).await, SocketClaim::Full);
-    one.release_socket(user(), 1).await;
+    one.release_socket(user(), ConnectionId(1)).await;
     assert_eq!(give_way(10).await, gone(&[]));
     // He has had these since before the others.
-    other.reclaim_socket(user(), 1, Timestamp::from_secs(20)).await;
-    other.reclaim_socket(user(), 2, Timestamp::from_secs(10)).await;
+    other.reclaim_socket(user(), ConnectionId(1), Timestamp::from_secs(20)).await;
+    other.reclaim_socket(user(), ConnectionId(2), Timestamp::from_secs(10)).await;
     assert_eq!(give_way(11).await, SocketClaim::Full);
     assert_eq!(open(&one, 12, 60).await, gone(&[(&other, 2), (&other, 1), (&one, 2)]));
 }
@@ -97,7 +97,7 @@ async fn sockets_of_a_node_that_is_gone_count_no_more_and_the_last_leaves_nothin
         assert_eq!(open(&one, connection, 20).await, gone(&[]));
     }
     for connection in 1..=MOST as u64 {
-        one.release_socket(user(), connection).await;
+        one.release_socket(user(), ConnectionId(connection)).await;
     }
     let mut redis = ::redis::Client::open(server.url()).unwrap().get_connection().unwrap();
     let keys: Vec<String> = ::redis::cmd("KEYS").arg("*sockets*").query(&mut redis).unwrap();

@@ -5,7 +5,7 @@ use std::sync::{LazyLock, atomic::Ordering};
 
 use redis::Script;
 
-use super::{Bus, NodeId, REPLY_TIMEOUT, SocketCounter, link::COUNTS_LIVE_MS, locked};
+use super::{Bus, ConnectionId, NodeId, REPLY_TIMEOUT, SocketCounter, link::COUNTS_LIVE_MS, locked};
 use crate::domain::{Timestamp, UserId};
 
 /// A user's set of sockets expires when nothing has been added to it for so long. No token lives that long.
@@ -50,8 +50,8 @@ static COUNT: LazyLock<Script> = LazyLock::new(|| {
 pub struct UserSocket {
     /// The node that holds it.
     pub node: NodeId,
-    /// Its connection's number on that node.
-    pub connection: u64,
+    /// Its connection to that node.
+    pub connection: ConnectionId,
 }
 
 /// The answer to [`Bus::claim_socket`].
@@ -80,7 +80,7 @@ impl Bus {
     pub fn claim_socket(
         &self,
         user: UserId,
-        (connection, at): (u64, Timestamp),
+        (connection, at): (ConnectionId, Timestamp),
         (most, if_full): (usize, IfFull),
     ) -> impl Future<Output = SocketClaim> + Send + use<> {
         let count = self.count(user, connection, at, most, if_full);
@@ -103,7 +103,7 @@ impl Bus {
     pub fn reclaim_socket(
         &self,
         user: UserId,
-        connection: u64,
+        connection: ConnectionId,
         at: Timestamp,
     ) -> impl Future<Output = ()> + Send + use<> {
         let count = self.count(user, connection, at, 0, IfFull::EvictOldest);
@@ -113,7 +113,7 @@ impl Bus {
     }
 
     /// Stops counting a socket that has closed.
-    pub fn release_socket(&self, user: UserId, connection: u64) -> impl Future<Output = ()> + Send + use<> {
+    pub fn release_socket(&self, user: UserId, connection: ConnectionId) -> impl Future<Output = ()> + Send + use<> {
         let ready = self.counter().map(|(me, prefix, SocketCounter { connection: redis, name })| {
             let remove =
                 redis::Cmd::zrem(format!("{prefix}sockets:{user}"), format!("{}:{name}:{connection}", me.bits()));
@@ -137,7 +137,7 @@ impl Bus {
     fn count(
         &self,
         user: UserId,
-        connection: u64,
+        connection: ConnectionId,
         at: Timestamp,
         most: usize,
         if_full: IfFull,
@@ -176,7 +176,7 @@ impl UserSocket {
     fn parse(member: &str) -> Option<Self> {
         let mut parts = member.split(':');
         let node = NodeId::from_bits(parts.next()?.parse().ok()?);
-        let connection = parts.nth(1)?.parse().ok()?;
+        let connection = ConnectionId(parts.nth(1)?.parse().ok()?);
         Some(Self { node, connection })
     }
 }

@@ -3,6 +3,8 @@
 //! `postcard` encodes enums by the index of the variant. The order of variants is therefore part of [`FORMAT`], here
 //! and in every type that a message contains.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -39,6 +41,25 @@ impl NodeId {
 impl std::fmt::Display for NodeId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:016x}", self.0)
+    }
+}
+
+/// One connection of a client to this node. Ids rise and are never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ConnectionId(pub u64);
+
+impl ConnectionId {
+    /// The id of a new connection.
+    pub(crate) fn next() -> Self {
+        static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
+        Self(CONNECTIONS.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl std::fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
     }
 }
 
@@ -98,8 +119,8 @@ pub enum BusMessage {
         node: NodeId,
         /// The user whose socket it is.
         user: UserId,
-        /// The socket's number on its node.
-        connection: u64,
+        /// The socket's connection to its node.
+        connection: ConnectionId,
     },
 }
 
@@ -204,7 +225,11 @@ mod tests {
             BusMessage::UserChanged(user()),
             BusMessage::Heartbeat { wants_presence: true },
             BusMessage::Leaving,
-            BusMessage::EvictSocket { node: NodeId::from_bits(7), user: UserId::from_stored(1), connection: 9 },
+            BusMessage::EvictSocket {
+                node: NodeId::from_bits(7),
+                user: UserId::from_stored(1),
+                connection: ConnectionId(9),
+            },
         ];
         for message in all {
             let node = NodeId::random();
@@ -230,7 +255,7 @@ mod tests {
         assert_eq!(bytes(BusMessage::Heartbeat { wants_presence: true }), [1, 7, 1]);
         assert_eq!(bytes(BusMessage::Leaving), [1, 8]);
         assert_eq!(
-            bytes(BusMessage::EvictSocket { node: NodeId::from_bits(3), user, connection: 4 }),
+            bytes(BusMessage::EvictSocket { node: NodeId::from_bits(3), user, connection: ConnectionId(4) }),
             [1, 9, 3, 10, 4]
         );
         let kinds: Vec<u8> = AlarmKind::ALL.iter().flat_map(|kind| postcard::to_allocvec(kind).unwrap()).collect();

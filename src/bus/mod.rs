@@ -35,7 +35,7 @@ use url::Url;
 pub use self::{
     channel::Channel,
     connection_quota::{IfFull, SocketClaim, UserSocket},
-    message::{BusMessage, NodeId, PresenceChange},
+    message::{BusMessage, ConnectionId, NodeId, PresenceChange},
 };
 use self::{
     membership::NodeMembership,

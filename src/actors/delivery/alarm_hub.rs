@@ -24,7 +24,7 @@ use super::{
     shard::{CloseSessions, Delivery, Push, SessionTarget, ShardLink, ShardStats},
 };
 use crate::{
-    bus::{Bus, BusMessage, Channel, IfFull, SocketClaim, UserSocket},
+    bus::{Bus, BusMessage, Channel, ConnectionId, IfFull, SocketClaim, UserSocket},
     domain::{Alarm, AlarmId, Locale, Receiver, Timestamp, UserId},
     protocol::{Close, ServerFrame},
     store::{Ledger, writes::MarkReceived},
@@ -138,7 +138,12 @@ impl AlarmHub {
     }
 
     /// Removes a session, and its traces on the bus. `None` if it was removed before.
-    fn unregister(&mut self, user: UserId, connection: u64, ctx: &mut Context<Self>) -> Option<SessionLocation> {
+    fn unregister(
+        &mut self,
+        user: UserId,
+        connection: ConnectionId,
+        ctx: &mut Context<Self>,
+    ) -> Option<SessionLocation> {
         let RegisteredSession { location, receives_alarms, is_counted, .. } =
             self.registry.unregister(user, connection)?;
         if self.bus.is_on() {
@@ -159,7 +164,7 @@ impl AlarmHub {
 
     /// Closes a session because its user has opened newer ones, on this or another node. It stops counting at once,
     /// however long its client takes to close.
-    pub(crate) fn evict(&mut self, user: UserId, connection: u64, ctx: &mut Context<Self>) {
+    pub(crate) fn evict(&mut self, user: UserId, connection: ConnectionId, ctx: &mut Context<Self>) {
         if let Some(location) = self.unregister(user, connection, ctx) {
             self.evicted += 1;
             self.close(std::iter::once(location), Close::TooManySockets);
@@ -167,7 +172,7 @@ impl AlarmHub {
     }
 
     /// Handles the bus's answer to a session's claim: evicts the sockets that it names, here or on their nodes.
-    fn finish_claim(&mut self, user: UserId, connection: u64, claim: &SocketClaim, ctx: &mut Context<Self>) {
+    fn finish_claim(&mut self, user: UserId, connection: ConnectionId, claim: &SocketClaim, ctx: &mut Context<Self>) {
         if !self.registry.set_counted(user, connection) {
             ctx.spawn(self.bus.release_socket(user, connection).into_actor(self));
         }
@@ -332,7 +337,7 @@ impl Handler<Register> for AlarmHub {
 #[rtype(result = "()")]
 pub(crate) struct Unregister {
     pub user: UserId,
-    pub connection: u64,
+    pub connection: ConnectionId,
 }
 
 impl Handler<Unregister> for AlarmHub {

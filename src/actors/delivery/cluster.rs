@@ -15,7 +15,7 @@ use super::{
     shard::{InboxEnds, SessionTarget},
 };
 use crate::{
-    bus::{Bus, NodeId},
+    bus::{Bus, ConnectionId, NodeId},
     domain::UserId,
     protocol::ServerFrame,
     store::{InboxEnd, Store},
@@ -106,7 +106,7 @@ pub enum RemoteUserEvent {
     /// Something that the user sent was refused: the alert as JSON.
     Alert(UserId, String),
     /// The user has more sockets than allowed: this connection of this node must close.
-    EvictSocket(NodeId, UserId, u64),
+    EvictSocket(NodeId, UserId, ConnectionId),
 }
 
 impl Handler<RemoteUserEvent> for AlarmHub {

@@ -1,14 +1,16 @@
 //! The hub's plain data: the open sessions by user, and how far each user has received alarms.
 //!
-//! A session is identified by its connection id, which rises and is never reused. So a late request to remove an old
-//! session can't remove a newer one.
+//! A session is identified by its [`ConnectionId`], so a late request to remove an old one can't remove a newer one.
 
 use std::{
     collections::{BTreeMap, HashMap},
     ops::Bound::{Excluded, Unbounded},
 };
 
-use crate::domain::{AlarmId, Timestamp, UserId};
+use crate::{
+    bus::ConnectionId,
+    domain::{AlarmId, Timestamp, UserId},
+};
 
 /// Where a session lives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,7 +19,7 @@ pub(crate) struct SessionLocation {
     pub shard: usize,
     /// Its slot in that shard. Slots are reused, so `connection` says whether the session is still there.
     pub slot: usize,
-    pub connection: u64,
+    pub connection: ConnectionId,
 }
 
 /// A registered session.
@@ -50,20 +52,20 @@ impl Registry {
     }
 
     /// The connection of the user's oldest session, if they have more than `limit`.
-    pub(crate) fn oldest_over_limit(&self, user: UserId, limit: usize) -> Option<u64> {
+    pub(crate) fn oldest_over_limit(&self, user: UserId, limit: usize) -> Option<ConnectionId> {
         let sessions = self.sessions_by_user.get(&user).filter(|sessions| sessions.len() > limit)?;
         sessions.iter().map(|session| session.location.connection).min()
     }
 
     /// Sets `is_counted` of a session; false if the session has ended.
-    pub(crate) fn set_counted(&mut self, user: UserId, connection: u64) -> bool {
+    pub(crate) fn set_counted(&mut self, user: UserId, connection: ConnectionId) -> bool {
         let mut sessions = self.sessions_by_user.get_mut(&user).into_iter().flatten();
         let session = sessions.find(|session| session.location.connection == connection);
         session.map(|session| session.is_counted = true).is_some()
     }
 
     /// Removes a session and returns it; `None` if it was not there. A user without sessions takes no memory.
-    pub(crate) fn unregister(&mut self, user: UserId, connection: u64) -> Option<RegisteredSession> {
+    pub(crate) fn unregister(&mut self, user: UserId, connection: ConnectionId) -> Option<RegisteredSession> {
         let sessions = self.sessions_by_user.get_mut(&user)?;
         let at = sessions.iter().position(|session| session.location.connection == connection)?;
         let removed = sessions.swap_remove(at);
@@ -141,7 +143,7 @@ mod tests {
     }
 
     fn location(connection: u64) -> SessionLocation {
-        SessionLocation { shard: 0, slot: 0, connection }
+        SessionLocation { shard: 0, slot: 0, connection: ConnectionId(connection) }
     }
 
     fn session(connection: u64, receives_alarms: bool) -> RegisteredSession {
@@ -157,10 +159,10 @@ mod tests {
         }
         registry.register(user(2), session(4, true));
         assert_eq!(registry.counts(), (4, 2));
-        assert_eq!([3, 2].map(|limit| registry.oldest_over_limit(user(1), limit)), [None, Some(1)]);
+        assert_eq!([3, 2].map(|limit| registry.oldest_over_limit(user(1), limit)), [None, Some(ConnectionId(1))]);
         assert_eq!(registry.oldest_over_limit(user(2), 1), None);
-        registry.unregister(user(1), 1);
-        assert_eq!(registry.oldest_over_limit(user(1), 1), Some(2));
+        registry.unregister(user(1), ConnectionId(1));
+        assert_eq!(registry.oldest_over_limit(user(1), 1), Some(ConnectionId(2)));
     }
 
     #[test]
@@ -168,7 +170,7 @@ mod tests {
         let mut registry = Registry::default();
         registry.register(user(1), session(1, false));
         registry.register(user(1), session(2, true));
-        assert_eq!(registry.oldest_over_limit(user(1), 1), Some(1));
+        assert_eq!(registry.oldest_over_limit(user(1), 1), Some(ConnectionId(1)));
         assert_eq!(registry.alarm_sessions(user(1)).collect::<Vec<_>>(), [location(2)]);
         assert_eq!(registry.sessions(user(1)).count(), 2);
     }
@@ -178,9 +180,15 @@ mod tests {
         let mut registry = Registry::default();
         let second = session(2, true);
         registry.register(user(1), second);
-        assert_eq!((registry.unregister(user(1), 1), registry.unregister(user(2), 2)), (None, None));
+        assert_eq!(
+            (registry.unregister(user(1), ConnectionId(1)), registry.unregister(user(2), ConnectionId(2))),
+            (None, None)
+        );
         assert_eq!(registry.sessions(user(1)).collect::<Vec<_>>(), [&second]);
-        assert_eq!((registry.unregister(user(1), 2), registry.unregister(user(1), 2)), (Some(second), None));
+        assert_eq!(
+            (registry.unregister(user(1), ConnectionId(2)), registry.unregister(user(1), ConnectionId(2))),
+            (Some(second), None)
+        );
         assert_eq!(registry.counts(), (0, 0));
     }
 
@@ -189,9 +197,9 @@ mod tests {
         let mut registry = Registry::default();
         registry.register(user(1), session(1, true));
         registry.register(user(1), session(2, true));
-        registry.unregister(user(1), 1);
-        assert!(!registry.set_counted(user(1), 1) && registry.set_counted(user(1), 2));
-        assert!(registry.unregister(user(1), 2).is_some_and(|removed| removed.is_counted));
+        registry.unregister(user(1), ConnectionId(1));
+        assert!(!registry.set_counted(user(1), ConnectionId(1)) && registry.set_counted(user(1), ConnectionId(2)));
+        assert!(registry.unregister(user(1), ConnectionId(2)).is_some_and(|removed| removed.is_counted));
     }
 
     #[test]

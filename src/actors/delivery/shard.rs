@@ -25,7 +25,7 @@ use super::{
     received::Receipts,
 };
 use crate::actors::room_id::RoomId;
-use crate::{domain::AlarmId, protocol::Close};
+use crate::{bus::ConnectionId, domain::AlarmId, protocol::Close};
 
 /// Messages that may wait in a shard's mailbox. When it is full, the shard's sessions read the store instead.
 const MAILBOX_LIMIT: usize = 1024;
@@ -54,7 +54,7 @@ pub struct ShardStats {
 }
 
 struct SessionEntry {
-    connection: u64,
+    connection: ConnectionId,
     outbox: Rc<RefCell<Outbox>>,
     /// Its room, and its key among the room's outboxes.
     room: Option<(RoomId, usize)>,
@@ -88,7 +88,12 @@ impl ShardHandle {
     }
 
     /// Adds a session's outbox, also to its room if it is in one. Returns its slot.
-    pub(crate) fn add_session(&self, connection: u64, outbox: Rc<RefCell<Outbox>>, room: Option<RoomId>) -> usize {
+    pub(crate) fn add_session(
+        &self,
+        connection: ConnectionId,
+        outbox: Rc<RefCell<Outbox>>,
+        room: Option<RoomId>,
+    ) -> usize {
         self.stats.open.fetch_add(1, Ordering::Relaxed);
         let room = room.map(|room| {
             let key = self.rooms.borrow_mut().entry(room).or_default().insert(Rc::clone(&outbox));
@@ -98,7 +103,7 @@ impl ShardHandle {
     }
 
     /// Removes a session; does nothing if its slot holds another connection.
-    pub(crate) fn remove_session(&self, slot: usize, connection: u64) {
+    pub(crate) fn remove_session(&self, slot: usize, connection: ConnectionId) {
         let mut sessions = self.sessions.borrow_mut();
         if sessions.get(slot).is_some_and(|session| session.connection == connection) {
             let SessionEntry { room, .. } = sessions.remove(slot);
@@ -263,7 +268,7 @@ pub(crate) struct Delivery {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SessionTarget {
     pub slot: usize,
-    pub connection: u64,
+    pub connection: ConnectionId,
     /// For an alarm: the one before it in the user's inbox, 0 if none can be missing. In [`InboxEnds`]: the newest
     /// alarm of the inbox. Otherwise unused.
     pub after: i64,

@@ -21,6 +21,7 @@ use crate::actors::delivery::{
 };
 use crate::actors::room_id::RoomId;
 use crate::{
+    bus::ConnectionId,
     domain::{Bid, BidId, GoodsId, Price, Timestamp, User, UserId},
     store::{RoomEvent, writes::StoredBid},
     time_source::SystemTime,
@@ -61,7 +62,7 @@ fn rooms(workers: usize) -> (Addr<Rooms>, Vec<ShardHandle>) {
 async fn enter(
     rooms: &Addr<Rooms>,
     shard: &ShardHandle,
-    connection: u64,
+    connection: ConnectionId,
     waiting: &Arc<AtomicUsize>,
 ) -> Rc<RefCell<Outbox>> {
     let outbox = Rc::new(RefCell::new(Outbox::of_room(LIMITS, Arc::clone(waiting))));
@@ -81,7 +82,7 @@ async fn settle() {
 async fn a_client_that_reads_is_not_too_slow_for_events_behind_many_joins() {
     let (rooms, shards) = rooms(1);
     let waiting = Arc::<AtomicUsize>::default();
-    let witness = enter(&rooms, &shards[0], 0, &waiting).await;
+    let witness = enter(&rooms, &shards[0], ConnectionId(0), &waiting).await;
     let read = |received: &mut Vec<u8>| {
         while let Some(chunk) = witness.borrow_mut().take() {
             received.extend_from_slice(&chunk.bytes());
@@ -91,7 +92,12 @@ async fn a_client_that_reads_is_not_too_slow_for_events_behind_many_joins() {
     // Gather intervals broadcast only some of these joins before the bids come. The rest is more than may wait for a
     // socket.
     for id in 1..=25_000 {
-        let enter = EnterRoom { room: ROOM, user: Some(user(id)), connection: id.cast_unsigned(), is_over: false };
+        let enter = EnterRoom {
+            room: ROOM,
+            user: Some(user(id)),
+            connection: ConnectionId(id.cast_unsigned()),
+            is_over: false,
+        };
         assert!(rooms.send(enter).await.unwrap());
         read(&mut received);
     }
@@ -120,7 +126,7 @@ async fn one_bid_is_encoded_once_for_all_sockets() {
     let mut outboxes = Vec::new();
     for connection in 0..50 {
         let shard = &shards[usize::from(connection % 2 == 0)];
-        outboxes.push(enter(&rooms, shard, connection, &Arc::default()).await);
+        outboxes.push(enter(&rooms, shard, ConnectionId(connection), &Arc::default()).await);
     }
     rooms.send(BroadcastRoomEvents(vec![bid(1)])).await.unwrap();
     settle().await;

@@ -23,6 +23,7 @@ use crate::actors::delivery::{
 };
 use crate::actors::room_id::RoomId;
 use crate::{
+    bus::ConnectionId,
     domain::{GoodsId, Locale},
     protocol::Close,
     store::RoomEvent,
@@ -42,7 +43,7 @@ fn goods(id: i64) -> GoodsId {
 }
 
 /// Opens a socket of this worker in that room.
-fn listener(shard_handle: &ShardHandle, connection: u64, room: RoomId) -> Rc<RefCell<Outbox>> {
+fn listener(shard_handle: &ShardHandle, connection: ConnectionId, room: RoomId) -> Rc<RefCell<Outbox>> {
     let outbox = Rc::new(RefCell::new(Outbox::of_room(LIMITS, Arc::default())));
     shard_handle.add_session(connection, Rc::clone(&outbox), Some(room));
     outbox
@@ -53,7 +54,7 @@ fn live_session(shard_handle: &ShardHandle) -> Rc<RefCell<Outbox>> {
     let outbox = Rc::new(RefCell::new(Outbox::of_alarms(LIMITS, Arc::default())));
     outbox.borrow_mut().reached_inbox_end();
     assert!(!outbox.borrow().wants_catch_up());
-    shard_handle.add_session(1, Rc::clone(&outbox), None);
+    shard_handle.add_session(ConnectionId(1), Rc::clone(&outbox), None);
     outbox
 }
 
@@ -69,7 +70,8 @@ async fn sockets_close_when_the_mailbox_of_their_shard_is_full() {
     let stats = Arc::new(ShardStats::default());
     let (shard_handle, link) = shard(&stats);
     let (busy, quiet) = (RoomId::Auction(goods(1)), RoomId::Auction(goods(2)));
-    let [listener, other] = [(1, busy), (2, quiet)].map(|(connection, room)| listener(&shard_handle, connection, room));
+    let [listener, other] =
+        [(1, busy), (2, quiet)].map(|(connection, room)| listener(&shard_handle, ConnectionId(connection), room));
     let frame = RoomOrder::Frame { bytes: Bytes::from_static(b"x"), id: 0 };
     for _ in 0..MANY {
         link.push_to_rooms(RoomPush(vec![(busy, frame.clone())]));
@@ -93,12 +95,13 @@ async fn sockets_close_when_the_mailbox_of_the_rooms_is_full() {
     let rooms =
         Rooms::open(chrono_tz::UTC, Arc::new(SystemTime), Arc::clone(&stats), Arc::clone(&overflow), LIMITS.bytes);
     rooms.do_send(AttachShardToRooms(link));
-    let [listener, other] = [1, 2].map(|nth| listener(&shard_handle, nth, RoomId::Auction(goods(nth.cast_signed()))));
+    let [listener, other] =
+        [1, 2].map(|nth| listener(&shard_handle, ConnectionId(nth), RoomId::Auction(goods(nth.cast_signed()))));
     for nth in [1, 2] {
         let enter = EnterRoom {
             room: RoomId::Auction(goods(nth)),
             user: None,
-            connection: nth.cast_unsigned(),
+            connection: ConnectionId(nth.cast_unsigned()),
             is_over: false,
         };
         assert!(rooms.send(enter).await.unwrap());

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    bus::NodeId,
+    bus::{ConnectionId, NodeId},
     domain::{User, UserId},
 };
 
@@ -39,15 +39,15 @@ pub(crate) struct Change {
 /// The sockets and users of one room.
 #[derive(Default)]
 pub(crate) struct RoomMembers {
-    /// Open sockets on this node by connection id; `None` is a visitor's.
-    sockets: HashMap<u64, Option<UserId>>,
+    /// Open sockets on this node; `None` is a visitor's.
+    sockets: HashMap<ConnectionId, Option<UserId>>,
     /// Users with a socket on any node.
     users: BTreeMap<UserId, Member>,
 }
 
 impl RoomMembers {
     /// Adds a socket. `None` if nothing changes for a user: it is a visitor's, or is here already.
-    pub(crate) fn enter(&mut self, user: Option<Arc<User>>, connection: u64) -> Option<Change> {
+    pub(crate) fn enter(&mut self, user: Option<Arc<User>>, connection: ConnectionId) -> Option<Change> {
         if self.sockets.insert(connection, user.as_ref().map(|user| user.id)).is_some() {
             return None;
         }
@@ -62,7 +62,7 @@ impl RoomMembers {
     }
 
     /// Removes a socket. `None` if nothing changes for a user: it is a visitor's, or is not here.
-    pub(crate) fn leave(&mut self, connection: u64) -> Option<Change> {
+    pub(crate) fn leave(&mut self, connection: ConnectionId) -> Option<Change> {
         let user = self.sockets.remove(&connection)??;
         let Entry::Occupied(mut entry) = self.users.entry(user) else { return None };
         entry.get_mut().sockets -= 1;
@@ -74,7 +74,7 @@ impl RoomMembers {
     }
 
     /// The user of this socket; `None` for a visitor's or one that is not here.
-    pub(crate) fn user_of(&self, connection: u64) -> Option<Arc<User>> {
+    pub(crate) fn user_of(&self, connection: ConnectionId) -> Option<Arc<User>> {
         self.user((*self.sockets.get(&connection)?)?)
     }
 
@@ -149,15 +149,15 @@ mod tests {
     fn fault_8_two_tabs_count_once_and_a_late_leave_changes_nothing() {
         let mut room = RoomMembers::default();
         let both = |both| Some(Change { user: UserId::from_stored(2), here: both, anywhere: both });
-        assert_eq!(room.enter(user(2), 10), both(true));
-        assert_eq!(room.enter(user(2), 11), both(false), "a second tab");
-        assert_eq!(room.enter(None, 12), None, "a visitor");
+        assert_eq!(room.enter(user(2), ConnectionId(10)), both(true));
+        assert_eq!(room.enter(user(2), ConnectionId(11)), both(false), "a second tab");
+        assert_eq!(room.enter(None, ConnectionId(12)), None, "a visitor");
         assert_eq!((room.participants(), room.visitors(), room.sockets()), (1, 1, 3));
-        assert_eq!(room.leave(10), both(false), "the other tab is open");
-        assert_eq!(room.leave(10), None);
-        assert_eq!(room.leave(99), None);
-        assert_eq!(room.leave(11), both(true));
-        assert_eq!(room.leave(12), None);
+        assert_eq!(room.leave(ConnectionId(10)), both(false), "the other tab is open");
+        assert_eq!(room.leave(ConnectionId(10)), None);
+        assert_eq!(room.leave(ConnectionId(99)), None);
+        assert_eq!(room.leave(ConnectionId(11)), both(true));
+        assert_eq!(room.leave(ConnectionId(12)), None);
         assert_eq!((room.participants(), room.sockets()), (0, 0));
     }
 
@@ -168,11 +168,14 @@ mod tests {
         let two = || user(2).unwrap();
         assert!(room.enter_on(left, two()));
         assert!(!room.enter_on(left, two()), "received twice");
-        assert_eq!(room.enter(user(2), 10).map(|change| (change.here, change.anywhere)), Some((true, false)));
+        assert_eq!(
+            room.enter(user(2), ConnectionId(10)).map(|change| (change.here, change.anywhere)),
+            Some((true, false))
+        );
         assert!(!room.enter_on(right, two()));
         assert_eq!((room.participants(), room.users_here().count()), (1, 1));
         assert!(!room.leave_on(left, UserId::from_stored(2)));
-        assert_eq!(room.leave(10).map(|change| (change.here, change.anywhere)), Some((true, false)));
+        assert_eq!(room.leave(ConnectionId(10)).map(|change| (change.here, change.anywhere)), Some((true, false)));
         assert_eq!((room.participants(), room.users_here().count()), (1, 0));
         assert_eq!(room.users_on(right), [UserId::from_stored(2)]);
         assert!(room.leave_on(right, UserId::from_stored(2)));
@@ -186,9 +189,10 @@ mod tests {
         #[test]
         fn users_with_open_sockets_are_present(steps in prop::collection::vec((0u64..12, 0i64..4, any::<bool>()), 1..200)) {
             let mut room = RoomMembers::default();
-            let mut open: HashMap<u64, i64> = HashMap::new();
+            let mut open: HashMap<ConnectionId, i64> = HashMap::new();
             let mut present = std::collections::BTreeSet::new();
             for (connection, id, enters) in steps {
+                let connection = ConnectionId(connection);
                 if enters {
                     if open.contains_key(&connection) { continue }
                     open.insert(connection, id);

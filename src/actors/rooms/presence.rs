@@ -160,6 +160,7 @@ impl RoomState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bus::ConnectionId;
     use proptest::prelude::*;
 
     fn user(id: i64) -> Arc<User> {
@@ -196,7 +197,7 @@ mod tests {
     /// A room with one socket, a visitor's, so that there is somebody to send frames to.
     fn room_with_visitor() -> RoomState {
         let mut room = RoomState::new(false);
-        assert!(room.members.enter(None, 0).is_none());
+        assert!(room.members.enter(None, ConnectionId(0)).is_none());
         room
     }
 
@@ -205,20 +206,20 @@ mod tests {
         let (mut room, mut page) = (room_with_visitor(), Page::default());
         for turn in 0..10_000 {
             let connection = 1 + turn;
-            room.members.enter(Some(user(1)), connection);
+            room.members.enter(Some(user(1)), ConnectionId(connection));
             room.presence_changed(user(1).id);
-            room.members.leave(connection);
+            room.members.leave(ConnectionId(connection));
             room.presence_changed(user(1).id);
         }
         page.receive(room.take_pending(usize::MAX));
         assert_eq!(page.frames, 0, "they were never announced");
-        room.members.enter(Some(user(1)), 1);
+        room.members.enter(Some(user(1)), ConnectionId(1));
         room.presence_changed(user(1).id);
         page.receive(room.take_pending(usize::MAX));
         for connection in [1, 2] {
-            room.members.leave(connection);
+            room.members.leave(ConnectionId(connection));
             room.presence_changed(user(1).id);
-            room.members.enter(Some(user(1)), connection + 1);
+            room.members.enter(Some(user(1)), ConnectionId(connection + 1));
             room.presence_changed(user(1).id);
         }
         page.receive(room.take_pending(usize::MAX));
@@ -229,7 +230,7 @@ mod tests {
     fn joins_ahead_of_room_events_are_bounded() {
         let mut room = room_with_visitor();
         for id in 1..10_000 {
-            room.members.enter(Some(user(id)), id.cast_unsigned());
+            room.members.enter(Some(user(id)), ConnectionId(id.cast_unsigned()));
             room.presence_changed(UserId::from_stored(id));
         }
         let orders = std::iter::repeat_with(|| room.take_pending_ahead(50_000)).map_while(|order| order).count();
@@ -248,10 +249,10 @@ mod tests {
                 // Two sockets for each user.
                 let id = UserId::from_stored(1 + which.cast_signed() / 2);
                 let change = if open.remove(&which) {
-                    room.members.leave(100 + which)
+                    room.members.leave(ConnectionId(100 + which))
                 } else {
                     open.insert(which);
-                    room.members.enter(Some(user(id.get())), 100 + which)
+                    room.members.enter(Some(user(id.get())), ConnectionId(100 + which))
                 };
                 if change.unwrap().anywhere {
                     room.presence_changed(id);

@@ -24,6 +24,7 @@ use crate::actors::delivery::{
 };
 use crate::actors::room_id::RoomId;
 use crate::{
+    bus::ConnectionId,
     domain::{GoodsId, Timestamp, User, UserId},
     protocol::{Close, RoomFrame},
     store::RoomEvent,
@@ -252,7 +253,7 @@ pub(crate) struct EnterRoom {
     pub room: RoomId,
     /// `None` for a visitor.
     pub user: Option<Arc<User>>,
-    pub connection: u64,
+    pub connection: ConnectionId,
     /// Whether the auction was over when the socket opened.
     pub is_over: bool,
 }
@@ -282,7 +283,7 @@ impl Handler<EnterRoom> for Rooms {
 #[rtype(result = "()")]
 pub(crate) struct LeaveRoom {
     pub room: RoomId,
-    pub connection: u64,
+    pub connection: ConnectionId,
 }
 
 impl Handler<LeaveRoom> for Rooms {

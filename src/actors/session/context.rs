@@ -1,16 +1,7 @@
 //! What every session needs to open: [`SessionContext`] with its settings and the actors it talks to, [`SocketAuth`]
 //! for tokens and rates, and [`Registration`] with its hub, shard and room.
 
-use std::{
-    cell::RefCell,
-    pin::Pin,
-    rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{cell::RefCell, pin::Pin, rc::Rc, sync::Arc, time::Duration};
 
 use actix::Addr;
 use bytes::Bytes;
@@ -27,7 +18,7 @@ use crate::{
         room_id::RoomId,
         rooms::rooms::{EnterRoom, LeaveRoom, Rooms},
     },
-    bus::IfFull,
+    bus::{ConnectionId, IfFull},
     domain::{Locale, Timestamp, User, UserId},
     protocol::Close,
     time_source::TimeSource,
@@ -186,8 +177,7 @@ impl Registration {
         user: Option<UserId>,
         room: Option<(Addr<Rooms>, RoomId)>,
     ) -> Self {
-        static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
-        let connection = CONNECTIONS.fetch_add(1, Ordering::Relaxed);
+        let connection = ConnectionId::next();
         let outbox = Rc::new(RefCell::new(outbox));
         let slot = context.shard.add_session(connection, Rc::clone(&outbox), room.as_ref().map(|(_, room)| *room));
         let location = SessionLocation { shard: context.shard.index(), slot, connection };
