@@ -5,7 +5,6 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rand::Rng;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -26,7 +25,7 @@ pub struct NodeId(u64);
 
 impl NodeId {
     pub(crate) fn random() -> Self {
-        Self(rand::rng().random())
+        Self(rand::random())
     }
 
     pub(crate) fn bits(self) -> u64 {

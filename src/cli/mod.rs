@@ -1,13 +1,15 @@
 //! The command line: the commands of `handsup` and their arguments. `serve` and the demo have files of their own.
 
+#[cfg(feature = "demo")]
 mod demo;
+#[cfg(feature = "demo")]
 mod demo_bots;
 mod serve;
 
 use std::{
     fmt::Display,
     io::{self, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
 };
 
@@ -36,6 +38,7 @@ enum Command {
     /// Migrate the database and serve (the default command)
     Serve,
     /// Serve a temporary database with users, goods, likes and bidding bots, and print the alarms that two users get
+    #[cfg(feature = "demo")]
     Demo,
     /// Bring the database's schema up to date
     Migrate,
@@ -127,39 +130,53 @@ enum CommandError {
     UserId,
     #[error("{0}")]
     Mint(#[from] crate::http::MintError),
+    #[cfg(feature = "demo")]
     #[error("the demo failed: {0}")]
     Demo(String),
 }
 
 fn run(cli: Cli) -> Result<(), CommandError> {
-    if matches!(cli.command, Some(Command::Demo)) {
-        // The demo ignores the settings of the current folder and the environment.
-        Logging::start(&Settings::defaults()?.log_rules()?)?;
-        return actix::System::new().block_on(demo::run());
-    }
-    if let Some(Command::Copy { from, to }) = &cli.command {
-        Logging::start(&Settings::defaults()?.log_rules()?)?;
-        return copy_database(from, to);
-    }
-    if let Some(Command::Backup { from, to }) = &cli.command {
-        let from = DatabaseUrl::parse(from).map_err(|error| CommandError::Url("--from", error))?;
-        let goods = backup(&from, to)?;
-        return print(format_args!("{}: {goods} goods, checked\n", to.display()));
-    }
-    let settings = Settings::load(cli.config.as_deref())?;
-    let logging = Logging::start(&settings.log_rules()?)?;
-    match cli.command {
-        None | Some(Command::Serve) => actix::System::new().block_on(serve::serve(&settings, cli.config, &logging)),
-        Some(Command::Demo) => Ok(()),
-        Some(Command::Migrate) => {
+    match cli.command.unwrap_or(Command::Serve) {
+        Command::Serve => {
+            let (settings, logging) = configure(cli.config.as_deref())?;
+            actix::System::new().block_on(serve::serve(&settings, cli.config, &logging))
+        }
+        #[cfg(feature = "demo")]
+        Command::Demo => {
+            log_by_default()?;
+            actix::System::new().block_on(demo::run())
+        }
+        Command::Migrate => {
+            let (settings, _) = configure(cli.config.as_deref())?;
             let url = settings.database()?;
             Store::open(&url, 1)?;
             print(format_args!("{url} is up to date\n"))
         }
-        Some(Command::Copy { .. } | Command::Backup { .. }) => Ok(()),
-        Some(Command::Token(args)) => token(&settings, args),
-        Some(Command::Config) => print(settings.show()),
+        Command::Copy { from, to } => {
+            log_by_default()?;
+            copy_database(&from, &to)
+        }
+        Command::Backup { from, to } => {
+            let from = DatabaseUrl::parse(&from).map_err(|error| CommandError::Url("--from", error))?;
+            let goods = backup(&from, &to)?;
+            print(format_args!("{}: {goods} goods, checked\n", to.display()))
+        }
+        Command::Token(args) => token(&configure(cli.config.as_deref())?.0, args),
+        Command::Config => print(configure(cli.config.as_deref())?.0.show()),
     }
+}
+
+/// Loads the settings and logs as they say.
+fn configure(file: Option<&Path>) -> Result<(Settings, Logging), CommandError> {
+    let settings = Settings::load(file)?;
+    let logging = Logging::start(&settings.log_rules()?)?;
+    Ok((settings, logging))
+}
+
+/// For commands that ignore the settings of the current folder and the environment.
+fn log_by_default() -> Result<(), CommandError> {
+    Logging::start(&Settings::defaults()?.log_rules()?)?;
+    Ok(())
 }
 
 /// Copies a database, and prints the number of rows of each table.

@@ -25,7 +25,7 @@ use handsup::{
     domain::{AlarmId, AlarmKind, DraftRules, GoodsDraft, GoodsId, Phase, Price, StartInput, Timestamp, UserId},
     store::writes::{EnsureUser, Like, MakeGoods, SetLike},
 };
-use rand::{Rng, rngs::StdRng, seq::IndexedRandom};
+use rand::{RngExt, rngs::StdRng, seq::IndexedRandom};
 
 use model::{Auction, Auctions, Soon, Told};
 use test_service::{DayTime, Heard, TestService};
@@ -251,7 +251,7 @@ impl Day {
         let mut targets: Vec<i64> = self.open.iter().copied().filter(|id| hot(&self.auctions[id])).take(8).collect();
         let live: Vec<i64> = self.open.iter().copied().filter(|id| self.auctions[id].phase == Phase::Live).collect();
         self.figures.most_live = self.figures.most_live.max(live.len());
-        targets.extend(live.choose_multiple(&mut self.dice, 3));
+        targets.extend(live.sample(&mut self.dice, 3));
         if !self.auctions.is_empty() {
             targets.extend((0..2).map(|_| self.dice.random_range(1..=self.auctions.len() as i64)));
         }

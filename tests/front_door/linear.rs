@@ -10,7 +10,7 @@ use std::{
 use awc::http::Method;
 use futures_util::future::{join, join_all};
 use handsup::time_source::{SystemTime, TimeSource};
-use rand::{Rng, rngs::StdRng};
+use rand::{RngExt, rngs::StdRng};
 use serde_json::{Value, json};
 
 use crate::support::{

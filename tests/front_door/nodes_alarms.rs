@@ -3,7 +3,7 @@
 
 use futures_util::future::{join, join_all};
 use handsup::domain::Timestamp;
-use rand::Rng;
+use rand::RngExt;
 use serde_json::{Value, json};
 
 use crate::{

@@ -12,7 +12,7 @@ use handsup::{
     domain::Timestamp,
     time_source::{SystemTime, TimeSource},
 };
-use rand::{Rng, rngs::StdRng};
+use rand::{RngExt, rngs::StdRng};
 use serde_json::{Value, json};
 
 use crate::{

@@ -9,7 +9,7 @@ use futures_util::{
     future::{join_all, join3},
     stream,
 };
-use rand::{Rng, SeedableRng, rngs::StdRng};
+use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::Value;
 
 use crate::support::{Client, DEADLINE, Socket, TestNode};

@@ -11,11 +11,8 @@ use std::{
     time::Duration,
 };
 
-use diesel::{
-    connection::SimpleConnection,
-    prelude::*,
-    r2d2::{HandleError, ManageConnection, Pool, R2D2Connection},
-};
+use diesel::{connection::SimpleConnection, prelude::*, r2d2::R2D2Connection};
+use r2d2::{HandleError, ManageConnection, Pool};
 
 use self::{
     postgres::connection::{self as postgres_connection, NodeLock},
