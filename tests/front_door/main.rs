@@ -21,6 +21,7 @@ mod database;
 mod dead_readers;
 mod evening;
 mod events;
+mod examples;
 mod goods;
 mod idempotency;
 mod identity;
