@@ -23,7 +23,8 @@ const BASE: [(&str, &str); 8] = [
 ];
 /// What has to be installed, by the words of the README.
 const NAMED: [(&str, &str); 6] = [
-    ("Rust", "cargo"),
+    // `.ci/run` builds cargo-deny itself.
+    ("Rust", "cargo cargo-deny"),
     ("`apt-get install gcc libc6-dev`", "cc"),
     ("`postgresql`", "initdb pg_ctl"),
     ("`redis-server`", "redis-server"),
