@@ -13,7 +13,7 @@ use std::{
 };
 
 use handsup::{
-    domain::{Alarm, AlarmKind, Bid, GoodsId, NewGoods, Phase, Price, Timestamp, User, UserId},
+    domain::{Alarm, AlarmCursor, AlarmKind, Bid, GoodsId, NewGoods, Phase, Price, Timestamp, User, UserId},
     store::{
         AlarmQuery, Committed, DatabaseUrl, Ledger, LedgerRules, LedgerThread, Store, StoreError, Tx, Write,
         WriteError,
@@ -494,9 +494,9 @@ async fn a_received_mark_never_goes_back() {
     fixture.write(MarkReceived(vec![(user(2), ids[1])])).await;
     fixture.write(MarkReceived(vec![(user(2), ids[0])])).await;
     let start = fixture.store.session_start(user(2), None, None).await.unwrap();
-    assert_eq!((start.cursor, start.last_id), (ids[1].get(), ids[1].get()));
+    assert_eq!((start.cursor, start.last_id), (AlarmCursor::after(ids[1]), ids[1].get()));
     let since = fixture.store.session_start(user(2), Some(0), None).await.unwrap();
-    assert_eq!(since.cursor, 0);
+    assert_eq!(since.cursor, AlarmCursor::START);
 }
 
 /// Committed where a restart would not look for it: nobody can say yes or no until the file is back.

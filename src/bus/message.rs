@@ -174,7 +174,7 @@ pub(crate) fn decode(rest: &[u8]) -> Option<BusMessage> {
 mod tests {
     use super::*;
     use crate::{
-        domain::{AlarmId, AlarmKind, Bid, BidId, EventId, LineId, LineText, Price, Sender, Timestamp},
+        domain::{AlarmCursor, AlarmId, AlarmKind, Bid, BidId, EventId, LineId, LineText, Price, Sender, Timestamp},
         store::writes::StoredBid,
     };
     use proptest::prelude::*;
@@ -207,7 +207,10 @@ mod tests {
         let bid = StoredBid { id: BidId::from_stored(3), bid, seq: 4, high_price: bid.price, ends_at: at };
         let line = LineText::parse("hello").unwrap();
         let all = [
-            BusMessage::Alarm(alarm, Receiver { user: UserId::from_stored(i64::MAX), after: 9 }),
+            BusMessage::Alarm(
+                alarm,
+                Receiver { user: UserId::from_stored(i64::MAX), after: AlarmCursor::from_number(9) },
+            ),
             BusMessage::Unread { user: UserId::from_stored(1), unread: 2, last_id: 3 },
             BusMessage::Alert(UserId::from_stored(1), "{}".into()),
             BusMessage::RoomEvent(RoomEvent::Bid { bid, bidder: Arc::new(user()) }),

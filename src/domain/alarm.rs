@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AlarmId, EventId, GoodsId, GoodsState, Price, Timestamp, TradeRoomId, UserId};
+use super::{AlarmCursor, AlarmId, EventId, GoodsId, GoodsState, Price, Timestamp, TradeRoomId, UserId};
 
 /// Why an alarm is raised (`docs/protocol.md#alarms`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -134,9 +134,9 @@ pub struct Sender {
 pub struct Receiver {
     /// The user whose inbox has the alarm.
     pub user: UserId,
-    /// The id of the alarm before it in the inbox, where several nodes write: a session that has not sent that alarm
-    /// reads the store. 0 if there is none or only one node writes.
-    pub after: i64,
+    /// The inbox's end before the alarm, where several nodes write: a session that has not got so far reads the store.
+    /// The start if only one node writes.
+    pub after: AlarmCursor,
 }
 
 impl Alarm {

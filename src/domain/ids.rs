@@ -85,6 +85,31 @@ id_type!(
     MAX_ID
 );
 
+/// A position in an inbox: right after an alarm, or at the start. A user's cursor has passed every alarm before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct AlarmCursor(i64);
+
+impl AlarmCursor {
+    /// Before the first alarm.
+    pub const START: Self = Self(0);
+
+    /// Right after this alarm.
+    pub const fn after(alarm: AlarmId) -> Self {
+        Self(alarm.0)
+    }
+
+    /// The position after the alarm with this number, as a row or a client names it; 0 is the start.
+    pub const fn from_number(number: i64) -> Self {
+        Self(number)
+    }
+
+    /// The number of the alarm before this position, 0 at the start.
+    pub const fn get(self) -> i64 {
+        self.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     actors::delivery::{outbox::Outbox, received::Receipts},
-    domain::{AlarmId, UserId},
+    domain::{AlarmCursor, AlarmId, UserId},
 };
 
 /// The liveness of one session. Its actor and its `FrameReader`, which handles pongs, share it.
@@ -21,13 +21,18 @@ pub(crate) struct Liveness {
     outbox: Rc<RefCell<Outbox>>,
     /// The user, and where confirmed alarms are reported; `None` in a room, where nothing is confirmed.
     receipts: Option<(UserId, Receipts)>,
-    /// The last alarm that was reported as received; 0 before the first.
-    confirmed: Cell<i64>,
+    /// The last alarm that was reported as received.
+    confirmed: Cell<AlarmCursor>,
 }
 
 impl Liveness {
     pub(crate) fn new(outbox: Rc<RefCell<Outbox>>, receipts: Option<(UserId, Receipts)>) -> Rc<Self> {
-        Rc::new(Self { received_at: Cell::new(Instant::now()), outbox, receipts, confirmed: Cell::new(0) })
+        Rc::new(Self {
+            received_at: Cell::new(Instant::now()),
+            outbox,
+            receipts,
+            confirmed: Cell::new(AlarmCursor::START),
+        })
     }
 
     /// Notes that the client has just sent something.
@@ -44,22 +49,22 @@ impl Liveness {
     /// one beyond the last alarm sent counts as that alarm.
     pub(crate) fn pong(&self, payload: &[u8]) {
         self.touch();
-        let claimed: Option<i64> = std::str::from_utf8(payload).ok().and_then(|text| text.parse().ok());
+        let claimed = std::str::from_utf8(payload).ok().and_then(|text| text.parse().ok());
         let last = self.outbox.borrow().taken();
-        self.confirm(claimed.unwrap_or(0).min(last));
+        self.confirm(AlarmCursor::from_number(claimed.unwrap_or(0)).min(last));
     }
 
     /// Handles an `ack` frame: the client says that it has every alarm up to this one.
     pub(crate) fn acknowledge(&self, up_to: i64) {
         let last = self.outbox.borrow().acknowledgeable();
-        self.confirm(up_to.min(last));
+        self.confirm(AlarmCursor::from_number(up_to).min(last));
     }
 
-    fn confirm(&self, up_to: i64) {
+    fn confirm(&self, up_to: AlarmCursor) {
         if let Some((user, receipts)) = &self.receipts
             && up_to > self.confirmed.get()
             && !self.outbox.borrow().is_closed()
-            && let Some(id) = AlarmId::new(up_to)
+            && let Some(id) = AlarmId::new(up_to.get())
         {
             self.confirmed.set(up_to);
             receipts.add(*user, id);

@@ -26,6 +26,7 @@ use tokio::time::Sleep;
 use super::reader::{CLOSE, FrameReader};
 use crate::{
     actors::delivery::{frame, outbox::Outbox},
+    domain::AlarmCursor,
     protocol::Close,
 };
 
@@ -75,7 +76,7 @@ pub struct SocketSession {
     wake: Arc<ActorWake>,
     reader: FrameReader,
     /// The alarm of the last receipt ping; 0 before the first.
-    pinged: i64,
+    pinged: AlarmCursor,
     /// When the last receipt ping was sent.
     pinged_at: Option<Instant>,
     /// Ends when the next receipt ping is due, if one is needed.
@@ -91,17 +92,17 @@ impl SocketSession {
             wake: Arc::new(ActorWake { is_woken: AtomicBool::new(true), task: task.clone() }),
             task,
             reader,
-            pinged: 0,
+            pinged: AlarmCursor::START,
             pinged_at: None,
             ping_later: None,
         }
     }
 
     /// The alarm for a receipt ping to send now. If the last ping was sent too recently, sets `ping_later` instead.
-    fn due_receipt_ping(&mut self) -> Option<i64> {
+    fn due_receipt_ping(&mut self) -> Option<AlarmCursor> {
         let outbox = self.outbox.borrow();
         let taken = outbox.taken();
-        if taken <= self.pinged || !outbox.is_empty() || !outbox.proves_receipt() {
+        if taken <= self.pinged || !outbox.is_empty() {
             return None;
         }
         let now = Instant::now();

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     bus::{Bus, BusMessage, Channel, ConnectionId, IfFull, SocketClaim, UserSocket},
-    domain::{Alarm, AlarmId, Locale, Receiver, Timestamp, UserId},
+    domain::{Alarm, AlarmCursor, AlarmId, Locale, Receiver, Timestamp, UserId},
     protocol::{Close, ServerFrame},
     store::{Ledger, writes::MarkReceived},
 };
@@ -95,7 +95,10 @@ impl AlarmHub {
     }
 
     /// Groups sessions by shard, each with its [`SessionTarget::after`].
-    pub(crate) fn by_shard(&self, sessions: impl Iterator<Item = (SessionLocation, i64)>) -> Vec<Vec<SessionTarget>> {
+    pub(crate) fn by_shard(
+        &self,
+        sessions: impl Iterator<Item = (SessionLocation, AlarmCursor)>,
+    ) -> Vec<Vec<SessionTarget>> {
         let mut by_shard: Vec<Vec<SessionTarget>> = vec![Vec::new(); self.shards.len()];
         for (SessionLocation { shard, slot, connection }, after) in sessions {
             if let Some(targets) = by_shard.get_mut(shard) {
@@ -107,7 +110,7 @@ impl AlarmHub {
 
     /// Sends a frame that is not an alarm to the user's alarm sessions on this node.
     pub(crate) fn send_to_user(&self, user: UserId, frame: &Bytes) {
-        let sessions = self.registry.alarm_sessions(user).map(|location| (location, 0));
+        let sessions = self.registry.alarm_sessions(user).map(|location| (location, AlarmCursor::START));
         for (shard, targets) in self.shards.iter().zip(self.by_shard(sessions)) {
             if !targets.is_empty() {
                 shard.push_or_drop(Push(vec![Delivery { alarm: None, frame: frame.clone(), targets }]));
@@ -125,7 +128,9 @@ impl AlarmHub {
     }
 
     fn close(&self, sessions: impl Iterator<Item = SessionLocation>, close: Close) {
-        for (shard, targets) in self.shards.iter().zip(self.by_shard(sessions.map(|location| (location, 0)))) {
+        for (shard, targets) in
+            self.shards.iter().zip(self.by_shard(sessions.map(|location| (location, AlarmCursor::START))))
+        {
             if !targets.is_empty() {
                 shard.close(CloseSessions::These(targets, close));
             }

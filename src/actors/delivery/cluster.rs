@@ -85,8 +85,8 @@ impl AlarmHub {
     fn apply_inbox_ends(&self, ends: &[InboxEnd]) {
         ends.iter().filter(|end| !end.is_active).for_each(|end| self.close_user_sessions(end.user));
         let sessions = |end: &InboxEnd| {
-            let newest = end.newest;
-            self.registry.alarm_sessions(end.user).map(move |location| (location, newest))
+            let position = end.end;
+            self.registry.alarm_sessions(end.user).map(move |location| (location, position))
         };
         let by_shard: Vec<Vec<SessionTarget>> = self.by_shard(ends.iter().flat_map(sessions));
         for (shard, targets) in self.shards.iter().zip(by_shard) {

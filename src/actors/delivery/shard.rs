@@ -19,13 +19,17 @@ use bytes::Bytes;
 use slab::Slab;
 
 use super::{
-    frame::Frame,
+    frame::{Frame, FrameKind},
     outbox::{Offered, Outbox},
     overflow::OverflowFlag,
     received::Receipts,
 };
 use crate::actors::room_id::RoomId;
-use crate::{bus::ConnectionId, domain::AlarmId, protocol::Close};
+use crate::{
+    bus::ConnectionId,
+    domain::{AlarmCursor, AlarmId},
+    protocol::Close,
+};
 
 /// Messages that may wait in a shard's mailbox. When it is full, the shard's sessions read the store instead.
 const MAILBOX_LIMIT: usize = 1024;
@@ -269,9 +273,9 @@ pub(crate) struct Delivery {
 pub(crate) struct SessionTarget {
     pub slot: usize,
     pub connection: ConnectionId,
-    /// For an alarm: the one before it in the user's inbox, 0 if none can be missing. In [`InboxEnds`]: the newest
-    /// alarm of the inbox. Otherwise unused.
-    pub after: i64,
+    /// For an alarm: the end of the user's inbox before it, `START` if no alarm can be missing. In [`InboxEnds`]: the
+    /// end of the inbox. Otherwise unused.
+    pub after: AlarmCursor,
 }
 
 /// The frames of one commit, or other frames for sessions.
@@ -290,15 +294,15 @@ impl Handler<Push> for Shard {
         let (mut queued, mut overflows) = (0, 0);
         for delivery in deliveries {
             // All sessions of this worker share one frame: for a slow client a waiting frame costs a pointer.
-            let frame = Rc::new(Frame::new(delivery.alarm.map_or(0, AlarmId::get), delivery.frame));
+            let frame = Rc::new(Frame::new(delivery.alarm.map_or(FrameKind::Other, FrameKind::Alarm), delivery.frame));
             for SessionTarget { slot, connection, after } in delivery.targets {
                 let Some(entry) = sessions.get(slot).filter(|entry| entry.connection == connection) else { continue };
                 let mut outbox = entry.outbox.borrow_mut();
-                if delivery.alarm.is_none() {
+                let Some(alarm) = delivery.alarm else {
                     outbox.control(frame.bytes.clone());
                     continue;
-                }
-                match outbox.offer_alarm(&frame, after) {
+                };
+                match outbox.offer_alarm(alarm, &frame, after) {
                     Offered::Queued => queued += 1,
                     Offered::Overflow => overflows += 1,
                     Offered::Noted | Offered::Stale | Offered::Closed => {}
@@ -310,7 +314,7 @@ impl Handler<Push> for Shard {
     }
 }
 
-/// The newest alarm of each session's inbox, in `after`. A session that does not have it yet reads the store.
+/// The end of each session's inbox, in `after`. A session that does not have it yet reads the store.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct InboxEnds(pub Vec<SessionTarget>);
@@ -333,8 +337,8 @@ impl Handler<InboxEnds> for Shard {
 /// An order for all sockets of a room.
 #[derive(Debug, Clone)]
 pub(crate) enum RoomOrder {
-    /// Send this frame, encoded once for all. `id` is that of the trade message in it, 0 for any other frame.
-    Frame { bytes: Bytes, id: i64 },
+    /// Send this frame, encoded once for all.
+    Frame { bytes: Bytes, kind: FrameKind },
     /// Close them for this reason.
     Close(Close),
     /// Close them because a frame was lost; the clients reconnect and read the room's state anew.
@@ -361,8 +365,8 @@ impl Handler<RoomPush> for Shard {
         let (mut queued, mut overflows) = (0, 0);
         for (room, order) in orders {
             match order {
-                RoomOrder::Frame { bytes, id } => {
-                    let frame = Rc::new(Frame::new(id, bytes));
+                RoomOrder::Frame { bytes, kind } => {
+                    let frame = Rc::new(Frame::new(kind, bytes));
                     self.handle.each_in(room, |outbox| match outbox.offer_room_frame(&frame) {
                         Offered::Queued => queued += 1,
                         Offered::Overflow => overflows += 1,

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use super::rooms::{AttachShardToRooms, BroadcastRoomEvents, EnterRoom, Rooms};
 use crate::actors::delivery::{
     alarm_hub::{AlarmHub, AttachShard, Deliver, GetHubFigures},
-    frame::Chunk,
+    frame::{Chunk, FrameKind},
     outbox::{Outbox, OutboxLimits},
     overflow::OverflowFlag,
     received::Receipts,
@@ -72,7 +72,7 @@ async fn sockets_close_when_the_mailbox_of_their_shard_is_full() {
     let (busy, quiet) = (RoomId::Auction(goods(1)), RoomId::Auction(goods(2)));
     let [listener, other] =
         [(1, busy), (2, quiet)].map(|(connection, room)| listener(&shard_handle, ConnectionId(connection), room));
-    let frame = RoomOrder::Frame { bytes: Bytes::from_static(b"x"), id: 0 };
+    let frame = RoomOrder::Frame { bytes: Bytes::from_static(b"x"), kind: FrameKind::Other };
     for _ in 0..MANY {
         link.push_to_rooms(RoomPush(vec![(busy, frame.clone())]));
     }

@@ -11,7 +11,7 @@ use std::{
 use bytes::BytesMut;
 
 use super::{cluster_sync::ClusterSync, membership::RoomMembers};
-use crate::actors::delivery::{encode::encode, shard::RoomOrder};
+use crate::actors::delivery::{encode::encode, frame::FrameKind, shard::RoomOrder};
 use crate::{
     domain::{User, UserId},
     protocol::RoomFrame,
@@ -110,7 +110,7 @@ impl RoomState {
                 }));
             }
         }
-        (!bytes.is_empty()).then(|| RoomOrder::Frame { bytes: bytes.freeze(), id: 0 })
+        (!bytes.is_empty()).then(|| RoomOrder::Frame { bytes: bytes.freeze(), kind: FrameKind::Other })
     }
 
     /// Takes pending joins and leaves to send ahead of a room event, so that nobody bids before they have joined: at

@@ -19,6 +19,7 @@ use chrono_tz::Tz;
 use super::{cluster_sync::ClusterLink, presence::RoomState};
 use crate::actors::delivery::{
     encode::encode,
+    frame::FrameKind,
     overflow::OverflowFlag,
     shard::{RoomOrder, RoomPush, ShardLink, ShardStats},
 };
@@ -143,7 +144,7 @@ impl Rooms {
         {
             room.is_over = true;
         }
-        let frame = |frame: &RoomFrame<'_>| RoomOrder::Frame { bytes: encode(frame), id: 0 };
+        let frame = |frame: &RoomFrame<'_>| RoomOrder::Frame { bytes: encode(frame), kind: FrameKind::Other };
         match event {
             RoomEvent::Started(goods) => {
                 self.add_order(RoomId::Auction(*goods), |_| frame(&RoomFrame::Started), orders);
@@ -184,7 +185,7 @@ impl Rooms {
                 RoomId::Auction(*goods),
                 |actor| RoomOrder::Frame {
                     bytes: actor.message_frame(*goods, author, None, text.as_str(), *at),
-                    id: 0,
+                    kind: FrameKind::Other,
                 },
                 orders,
             ),
@@ -192,7 +193,7 @@ impl Rooms {
                 RoomId::Trade(*goods),
                 |actor| RoomOrder::Frame {
                     bytes: actor.message_frame(*goods, author, Some(&author.profile_image), text.as_str(), *at),
-                    id: id.get(),
+                    kind: FrameKind::Trade(*id),
                 },
                 orders,
             ),

@@ -10,7 +10,6 @@ use crate::{
     actors::delivery::{
         alarm_hub::{Admitted, AlarmHub, Register, TooManySockets},
         encode::{encode, encode_alarm},
-        frame::Frame,
         outbox::Outbox,
         registry::SessionLocation,
     },
@@ -148,7 +147,7 @@ impl Backlog {
                 let is_last = (alarms.len() as i64) < self.page_limit;
                 let locale = self.auth.locale();
                 let encode = |(alarm, superseded): &(_, bool)| encode_alarm(alarm, *superseded, locale);
-                let page = alarms.iter().map(|one| Frame::new(one.0.id.get(), encode(one))).collect();
+                let page = alarms.iter().map(|one| (one.0.id, encode(one)));
                 let mut outbox = self.outbox.borrow_mut();
                 outbox.put_page(page);
                 if is_last {

@@ -126,8 +126,8 @@ impl<R: Role> Session<R> {
         ctx.run_interval(heartbeat, |session, _| {
             // The wait for the expiry does not notice when the clock is set forward.
             session.close_if_expired();
-            let taken = session.outbox.borrow().taken();
-            session.send_control(taken.to_string().as_bytes(), OpCode::Ping);
+            let number = session.outbox.borrow().ping_number();
+            session.send_control(number.to_string().as_bytes(), OpCode::Ping);
         });
         self.watch_silence(timeout, ctx);
     }

@@ -20,15 +20,16 @@ use super::{
     context::{Authenticated, REGISTRATION_TIMEOUT, Registration, SessionContext},
 };
 use crate::{
-    actors::delivery::{encode::payload, outbox::Outbox},
+    actors::delivery::{
+        encode::payload,
+        frame::{CHUNK_BYTES, FrameKind},
+        outbox::Outbox,
+    },
     bus::IfFull,
     domain::Timestamp,
     protocol::Close,
     time_source::TimeSource,
 };
-
-/// A chunk for the connection takes no further frames once it has this many bytes.
-const CHUNK_BYTES: usize = 16 * 1024;
 
 /// Opens a session over server-sent events. It ends when the token expires, or when `disconnected` is ready.
 ///
@@ -94,8 +95,8 @@ impl EventBody {
         let mut events = BytesMut::new();
         while events.len() < CHUNK_BYTES {
             let Some(frame) = outbox.take_one() else { break };
-            if frame.id > 0 {
-                events.extend_from_slice(format!("id: {}\n", frame.id).as_bytes());
+            if let FrameKind::Alarm(id) = frame.kind {
+                events.extend_from_slice(format!("id: {id}\n").as_bytes());
             }
             events.extend_from_slice(b"data: ");
             // The payload is compact JSON, which has no line break.

@@ -115,12 +115,11 @@ struct ReadMarker {
 
 impl ReadMarker {
     /// Takes the messages that are written to the socket and not marked yet; `None` if there are none.
-    fn take_unmarked(&self) -> Option<Vec<i64>> {
+    fn take_unmarked(&self) -> Option<Vec<TradeMessageId>> {
         Some(self.outbox.borrow_mut().take_messages_to_mark()).filter(|messages| !messages.is_empty())
     }
 
-    fn mark_read(&self, messages: &[i64]) -> MarkMessagesRead {
-        let messages = messages.iter().copied().map(TradeMessageId::from_stored).collect();
+    fn mark_read(&self, messages: Vec<TradeMessageId>) -> MarkMessagesRead {
         MarkMessagesRead { goods: self.goods, reader: self.reader, which: ReadMessages::These(messages) }
     }
 
@@ -136,7 +135,7 @@ impl ReadMarker {
                 }
             })
             .await;
-            if let Err(error) = self.ledger.write(self.mark_read(&messages), WRITE_TIMEOUT).await {
+            if let Err(error) = self.ledger.write(self.mark_read(messages.clone()), WRITE_TIMEOUT).await {
                 let Self { goods, reader, .. } = &self;
                 log::debug!("messages about goods {goods} could not be marked as read by user {reader}: {error}");
                 self.outbox.borrow_mut().requeue_unmarked(messages);
@@ -150,7 +149,7 @@ impl Drop for ReadMarker {
     /// Marks the last messages when the session ends.
     fn drop(&mut self) {
         if let Some(messages) = self.take_unmarked() {
-            self.ledger.submit(self.mark_read(&messages), Instant::now() + WRITE_TIMEOUT, |_| {});
+            self.ledger.submit(self.mark_read(messages), Instant::now() + WRITE_TIMEOUT, |_| {});
         }
     }
 }

@@ -4,7 +4,7 @@ use diesel::{dsl::max, prelude::*};
 
 use super::superseded::{NotSuperseded, Superseded};
 use crate::{
-    domain::{Alarm, AlarmId, AlarmKind, Timestamp, UserId},
+    domain::{Alarm, AlarmCursor, AlarmId, AlarmKind, Timestamp, UserId},
     store::{Store, StoreError, engine::DbConn, rows::AlarmRow, schema},
 };
 
@@ -50,8 +50,8 @@ pub struct AlarmPage {
 /// The state with which a session opens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionStart {
-    /// The session gets the alarms above this id.
-    pub cursor: i64,
+    /// The session gets the alarms after it.
+    pub cursor: AlarmCursor,
     /// Number of unread alarms in the inbox.
     pub unread: i64,
     /// Id of the newest alarm in the inbox, 0 if there is none.
@@ -104,7 +104,7 @@ impl Store {
         self.read(move |conn| conn.transaction(|conn| page(conn, user.get(), query))).await
     }
 
-    /// At most `limit` alarms above `cursor` that a session must be sent, oldest first, each with whether it is
+    /// At most `limit` alarms after `cursor` that a session must be sent, oldest first, each with whether it is
     /// superseded. Leaves out muted alarms, and superseded ones up to `superseded_after`.
     ///
     /// # Errors
@@ -112,7 +112,7 @@ impl Store {
     pub async fn backlog(
         &self,
         user: UserId,
-        cursor: i64,
+        cursor: AlarmCursor,
         superseded_after: i64,
         limit: i64,
     ) -> Result<Vec<(Alarm, bool)>, StoreError> {
@@ -121,7 +121,7 @@ impl Store {
             use schema::{alarms, inbox};
             let rows: Vec<(AlarmRow, bool)> = inbox::table
                 .inner_join(alarms::table.on(alarms::id.eq(inbox::alarm_id)))
-                .filter(inbox::user_id.eq(user.get()).and(inbox::alarm_id.gt(cursor)).and(inbox::muted.eq(false)))
+                .filter(inbox::user_id.eq(user.get()).and(inbox::alarm_id.gt(cursor.get())).and(inbox::muted.eq(false)))
                 .filter(inbox::alarm_id.gt(superseded_after).or(NotSuperseded))
                 .order(inbox::alarm_id)
                 .limit(limit)
@@ -210,6 +210,7 @@ fn start(conn: &mut DbConn, user: i64, since: Option<i64>, received: Option<i64>
             newest.last().map_or(last_id, |oldest| oldest - 1)
         }
     };
+    let cursor = AlarmCursor::from_number(cursor);
     Ok(SessionStart { cursor, unread: unread(conn, user)?, last_id, is_active })
 }
 

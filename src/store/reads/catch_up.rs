@@ -5,8 +5,8 @@ use diesel::{dsl::sql, prelude::*, sql_query, sql_types::BigInt};
 
 use crate::{
     domain::{
-        Bid, BidId, EventId, GoodsId, LineId, LineText, Phase, Price, Sender, Timestamp, TradeMessageId, TradeText,
-        User, UserId,
+        AlarmCursor, Bid, BidId, EventId, GoodsId, LineId, LineText, Phase, Price, Sender, Timestamp, TradeMessageId,
+        TradeText, User, UserId,
     },
     store::{
         RoomEvent, Store, StoreError,
@@ -27,8 +27,8 @@ const ROWS_LIMIT: i64 = ROOM_EVENTS_LIMIT as i64;
 pub struct InboxEnd {
     /// The inbox's owner.
     pub user: UserId,
-    /// Id of the newest alarm, 0 if there is none.
-    pub newest: i64,
+    /// The position after the newest alarm.
+    pub end: AlarmCursor,
     /// False if the user is deactivated: their tokens are no longer valid.
     pub is_active: bool,
 }
@@ -88,7 +88,11 @@ impl Store {
                 .filter(dsl::id.eq_any(users.iter().map(|user| user.get())))
                 .select((dsl::id, dsl::is_active, newest))
                 .load(conn)?;
-            let end = |(id, is_active, newest)| InboxEnd { user: UserId::from_stored(id), newest, is_active };
+            let end = |(id, is_active, newest)| InboxEnd {
+                user: UserId::from_stored(id),
+                end: AlarmCursor::from_number(newest),
+                is_active,
+            };
             Ok(rows.into_iter().map(end).collect())
         })
         .await

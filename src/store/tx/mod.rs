@@ -24,8 +24,8 @@ use super::{
     schema,
 };
 use crate::domain::{
-    Alarm, AlarmId, AlarmKind, BidId, EventId, GoodsId, GoodsState, LineId, Receiver, Timestamp, TradeMessageId,
-    TradeRoomId, UserId,
+    Alarm, AlarmCursor, AlarmId, AlarmKind, BidId, EventId, GoodsId, GoodsState, LineId, Receiver, Timestamp,
+    TradeMessageId, TradeRoomId, UserId,
 };
 
 /// An alarm with at most this many inbox rows has them inserted one by one.
@@ -63,8 +63,8 @@ pub struct Tx<'c> {
     raised: Vec<(Alarm, Vec<UserId>)>,
     /// Rows that are not written yet.
     pending: PendingRows,
-    /// The newest alarm that this transaction wrote for each receiver. Used only if several nodes write.
-    newest: HashMap<UserId, i64>,
+    /// The ends of the inboxes that this transaction has written to. Used only if several nodes write.
+    inbox_ends: HashMap<UserId, AlarmCursor>,
     committed: Vec<Committed>,
     fanouts: Vec<EventId>,
 }
@@ -93,7 +93,7 @@ impl<'c> Tx<'c> {
             goods: HashMap::new(),
             raised: Vec::new(),
             pending: PendingRows::default(),
-            newest: HashMap::new(),
+            inbox_ends: HashMap::new(),
             committed: Vec::new(),
             fanouts: Vec::new(),
         }
@@ -184,7 +184,7 @@ impl<'c> Tx<'c> {
                 muted: is_muted(*user),
             }));
             receivers.retain(|user| is_muted(*user) != Some(true));
-            let receivers = receivers.into_iter().map(|user| Receiver { user, after: 0 }).collect();
+            let receivers = receivers.into_iter().map(|user| Receiver { user, after: AlarmCursor::START }).collect();
             self.committed.push(Committed::Alarm { alarm, receivers });
         }
         Ok(())
@@ -327,7 +327,7 @@ impl<'c> Tx<'c> {
                 });
                 let several = self.rules.several_writers;
                 let written = Batch::new(&pending, leads.collect(), end, several).write(conn)?;
-                recipients::complete(&mut self.committed, &mut self.newest, &written);
+                recipients::complete(&mut self.committed, &mut self.inbox_ends, &written);
                 Ok(end.is_some())
             }
         }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use diesel::prelude::*;
 
-use crate::domain::{Alarm, AlarmKind, UserId};
+use crate::domain::{Alarm, AlarmCursor, AlarmKind, UserId};
 use crate::store::{
     StoreError,
     engine::{DbConn, postgres::batch::InsertedInboxRow},
@@ -64,7 +64,11 @@ impl Muted {
 /// Completes the receivers of the committed alarms from the written inbox rows: removes those who have muted the alarm,
 /// and sets `after` of the others to the newest alarm that they had before. That is the one in the database or, if this
 /// transaction has written a newer one for them, that one.
-pub(crate) fn complete(committed: &mut [Committed], newest: &mut HashMap<UserId, i64>, written: &[InsertedInboxRow]) {
+pub(crate) fn complete(
+    committed: &mut [Committed],
+    inbox_ends: &mut HashMap<UserId, AlarmCursor>,
+    written: &[InsertedInboxRow],
+) {
     if written.is_empty() {
         return;
     }
@@ -76,9 +80,10 @@ pub(crate) fn complete(committed: &mut [Committed], newest: &mut HashMap<UserId,
             // Receivers whose rows an earlier flush wrote are complete already.
             let Some(row) = written.get(&(receiver.user.get(), alarm.id.get())) else { return true };
             if !row.muted {
-                let newest = newest.entry(receiver.user).or_insert(row.previous_alarm);
-                receiver.after = (*newest).max(row.previous_alarm);
-                *newest = alarm.id.get();
+                let previous = AlarmCursor::from_number(row.previous_alarm);
+                let end = inbox_ends.entry(receiver.user).or_insert(previous);
+                receiver.after = previous.max(*end);
+                *end = AlarmCursor::after(alarm.id);
             }
             !row.muted
         });
