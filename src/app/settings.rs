@@ -412,7 +412,7 @@ impl Settings {
     /// # Errors
     /// `database.url` is invalid.
     pub fn database(&self) -> Result<DatabaseUrl, SettingsError> {
-        DatabaseUrl::parse(&self.database.url).map_err(|problem| invalid("database.url", problem))
+        DatabaseUrl::parse(&self.database.url).map_err(|problem| invalid("database.url", problem.to_string()))
     }
 
     /// The bus's address; `None` if this is the only node.

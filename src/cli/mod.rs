@@ -17,7 +17,7 @@ use crate::{
     app::{Logging, Settings, SettingsError, StartError},
     domain::UserId,
     http::{Keys, NewToken},
-    store::{BackupError, CopiedTable, CopyError, DatabaseUrl, Store, backup, copy},
+    store::{BackupError, CopiedTable, CopyError, DatabaseUrl, DatabaseUrlError, Store, backup, copy},
     time_source::{SystemTime, TimeSource},
 };
 use clap::{Args, Parser, Subcommand};
@@ -117,7 +117,7 @@ enum CommandError {
     #[error("database.url: {0}")]
     Store(#[from] crate::store::StoreError),
     #[error("{0}: {1}")]
-    Url(&'static str, String),
+    Url(&'static str, DatabaseUrlError),
     #[error("{0}")]
     Copy(#[from] CopyError),
     #[error("{0}")]

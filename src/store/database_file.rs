@@ -14,7 +14,7 @@ use std::{
 
 use diesel::{SqliteConnection, connection::SimpleConnection};
 
-use super::{StoreError, engine::sqlite::connection as sqlite};
+use super::{Loss, StoreError, engine::sqlite::connection as sqlite};
 
 /// Identifies a file, whatever its names: device and inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +55,7 @@ pub(crate) struct DatabaseFile {
     /// What the last check saw; `None` until `watch` is called.
     seen: Option<Snapshot>,
     /// How the file's content was damaged. It stays set until a restart.
-    damage: Option<&'static str>,
+    damage: Option<Loss>,
     is_lost: Arc<AtomicBool>,
     /// Keeps the WAL file: SQLite deletes it when the last connection closes, and would then create another file.
     keeper: Option<SqliteConnection>,
@@ -134,7 +134,7 @@ impl DatabaseFile {
         let metadata = self.file.metadata().map_err(unavailable)?;
         let wal = fs::metadata(&self.wal).map_err(unavailable)?;
         self.seen = Some(Snapshot {
-            header: Header::read(&self.file).ok_or_else(|| StoreError::Lost(OVERWRITTEN.to_owned()))?,
+            header: Header::read(&self.file).ok_or(Loss::Overwritten)?,
             bytes: metadata.len(),
             modified: modified(&metadata),
             wal: FileId::of(&wal),
@@ -154,43 +154,42 @@ impl DatabaseFile {
             Ok(()) if was_lost => log::warn!("the database {} is back", self.path.display()),
             _ => {}
         }
-        found.map_err(StoreError::Lost)
+        Ok(found?)
     }
 
-    fn compare(&mut self) -> Result<(), String> {
+    fn compare(&mut self) -> Result<(), Loss> {
         if let Some(damage) = self.damage {
-            return Err(damage.to_owned());
+            return Err(damage);
         }
-        let metadata = fs::metadata(&self.path).map_err(|error| format!("its file can't be found: {error}"))?;
+        let metadata = fs::metadata(&self.path).map_err(|error| Loss::NotFound(error.kind()))?;
         if FileId::of(&metadata) != self.id {
-            return Err("another file has its name".to_owned());
+            return Err(Loss::Replaced);
         }
         let Some(seen) = &mut self.seen else { return Ok(()) };
         if (metadata.len(), modified(&metadata)) != (seen.bytes, seen.modified) {
             let header = Header::read(&self.file).filter(|header| header.follows(&seen.header));
             match header {
                 Some(header) if metadata.len() >= seen.bytes.min(header.bytes()) => seen.header = header,
-                Some(_) => return Err(self.set_damage(CUT)),
-                None => return Err(self.set_damage(OVERWRITTEN)),
+                Some(_) => return Err(self.set_damage(Loss::Cut)),
+                None => return Err(self.set_damage(Loss::Overwritten)),
             }
             (seen.bytes, seen.modified) = (metadata.len(), modified(&metadata));
         }
-        let wal = fs::metadata(&self.wal).map_err(|error| format!("its -wal file can't be found: {error}"))?;
+        let wal = fs::metadata(&self.wal).map_err(|error| Loss::WalNotFound(error.kind()))?;
         if FileId::of(&wal) != seen.wal {
-            return Err("another file has the name of its -wal file".to_owned());
+            return Err(Loss::WalReplaced);
         }
         // The WAL is shorter if another program has moved all of it into the database file. Then everything can still
         // be read; otherwise it was cut.
         if wal.len() < seen.wal_bytes && !sqlite::can_read_commit_markers(&self.path) {
-            return Err(self.set_damage("its -wal file has been cut"));
+            return Err(self.set_damage(Loss::WalCut));
         }
         seen.wal_bytes = wal.len();
         Ok(())
     }
 
-    fn set_damage(&mut self, damage: &'static str) -> String {
-        self.damage = Some(damage);
-        damage.to_owned()
+    fn set_damage(&mut self, damage: Loss) -> Loss {
+        *self.damage.insert(damage)
     }
 }
 
@@ -200,9 +199,6 @@ fn wal_of(path: &Path) -> PathBuf {
     wal.push("-wal");
     wal.into()
 }
-
-const CUT: &str = "its file has been cut";
-const OVERWRITTEN: &str = "its file has been overwritten";
 
 impl Drop for DatabaseFile {
     fn drop(&mut self) {

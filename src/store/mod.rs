@@ -36,7 +36,7 @@ pub use self::{
     backup::{BackupError, backup},
     copy::{CopiedTable, CopyError, copy},
     engine::{DatabaseUrl, topology::Topology},
-    error::{StoreError, WriteError},
+    error::{DatabaseUrlError, Loss, StoreError, WriteError},
     ledger::{Ledger, LedgerFigures, Observer, Write},
     reads::{
         AlarmPage, AlarmQuery, BidListing, GoodsCard, GoodsDetail, GoodsFacts, GoodsFilter, InboxAlarm, InboxEnd, Page,
@@ -180,7 +180,7 @@ impl Store {
     ) -> Result<T, StoreError> {
         let busy = |what: &str| StoreError::Unavailable(what.to_owned());
         if self.is_lost.load(Ordering::Acquire) {
-            return Err(StoreError::Lost("reads are refused".to_owned()));
+            return Err(Loss::FoundBefore.into());
         }
         let _pending = Arc::clone(&self.pending_read_permits)
             .try_acquire_owned()

@@ -20,10 +20,10 @@ const MARK_READ_TIMEOUT: Duration = Duration::from_millis(800);
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// The alarms may not be marked as read.
-    #[error("{0}")]
+    #[error(transparent)]
     Write(#[from] WriteError),
     /// The alarms are marked as read, but the unread ones could not be counted.
-    #[error("{0}")]
+    #[error(transparent)]
     Count(#[from] StoreError),
 }
 

@@ -20,7 +20,7 @@ use self::{
     topology::Topology,
 };
 use super::{
-    StoreError,
+    DatabaseUrlError, StoreError,
     database_file::{DatabaseFile, FileId},
     read_outage::log_read_failure,
     schema_version::Migrated,
@@ -83,9 +83,9 @@ impl DatabaseUrl {
     /// Reads `sqlite://PATH` or `postgres://…`.
     ///
     /// # Errors
-    /// What is wrong with the URL, for the operator. A URL must have one of these schemes, because diesel would take
-    /// any other text for the name of an SQLite file.
-    pub fn parse(url: &str) -> Result<Self, String> {
+    /// What is wrong with the URL. It must have one of these schemes, because diesel would take any other text for the
+    /// name of an SQLite file.
+    pub fn parse(url: &str) -> Result<Self, DatabaseUrlError> {
         match url.split_once("://") {
             Some(("sqlite", path)) if !path.is_empty() && !path.starts_with(':') && !path.contains(['?', '\0']) => {
                 Ok(Self(Engine::Sqlite(PathBuf::from(path))))
@@ -93,7 +93,7 @@ impl DatabaseUrl {
             Some(("postgres" | "postgresql", _)) => {
                 Ok(Self(Engine::Postgres(postgres_connection::Server::parse(url)?)))
             }
-            _ => Err("use sqlite://PATH or postgres://USER:PASSWORD@HOST/DATABASE".to_owned()),
+            _ => Err(DatabaseUrlError::Scheme),
         }
     }
 
@@ -308,7 +308,7 @@ mod tests {
             assert_eq!((url.to_string().as_str(), format!("{url:?}").as_str()), (shown, shown));
         }
         for bad in ["postgres://me:secret%zz@db/x", "postgres://me:secret%00@db/x", "postgres://me:secret@db:port/x"] {
-            let error = DatabaseUrl::parse(bad).unwrap_err();
+            let error = DatabaseUrl::parse(bad).unwrap_err().to_string();
             assert!(!error.contains("secret"), "{error}");
         }
     }

@@ -150,7 +150,7 @@ impl<'a> Batch<'a> {
                 column!(leads, Numbers, goods => goods.id.get()),
                 column!(leads, OptionalNumbers, goods => goods.lead.map(|lead| lead.price.won())),
                 column!(leads, OptionalNumbers, goods => goods.lead.map(|lead| lead.user.get())),
-                column!(leads, Numbers, goods => goods.bid_seq),
+                column!(leads, Numbers, goods => goods.bid_seq.get()),
             ],
             counters: counters.unwrap_or_default(),
             commit_marker: end.map(|(_, marker)| marker.row()).unwrap_or_default(),

@@ -12,7 +12,7 @@ use url::Url;
 
 use crate::domain::{AlarmId, UserId};
 use crate::store::{
-    StoreError,
+    DatabaseUrlError, StoreError,
     engine::topology::Topology,
     schema_version::{self, Migrated},
 };
@@ -82,15 +82,15 @@ pub(crate) struct Server {
 
 impl Server {
     /// Parses the URL and adds the timeouts that it does not set, so that no connection waits for ever.
-    pub(crate) fn parse(url: &str) -> Result<Self, String> {
+    pub(crate) fn parse(url: &str) -> Result<Self, DatabaseUrlError> {
         // Checked here because libpq's error text would cite the password.
         if !escapes_are_whole(url) {
-            return Err("in a postgres:// URL two hex digits must follow a % (write %25 for a % itself)".to_owned());
+            return Err(DatabaseUrlError::Escape);
         }
-        let mut url = Url::parse(url).map_err(|error| format!("not a postgres:// URL: {error}"))?;
+        let mut url = Url::parse(url)?;
         // What looks like a path may be the rest of a password that contains a slash.
         if url.path().contains('@') {
-            return Err("unexpected @ after the host of a postgres:// URL (write %2F for a / in a password)".to_owned());
+            return Err(DatabaseUrlError::AtInPath);
         }
         let shown = without_passwords(&url);
         let given: Vec<String> = url.query_pairs().map(|(name, _)| name.into_owned()).collect();
@@ -99,7 +99,7 @@ impl Server {
                 name == "sslmode" && ["require", "verify-ca", "verify-full"].contains(&value.as_ref())
             })
         {
-            return Err("this program is built without TLS to PostgreSQL (feature postgres-tls)".to_owned());
+            return Err(DatabaseUrlError::NoTls);
         }
         for (name, value) in [
             ("connect_timeout", "2"),
