@@ -18,7 +18,7 @@ use handsup::{
         AlarmQuery, Committed, DatabaseUrl, Ledger, LedgerRules, LedgerThread, Store, StoreError, Tx, Write,
         WriteError,
         writes::{
-            BidVerdict, EndAuction, Ended, EnsureUser, KeyedBid, Like, MakeGoods, MarkReceived, PlaceBids,
+            BidVerdict, EndAuction, Ended, EnsureUser, KeyedBid, Like, LikeSet, MakeGoods, MarkReceived, PlaceBids,
             RaiseEndingSoon, SetLike, StartAuction,
         },
     },
@@ -185,7 +185,7 @@ fn keyed(bid: Bid) -> PlaceBids {
 
 fn accepted(verdict: &BidVerdict) -> Option<i64> {
     match verdict {
-        BidVerdict::Accepted(stored) => Some(stored.seq),
+        BidVerdict::Accepted(stored) => Some(stored.seq.get()),
         _ => None,
     }
 }
@@ -303,7 +303,7 @@ async fn a_large_audience_is_served_in_chunks_and_each_of_it_once() {
     let likes: Vec<_> = (1001..=2750).map(|of| fixture.submit(like(of, true))).collect();
     drop(release);
     for like in likes {
-        assert_eq!(like.recv_timeout(PATIENCE).unwrap(), Ok(true));
+        assert_eq!(like.recv_timeout(PATIENCE).unwrap(), Ok(LikeSet::Yes));
     }
     fixture.write(like(1500, false)).await;
     let release = fixture.hold();
@@ -313,7 +313,7 @@ async fn a_large_audience_is_served_in_chunks_and_each_of_it_once() {
     drop(release);
     assert_eq!(start.recv_timeout(PATIENCE).unwrap().unwrap().unwrap().phase, Phase::Live);
     for change in changes {
-        assert_eq!(change.recv_timeout(PATIENCE).unwrap(), Ok(true));
+        assert_eq!(change.recv_timeout(PATIENCE).unwrap(), Ok(LikeSet::Yes));
     }
     // The chunks go with these writes, or by themselves.
     while fixture.ledger.figures().open_fanouts > 0 {

@@ -2,7 +2,10 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use crate::store::{Ledger, Store, writes::ResumeFanout};
+use crate::store::{
+    Ledger, Store,
+    writes::{ResumeFanout, Resumed},
+};
 
 /// Time between two polls. A fan-out that looks the same in two of them has been abandoned: with a living node it
 /// progresses in this time.
@@ -20,8 +23,8 @@ pub(crate) async fn run(store: Store, ledger: Ledger) {
                 for fanout in open.iter().filter(|fanout| previous.contains(*fanout)) {
                     let id = fanout.0;
                     match ledger.write(ResumeFanout(id), RESUME_TIMEOUT).await {
-                        Ok(true) => log::warn!("resuming fan-out {id} abandoned by another node"),
-                        Ok(false) => {}
+                        Ok(Resumed::Yes) => log::warn!("resuming fan-out {id} abandoned by another node"),
+                        Ok(Resumed::Finished) => {}
                         Err(error) => log::debug!("fan-out {id} could not be resumed: {error}"),
                     }
                 }

@@ -7,7 +7,7 @@ use crate::{
     domain::{AlarmId, Timestamp},
     store::{
         Ledger, Store, StoreError, WriteError,
-        writes::{PruneAlarms, PruneInbox, PruneKeys},
+        writes::{PruneAlarms, PruneInbox, PruneKeys, Pruned},
     },
     time_source::TimeSource,
 };
@@ -30,9 +30,9 @@ pub(crate) struct Retention {
 
 #[derive(Debug, thiserror::Error)]
 enum RetentionError {
-    #[error("{0}")]
+    #[error(transparent)]
     Read(#[from] StoreError),
-    #[error("{0}")]
+    #[error(transparent)]
     Write(#[from] WriteError),
 }
 
@@ -50,12 +50,12 @@ impl Retention {
     }
 
     async fn prune(&self, now: Timestamp) -> Result<(), RetentionError> {
-        while !self.ledger.write(PruneKeys, WRITE_TIMEOUT).await? {}
+        while self.ledger.write(PruneKeys, WRITE_TIMEOUT).await? == Pruned::Portion {}
         let cutoff = now.plus_ms(-i64::from(self.keep_days) * 86_400_000);
         if let Some(up_to) = self.store.newest_alarm_before(cutoff).await? {
             self.prune_inboxes(up_to).await?;
             // Not before the inboxes: their rows refer to these alarms.
-            while !self.ledger.write(PruneAlarms { up_to }, WRITE_TIMEOUT).await? {}
+            while self.ledger.write(PruneAlarms { up_to }, WRITE_TIMEOUT).await? == Pruned::Portion {}
         }
         Ok(())
     }
@@ -66,7 +66,7 @@ impl Retention {
             let users = self.store.users_after(after, USERS_LIMIT).await?;
             let Some(last) = users.last().copied() else { return Ok(()) };
             let portion = PruneInbox { users, up_to };
-            while PruneInbox::may_have_more(self.ledger.write(portion.clone(), WRITE_TIMEOUT).await?) {}
+            while self.ledger.write(portion.clone(), WRITE_TIMEOUT).await? == Pruned::Portion {}
             after = Some(last);
         }
     }

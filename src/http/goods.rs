@@ -21,7 +21,7 @@ use crate::{
     protocol::{Code, Problem},
     store::{
         GoodsDetail,
-        writes::{DeleteGoods, Deleted, Like, MakeGoods, SetLike},
+        writes::{DeleteGoods, Deleted, Like, LikeSet, MakeGoods, SetLike},
     },
 };
 
@@ -159,10 +159,9 @@ pub(super) async fn toggle_like(
 async fn set_like(request: &HttpRequest, goods: &str, services: &Services, like: Like) -> Result<(), ApiError> {
     let user = services.user(request).await?.user.id;
     let goods = goods_id(goods)?;
-    if services.ledger.write(SetLike { user, goods, like }, WRITE_TIMEOUT).await? {
-        Ok(())
-    } else {
-        Err(goods_not_found())
+    match services.ledger.write(SetLike { user, goods, like }, WRITE_TIMEOUT).await? {
+        LikeSet::Yes => Ok(()),
+        LikeSet::UnknownGoods => Err(goods_not_found()),
     }
 }
 

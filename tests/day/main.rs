@@ -23,7 +23,7 @@ use std::{
 use futures_util::future::join_all;
 use handsup::{
     domain::{AlarmId, AlarmKind, DraftRules, GoodsDraft, GoodsId, Phase, Price, StartInput, Timestamp, UserId},
-    store::writes::{EnsureUser, Like, MakeGoods, SetLike},
+    store::writes::{EnsureUser, Like, LikeSet, MakeGoods, SetLike},
 };
 use rand::{RngExt, rngs::StdRng, seq::IndexedRandom};
 
@@ -395,7 +395,7 @@ impl Day {
                 like: if like { Like::On } else { Like::Off },
             })
         };
-        assert!(join_all(likes.into_iter().map(set)).await.into_iter().all(|known| known));
+        assert!(join_all(likes.into_iter().map(set)).await.into_iter().all(|set| set == LikeSet::Yes));
     }
 
     /// What was told since the last time is what should have been told: each once, to nobody else, with rising ids.

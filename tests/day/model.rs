@@ -93,7 +93,7 @@ impl Auction {
                 let outbid = self.bids.last().map(|bid| bid.0).filter(|leader| *leader != user);
                 self.bids.push((user, price, now));
                 self.ends_at = self.ends_at.max(now.plus_ms(soft_ms));
-                let told = (stored.seq, stored.ends_at, stored.bid.received_at);
+                let told = (stored.seq.get(), stored.ends_at, stored.bid.received_at);
                 assert_eq!(told, (self.bids.len() as i64, self.ends_at, now));
                 return outbid.map(|leader| (AlarmKind::Outbid, self.id, leader));
             }

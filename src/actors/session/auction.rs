@@ -20,7 +20,7 @@ use crate::{
     protocol::{Close, Code, Outcome, Problem, RoomAction},
     store::{
         Ledger, Store, WriteError,
-        writes::{BidVerdict, SayLine},
+        writes::{BidVerdict, LineSaid, SayLine},
     },
 };
 
@@ -80,8 +80,8 @@ impl Role for AuctionRole {
                 let stored = session.role.0.ledger.write(SayLine { goods, author: user, text }, STORE_LINE_TIMEOUT);
                 ctx.spawn(stored.into_actor(session).map(|stored, session, _| {
                     let refused = match stored {
-                        Ok(true) => return,
-                        Ok(false) => Problem::new(Code::NotFound, "no such goods"),
+                        Ok(LineSaid::Yes) => return,
+                        Ok(LineSaid::UnknownGoods) => Problem::new(Code::NotFound, "no such goods"),
                         Err(_) => Problem::unavailable("the line could not be stored"),
                     };
                     session.alert(&refused, AlertTo::ThisSocketToo);

@@ -28,7 +28,7 @@ use crate::{
     protocol::{Code, Problem, RoomFrame},
     store::{
         Ledger, TradeInfo,
-        writes::{MarkMessagesRead, ReadMessages, SendTradeMessage},
+        writes::{MarkMessagesRead, MessageSent, ReadMessages, SendTradeMessage},
     },
 };
 
@@ -91,8 +91,8 @@ impl Role for TradeRole {
                 let stored = session.role.ledger.write(message, WRITE_TIMEOUT);
                 ctx.spawn(stored.into_actor(session).map(|stored, session, _| {
                     let refused = match stored {
-                        Ok(true) => return,
-                        Ok(false) => {
+                        Ok(MessageSent::Yes) => return,
+                        Ok(MessageSent::NotTheirTrade) => {
                             Problem::new(Code::Forbidden, "only the seller and the buyer take part in this trade")
                         }
                         Err(_) => Problem::unavailable("the message could not be stored"),

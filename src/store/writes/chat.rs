@@ -20,13 +20,21 @@ pub struct SayLine {
     pub text: LineText,
 }
 
-impl Write for SayLine {
-    /// False if the goods do not exist or have been deleted.
-    type Out = bool;
+/// Outcome of a [`SayLine`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineSaid {
+    /// The line is stored.
+    Yes,
+    /// The goods do not exist or have been deleted.
+    UnknownGoods,
+}
 
-    fn run(&self, tx: &mut Tx<'_>) -> Result<bool, StoreError> {
+impl Write for SayLine {
+    type Out = LineSaid;
+
+    fn run(&self, tx: &mut Tx<'_>) -> Result<LineSaid, StoreError> {
         if tx.goods(self.goods)?.is_none() {
-            return Ok(false);
+            return Ok(LineSaid::UnknownGoods);
         }
         let id = tx.next_line()?;
         let at = tx.now();
@@ -49,7 +57,7 @@ impl Write for SayLine {
             text: self.text.clone(),
             at,
         }));
-        Ok(true)
+        Ok(LineSaid::Yes)
     }
 }
 
@@ -64,11 +72,19 @@ pub struct SendTradeMessage {
     pub text: TradeText,
 }
 
-impl Write for SendTradeMessage {
-    /// False if the goods are not sold, or the author is neither their seller nor their buyer.
-    type Out = bool;
+/// Outcome of a [`SendTradeMessage`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MessageSent {
+    /// The message is stored.
+    Yes,
+    /// The goods are not sold, or the author is neither their seller nor their buyer.
+    NotTheirTrade,
+}
 
-    fn run(&self, tx: &mut Tx<'_>) -> Result<bool, StoreError> {
+impl Write for SendTradeMessage {
+    type Out = MessageSent;
+
+    fn run(&self, tx: &mut Tx<'_>) -> Result<MessageSent, StoreError> {
         let sides: Option<(i64, i64)> = {
             use schema::trade_rooms::dsl;
             dsl::trade_rooms
@@ -81,9 +97,9 @@ impl Write for SendTradeMessage {
         let other = match sides {
             Some((seller, buyer)) if author == seller => buyer,
             Some((seller, buyer)) if author == buyer => seller,
-            _ => return Ok(false),
+            _ => return Ok(MessageSent::NotTheirTrade),
         };
-        let Some(goods) = tx.goods(self.goods)?.cloned() else { return Ok(false) };
+        let Some(goods) = tx.goods(self.goods)?.cloned() else { return Ok(MessageSent::NotTheirTrade) };
         let id = tx.next_trade_message()?;
         let at = tx.now();
         {
@@ -115,7 +131,7 @@ impl Write for SendTradeMessage {
             text: self.text.clone(),
             at,
         }));
-        Ok(true)
+        Ok(MessageSent::Yes)
     }
 }
 

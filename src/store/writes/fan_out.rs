@@ -76,17 +76,26 @@ pub(crate) fn unfinished(conn: &mut DbConn) -> Result<Vec<EventId>, StoreError> 
 #[derive(Debug, Clone, Copy)]
 pub struct ResumeFanout(pub EventId);
 
-impl Write for ResumeFanout {
-    /// False if the fan-out is already finished.
-    type Out = bool;
+/// Outcome of a [`ResumeFanout`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Resumed {
+    /// This node continues the fan-out.
+    Yes,
+    /// The fan-out is already finished.
+    Finished,
+}
 
-    fn run(&self, tx: &mut Tx<'_>) -> Result<bool, StoreError> {
+impl Write for ResumeFanout {
+    type Out = Resumed;
+
+    fn run(&self, tx: &mut Tx<'_>) -> Result<Resumed, StoreError> {
         use schema::fanouts::dsl;
         let open: i64 = dsl::fanouts.filter(dsl::event_id.eq(self.0.get())).count().get_result(tx.conn)?;
-        if open > 0 {
-            tx.add_fanout(self.0);
+        if open == 0 {
+            return Ok(Resumed::Finished);
         }
-        Ok(open > 0)
+        tx.add_fanout(self.0);
+        Ok(Resumed::Yes)
     }
 }
 

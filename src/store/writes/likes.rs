@@ -30,14 +30,22 @@ pub struct SetLike {
     pub like: Like,
 }
 
-impl Write for SetLike {
-    /// False if the goods do not exist.
-    type Out = bool;
+/// Outcome of a [`SetLike`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LikeSet {
+    /// The user likes the goods, or does not, as they want.
+    Yes,
+    /// The goods do not exist.
+    UnknownGoods,
+}
 
-    fn run(&self, tx: &mut Tx<'_>) -> Result<bool, StoreError> {
+impl Write for SetLike {
+    type Out = LikeSet;
+
+    fn run(&self, tx: &mut Tx<'_>) -> Result<LikeSet, StoreError> {
         use schema::likes::dsl;
         if tx.goods(self.goods)?.is_none() {
-            return Ok(false);
+            return Ok(LikeSet::UnknownGoods);
         }
         let of_user = dsl::goods_id.eq(self.goods.get()).and(dsl::user_id.eq(self.user.get()));
         let active = of_user.and(dsl::removed.eq(false));
@@ -45,7 +53,7 @@ impl Write for SetLike {
         let (is_liked, wanted) =
             (likes > 0, if self.like == Like::Toggle { likes == 0 } else { self.like == Like::On });
         if is_liked == wanted {
-            return Ok(true);
+            return Ok(LikeSet::Yes);
         }
         if wanted {
             let id = tx.next_like_id()?;
@@ -70,6 +78,6 @@ impl Write for SetLike {
                 .set(dsl::like_count.eq(dsl::like_count + change))
                 .execute(tx.conn)?;
         }
-        Ok(true)
+        Ok(LikeSet::Yes)
     }
 }

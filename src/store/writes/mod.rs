@@ -18,13 +18,13 @@ mod users;
 mod verdict;
 
 pub use bids::{KeyedBid, PlaceBids, PlacedBids};
-pub use chat::{MarkMessagesRead, ReadMessages, SayLine, SendTradeMessage};
-pub use fan_out::ResumeFanout;
+pub use chat::{LineSaid, MarkMessagesRead, MessageSent, ReadMessages, SayLine, SendTradeMessage};
+pub use fan_out::{ResumeFanout, Resumed};
 pub use goods::{DeleteGoods, Deleted, MakeGoods};
-pub use likes::{Like, SetLike};
+pub use likes::{Like, LikeSet, SetLike};
 pub use phases::{EndAuction, Ended, RaiseEndingSoon, StartAuction};
 pub use probe::Probe;
-pub use prune::{PruneAlarms, PruneInbox, PruneKeys};
+pub use prune::{PruneAlarms, PruneInbox, PruneKeys, Pruned};
 pub use read_state::{MarkRead, ReadAlarms, SetMuted};
 pub use received::MarkReceived;
 pub use stops::{ClearStop, RecordStop};

@@ -11,6 +11,21 @@ use crate::{
 /// Rows that one write removes at most.
 const PORTION_LIMIT: i64 = 500;
 
+/// Outcome of one portion.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pruned {
+    /// No old rows are left.
+    All,
+    /// Old rows may be left.
+    Portion,
+}
+
+impl Pruned {
+    fn after(removed: usize) -> Self {
+        if (removed as i64) < PORTION_LIMIT { Self::All } else { Self::Portion }
+    }
+}
+
 /// Removes a portion of the old rows of these users' inboxes.
 #[derive(Debug, Clone)]
 pub struct PruneInbox {
@@ -21,14 +36,13 @@ pub struct PruneInbox {
 }
 
 impl Write for PruneInbox {
-    /// How many rows were removed; see [`may_have_more`](PruneInbox::may_have_more).
-    type Out = usize;
+    type Out = Pruned;
 
-    fn run(&self, tx: &mut Tx<'_>) -> Result<usize, StoreError> {
+    fn run(&self, tx: &mut Tx<'_>) -> Result<Pruned, StoreError> {
         use schema::inbox::dsl;
-        let mut removed = 0;
+        let mut removed = 0usize;
         for user in &self.users {
-            let left = PORTION_LIMIT - removed;
+            let left = PORTION_LIMIT - removed as i64;
             if left <= 0 {
                 break;
             }
@@ -40,17 +54,10 @@ impl Write for PruneInbox {
                 .load(tx.conn)?;
             if let Some(last) = old.last() {
                 delete(dsl::inbox.filter(dsl::user_id.eq(user.get()).and(dsl::alarm_id.le(last)))).execute(tx.conn)?;
-                removed += old.len() as i64;
+                removed += old.len();
             }
         }
-        Ok(usize::try_from(removed).unwrap_or(0))
-    }
-}
-
-impl PruneInbox {
-    /// Whether old rows may be left after a write that removed this many.
-    pub fn may_have_more(removed: usize) -> bool {
-        removed as i64 >= PORTION_LIMIT
+        Ok(Pruned::after(removed))
     }
 }
 
@@ -62,10 +69,9 @@ pub struct PruneAlarms {
 }
 
 impl Write for PruneAlarms {
-    /// True if no old rows are left.
-    type Out = bool;
+    type Out = Pruned;
 
-    fn run(&self, tx: &mut Tx<'_>) -> Result<bool, StoreError> {
+    fn run(&self, tx: &mut Tx<'_>) -> Result<Pruned, StoreError> {
         use schema::alarms::dsl;
         let old: Vec<i64> = dsl::alarms
             .filter(dsl::id.le(self.up_to.get()))
@@ -73,12 +79,12 @@ impl Write for PruneAlarms {
             .limit(PORTION_LIMIT)
             .select(dsl::id)
             .load(tx.conn)?;
-        let is_last = (old.len() as i64) < PORTION_LIMIT;
+        let pruned = Pruned::after(old.len());
         // By listed ids: PostgreSQL plans a writer's statement once, and for `id <= $1` it assumes a third of all rows.
         if !old.is_empty() {
             delete(dsl::alarms.filter(dsl::id.eq_any(old))).execute(tx.conn)?;
         }
-        Ok(is_last)
+        Ok(pruned)
     }
 }
 
@@ -87,10 +93,9 @@ impl Write for PruneAlarms {
 pub struct PruneKeys;
 
 impl Write for PruneKeys {
-    /// True if no old rows are left.
-    type Out = bool;
+    type Out = Pruned;
 
-    fn run(&self, tx: &mut Tx<'_>) -> Result<bool, StoreError> {
+    fn run(&self, tx: &mut Tx<'_>) -> Result<Pruned, StoreError> {
         use schema::idempotency_keys::dsl;
         let before = tx.now().plus_ms(-IdempotencyKey::RETENTION_MS).micros();
         let old: Vec<(i64, String)> = dsl::idempotency_keys
@@ -99,10 +104,10 @@ impl Write for PruneKeys {
             .limit(PORTION_LIMIT)
             .select((dsl::user_id, dsl::key))
             .load(tx.conn)?;
-        let is_last = (old.len() as i64) < PORTION_LIMIT;
+        let pruned = Pruned::after(old.len());
         for (user, key) in old {
             delete(dsl::idempotency_keys.filter(dsl::user_id.eq(user).and(dsl::key.eq(key)))).execute(tx.conn)?;
         }
-        Ok(is_last)
+        Ok(pruned)
     }
 }

@@ -6,7 +6,8 @@ use std::{path::PathBuf, sync::Arc};
 use handsup::{
     domain::{Bid, GoodsId, LineText, NewGoods, Price, Timestamp, TradeText, User, UserId},
     store::writes::{
-        BidVerdict, EndAuction, Ended, KeyedBid, MakeGoods, PlaceBids, SayLine, SendTradeMessage, StartAuction,
+        BidVerdict, EndAuction, Ended, KeyedBid, LineSaid, MakeGoods, MessageSent, PlaceBids, SayLine,
+        SendTradeMessage, StartAuction,
     },
     time_source::TimeSource,
 };
@@ -121,7 +122,7 @@ impl Market {
             author: author(user),
             text: LineText::parse(&text).unwrap(),
         };
-        assert!(self.seed().write(texts.into_iter().map(line)).into_iter().all(|said| said));
+        assert!(self.seed().write(texts.into_iter().map(line)).into_iter().all(|said| said == LineSaid::Yes));
     }
 
     /// Written to the other side of a trade, all at this moment.
@@ -131,7 +132,7 @@ impl Market {
             author: author(user),
             text: TradeText::parse(&text).unwrap(),
         };
-        assert!(self.seed().write(texts.into_iter().map(message)).into_iter().all(|sent| sent));
+        assert!(self.seed().write(texts.into_iter().map(message)).into_iter().all(|sent| sent == MessageSent::Yes));
     }
 
     /// Written a second after whatever came before.

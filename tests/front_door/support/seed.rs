@@ -10,7 +10,7 @@ use handsup::{
     domain::{GoodsId, NewGoods, Price, Timestamp, UserId},
     store::{
         DatabaseUrl, LedgerRules, LedgerThread, Store, Write, WriteError,
-        writes::{EnsureUser, Like, MakeGoods, SetLike},
+        writes::{EnsureUser, Like, LikeSet, MakeGoods, SetLike},
     },
     time_source::{SystemTime, TimeSource},
 };
@@ -88,7 +88,7 @@ impl Seed {
             let goods = GoodsId::from_stored(*goods);
             let like = |user| SetLike { user: UserId::from_stored(user), goods, like: Like::On };
             let liked = self.write(users.clone().into_iter().map(like));
-            assert!(liked.into_iter().all(|liked| liked));
+            assert!(liked.into_iter().all(|liked| liked == LikeSet::Yes));
         }
     }
 
