@@ -46,7 +46,8 @@ impl Store {
                 .select(StateRow::as_select())
                 .load(conn)?;
             let mut complete = horizon;
-            let mut goods = Vec::with_capacity(scheduled.len() + live.len());
+            let found = scheduled.len() + live.len();
+            let mut goods = Vec::with_capacity(found);
             for (rows, lead_ms) in [(scheduled, 0), (live, ENDING_SOON_LEAD_MS)] {
                 let full = rows.len() as i64 == limit;
                 let before = goods.len();
@@ -65,6 +66,11 @@ impl Store {
                     let reached = if last.phase == Phase::Live { last.ends_at } else { last.starts_at };
                     complete = complete.min(reached.plus_ms(-lead_ms));
                 }
+            }
+            if goods.len() == found
+                && let Some(over) = UNREADABLE_ROWS.record_success(Instant::now)
+            {
+                log::info!("the auction clock skips no goods row any more, after {}", over.summary());
             }
             Ok((goods, complete))
         })
