@@ -175,7 +175,7 @@ async fn sighup_names_what_needs_a_restart_until_it_comes() {
     drop((first, second));
     assert!(!server.handsup.folder().join("other.db").exists());
     let log = server.read(&keys(SECRET, None)).await;
-    assert_eq!(log.matches("only after a restart").count(), 2, "as it was: {log}");
+    assert_eq!(log.matches("needs a restart").count(), 2, "as it was: {log}");
 }
 
 /// Whatever is wrong with it: an unknown key, a bad value, a contradiction, no TOML, what only `serve` asks.
