@@ -174,7 +174,9 @@ pub(crate) fn decode(rest: &[u8]) -> Option<BusMessage> {
 mod tests {
     use super::*;
     use crate::{
-        domain::{AlarmCursor, AlarmId, AlarmKind, Bid, BidId, EventId, LineId, LineText, Price, Sender, Timestamp},
+        domain::{
+            AlarmCursor, AlarmId, AlarmKind, Bid, BidId, BidSeq, EventId, LineId, LineText, Price, Sender, Timestamp,
+        },
         store::writes::StoredBid,
     };
     use proptest::prelude::*;
@@ -199,12 +201,18 @@ mod tests {
             ends_at: Some(at),
             start_price: Some(Price::from_stored(1)),
             trade_room: None,
-            bid_seq: Some(4),
+            bid_seq: Some(BidSeq::from_stored(4)),
             text: Some("\u{2028}".into()),
             sender: Some(Sender { id: UserId::from_stored(1), name: "a".into() }),
         };
         let bid = Bid { goods, user: UserId::from_stored(2), price: Price::from_stored(9), received_at: at };
-        let bid = StoredBid { id: BidId::from_stored(3), bid, seq: 4, high_price: bid.price, ends_at: at };
+        let bid = StoredBid {
+            id: BidId::from_stored(3),
+            bid,
+            seq: BidSeq::from_stored(4),
+            high_price: bid.price,
+            ends_at: at,
+        };
         let line = LineText::parse("hello").unwrap();
         let all = [
             BusMessage::Alarm(
@@ -221,7 +229,12 @@ mod tests {
                 text: line,
                 at,
             }),
-            BusMessage::RoomEvent(RoomEvent::Ended { goods, seq: 4, buyer: None, high_price: None }),
+            BusMessage::RoomEvent(RoomEvent::Ended {
+                goods,
+                seq: BidSeq::from_stored(4),
+                buyer: None,
+                high_price: None,
+            }),
             BusMessage::PresenceChanges(vec![PresenceChange { goods, user: user(), is_here: true }]),
             BusMessage::PresenceSnapshot { part: vec![(goods, user())], index: 0, total: 2 },
             BusMessage::UserChanged(user()),

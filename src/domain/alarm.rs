@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AlarmCursor, AlarmId, EventId, GoodsId, GoodsState, Price, Timestamp, TradeRoomId, UserId};
+use super::{AlarmCursor, AlarmId, BidSeq, EventId, GoodsId, GoodsState, Price, Timestamp, TradeRoomId, UserId};
 
 /// Why an alarm is raised (`docs/protocol.md#alarms`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -111,9 +111,9 @@ pub struct Alarm {
     pub start_price: Option<Price>,
     /// The trade room of buyer and seller.
     pub trade_room: Option<TradeRoomId>,
-    /// Of an `outbid`: the `seq` of the bid that took the lead. The alarm is superseded when its receiver has bid
+    /// Of an `outbid`: the bid that took the lead. The alarm is superseded when its receiver has bid
     /// since.
-    pub bid_seq: Option<i64>,
+    pub bid_seq: Option<BidSeq>,
     /// The alarm's own text; `None` if its kind has a text.
     pub text: Option<String>,
     /// Of a `chat`: who wrote the message.

@@ -1,7 +1,7 @@
 //! Goods under auction: their phases, the legal moves between phases, and the state that the bid rule and the clock
 //! need.
 
-use super::{GoodsId, Price, Timestamp, UserId};
+use super::{BidSeq, GoodsId, Price, Timestamp, UserId};
 
 /// How long before the end the `ending_soon` alarms are raised (`docs/protocol.md#alarms`).
 pub const ENDING_SOON_LEAD_MS: i64 = 60_000;
@@ -66,8 +66,8 @@ pub struct GoodsState {
     pub min_increment: Price,
     /// The highest bid; `None` before the first one.
     pub lead: Option<Lead>,
-    /// Number of accepted bids; the next one gets `bid_seq + 1`.
-    pub bid_seq: i64,
+    /// The newest accepted bid.
+    pub bid_seq: BidSeq,
     /// Whether the `ending_soon` alarms have been raised: only once, even if the end moves.
     pub ending_soon_done: bool,
 }
@@ -106,6 +106,32 @@ impl GoodsState {
             self.phase = next;
         }
         legal
+    }
+}
+
+#[cfg(test)]
+impl GoodsState {
+    /// A live auction from second 0 to 200, without a bid.
+    pub(crate) fn live() -> Self {
+        Self {
+            id: GoodsId::from_stored(1),
+            seller: UserId::from_stored(1),
+            title: String::new(),
+            phase: Phase::Live,
+            starts_at: Timestamp::from_secs(0),
+            ends_at: Timestamp::from_secs(200),
+            start_price: Price::from_stored(1),
+            min_increment: Price::from_stored(1),
+            lead: None,
+            bid_seq: BidSeq::NONE,
+            ending_soon_done: false,
+        }
+    }
+
+    /// A live auction after this many bids, the highest of which offers as much.
+    pub(crate) fn live_at(high: i64) -> Self {
+        let lead = Lead { user: UserId::from_stored(3), price: Price::from_stored(high) };
+        Self { lead: Some(lead), bid_seq: BidSeq::from_stored(high), ..Self::live() }
     }
 }
 

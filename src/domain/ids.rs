@@ -85,6 +85,42 @@ id_type!(
     MAX_ID
 );
 
+/// The number of a bid among the accepted bids of its goods: 1, 2, 3 …
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct BidSeq(i64);
+
+impl BidSeq {
+    /// Before the first bid.
+    pub const NONE: Self = Self(0);
+
+    /// A number from a row, unchecked.
+    pub const fn from_stored(raw: i64) -> Self {
+        Self(raw)
+    }
+
+    /// The number, for a row or a JSON field.
+    pub const fn get(self) -> i64 {
+        self.0
+    }
+
+    /// The number of the next bid.
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+
+    /// The number of the bid before.
+    pub const fn previous(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+}
+
+impl std::fmt::Display for BidSeq {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// A position in an inbox: right after an alarm, or at the start. A user's cursor has passed every alarm before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{GoodsId, GoodsState, Lead, Phase, Price, Timestamp, UserId};
+use super::{BidSeq, GoodsId, GoodsState, Lead, Phase, Price, Timestamp, UserId};
 
 /// A bid as received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,8 +40,8 @@ pub enum Refusal {
 /// What an accepted bid changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Acceptance {
-    /// The bid's number among the accepted bids of the goods: 1, 2, 3 …
-    pub seq: i64,
+    /// The bid's number.
+    pub seq: BidSeq,
     /// The end after this bid; later than before if the bid fell into the soft close.
     pub ends_at: Timestamp,
     /// The previous leader, who gets an `outbid` alarm; `None` if there was none or it is the bidder.
@@ -68,7 +68,7 @@ pub fn judge(goods: &GoodsState, bid: &Bid, soft_close_ms: i64) -> Result<Accept
         return Err(Refusal::TooLow { high_price: goods.lead.map(|lead| lead.price), minimum });
     }
     Ok(Acceptance {
-        seq: goods.bid_seq + 1,
+        seq: goods.bid_seq.next(),
         ends_at: goods.ends_at.max(bid.received_at.plus_ms(soft_close_ms)),
         outbid: goods.lead.map(|lead| lead.user).filter(|leader| *leader != bid.user),
     })
@@ -105,17 +105,11 @@ mod tests {
 
     fn goods() -> GoodsState {
         GoodsState {
-            id: GoodsId::from_stored(1),
-            seller: UserId::from_stored(1),
-            title: "t".into(),
-            phase: Phase::Live,
             starts_at: Timestamp::from_secs(1000),
             ends_at: Timestamp::from_secs(2000),
             start_price: Price::from_stored(500),
             min_increment: Price::from_stored(10),
-            lead: None,
-            bid_seq: 0,
-            ending_soon_done: false,
+            ..GoodsState::live()
         }
     }
 
@@ -200,7 +194,7 @@ mod tests {
                     prop_assert!(user != 1);
                     prop_assert_eq!(yes.outbid, before.lead.map(|l| l.user).filter(|u| u.get() != user));
                     g.apply(&b, &yes);
-                    accepted.push((yes.seq, price, user));
+                    accepted.push((yes.seq.get(), price, user));
                 }
             }
             for (i, window) in accepted.windows(2).enumerate() {

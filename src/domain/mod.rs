@@ -20,7 +20,9 @@ pub use chat::{LineText, TradeText};
 pub use draft::{DraftError, DraftRules, GoodsDraft, NewGoods, StartInput};
 pub use goods::{ENDING_SOON_LEAD_MS, GoodsState, Lead, MIN_LENGTH_FOR_ENDING_SOON_MS, Phase};
 pub use idempotency::IdempotencyKey;
-pub use ids::{AlarmCursor, AlarmId, BidId, EventId, GoodsId, LineId, MAX_ID, TradeMessageId, TradeRoomId, UserId};
+pub use ids::{
+    AlarmCursor, AlarmId, BidId, BidSeq, EventId, GoodsId, LineId, MAX_ID, TradeMessageId, TradeRoomId, UserId,
+};
 pub use judge::{Acceptance, Bid, Refusal, judge};
 pub use price::Price;
 pub use time::{LocalTime, Timestamp};

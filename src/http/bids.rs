@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::{ApiError, Services, body, json, query};
 use crate::{
     actors::{ArrivingBid, BidAnswer},
-    domain::{GoodsId, IdempotencyKey, Price, Timestamp, UserId},
+    domain::{BidSeq, GoodsId, IdempotencyKey, Price, Timestamp, UserId},
     protocol::{Code, Outcome, Problem},
     store::{
         BidListing, WriteError,
@@ -36,7 +36,7 @@ struct Accepted {
     user_id: UserId,
     price: Price,
     high_price: Price,
-    seq: i64,
+    seq: BidSeq,
     created_at: Timestamp,
     ends_at: Timestamp,
 }

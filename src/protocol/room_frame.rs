@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Code, Outcome, Problem};
-use crate::domain::{BidId, GoodsId, Locale, Price, Timestamp, UserId};
+use crate::domain::{BidId, BidSeq, GoodsId, Locale, Price, Timestamp, UserId};
 
 /// A frame to the sockets of a room (`docs/protocol.md#the-auction-room`), or to one of them.
 #[derive(Debug, Serialize)]
@@ -40,7 +40,7 @@ pub enum RoomFrame<'a> {
         /// The price of this bid, which leads now.
         high_price: Price,
         /// The number of the bid among the accepted ones, without gaps: a client sees when it has missed one.
-        seq: i64,
+        seq: BidSeq,
         /// The id of the bid.
         bid_id: BidId,
         /// When the auction ends, after this bid.

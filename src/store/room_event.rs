@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::writes::StoredBid;
 use crate::domain::{
-    Alarm, GoodsId, GoodsState, LineId, LineText, Price, Receiver, Sender, Timestamp, TradeMessageId, TradeText, User,
+    Alarm, BidSeq, GoodsId, GoodsState, LineId, LineText, Price, Receiver, Sender, Timestamp, TradeMessageId,
+    TradeText, User,
 };
 
 /// One change of a committed transaction. The observer gets these in commit order.
@@ -44,8 +45,8 @@ pub enum RoomEvent {
     Extended {
         /// The goods whose end moved.
         goods: GoodsId,
-        /// `seq` of that bid.
-        seq: i64,
+        /// That bid.
+        seq: BidSeq,
         /// The new end.
         ends_at: Timestamp,
     },
@@ -53,8 +54,8 @@ pub enum RoomEvent {
     Ended {
         /// The goods of the auction.
         goods: GoodsId,
-        /// `seq` of its last bid; 0 if nobody bid.
-        seq: i64,
+        /// Its last bid.
+        seq: BidSeq,
         /// The highest bidder; `None` if nobody bid.
         buyer: Option<Sender>,
         /// The highest bid; `None` if nobody bid.

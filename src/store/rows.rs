@@ -8,8 +8,8 @@ use super::{
     schema,
 };
 use crate::domain::{
-    Alarm, AlarmId, AlarmKind, EventId, GoodsId, GoodsState, Lead, Phase, Price, Sender, Timestamp, TradeRoomId, User,
-    UserId,
+    Alarm, AlarmId, AlarmKind, BidSeq, EventId, GoodsId, GoodsState, Lead, Phase, Price, Sender, Timestamp,
+    TradeRoomId, User, UserId,
 };
 
 /// A phase as the column `goods.phase` stores it.
@@ -92,7 +92,7 @@ impl TryFrom<StateRow> for GoodsState {
                 (None, None) => None,
                 _ => return Err(StoreError::Row("goods.high_bidder_id")),
             },
-            bid_seq: row.bid_seq,
+            bid_seq: BidSeq::from_stored(row.bid_seq),
             ending_soon_done: row.ending_soon_done,
         })
     }
@@ -164,7 +164,7 @@ impl From<&Alarm> for AlarmRow {
             ends_at: alarm.ends_at.map(Timestamp::micros),
             start_price: alarm.start_price.map(Price::won),
             trade_room_id: alarm.trade_room.map(TradeRoomId::get),
-            bid_seq: alarm.bid_seq,
+            bid_seq: alarm.bid_seq.map(BidSeq::get),
             message: alarm.text.clone(),
             sender_id: alarm.sender.as_ref().map(|sender| sender.id.get()),
             sender_name: alarm.sender.as_ref().map(|sender| sender.name.clone()),
@@ -187,7 +187,7 @@ impl TryFrom<AlarmRow> for Alarm {
             ends_at: row.ends_at.map(Timestamp::from_micros),
             start_price: row.start_price.map(Price::from_stored),
             trade_room: row.trade_room_id.map(TradeRoomId::from_stored),
-            bid_seq: row.bid_seq,
+            bid_seq: row.bid_seq.map(BidSeq::from_stored),
             text: row.message,
             sender: row.sender_id.zip(row.sender_name).map(|(id, name)| Sender { id: UserId::from_stored(id), name }),
         })

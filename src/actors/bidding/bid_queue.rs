@@ -110,7 +110,7 @@ impl<R, E> BidQueue<R, E> {
 mod tests {
     use super::*;
     use crate::{
-        domain::{Bid, GoodsId, GoodsState, IdempotencyKey, Lead, Phase, Price, Timestamp, User, UserId},
+        domain::{Bid, GoodsId, GoodsState, IdempotencyKey, Phase, Price, Timestamp, User, UserId},
         store::Topology,
     };
 
@@ -122,22 +122,6 @@ mod tests {
             received_at: Timestamp::from_secs(100),
         };
         KeyedBid { bidder: Arc::new(User::first_seen(bid.user, None, None)), bid, key: None }
-    }
-
-    fn goods(high: i64) -> GoodsState {
-        GoodsState {
-            id: GoodsId::from_stored(1),
-            seller: UserId::from_stored(1),
-            title: String::new(),
-            phase: Phase::Live,
-            starts_at: Timestamp::from_secs(0),
-            ends_at: Timestamp::from_secs(200),
-            start_price: Price::from_stored(1),
-            min_increment: Price::from_stored(1),
-            lead: Some(Lead { user: UserId::from_stored(3), price: Price::from_stored(high) }),
-            bid_seq: high,
-            ending_soon_done: false,
-        }
     }
 
     #[test]
@@ -166,7 +150,7 @@ mod tests {
         queue.done();
         assert_eq!(queue.next(), Some(Next::End("end")));
         assert_eq!(queue.next(), None, "the bid after the end waits for it");
-        let ended = GoodsState { phase: Phase::Ended, ..goods(6) };
+        let ended = GoodsState { phase: Phase::Ended, ..GoodsState::live_at(6) };
         queue.committed.update(&ended);
         queue.done();
         assert_eq!(queue.offer(bid(9), 4), Offered::Refused(Refusal::Ended, 4));
@@ -175,7 +159,7 @@ mod tests {
     #[test]
     fn a_bid_with_a_key_goes_to_the_ledger_even_if_its_refusal_is_certain() {
         let mut queue: BidQueue<u8, ()> = BidQueue::new(CommittedState::new(Topology::Single));
-        queue.committed.update(&goods(50));
+        queue.committed.update(&GoodsState::live_at(50));
         assert!(matches!(queue.offer(bid(45), 2), Offered::Refused(Refusal::TooLow { .. }, 2)));
         assert_eq!(queue.offer(bid(51), 3), Offered::Waits);
         let keyed = KeyedBid { key: IdempotencyKey::parse("k"), ..bid(1) };

@@ -267,7 +267,7 @@ mod tests {
 
     fn seq(answer: &BidAnswer) -> Option<i64> {
         match answer {
-            BidAnswer::Verdict(BidVerdict::Accepted(stored)) => Some(stored.seq),
+            BidAnswer::Verdict(BidVerdict::Accepted(stored)) => Some(stored.seq.get()),
             _ => None,
         }
     }

@@ -81,23 +81,7 @@ impl CommittedGoods {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Lead, Price, Timestamp, UserId};
-
-    fn goods(high: i64) -> GoodsState {
-        GoodsState {
-            id: GoodsId::from_stored(1),
-            seller: UserId::from_stored(1),
-            title: String::new(),
-            phase: Phase::Live,
-            starts_at: Timestamp::from_secs(0),
-            ends_at: Timestamp::from_secs(200),
-            start_price: Price::from_stored(1),
-            min_increment: Price::from_stored(1),
-            lead: Some(Lead { user: UserId::from_stored(3), price: Price::from_stored(high) }),
-            bid_seq: high,
-            ending_soon_done: false,
-        }
-    }
+    use crate::domain::{Price, Timestamp, UserId};
 
     fn bid(price: i64) -> Bid {
         let (goods, user) = (GoodsId::from_stored(1), UserId::from_stored(2));
@@ -108,31 +92,31 @@ mod tests {
     fn only_committed_facts_refuse_and_an_older_state_is_ignored() {
         let committed = CommittedState::new(Topology::Single);
         assert_eq!(committed.certain_refusal(&bid(1)), None, "nothing is committed yet");
-        committed.update(&goods(50));
-        committed.update(&goods(40));
+        committed.update(&GoodsState::live_at(50));
+        committed.update(&GoodsState::live_at(40));
         assert!(matches!(committed.certain_refusal(&bid(45)), Some(Refusal::TooLow { .. })));
         assert_eq!(committed.certain_refusal(&bid(51)), None, "only the ledger accepts");
-        committed.update(&GoodsState { phase: Phase::Ended, ..goods(60) });
-        committed.update(&goods(70));
+        committed.update(&GoodsState { phase: Phase::Ended, ..GoodsState::live_at(60) });
+        committed.update(&GoodsState::live_at(70));
         assert_eq!(committed.certain_refusal(&bid(99)), Some(Refusal::Ended));
         committed.forget();
-        committed.update(&goods(80));
+        committed.update(&GoodsState::live_at(80));
         assert_eq!(committed.certain_refusal(&bid(1)), None, "the ledger answers for deleted goods");
     }
 
     #[test]
     fn with_several_nodes_only_an_end_refuses() {
         let committed = CommittedState::new(Topology::Cluster);
-        committed.update(&goods(50));
+        committed.update(&GoodsState::live_at(50));
         assert_eq!(committed.certain_refusal(&bid(45)), None, "only the ledger knows the price");
-        committed.update(&GoodsState { phase: Phase::Ended, ..goods(50) });
+        committed.update(&GoodsState { phase: Phase::Ended, ..GoodsState::live_at(50) });
         assert_eq!(committed.certain_refusal(&bid(45)), Some(Refusal::Ended));
     }
 
     #[test]
     fn only_goods_with_an_actor_are_remembered() {
         let (all, committed) = (CommittedGoods::default(), CommittedState::new(Topology::Single));
-        committed.update(&goods(50));
+        committed.update(&GoodsState::live_at(50));
         assert_eq!(all.certain_refusal(&bid(1)), None);
         all.insert(GoodsId::from_stored(1), committed);
         assert!(all.certain_refusal(&bid(1)).is_some());

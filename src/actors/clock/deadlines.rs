@@ -137,22 +137,10 @@ impl Deadlines {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{Price, UserId};
 
     fn goods(id: i64, phase: Phase, starts: i64, ends: i64) -> GoodsState {
-        GoodsState {
-            id: GoodsId::from_stored(id),
-            seller: UserId::from_stored(1),
-            title: String::new(),
-            phase,
-            starts_at: Timestamp::from_secs(starts),
-            ends_at: Timestamp::from_secs(ends),
-            start_price: Price::from_stored(1),
-            min_increment: Price::from_stored(1),
-            lead: None,
-            bid_seq: 0,
-            ending_soon_done: false,
-        }
+        let (starts_at, ends_at) = (Timestamp::from_secs(starts), Timestamp::from_secs(ends));
+        GoodsState { id: GoodsId::from_stored(id), phase, starts_at, ends_at, ..GoodsState::live() }
     }
 
     fn tasks(due: &[Due]) -> Vec<(i64, Task)> {

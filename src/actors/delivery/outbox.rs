@@ -18,6 +18,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 
+pub(crate) use self::alarms::Offered;
 use self::alarms::{Alarms, Noted};
 use super::frame::{CHUNK_BYTES, Chunk, Frame, FrameKind, PING_BYTES};
 use crate::{
@@ -32,21 +33,6 @@ pub(crate) struct OutboxLimits {
     pub frames: usize,
     /// `session.max_pending_bytes`
     pub bytes: usize,
-}
-
-/// What the outbox did with a live frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Offered {
-    /// Put it in.
-    Queued,
-    /// Noted its id: the session will read it from the store.
-    Noted,
-    /// Nothing: the alarm was put in before.
-    Stale,
-    /// Dropped it and everything that waits, and began to close the session: the outbox is full.
-    Overflow,
-    /// Nothing: the session is closing or closed.
-    Closed,
 }
 
 /// Sent trade messages remembered until they are marked as read. The trade's page marks any beyond.

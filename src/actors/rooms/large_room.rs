@@ -22,7 +22,7 @@ use crate::actors::delivery::{
 use crate::actors::room_id::RoomId;
 use crate::{
     bus::ConnectionId,
-    domain::{Bid, BidId, GoodsId, Price, Timestamp, User, UserId},
+    domain::{Bid, BidId, BidSeq, GoodsId, Price, Timestamp, User, UserId},
     store::{RoomEvent, writes::StoredBid},
     time_source::SystemTime,
 };
@@ -40,7 +40,13 @@ fn bid(seq: i64) -> RoomEvent {
     let (at, price) = (Timestamp::from_secs(100), Price::from_stored(1000 + seq));
     let bid = Bid { goods: GOODS, user: user(1).id, price, received_at: at };
     RoomEvent::Bid {
-        bid: StoredBid { id: BidId::from_stored(seq), bid, high_price: price, seq, ends_at: at },
+        bid: StoredBid {
+            id: BidId::from_stored(seq),
+            bid,
+            high_price: price,
+            seq: BidSeq::from_stored(seq),
+            ends_at: at,
+        },
         bidder: user(1),
     }
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::actors::room_id::RoomId;
 use crate::{
-    domain::Phase,
+    domain::{BidSeq, Phase},
     store::{RoomCursor, RoomEvent},
 };
 
@@ -59,7 +59,7 @@ pub(crate) struct EventSequencer {
     messages: SeenIds,
     /// Events that wait for an earlier bid, by the number of their bid; for one bid first the bid itself (0), then the
     /// end that it moved (1), then the end of the auction (2).
-    held: BTreeMap<(i64, u8), RoomEvent>,
+    held: BTreeMap<(BidSeq, u8), RoomEvent>,
 }
 
 impl EventSequencer {
@@ -69,7 +69,7 @@ impl EventSequencer {
         let mut auction = cursor;
         for event in early {
             match event {
-                RoomEvent::Bid { bid, .. } => auction.bid_seq = auction.bid_seq.min(bid.seq.saturating_sub(1)),
+                RoomEvent::Bid { bid, .. } => auction.bid_seq = auction.bid_seq.min(bid.seq.previous()),
                 RoomEvent::Line { id, .. } => auction.line = auction.line.min(id.get().saturating_sub(1)),
                 RoomEvent::TradeMessage { id, .. } => auction.message = auction.message.min(id.get().saturating_sub(1)),
                 RoomEvent::Started(_) => auction.phase = Phase::Scheduled,
@@ -106,7 +106,7 @@ impl EventSequencer {
         ready
     }
 
-    fn take_in_order(&mut self, place: (i64, u8), event: RoomEvent) -> Vec<RoomEvent> {
+    fn take_in_order(&mut self, place: (BidSeq, u8), event: RoomEvent) -> Vec<RoomEvent> {
         self.held.insert(place, event);
         let ready = self.take_ready();
         if self.held.len() > HELD_EVENTS_LIMIT {
@@ -125,7 +125,7 @@ impl EventSequencer {
                 // A bid also waits for the start, which may come from another node after the bid.
                 RoomEvent::Bid { .. } => {
                     let is_open = self.auction.phase != Phase::Scheduled;
-                    (seq > self.auction.bid_seq, is_open && seq == self.auction.bid_seq + 1)
+                    (seq > self.auction.bid_seq, is_open && seq == self.auction.bid_seq.next())
                 }
                 RoomEvent::Extended { ends_at, .. } => (*ends_at > self.auction.ends_at, seq <= self.auction.bid_seq),
                 _ => (self.auction.phase != Phase::Ended, seq <= self.auction.bid_seq),
@@ -202,7 +202,13 @@ mod tests {
     fn bid(seq: i64) -> RoomEvent {
         let user = UserId::from_stored(2);
         let bid = Bid { goods: GOODS, user, price: Price::from_stored(seq), received_at: at(0) };
-        let bid = StoredBid { id: BidId::from_stored(seq), bid, seq, high_price: bid.price, ends_at: at(0) };
+        let bid = StoredBid {
+            id: BidId::from_stored(seq),
+            bid,
+            seq: BidSeq::from_stored(seq),
+            high_price: bid.price,
+            ends_at: at(0),
+        };
         RoomEvent::Bid { bid, bidder: Arc::new(User::first_seen(user, None, None)) }
     }
 
@@ -213,14 +219,15 @@ mod tests {
     }
 
     fn extended(seq: i64) -> RoomEvent {
-        RoomEvent::Extended { goods: GOODS, seq, ends_at: at(seq) }
+        RoomEvent::Extended { goods: GOODS, seq: BidSeq::from_stored(seq), ends_at: at(seq) }
     }
 
     fn ended(seq: i64) -> RoomEvent {
-        RoomEvent::Ended { goods: GOODS, seq, buyer: None, high_price: None }
+        RoomEvent::Ended { goods: GOODS, seq: BidSeq::from_stored(seq), buyer: None, high_price: None }
     }
 
-    fn cursor(bid_seq: i64, line: i64) -> RoomCursor {
+    fn cursor(bids: i64, line: i64) -> RoomCursor {
+        let bid_seq = BidSeq::from_stored(bids);
         RoomCursor { goods: GOODS, phase: Phase::Live, ends_at: at(0), bid_seq, line, message: 0 }
     }
 
@@ -299,13 +306,13 @@ mod tests {
                     6 if !under_way.is_empty() => { under_way.swap_remove(which % under_way.len()); }
                     _ => if sequencer.is_behind(&cursor(bids, lines)) {
                         let from = sequencer.cursor();
-                        let events = (from.bid_seq + 1..=bids).map(bid).chain((from.line + 1..=lines).map(line)).collect();
+                        let events = (from.bid_seq.next().get()..=bids).map(bid).chain((from.line + 1..=lines).map(line)).collect();
                         sent.extend(sequencer.catch_up(events));
                     },
                 }
             }
             let from = sequencer.cursor();
-            let events = (from.bid_seq + 1..=bids).map(bid).chain((from.line + 1..=lines).map(line)).collect();
+            let events = (from.bid_seq.next().get()..=bids).map(bid).chain((from.line + 1..=lines).map(line)).collect();
             sent.extend(sequencer.catch_up(events));
             let of = |is_bid: bool| sent.iter().filter(move |event| matches!(event, RoomEvent::Bid { .. }) == is_bid).cloned();
             prop_assert_eq!(of(true).collect::<Vec<_>>(), (1..=bids).map(bid).collect::<Vec<_>>());

@@ -5,8 +5,8 @@ use diesel::{dsl::sql, prelude::*, sql_query, sql_types::BigInt};
 
 use crate::{
     domain::{
-        AlarmCursor, Bid, BidId, EventId, GoodsId, LineId, LineText, Phase, Price, Sender, Timestamp, TradeMessageId,
-        TradeText, User, UserId,
+        AlarmCursor, Bid, BidId, BidSeq, EventId, GoodsId, LineId, LineText, Phase, Price, Sender, Timestamp,
+        TradeMessageId, TradeText, User, UserId,
     },
     store::{
         RoomEvent, Store, StoreError,
@@ -42,8 +42,8 @@ pub struct RoomCursor {
     pub phase: Phase,
     /// The auction's end.
     pub ends_at: Timestamp,
-    /// Seq of the newest bid, 0 if there is none.
-    pub bid_seq: i64,
+    /// The newest bid.
+    pub bid_seq: BidSeq,
     /// Id of the newest line, 0 if there is none.
     pub line: i64,
     /// Id of the newest trade message, 0 if there is none.
@@ -143,7 +143,8 @@ fn cursors(conn: &mut DbConn, goods: &[GoodsId]) -> Result<Vec<RoomCursor>, Stor
         ))
         .load(conn)?;
     let cursor = |(id, phase, ends_at, bid_seq, line, message)| {
-        let (goods, ends_at) = (GoodsId::from_stored(id), Timestamp::from_micros(ends_at));
+        let (goods, bid_seq) = (GoodsId::from_stored(id), BidSeq::from_stored(bid_seq));
+        let ends_at = Timestamp::from_micros(ends_at);
         Ok(RoomCursor { goods, phase: phase_of(phase)?, ends_at, bid_seq, line, message })
     };
     rows.into_iter().map(cursor).collect()
@@ -159,7 +160,7 @@ fn events(conn: &mut DbConn, from: &RoomCursor) -> Result<Vec<RoomEvent>, StoreE
     if now.bid_seq > from.bid_seq {
         events.extend(bids(conn, from, now.ends_at)?);
     }
-    if now.ends_at != from.ends_at && now.bid_seq > 0 {
+    if now.ends_at != from.ends_at && now.bid_seq > BidSeq::NONE {
         events.push(RoomEvent::Extended { goods, seq: now.bid_seq, ends_at: now.ends_at });
     }
     if now.line > from.line {
@@ -178,7 +179,7 @@ fn bids(conn: &mut DbConn, from: &RoomCursor, ends_at: Timestamp) -> Result<Vec<
     use schema::{bids, users};
     let rows: Vec<(BidRow, UserRow)> = bids::table
         .inner_join(users::table.on(users::id.eq(bids::user_id)))
-        .filter(bids::goods_id.eq(from.goods.get()).and(bids::seq.gt(from.bid_seq)))
+        .filter(bids::goods_id.eq(from.goods.get()).and(bids::seq.gt(from.bid_seq.get())))
         .order(bids::seq)
         .limit(ROWS_LIMIT)
         .select((BidRow::as_select(), UserRow::as_select()))
@@ -187,7 +188,13 @@ fn bids(conn: &mut DbConn, from: &RoomCursor, ends_at: Timestamp) -> Result<Vec<
         let price = Price::from_stored(row.price);
         let received_at = Timestamp::from_micros(row.created_at);
         let bid = Bid { goods: from.goods, user: UserId::from_stored(row.user_id), price, received_at };
-        let bid = StoredBid { id: BidId::from_stored(row.id), bid, seq: row.seq, high_price: price, ends_at };
+        let bid = StoredBid {
+            id: BidId::from_stored(row.id),
+            bid,
+            seq: BidSeq::from_stored(row.seq),
+            high_price: price,
+            ends_at,
+        };
         RoomEvent::Bid { bid, bidder: User::from(user).into() }
     };
     Ok(rows.into_iter().map(event).collect())

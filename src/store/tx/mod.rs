@@ -368,11 +368,12 @@ fn write_goods(conn: &mut DbConn, goods: &mut CachedGoods) -> Result<(), StoreEr
         let bidder = state.lead.map(|lead| lead.user.get());
         match conn {
             DbConn::Sqlite(conn) => {
-                let row = [price, bidder, Some(state.bid_seq), Some(state.id.get())];
+                let row = [price, bidder, Some(state.bid_seq.get()), Some(state.id.get())];
                 statements::run::<SetLead, _>(conn, row)?;
             }
             DbConn::Pg(conn) => {
-                let lead = (dsl::high_price.eq(price), dsl::high_bidder_id.eq(bidder), dsl::bid_seq.eq(state.bid_seq));
+                let lead =
+                    (dsl::high_price.eq(price), dsl::high_bidder_id.eq(bidder), dsl::bid_seq.eq(state.bid_seq.get()));
                 update(dsl::goods.filter(dsl::id.eq(state.id.get()))).set(lead).execute(conn)?;
             }
         }

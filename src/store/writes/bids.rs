@@ -90,7 +90,7 @@ fn place(tx: &mut Tx<'_>, KeyedBid { bid, bidder, .. }: &KeyedBid) -> Result<Bid
     tx.add_bid(BidRow {
         id: id.get(),
         goods_id: bid.goods.get(),
-        seq: accepted.seq,
+        seq: accepted.seq.get(),
         user_id: bid.user.get(),
         price: bid.price.won(),
         created_at: bid.received_at.micros(),

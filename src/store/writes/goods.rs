@@ -3,7 +3,7 @@
 use diesel::{delete, insert_into, prelude::*};
 
 use crate::{
-    domain::{GoodsId, GoodsState, NewGoods, Phase, Timestamp, UserId},
+    domain::{BidSeq, GoodsId, GoodsState, NewGoods, Phase, Timestamp, UserId},
     store::{Committed, RoomEvent, StoreError, Tx, Write, rows::phase_code, schema},
 };
 
@@ -60,7 +60,7 @@ impl Write for MakeGoods {
             start_price: new.start_price,
             min_increment: new.min_increment,
             lead: None,
-            bid_seq: 0,
+            bid_seq: BidSeq::NONE,
             ending_soon_done: false,
         };
         tx.emit(Committed::GoodsMade(state));

@@ -5,7 +5,7 @@ use diesel::{delete, insert_into, prelude::*};
 
 use super::verdict::{BidVerdict, StoredBid};
 use crate::{
-    domain::{Bid, BidId, GoodsId, IdempotencyKey, Price, Refusal, Timestamp},
+    domain::{Bid, BidId, BidSeq, GoodsId, IdempotencyKey, Price, Refusal, Timestamp},
     store::{StoreError, Tx, schema},
 };
 
@@ -73,7 +73,7 @@ pub(super) fn store(tx: &mut Tx<'_>, bid: &Bid, key: &IdempotencyKey, verdict: &
         verdict: name.to_owned(),
         received_at: bid.received_at.micros(),
         bid_id: accepted.map(|bid| bid.id.get()),
-        seq: accepted.map(|bid| bid.seq),
+        seq: accepted.map(|bid| bid.seq.get()),
         ends_at: accepted.map(|bid| bid.ends_at.micros()),
         high_price: too_low.and_then(|(high, _)| high.map(Price::won)),
         minimum: too_low.map(|(_, minimum)| minimum.won()),
@@ -94,7 +94,7 @@ fn verdict(bid: &Bid, row: &KeyRow) -> Result<BidVerdict, StoreError> {
                 received_at: Timestamp::from_micros(row.received_at),
                 ..*bid
             },
-            seq: required(row.seq)?,
+            seq: BidSeq::from_stored(required(row.seq)?),
             high_price: Price::from_stored(row.price),
             ends_at: Timestamp::from_micros(required(row.ends_at)?),
         }),

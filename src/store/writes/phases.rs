@@ -59,7 +59,7 @@ impl Write for RaiseEndingSoon {
             goods.ending_soon_done = true;
             tx.set_goods(goods.clone());
             let max_like = tx.newest_like()?;
-            fan_out::begin(tx, AlarmKind::EndingSoon, &goods, Audience { max_like, max_bid_seq: goods.bid_seq })?;
+            fan_out::begin(tx, AlarmKind::EndingSoon, &goods, Audience { max_like, max_bid_seq: goods.bid_seq.get() })?;
         }
         Ok(Some(goods))
     }

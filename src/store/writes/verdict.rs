@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::{Bid, BidId, Price, Refusal, Timestamp};
+use crate::domain::{Bid, BidId, BidSeq, Price, Refusal, Timestamp};
 
 /// Outcome of one bid.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,8 +26,8 @@ pub struct StoredBid {
     pub id: BidId,
     /// The bid as it arrived.
     pub bid: Bid,
-    /// Its number among the accepted bids of these goods: from 1, without gaps.
-    pub seq: i64,
+    /// Its number.
+    pub seq: BidSeq,
     /// The highest price after this bid, which is its own price.
     pub high_price: Price,
     /// The auction's end after this bid; a bid in the soft close moves it.

@@ -5,8 +5,22 @@
 //! that arrive live meanwhile are not queued; only the newest one is noted, and the session reads on until its cursor
 //! has reached it. Ids rise in commit order, so no alarm is skipped.
 
-use super::Offered;
 use crate::domain::{AlarmCursor, AlarmId};
+
+/// What the outbox did with a live frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Offered {
+    /// Put it in.
+    Queued,
+    /// Noted its id: the session will read it from the store.
+    Noted,
+    /// Nothing: the alarm was put in before.
+    Stale,
+    /// Dropped it and everything that waits, and began to close the session: the outbox is full.
+    Overflow,
+    /// Nothing: the session is closing or closed.
+    Closed,
+}
 
 /// The alarms of one session.
 pub(super) struct Alarms {
