@@ -55,7 +55,7 @@ fn one_that_has_stopped_answering_takes_connections_and_answers_when_it_goes_on(
     let server = RedisServer::start();
     let mut early = connection(&server);
     assert_eq!(ask(&mut early, "PING", 7), "+PONG\r\n");
-    server.stop_answering();
+    server.suspend();
     let mut late = connection(&server);
     for tcp in [&mut early, &mut late] {
         tcp.write_all(b"PING\r\n").unwrap();
@@ -63,7 +63,7 @@ fn one_that_has_stopped_answering_takes_connections_and_answers_when_it_goes_on(
         assert_eq!(tcp.read(&mut [0; 1]).unwrap_err().kind(), ErrorKind::WouldBlock);
         tcp.set_nonblocking(false).unwrap();
     }
-    server.go_on();
+    server.resume();
     for mut tcp in [early, late] {
         let mut answer = [0; 7];
         tcp.read_exact(&mut answer).unwrap();

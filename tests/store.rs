@@ -284,7 +284,7 @@ async fn what_comes_too_late_or_finds_no_room_is_certainly_not_stored() {
 async fn a_locked_database_refuses_in_time_and_recovers_by_itself() {
     let fixture = Fixture::new();
     let goods = fixture.goods().await;
-    let locked = database::Locked::by_somebody(fixture.folder.path());
+    let locked = database::Locked::by_another_connection(fixture.folder.path());
     let refused = fixture.ledger.write(bid(goods, 2, 100), Duration::from_secs(2)).await;
     assert!(matches!(refused, Err(WriteError::NotStored)));
     assert!(fixture.ledger.figures().failing);
@@ -397,7 +397,7 @@ async fn a_fan_out_that_cannot_go_on_holds_up_no_other() {
     let mut fixture = fixture;
     fixture.thread.take().unwrap().stop();
     let broken = format!("INSERT INTO fanouts VALUES (99999, {}, 1000000, 0, 1)", goods.get());
-    database::run(&database::usual(fixture.folder.path()), &broken);
+    database::run(&database::default_path(fixture.folder.path()), &broken);
     let fixture = Fixture::on(Arc::clone(&fixture.folder));
     fixture.write(StartAuction(goods)).await;
     let all = 1001..=2700_i64;
@@ -508,7 +508,7 @@ async fn what_is_committed_into_a_file_that_was_moved_away_is_unknown_until_it_i
     let fixture = Fixture::new();
     let goods = fixture.goods().await;
     fixture.write(bid(goods, 2, 100)).await;
-    let (here, away) = (database::usual(fixture.folder.path()), fixture.folder.path().join("away.db"));
+    let (here, away) = (database::default_path(fixture.folder.path()), fixture.folder.path().join("away.db"));
     let release = fixture.hold();
     let moves = fixture.submit(Moves { from: here.clone(), to: away.clone() });
     let under_way = fixture.submit(bid(goods, 3, 200));
@@ -539,7 +539,7 @@ async fn a_writer_begins_behind_what_an_earlier_one_has_under_way() {
     }
     let mut fixture = Fixture::new();
     fixture.thread.take().unwrap().stop();
-    let under_way = database::Locked::by_somebody(fixture.folder.path());
+    let under_way = database::Locked::by_another_connection(fixture.folder.path());
     let begun = Instant::now();
     let ends = std::thread::spawn(move || {
         std::thread::sleep(Duration::from_millis(300));

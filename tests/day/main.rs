@@ -45,7 +45,7 @@ fn begin() -> Timestamp {
 }
 
 struct Day {
-    dice: StdRng,
+    rng: StdRng,
     folder: tempfile::TempDir,
     time: Arc<DayTime>,
     now: Timestamp,
@@ -90,7 +90,7 @@ enum Move {
 #[test]
 fn a_day_of_thousands_of_auctions_keeps_every_promise() {
     let begun = Instant::now();
-    let mut day = Day::new(random::dice("a_day_of_thousands_of_auctions_keeps_every_promise"));
+    let mut day = Day::new(random::rng("a_day_of_thousands_of_auctions_keeps_every_promise"));
     while !day.is_over() {
         // With its system everything of a life ends that has not ended by itself.
         actix::System::new().block_on(day.live());
@@ -101,9 +101,9 @@ fn a_day_of_thousands_of_auctions_keeps_every_promise() {
 }
 
 impl Day {
-    fn new(dice: StdRng) -> Self {
+    fn new(rng: StdRng) -> Self {
         Self {
-            dice,
+            rng,
             // In memory where there is such a folder: other tests are about what survives, this one commits all day.
             folder: tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap(),
             time: DayTime::at(begin()),
@@ -137,7 +137,7 @@ impl Day {
 
     /// One life of the service, with settings of its own.
     async fn live(&mut self) {
-        self.soft_ms = *[0, 30_000].choose(&mut self.dice).unwrap();
+        self.soft_ms = *[0, 30_000].choose(&mut self.rng).unwrap();
         let service =
             TestService::open(&self.database(), Arc::clone(&self.time), self.soft_ms, Arc::clone(&self.heard));
         self.quiet_steps = 0;
@@ -152,7 +152,7 @@ impl Day {
             .await;
         }
         while !self.is_over() {
-            let amid = self.dice.random_ratio(1, 400);
+            let amid = self.rng.random_ratio(1, 400);
             self.step(&service, amid).await;
             if amid {
                 // The next life finds what is due now half done.
@@ -182,7 +182,7 @@ impl Day {
                 self.open.iter().map(|id| &self.auctions[id]).filter(|auction| auction.is_in_or_past_last_minute(now));
             self.concerned = Some(near.map(|auction| (auction.id, auction.concerned())).collect());
         }
-        if amid || self.dice.random_ratio(1, 2) {
+        if amid || self.rng.random_ratio(1, 2) {
             self.bids(service).await;
         }
         if amid {
@@ -190,7 +190,7 @@ impl Day {
         }
         service.settle().await;
         self.settled(&self.open.clone());
-        if self.dice.random_ratio(1, 2) {
+        if self.rng.random_ratio(1, 2) {
             self.bids(service).await;
         }
         let new = self.make_goods(service).await;
@@ -204,17 +204,17 @@ impl Day {
     }
 
     fn next_move(&mut self) -> Move {
-        match self.dice.random_range(0..1000) {
-            0..2 => Move::Down(self.dice.random_range(1000..3 * 3_600_000)),
-            2..5 => Move::Down(self.dice.random_range(0..2 * MINUTE_MS)),
+        match self.rng.random_range(0..1000) {
+            0..2 => Move::Down(self.rng.random_range(1000..3 * 3_600_000)),
+            2..5 => Move::Down(self.rng.random_range(0..2 * MINUTE_MS)),
             5..50 => {
                 self.figures.forth += 1;
                 self.quiet_steps = 0;
-                Move::Set(self.now.plus_ms(self.dice.random_range(MINUTE_MS..15 * MINUTE_MS)))
+                Move::Set(self.now.plus_ms(self.rng.random_range(MINUTE_MS..15 * MINUTE_MS)))
             }
             50..65 => {
                 self.figures.back += 1;
-                Move::Set(self.now.plus_ms(-self.dice.random_range(1..30 * MINUTE_MS)))
+                Move::Set(self.now.plus_ms(-self.rng.random_range(1..30 * MINUTE_MS)))
             }
             _ => Move::On,
         }
@@ -228,8 +228,8 @@ impl Day {
             // Such steps go further than the clock has read.
             self.quiet_steps = 0;
         }
-        let later = self.now.plus_ms(self.dice.random_range(1..most));
-        if self.dice.random_ratio(1, 2) {
+        let later = self.now.plus_ms(self.rng.random_range(1..most));
+        if self.rng.random_ratio(1, 2) {
             return later;
         }
         let now = self.now;
@@ -238,8 +238,8 @@ impl Day {
             [auction.starts_at, last_minute, auction.ends_at].into_iter().filter(move |at| *at > now && *at <= later)
         });
         let dues: Vec<Timestamp> = soon.collect();
-        let Some(due) = dues.choose(&mut self.dice) else { return later };
-        let beside = *[-1, 0, 0, 1, 1000].choose(&mut self.dice).unwrap();
+        let Some(due) = dues.choose(&mut self.rng) else { return later };
+        let beside = *[-1, 0, 0, 1, 1000].choose(&mut self.rng).unwrap();
         Timestamp::from_micros((due.micros() + beside).max(now.micros() + 1))
     }
 
@@ -251,16 +251,16 @@ impl Day {
         let mut targets: Vec<i64> = self.open.iter().copied().filter(|id| hot(&self.auctions[id])).take(8).collect();
         let live: Vec<i64> = self.open.iter().copied().filter(|id| self.auctions[id].phase == Phase::Live).collect();
         self.figures.most_live = self.figures.most_live.max(live.len());
-        targets.extend(live.sample(&mut self.dice, 3));
+        targets.extend(live.sample(&mut self.rng, 3));
         if !self.auctions.is_empty() {
-            targets.extend((0..2).map(|_| self.dice.random_range(1..=self.auctions.len() as i64)));
+            targets.extend((0..2).map(|_| self.rng.random_range(1..=self.auctions.len() as i64)));
         }
         let mut sent = Vec::new();
         for goods in targets {
-            for _ in 0..self.dice.random_range(1..3) {
+            for _ in 0..self.rng.random_range(1..3) {
                 let auction = &self.auctions[&goods];
-                let price = (auction.minimum() + self.dice.random_range(-2..8) * auction.increment).max(1);
-                let user = self.dice.random_range(BIDDERS);
+                let price = (auction.minimum() + self.rng.random_range(-2..8) * auction.increment).max(1);
+                let user = self.rng.random_range(BIDDERS);
                 sent.push((goods, (user, price), service.bid(goods, user, price)));
             }
         }
@@ -294,7 +294,7 @@ impl Day {
     async fn make_goods(&mut self, service: &TestService) -> BTreeSet<i64> {
         let share = (self.now.ms_since(begin()) as f64 / DAY_MS as f64).clamp(0.0, 1.0);
         // Some also while the clock, set back, comes to hours it has seen before.
-        let now_and_then = self.auctions.len() + self.dice.random_range(0..3);
+        let now_and_then = self.auctions.len() + self.rng.random_range(0..3);
         let by_now = ((AUCTIONS as f64 * share) as usize).max(now_and_then).min(AUCTIONS);
         let missing = by_now - self.auctions.len();
         let drafts: Vec<_> = (0..missing).map(|_| self.draft()).collect();
@@ -317,30 +317,30 @@ impl Day {
     }
 
     fn draft(&mut self) -> (Auction, GoodsDraft) {
-        let dice = &mut self.dice;
-        let mut starts_at = match dice.random_range(0..5) {
-            0 => self.now.plus_ms(-dice.random_range(0..50_000)),
-            1 => self.now.plus_ms(dice.random_range(0..20 * MINUTE_MS)),
-            _ => self.now.plus_ms(dice.random_range(0..360 * MINUTE_MS)),
+        let rng = &mut self.rng;
+        let mut starts_at = match rng.random_range(0..5) {
+            0 => self.now.plus_ms(-rng.random_range(0..50_000)),
+            1 => self.now.plus_ms(rng.random_range(0..20 * MINUTE_MS)),
+            _ => self.now.plus_ms(rng.random_range(0..360 * MINUTE_MS)),
         };
         let mut start = StartInput::Instant(starts_at.rfc3339());
         starts_at = Timestamp::from_micros(starts_at.micros() / 1000 * 1000);
-        if dice.random_ratio(1, 3) && starts_at > self.now.plus_ms(MINUTE_MS) {
+        if rng.random_ratio(1, 3) && starts_at > self.now.plus_ms(MINUTE_MS) {
             starts_at = Timestamp::from_secs(starts_at.secs() / 60 * 60);
             // Nine hours ahead of UTC, summer and winter.
             let minutes = (starts_at.secs() - begin().secs()) / 60 + 12 * 60;
             let (day, hour, minute) = (22 + minutes / 1440, minutes / 60 % 24, minutes % 60);
             start = StartInput::Local { date: format!("2026-11-{day}"), time: format!("{hour}:{minute:02}") };
         }
-        let lasts_s = match dice.random_range(0..10) {
-            0..3 => dice.random_range(1..200),
-            3..5 => dice.random_range(300..3600),
-            _ => dice.random_range(3600..16 * 3600),
+        let lasts_s = match rng.random_range(0..10) {
+            0..3 => rng.random_range(1..200),
+            3..5 => rng.random_range(300..3600),
+            _ => rng.random_range(3600..16 * 3600),
         };
-        let (start_price, increment) = (dice.random_range(1..1000), dice.random_range(1..20));
+        let (start_price, increment) = (rng.random_range(1..1000), rng.random_range(1..20));
         let auction = Auction {
             id: 0,
-            seller: dice.random_range(SELLERS),
+            seller: rng.random_range(SELLERS),
             start_price,
             increment,
             starts_at,
@@ -370,13 +370,13 @@ impl Day {
         let open: Vec<i64> = self.open.iter().copied().collect();
         let mut likes = Vec::new();
         for _ in 0..4 {
-            let Some(goods) = open.choose(&mut self.dice) else { return };
-            likes.push((*goods, self.dice.random_range(BIDDERS), self.dice.random_ratio(4, 5)));
+            let Some(goods) = open.choose(&mut self.rng) else { return };
+            likes.push((*goods, self.rng.random_range(BIDDERS), self.rng.random_ratio(4, 5)));
         }
         if self.figures.steps % 400 == 100 {
             let waits = |id: &&i64| self.auctions[*id].phase == Phase::Scheduled;
             let ahead: Vec<i64> = open.iter().filter(waits).copied().collect();
-            if let Some(goods) = ahead.choose(&mut self.dice) {
+            if let Some(goods) = ahead.choose(&mut self.rng) {
                 likes.extend(CROWD.map(|user| (*goods, user, true)));
             }
         }

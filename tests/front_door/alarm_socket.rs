@@ -1,13 +1,13 @@
-//! The alarm socket: what is heard, in which order, what a client without `since` gets, and how sockets end.
+//! The alarm socket: which alarms arrive in which order, what a client without `since` gets, and how sockets end.
 
 use awc::ws::Message;
 use handsup::domain::Timestamp;
 use serde_json::json;
 
-use crate::support::{Closed, ManualTime, Socket, TestNode, eventually, session_figures};
+use crate::support::{Closed, ManualTime, Socket, TestNode, eventually, outbid_times, session_figures};
 
 #[actix_web::test]
-async fn the_outbid_user_hears_it_in_every_tab_and_nobody_else_does() {
+async fn an_outbid_user_gets_the_alarm_in_every_tab_and_nobody_else_does() {
     let node = TestNode::start();
     let goods = node.live_goods(1).await;
     let (first, second) = (node.user(2), node.user(3));
@@ -15,7 +15,7 @@ async fn the_outbid_user_hears_it_in_every_tab_and_nobody_else_does() {
     assert_eq!(first.bid(goods, 1000).await.status, 201);
     let raised = second.bid(goods, 2000).await;
     for tab in &mut tabs {
-        let alarm = tab.expect("outbid").await;
+        let alarm = tab.expect_alarm("outbid").await;
         let ends_at = &raised.body["ends_at"];
         assert_eq!(
             alarm,
@@ -26,49 +26,39 @@ async fn the_outbid_user_hears_it_in_every_tab_and_nobody_else_does() {
             })
         );
     }
-    assert_eq!(second.heard().await, []);
+    assert_eq!(second.inbox_kinds().await, []);
 }
 
 #[actix_web::test]
-async fn nobody_is_alarmed_when_the_leader_raises_his_own_bid() {
+async fn a_leader_who_raises_their_own_bid_alarms_nobody() {
     let node = TestNode::start();
     let goods = node.live_goods(1).await;
     let leader = node.user(2);
     for price in [1000, 1500, 2000] {
         assert_eq!(leader.bid(goods, price).await.status, 201);
     }
-    assert_eq!(leader.heard().await, []);
+    assert_eq!(leader.inbox_kinds().await, []);
     assert_eq!(leader.get("/alarms/unread").await.body, json!({"unread": 0, "last_id": 0}));
-}
-
-/// Outbids user 2 so many times, each time on goods of its own (an outbid on goods that he leads again would no longer
-/// hold); alarm ids rise from 1.
-async fn outbid_times(node: &TestNode, times: i64) {
-    let (victim, other) = (node.user(2), node.user(3));
-    for _ in 0..times {
-        let goods = node.live_goods(1).await;
-        assert_eq!(victim.bid(goods, 1000).await.status, 201);
-        assert_eq!(other.bid(goods, 1001).await.status, 201);
-    }
 }
 
 fn id(alarm: &serde_json::Value) -> i64 {
     alarm["id"].as_i64().unwrap()
 }
 
-/// Fault 7: in the origin an alarm to a user who is offline is lost.
+/// Fault 7: the origin loses alarms of offline users.
 #[actix_web::test]
-async fn fault_7_alarms_of_an_offline_user_wait_for_his_next_session() {
+async fn fault_7_alarms_of_an_offline_user_wait_for_their_next_session() {
     let node = TestNode::start();
     outbid_times(&node, 3).await;
     let node = node.restart();
     let victim = node.user(2);
     let mut socket = victim.socket().await;
-    let heard: Vec<_> = [socket.expect("outbid").await, socket.expect("outbid").await, socket.expect("outbid").await]
-        .iter()
-        .map(id)
-        .collect();
-    assert_eq!(heard, [1, 2, 3]);
+    let received: Vec<_> =
+        [socket.expect_alarm("outbid").await, socket.expect_alarm("outbid").await, socket.expect_alarm("outbid").await]
+            .iter()
+            .map(id)
+            .collect();
+    assert_eq!(received, [1, 2, 3]);
 }
 
 #[actix_web::test]
@@ -87,7 +77,7 @@ async fn a_modern_client_is_greeted_and_resumes_where_it_says() {
         })
     );
     assert_eq!([id(&socket.next().await), id(&socket.next().await)], [ids[3], ids[4]]);
-    // Above the newest id it counts as that: what comes from now on is heard.
+    // A `since` above the newest id counts as the newest: later alarms arrive.
     let mut ahead = victim.socket_since(9_000_000).await;
     assert_eq!(ahead.next().await["response_type"], "hello");
     outbid_times(&node, 1).await;
@@ -104,92 +94,92 @@ async fn the_existing_client_gets_no_hello() {
     assert_eq!(modern.protocol.as_deref(), Some("handsup.v1"));
     assert_eq!(modern.next().await["response_type"], "hello");
     outbid_times(&node, 1).await;
-    old.expect("outbid").await;
-    modern.expect("outbid").await;
+    old.expect_alarm("outbid").await;
+    modern.expect_alarm("outbid").await;
 }
 
 #[actix_web::test]
-async fn what_a_pong_has_proved_is_not_sent_again() {
+async fn an_alarm_confirmed_by_a_pong_is_not_sent_again() {
     let node = TestNode::start();
     let victim = node.user(2);
     let mut socket = victim.socket().await;
     outbid_times(&node, 2).await;
-    let (_, last) = (socket.expect("outbid").await, socket.expect("outbid").await);
-    // Behind the frames comes a ping that names the last of them; answering it proves receipt.
+    let (_, last) = (socket.expect_alarm("outbid").await, socket.expect_alarm("outbid").await);
+    // Behind the frames comes a ping that names the last of them. Answering it confirms receipt.
     while socket.next_ping().await != id(&last).to_string() {}
     socket.send(Message::Pong(id(&last).to_string().into())).await;
     socket.close().await;
-    node.knows_received(2, id(&last)).await;
+    node.wait_for_receipt(2, id(&last)).await;
     outbid_times(&node, 1).await;
-    let next = victim.socket().await.expect("outbid").await;
-    assert!(id(&next) > id(&last), "only what is new comes again");
+    let next = victim.socket().await.expect_alarm("outbid").await;
+    assert!(id(&next) > id(&last), "only new alarms arrive");
     let node = node.restart();
-    assert_eq!(id(&node.user(2).socket().await.expect("outbid").await), id(&next), "the mark is on disk");
+    assert_eq!(id(&node.user(2).socket().await.expect_alarm("outbid").await), id(&next), "the receipt is on disk");
 }
 
 #[actix_web::test]
-async fn what_was_proved_right_before_the_node_ended_is_not_sent_again() {
+async fn an_alarm_confirmed_right_before_the_node_stops_is_not_sent_again() {
     let node = TestNode::start();
     outbid_times(&node, 1).await;
     let mut socket = node.user(2).socket().await;
-    let had = socket.expect("outbid").await;
+    let had = socket.expect_alarm("outbid").await;
     socket.send_json(&json!({"type": "ack", "up_to": id(&had)})).await;
-    // The answer comes after the ack was taken.
+    // The answer comes after the ack was processed.
     socket.send_json(&json!({"type": "ping"})).await;
     while socket.next().await["response_type"] != "pong" {}
-    // Gone at once, so that the node has nobody to wait for.
+    // Dropped at once, so that the node does not wait for it.
     drop(socket);
     let node = node.restart();
     outbid_times(&node, 1).await;
-    assert!(id(&node.user(2).socket().await.expect("outbid").await) > id(&had));
+    assert!(id(&node.user(2).socket().await.expect_alarm("outbid").await) > id(&had));
 }
 
 #[actix_web::test]
-async fn what_is_acknowledged_is_not_sent_again_and_what_was_not_sent_cannot_be() {
+async fn an_acknowledged_alarm_is_not_sent_again_and_an_unsent_one_cannot_be_acknowledged() {
     let node = TestNode::start();
     outbid_times(&node, 3).await;
     let victim = node.user(2);
     let mut silent = victim.socket().await;
-    silent.alive = false;
-    let first = silent.expect("outbid").await;
+    silent.answers_pings = false;
+    let first = silent.expect_alarm("outbid").await;
     silent.send_json(&json!({"type": "ack", "up_to": id(&first)})).await;
-    // The answer comes after the ack was taken.
+    // The answer comes after the ack was processed.
     silent.send_json(&json!({"type": "ping"})).await;
     while silent.next().await["response_type"] != "pong" {}
     silent.close().await;
-    node.knows_received(2, id(&first)).await;
+    node.wait_for_receipt(2, id(&first)).await;
     let mut second = victim.socket().await;
-    second.alive = false;
+    second.answers_pings = false;
     assert_eq!(id(&second.next().await), id(&first) + 1);
-    // An ack of the future counts as one of the last alarm sent.
-    second.expect("outbid").await;
+    // An ack of a future id counts as one of the last alarm sent.
+    second.expect_alarm("outbid").await;
     second.send_json(&json!({"type": "ack", "up_to": 1_000_000})).await;
     second.send_json(&json!({"type": "ping"})).await;
     while second.next().await["response_type"] != "pong" {}
     second.close().await;
-    node.knows_received(2, id(&first) + 2).await;
+    node.wait_for_receipt(2, id(&first) + 2).await;
     outbid_times(&node, 1).await;
-    victim.socket().await.expect("outbid").await;
+    victim.socket().await.expect_alarm("outbid").await;
 }
 
 #[actix_web::test]
-async fn a_session_that_skipped_alarms_proves_nothing_about_them() {
+async fn a_session_that_skips_alarms_confirms_none_of_them() {
     let node = TestNode::start();
     outbid_times(&node, 2).await;
     let victim = node.user(2);
     let mut skipping = victim.socket_since(9_000_000).await;
     assert_eq!(skipping.next().await["response_type"], "hello");
-    // A pong to whatever the server may ask, and an answer that comes after it was taken.
+    // A pong to whatever ping the server may send, and a request whose answer comes after the pong was processed.
     skipping.send(Message::Pong("2".into())).await;
     skipping.send_json(&json!({"type": "ping"})).await;
     while skipping.next().await["response_type"] != "pong" {}
     skipping.close().await;
     let mut old = victim.socket().await;
-    assert_eq!([id(&old.expect("outbid").await), id(&old.expect("outbid").await)], [1, 2]);
+    assert_eq!([id(&old.expect_alarm("outbid").await), id(&old.expect_alarm("outbid").await)], [1, 2]);
 }
 
 #[actix_web::test]
-async fn at_most_the_newest_hundred_are_replayed_and_the_rest_stays_in_the_inbox() {
+async fn the_newest_hundred_alarms_are_replayed_and_the_rest_stays_in_the_inbox() {
     let node = TestNode::start();
     outbid_times(&node, 130).await;
     let victim = node.user(2);
@@ -197,7 +187,7 @@ async fn at_most_the_newest_hundred_are_replayed_and_the_rest_stays_in_the_inbox
     assert_eq!(ids.len(), 130);
     let mut socket = victim.socket().await;
     for expected in &ids[30..] {
-        assert_eq!(id(&socket.expect("outbid").await), *expected);
+        assert_eq!(id(&socket.expect_alarm("outbid").await), *expected);
     }
 }
 
@@ -221,7 +211,7 @@ async fn a_backlog_and_live_alarms_come_once_and_in_order() {
 }
 
 #[actix_web::test]
-async fn both_paths_are_one_endpoint_with_and_without_the_last_slash() {
+async fn both_paths_are_one_endpoint_with_and_without_the_trailing_slash() {
     let node = TestNode::start();
     let victim = node.user(2);
     let mut sockets = Vec::new();
@@ -230,18 +220,18 @@ async fn both_paths_are_one_endpoint_with_and_without_the_last_slash() {
     }
     outbid_times(&node, 1).await;
     for socket in &mut sockets {
-        socket.expect("outbid").await;
+        socket.expect_alarm("outbid").await;
     }
 }
 
 #[actix_web::test]
-async fn a_user_has_so_many_sockets_and_with_a_newer_one_the_oldest_ends() {
+async fn a_socket_over_the_users_limit_closes_the_oldest_one() {
     let node = TestNode::with(|settings| settings.session.max_per_user = 2);
     let user = node.user(2);
     let mut open = Vec::new();
     for _ in 0..4 {
         let mut socket = user.socket_since(0).await;
-        socket.hear("hello").await;
+        socket.expect_frame("hello").await;
         open.push(socket);
     }
     let too_many = Closed { code: Some(4409), reason: "too many sockets of this user".to_owned() };
@@ -255,20 +245,20 @@ async fn a_user_has_so_many_sockets_and_with_a_newer_one_the_oldest_ends() {
     assert_eq!(evicted, 2);
     outbid_times(&node, 1).await;
     for socket in &mut open {
-        socket.expect("outbid").await;
+        socket.expect_alarm("outbid").await;
     }
-    // The place of one that has gone is free: nobody has to go for the next.
+    // A closed socket leaves its place free: the next one closes no other.
     open.remove(1).close().await;
     let admins = node.admins();
-    eventually("the seat is free", || async { (session_figures(&admins).await["sessions"] == 1).then_some(()) }).await;
-    user.socket_since(0).await.hear("hello").await;
+    eventually("the place is free", || async { (session_figures(&admins).await["sessions"] == 1).then_some(()) }).await;
+    user.socket_since(0).await.expect_frame("hello").await;
     open[0].send_json(&json!({"type": "ping"})).await;
-    open[0].hear("pong").await;
+    open[0].expect_frame("pong").await;
 }
 
 #[actix_web::test]
-async fn a_node_has_so_many_sockets() {
-    // Each node has its own.
+async fn a_node_refuses_sockets_over_its_limit() {
+    // Each node has its own limit.
     let node = TestNode::alone(|settings| settings.session.max = 3);
     let _open = [node.user(2).socket().await, node.user(3).socket().await, node.user(4).socket().await];
     let path = format!("/ws/alarms/?token={}", node.user(5).token());
@@ -276,16 +266,16 @@ async fn a_node_has_so_many_sockets() {
 }
 
 #[actix_web::test]
-async fn a_silent_client_is_let_go_and_one_that_answers_stays() {
+async fn a_silent_client_is_closed_and_one_that_answers_stays() {
     let node = TestNode::with(|settings| {
         settings.session.heartbeat_s = 1;
         settings.session.timeout_s = 2;
     });
     let mut silent = node.user(2).socket().await;
-    silent.alive = false;
+    silent.answers_pings = false;
     let mut answering = node.user(3).socket().await;
     let staying = async {
-        // Three heartbeats, each answered: longer than the timeout.
+        // Three answered heartbeats take longer than the timeout.
         for _ in 0..3 {
             let ping = answering.next_ping().await;
             answering.send(Message::Pong(ping.into())).await;
@@ -299,7 +289,7 @@ async fn a_silent_client_is_let_go_and_one_that_answers_stays() {
 }
 
 #[actix_web::test]
-async fn a_node_that_ends_tells_its_sockets_when_to_come_back() {
+async fn a_node_that_stops_asks_its_sockets_to_come_back_later() {
     let mut node = TestNode::start();
     let mut sockets = Vec::new();
     for user in 2..22 {
@@ -320,7 +310,7 @@ async fn a_node_that_ends_tells_its_sockets_when_to_come_back() {
     stopping.join().unwrap();
 }
 
-/// How long this node tells its sockets to wait when it ends.
+/// The least delay that this node asks of its sockets when it stops.
 async fn least_wait(mut node: TestNode) -> (TestNode, u64) {
     let mut sockets = Vec::new();
     for user in 2..52 {
@@ -338,9 +328,9 @@ async fn least_wait(mut node: TestNode) -> (TestNode, u64) {
     (stopping.join().unwrap(), least)
 }
 
-/// What a restart takes is seen at the next one: before that time nobody is to come back.
+/// A node measures how long the last restart took and asks clients to stay away that long.
 #[actix_web::test]
-async fn after_a_slow_restart_clients_are_told_to_stay_away_for_as_long() {
+async fn after_a_slow_restart_clients_are_asked_to_stay_away_as_long() {
     let time = ManualTime::at(Timestamp::parse_rfc3339("2026-11-22T08:00:00Z").unwrap());
     let node = TestNode::alone_with_time(time.clone(), |_| {});
     let (node, unknown) = least_wait(node).await;
@@ -351,7 +341,7 @@ async fn after_a_slow_restart_clients_are_told_to_stay_away_for_as_long() {
     time.advance_ms(1);
     let (node, quick) = least_wait(node.restart()).await;
     assert!((1000..2500).contains(&quick), "{quick}");
-    // That was no restart.
+    // A pause this long was not a restart.
     time.advance_ms(3_600_000);
     let (_, long) = least_wait(node.restart()).await;
     assert!((1000..2500).contains(&long), "{long}");

@@ -1,5 +1,5 @@
-//! A bid is judged by its arrival: around the start and the end it counts or doesn't, whenever the clock looks and
-//! whatever holds things up in between.
+//! A bid is judged by its arrival: it counts or not by that moment, whenever the clock ticks and whatever delays the
+//! bid afterwards.
 
 use std::{cell::RefCell, time::Duration};
 
@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use crate::{
     clock::{SELLER, START, accepted, kinds, newest_alarm_is, noon, page},
     support::{
-        Client, HoldingTime, SilentTime, TestNode, check_answered, check_history, check_outbids, eventually, settled,
+        Client, HoldingTime, SilentTime, TestNode, check_answered, check_history, check_outbids, eventually,
+        wait_until_settled,
     },
 };
 
@@ -27,7 +28,8 @@ struct Shot {
     body: Value,
 }
 
-/// Bids as fast as answers come until the end has been answered a few times. The prices of all clients rise together.
+/// Bids as fast as answers come, until `auction_ended` was answered five times. The prices of all clients rise
+/// together.
 async fn fire_through_the_end(client: &Client, goods: i64, price: &RefCell<i64>) -> Vec<Shot> {
     let (mut shots, mut late) = (Vec::new(), 0);
     while late < 5 {
@@ -42,14 +44,15 @@ async fn fire_through_the_end(client: &Client, goods: i64, price: &RefCell<i64>)
     shots
 }
 
-/// Fault 2: in the origin, 18 of 40 auctions with a bid around their end were opened again, or lost room or price.
+/// Fault 2: in the origin, 18 of 40 auctions with a bid around their end were opened again, or lost their trade room or
+/// price.
 #[actix_web::test]
 async fn fault_2_bids_around_the_end_are_either_in_time_or_refused() {
     let node = TestNode::start();
     join_all((0..6).map(|auction| bids_around_an_end(&node, 10 + auction * 100))).await;
 }
 
-/// One auction of two seconds. `first` is its seller, the users after him its bidders.
+/// One auction of two seconds. `first` is its seller, the users after it are the bidders.
 async fn bids_around_an_end(node: &TestNode, first: i64) {
     let goods = node.goods(first, 0, 2).await;
     let ends_at = Timestamp::parse_rfc3339(page(node, goods).await["ends_at"].as_str().unwrap()).unwrap();
@@ -57,7 +60,7 @@ async fn bids_around_an_end(node: &TestNode, first: i64) {
     let price = RefCell::new(1000);
     let shots = join_all(bidders.iter().map(|(_, bidder)| fire_through_the_end(bidder, goods, &price))).await.concat();
     let admin = node.admin();
-    settled(&admin, ends_at).await;
+    wait_until_settled(&admin, ends_at).await;
 
     for shot in &shots {
         match (shot.status, shot.code.as_deref()) {
@@ -74,7 +77,7 @@ async fn bids_around_an_end(node: &TestNode, first: i64) {
     let history = node.visitor().history(goods).await;
     check_history(&history);
     check_answered(&history, answered.iter().copied());
-    assert_eq!(history.len(), answered.len(), "every client heard of every accepted bid of his");
+    assert_eq!(history.len(), answered.len(), "every client got the answer to each of their accepted bids");
     check_outbids(goods, &history, &bidders).await;
 
     let last = history.last().expect("some bids were in time");
@@ -84,16 +87,16 @@ async fn bids_around_an_end(node: &TestNode, first: i64) {
     assert!(shown["trade_room"].is_i64());
     assert_eq!(kinds(&node.user(first), goods).await, ["auction_sold"]);
     for (id, bidder) in &bidders {
-        let mut heard = kinds(bidder, goods).await;
+        let mut received = kinds(bidder, goods).await;
         let has_bid = history.iter().any(|bid| bid["user_id"] == *id);
         let end = if last["user_id"] == *id { "auction_won" } else { "auction_lost" };
-        // The end is told last, and to whoever has bid.
-        assert_eq!(heard.pop().as_deref(), has_bid.then_some(end));
-        assert!(heard.iter().all(|kind| kind == "outbid"), "{heard:?}");
+        // The alarm about the end comes last, to everybody who has bid.
+        assert_eq!(received.pop().as_deref(), has_bid.then_some(end));
+        assert!(received.iter().all(|kind| kind == "outbid"), "{received:?}");
     }
 }
 
-/// Fault 12: in the origin a bid counted until the clock's next minute. Here the clock doesn't tick at all.
+/// Fault 12: in the origin a bid counted until the clock's next minute. Here the clock does not tick at all.
 #[actix_web::test]
 async fn fault_12_a_bid_is_judged_by_its_arrival_and_not_by_the_clocks_tick() {
     let time = SilentTime::at(noon());
@@ -103,18 +106,18 @@ async fn fault_12_a_bid_is_judged_by_its_arrival_and_not_by_the_clocks_tick() {
     let [seller, liker, bidder, admin] = [node.user(SELLER), node.user(2), node.user(3), node.admin()];
     liker.like(goods).await;
     let clock = || async { admin.get("/admin/health").await.body["checks"]["auction_clock"].take() };
-    // The clock has heard of the goods; from here on nothing makes it look again.
+    // The clock has read these goods. From here on no timer makes it look again.
     eventually("the clock knows", || async { (clock().await["agenda"] == 2).then_some(()) }).await;
 
     let microsecond_before = |at: Timestamp| Timestamp::from_micros(at.micros() - 1);
     time.set(microsecond_before(starts_at));
     assert_eq!(bidder.bid(goods, 1000).await.code(), "auction_not_started");
-    assert_eq!(liker.heard().await, []);
+    assert_eq!(liker.inbox_kinds().await, []);
 
     time.set(starts_at);
     let first = accepted(&bidder, goods, 1000).await;
     assert_eq!(first["created_at"], "2026-11-22T12:00:10.000Z");
-    // Stored with the bid: there is nothing to wait for.
+    // Stored in the bid's transaction, so there is nothing to wait for.
     newest_alarm_is(&liker, "auction_started", START, goods, json!({"ends_at": ends_at, "start_price": 1000})).await;
     assert_eq!(page(&node, goods).await["status"], true);
 
@@ -128,10 +131,10 @@ async fn fault_12_a_bid_is_judged_by_its_arrival_and_not_by_the_clocks_tick() {
         assert_eq!(bidder.bid(goods, price).await.code(), "auction_ended", "{late_ms} ms late");
     }
     assert_eq!(page(&node, goods).await["status"], true, "the clock has not ended it");
-    assert_eq!(clock().await["last_tick"], noon().rfc3339(), "it has not even looked");
+    assert_eq!(clock().await["last_tick"], noon().rfc3339(), "it has not ticked");
 
     time.wake();
-    settled(&admin, ends_at).await;
+    wait_until_settled(&admin, ends_at).await;
     let shown = page(&node, goods).await;
     assert_eq!((&shown["status"], &shown["high_price"]), (&json!(false), &json!(3000)));
     assert_eq!(kinds(&liker, goods).await, ["auction_started"]);
@@ -139,7 +142,7 @@ async fn fault_12_a_bid_is_judged_by_its_arrival_and_not_by_the_clocks_tick() {
     assert_eq!(kinds(&seller, goods).await, ["auction_sold"]);
 }
 
-/// As after a downtime, with a bid that comes before the clock has looked.
+/// The state after a downtime, with a bid that arrives before the clock has ticked.
 #[actix_web::test]
 async fn a_bid_does_not_start_an_auction_whose_whole_time_has_passed() {
     let time = SilentTime::at(noon());
@@ -151,32 +154,32 @@ async fn a_bid_does_not_start_an_auction_whose_whole_time_has_passed() {
     assert_eq!(bidder.bid(goods, 1000).await.code(), "auction_ended");
     assert_eq!(page(&node, goods).await["status"], Value::Null);
     time.wake();
-    settled(&admin, noon().plus_ms(20_000)).await;
+    wait_until_settled(&admin, noon().plus_ms(20_000)).await;
     assert_eq!(page(&node, goods).await["status"], false);
-    assert_eq!(liker.heard().await, []);
+    assert_eq!(liker.inbox_kinds().await, []);
     assert_eq!(kinds(&node.user(SELLER), goods).await, ["auction_unsold"]);
 }
 
-/// The thread that has just looked at the time for a bid is held up, as by a busy machine, until long after the end.
+/// The thread that has just read the time for a bid is held up until long after the end, as on a busy machine.
 #[actix_web::test]
-async fn a_bid_that_arrived_in_time_counts_though_the_end_comes_before_it_is_judged() {
+async fn a_bid_that_arrives_in_time_counts_even_if_the_end_is_due_before_it_is_judged() {
     let time = HoldingTime::at(noon());
-    // The end of one process waits for the bids that it has under way; for those of others there is a grace.
+    // The end in one process waits for that process's own pending bids. For bids at other nodes there is a grace.
     let node = TestNode::alone_with_time(time.clone(), |_| {});
     let goods = node.goods(SELLER, 0, 10).await;
     let (early, held) = (node.user(2), node.user(3));
-    settled(&node.admin(), noon()).await;
+    wait_until_settled(&node.admin(), noon()).await;
     accepted(&early, goods, 1000).await;
-    // Known to the node, so that nothing but the token and the bid itself looks at the time.
-    assert_eq!(held.heard().await, []);
+    // The node knows this user now, so only the token check and the bid itself read the time.
+    assert_eq!(held.inbox_kinds().await, []);
 
     time.set(noon().plus_ms(9_999));
-    // The token's look passes, the arrival's is held.
-    time.hold_a_worker_after(1);
+    // The token check passes, and the arrival is held.
+    time.hold_worker_after(1);
     let move_on = async {
         eventually("the bid's arrival", || async { time.holds().then_some(()) }).await;
         time.set(noon().plus_ms(60_000));
-        // As long as the bid is held up, the end has to wait; one that doesn't would come within milliseconds.
+        // As long as the bid is held up, the end waits. One that does not wait would come within milliseconds.
         let end = eventually("the end", || async { (page(&node, goods).await["status"] == false).then_some(()) });
         let ended = tokio::time::timeout(Duration::from_millis(300), end).await;
         time.release();
@@ -185,7 +188,7 @@ async fn a_bid_that_arrived_in_time_counts_though_the_end_comes_before_it_is_jud
     let (answer, ()) = join(held.bid(goods, 2000), move_on).await;
     assert_eq!(answer.status, 201, "{}", answer.text);
     assert_eq!(answer.body["created_at"], "2026-11-22T12:00:09.999Z");
-    settled(&node.admin(), noon().plus_ms(60_000)).await;
+    wait_until_settled(&node.admin(), noon().plus_ms(60_000)).await;
     assert_eq!(kinds(&held, goods).await, ["auction_won"]);
     assert_eq!(kinds(&early, goods).await, ["outbid", "auction_lost"]);
 }

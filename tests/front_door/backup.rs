@@ -1,4 +1,4 @@
-//! Backups, as docs/operating.md tells it: its own commands are run here, in its order.
+//! Backups as docs/operating.md describes them: its own commands are run here in its order.
 
 use std::{
     fs,
@@ -12,9 +12,9 @@ use diesel::{Connection, PgConnection, RunQueryDsl, SqliteConnection, dsl::sql, 
 use handsup::time_source::{SystemTime, TimeSource};
 use serde_json::{Value, json};
 
-use crate::support::{Handsup, Process, Socket, count, database, goods_body, settled};
+use crate::support::{Handsup, Process, Socket, count, database, goods_body, wait_until_settled};
 
-/// The commands of the page, in the order in which they stand there: of each part the backup, then the restoring.
+/// The page's commands in order: for each part the backup, then the restore.
 fn commands(part: &str) -> [String; 2] {
     let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/operating.md")).unwrap();
     let section = page.split("\n## ").find(|section| section.starts_with("Backup and restore\n")).unwrap();
@@ -23,10 +23,10 @@ fn commands(part: &str) -> [String; 2] {
     blocks.take(2).collect::<Vec<_>>().try_into().unwrap()
 }
 
-/// The service that the page is about, somewhere else than the page says.
+/// The service that the page is about, in another place than the page names.
 struct Service {
     folder: PathBuf,
-    /// What stands on the page, and what that is here.
+    /// Paths and names on the page, and what they are here.
     places: Vec<(&'static str, String)>,
     process: Option<Process>,
     /// `database.url`.
@@ -45,7 +45,7 @@ impl Service {
         assert_eq!(process.exit().await.code(), Some(0), "{}", process.stderr());
     }
 
-    /// Runs commands of the page. Who is called there and is not here is played: another user, and who starts and stops.
+    /// Runs commands of the page. Commands for another user and for starting and stopping the service are replaced.
     async fn run(&mut self, commands: &str) {
         let played = "set -eu
             handsup() { \"$HANDSUP\" \"$@\"; }
@@ -75,7 +75,7 @@ impl Service {
         self.process.as_ref().expect("it runs")
     }
 
-    /// Something that uses up ids of every kind: goods sold to user 2, what they wrote, and goods that are live.
+    /// Uses up ids of every kind: goods sold to user 2, their messages, and live goods.
     async fn evening(&self) -> Given {
         let process = self.process();
         let (seller, buyer) = (process.user(1).patient(), process.user(2).patient());
@@ -88,18 +88,18 @@ impl Service {
         let mut room = buyer.room(live).await;
         room.send_json(&json!({"is_money": false, "message": "hello"})).await;
         until(&mut room, "response_type", "message").await;
-        // On a busy machine a short auction may be over before somebody has bid.
+        // On a busy machine a short auction may end before anybody has bid.
         let (goods, bid) = loop {
             let goods = make(1).await;
             if let Some(bid) = buyer.bid(goods, 1000).await.body["bid_id"].as_i64() {
                 break (goods, bid);
             }
         };
-        settled(&process.admin(), SystemTime.now().plus_ms(1000)).await;
+        wait_until_settled(&process.admin(), SystemTime.now().plus_ms(1000)).await;
         let mut trade = buyer.try_trade(goods).await.unwrap();
-        trade.hear("goods_info").await;
+        trade.expect_frame("goods_info").await;
         trade.send_json(&json!({"message": "when?"})).await;
-        trade.hear("message").await;
+        trade.expect_frame("message").await;
         let alarm = seller.inbox().await.iter().map(|alarm| alarm["id"].as_i64().unwrap()).max().unwrap();
         Given { goods, bid, alarm }
     }
@@ -109,7 +109,7 @@ impl Service {
     }
 }
 
-/// What a socket hears until it is this; a start may come before it or not.
+/// Reads frames until this one. A start may come before it.
 async fn until(socket: &mut Socket, field: &str, value: &str) -> Value {
     loop {
         let frame = socket.next().await;
@@ -127,7 +127,7 @@ struct Given {
     alarm: i64,
 }
 
-/// All counters of ids with their values.
+/// All id counters with their values.
 fn counters(url: &str) -> Vec<(String, i64)> {
     let name_and_value = |names: Vec<String>, number: &mut dyn FnMut(&str) -> i64| {
         names.into_iter().map(|name| (name.clone(), number(&name))).collect()
@@ -149,7 +149,7 @@ fn counters(url: &str) -> Vec<(String, i64)> {
     }
 }
 
-/// Every id that will be given is new: none was given after the backup by the service that is lost.
+/// Asserts that all future ids are new: the lost service has given none of them after the backup.
 fn all_raised(lost: &[(String, i64)], restored: &[(String, i64)]) {
     assert!(lost.len() >= 7, "{lost:?}");
     for ((name, lost), (same, restored)) in lost.iter().zip(restored) {
@@ -166,13 +166,13 @@ fn files(folder: &Path, begin: &str) -> Vec<PathBuf> {
     found
 }
 
-/// What the page says of either engine, from the first backup to the second restoring.
+/// Follows the page for one engine, from the first backup to the second restore.
 async fn as_the_page_says(service: &mut Service, part: &str, backups: &str, restored_url: String) {
     let [backup, restore] = commands(part);
     service.start();
     let kept = service.evening().await;
     service.run(&backup).await;
-    // A second one on the same day, while everything goes on.
+    // A second backup on the same day while the service runs.
     let kept_too = service.evening().await;
     service.run(&backup).await;
     let found = files(&service.folder, backups);
@@ -190,7 +190,7 @@ async fn as_the_page_says(service: &mut Service, part: &str, backups: &str, rest
     assert!(service.is_there(kept.goods).await && service.is_there(kept_too.goods).await);
     assert!(!service.is_there(gone.goods).await, "it came after the backup");
     all_raised(&lost, &counters(&service.url));
-    // Whoever has a cursor of the time that is lost hears what comes now.
+    // A client with a cursor from the lost time gets new alarms.
     let mut socket = service.process().user(2).socket_since(gone.alarm).await;
     let new = service.evening().await;
     assert!(new.goods > gone.goods && new.bid > gone.bid && new.alarm > gone.alarm, "{gone:?} {new:?}");
@@ -199,7 +199,7 @@ async fn as_the_page_says(service: &mut Service, part: &str, backups: &str, rest
 }
 
 #[actix_web::test]
-async fn a_backup_is_made_and_restored_by_the_commands_of_the_page() {
+async fn the_pages_commands_make_and_restore_a_backup() {
     if !database::on_sqlite_only() {
         return;
     }
@@ -213,13 +213,13 @@ async fn a_backup_is_made_and_restored_by_the_commands_of_the_page() {
         process: None,
     };
     as_the_page_says(&mut service, "SQLite\n", "backup-", url).await;
-    // Once more: what the first restoring moved away is not in the way.
+    // Once more: what the first restore moved away is not in the way.
     let [backup, restore] = commands("SQLite\n");
     service.run(&backup).await;
     service.run(&restore).await;
     assert_eq!(files(&service.folder, "broken.").len(), 2);
     service.evening().await;
-    // And where nothing is left.
+    // And once with no database left.
     service.stop().await;
     for file in files(&service.folder, "handsup.db") {
         fs::remove_file(file).unwrap();
@@ -230,13 +230,13 @@ async fn a_backup_is_made_and_restored_by_the_commands_of_the_page() {
 }
 
 #[actix_web::test]
-async fn a_dump_is_made_and_restored_by_the_commands_of_the_page() {
+async fn the_pages_commands_make_and_restore_a_dump() {
     if !database::on_postgres_only() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let (server, url) = (database::server().unwrap(), database::url_of(&folder.path().join("handsup.db")));
-    // Of a name that is tidied away should this fail.
+    // A name that is cleaned up if this fails.
     let restored = format!("test_{}_restored", std::process::id());
     let mut conn = PgConnection::establish(&format!("{server}/postgres")).unwrap();
     let user = "DO $$ BEGIN CREATE ROLE handsup; EXCEPTION WHEN duplicate_object THEN NULL; END $$";
@@ -260,7 +260,7 @@ async fn a_dump_is_made_and_restored_by_the_commands_of_the_page() {
 }
 
 #[actix_web::test]
-async fn a_backup_overwrites_nothing_and_leaves_nothing_half_done() {
+async fn a_backup_overwrites_nothing_and_leaves_no_partial_file() {
     if !database::on_sqlite_only() {
         return;
     }

@@ -1,4 +1,4 @@
-//! Handshakes and WebSocket frames that are wrong in every way: the right close, and nobody else hears of it.
+//! Invalid handshakes and WebSocket frames: each is closed correctly, and no other client notices.
 
 use std::time::Duration;
 
@@ -12,29 +12,29 @@ use crate::support::{
     masked, token,
 };
 
-/// The longest that a connection may live after the server's close frame.
+/// How long a connection may live after the server's close frame.
 const END_WITHIN: Duration = Duration::from_secs(2);
 
 fn raw_socket(scene: &Scene) -> Raw {
     Raw::socket(scene.node.address(), scene.rude.token())
 }
 
-/// Sends these bytes; the server must close with this code and a short reason, and end the connection.
+/// Sends these bytes. The server must close with this code and a short reason, and end the connection.
 fn closes(scene: &Scene, bytes: &[u8], code: u16, what: &str) {
     let mut raw = raw_socket(scene);
     raw.write(bytes);
     let (closed, reason) = raw.close_frame();
     assert_eq!(closed, code, "{what}");
     assert!((1..=123).contains(&reason.len()), "{what}: {reason}");
-    // An answer and an end spare the test the server's wait for them; the wait itself is another test's.
+    // Answering and ending the connection spares this test the server's wait for it. Another test checks that wait.
     raw.write(&masked(CLOSE, &code.to_be_bytes()));
     raw.end_of_input();
     assert!(raw.ends() < END_WITHIN, "{what}");
 }
 
 #[actix_web::test]
-async fn text_that_is_no_json_is_closed_with_1007() {
-    let scene = Scene::set().await;
+async fn text_that_is_not_json_is_closed_with_1007() {
+    let scene = Scene::open().await;
     let texts = [
         "",
         " ",
@@ -52,12 +52,12 @@ async fn text_that_is_no_json_is_closed_with_1007() {
     for text in texts {
         closes(&scene, &masked(TEXT, text.as_bytes()), 1007, text);
     }
-    scene.must_be_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
 #[actix_web::test]
-async fn text_that_is_no_utf_8_is_closed_with_1007() {
-    let scene = Scene::set().await;
+async fn text_that_is_not_utf_8_is_closed_with_1007() {
+    let scene = Scene::open().await;
     let texts: [&[u8]; 5] = [
         b"\xff",
         b"{\"type\":\"ping\xff\"}",
@@ -70,23 +70,23 @@ async fn text_that_is_no_utf_8_is_closed_with_1007() {
         let halves = [masked(TEXT_BEGINS, &text[..1]), masked(CONTINUES_LAST, &text[1..])].concat();
         closes(&scene, &halves, 1007, "in two fragments");
     }
-    scene.must_be_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
 #[actix_web::test]
 async fn binary_is_closed_with_1003() {
-    let scene = Scene::set().await;
+    let scene = Scene::open().await;
     for payload in [&b""[..], b"{\"type\":\"ping\"}", b"\xff\xfe"] {
         closes(&scene, &masked(BINARY, payload), 1003, "binary");
     }
     let fragments = [masked(0x02, b"{}"), masked(CONTINUES_LAST, b"")].concat();
     closes(&scene, &fragments, 1003, "binary in fragments");
-    scene.must_be_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
 #[actix_web::test]
 async fn frames_over_the_limit_are_closed_with_1009() {
-    let scene = Scene::set().await;
+    let scene = Scene::open().await;
     let ping = "{\"type\":\"ping\"}";
     let long = |length: usize| ping.to_owned() + &" ".repeat(length - ping.len());
     let mut raw = raw_socket(&scene);
@@ -95,19 +95,19 @@ async fn frames_over_the_limit_are_closed_with_1009() {
     for length in [8193, 65_536, 300_000] {
         closes(&scene, &masked(TEXT, long(length).as_bytes()), 1009, &length.to_string());
     }
-    // Only announced: the server waits for none of it.
+    // The frame is only announced: the server does not wait for it.
     let announced = [&[TEXT, 0xff][..], &[0x7f; 8], &[0; 4]].concat();
     closes(&scene, &announced, 1009, "2^63 bytes announced");
-    scene.must_be_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
 #[actix_web::test]
 async fn fragments_are_joined_within_the_limit() {
-    let scene = Scene::set().await;
+    let scene = Scene::open().await;
     let mut raw = raw_socket(&scene);
     raw.write(&[masked(TEXT_BEGINS, b"{\"type\":"), masked(CONTINUES_LAST, b"\"ping\"}")].concat());
     assert_eq!(raw.text()["response_type"], "pong");
-    // Byte by byte, with a letter cut in two, and a ping of the protocol in between.
+    // Byte by byte, with a character split in two and a ping frame in between.
     let text = "{\"type\":\"ping\",\"note\":\"가\"}".as_bytes();
     raw.write(&masked(TEXT_BEGINS, &text[..1]));
     for byte in &text[1..] {
@@ -116,18 +116,18 @@ async fn fragments_are_joined_within_the_limit() {
     raw.write(&[masked(0x89, b"between"), masked(CONTINUES_LAST, b"")].concat());
     assert_eq!(raw.frame(), Some((0x8a, b"between".to_vec())), "control frames may come between fragments");
     assert_eq!(raw.text()["response_type"], "pong");
-    // Each within the limit, the sum over it.
+    // Each is within the limit, their sum is over it.
     let half = " ".repeat(4097);
     let halves = [masked(TEXT_BEGINS, half.as_bytes()), masked(CONTINUES_LAST, half.as_bytes())].concat();
     closes(&scene, &halves, 1009, "the sum");
     let many =
         [masked(TEXT_BEGINS, b"[")].into_iter().chain((0..9000).map(|_| masked(CONTINUES, b" "))).collect::<Vec<_>>();
     closes(&scene, &many.concat(), 1009, "without an end");
-    scene.must_be_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
 #[actix_web::test]
-async fn a_browsers_fragments_are_joined_too() {
+async fn fragments_as_a_browser_sends_them_are_joined() {
     let node = TestNode::start();
     let mut socket = node.user(2).socket_since(0).await;
     assert_eq!(socket.next().await["response_type"], "hello");
@@ -137,8 +137,8 @@ async fn a_browsers_fragments_are_joined_too() {
 }
 
 #[actix_web::test]
-async fn json_that_is_no_known_frame_is_ignored() {
-    let scene = Scene::set().await;
+async fn json_that_is_not_a_known_frame_is_ignored() {
+    let scene = Scene::open().await;
     let mut socket = scene.rude.socket_since(0).await;
     assert_eq!(socket.next().await["response_type"], "hello");
     let deep = "[".repeat(2000) + &"]".repeat(2000);
@@ -180,12 +180,12 @@ async fn json_that_is_no_known_frame_is_ignored() {
         socket.send_text("{\"type\":\"ping\"}").await;
         assert_eq!(socket.next().await["response_type"], "pong", "{text:.80}");
     }
-    scene.must_be_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
-/// An `ack` beyond everything must not make the service believe that alarms to come were received.
+/// An `ack` of a future id must not count as a receipt of future alarms.
 #[actix_web::test]
-async fn an_ack_of_the_future_hides_no_later_alarm() {
+async fn an_ack_of_a_future_id_hides_no_later_alarm() {
     let node = TestNode::start();
     let goods = node.live_goods(1).await;
     let (mina, joon) = (node.user(2), node.user(3));
@@ -196,12 +196,12 @@ async fn an_ack_of_the_future_hides_no_later_alarm() {
     socket.close().await;
     assert_eq!(mina.bid(goods, 1000).await.status, 201);
     assert_eq!(joon.bid(goods, 2000).await.status, 201);
-    assert_eq!(mina.socket().await.expect("outbid").await["high_price"], 2000);
+    assert_eq!(mina.socket().await.expect_alarm("outbid").await["high_price"], 2000);
 }
 
-/// Nor may a `pong` that answers no ping.
+/// Neither must a `pong` that answers no ping.
 #[actix_web::test]
-async fn a_pong_of_the_future_hides_no_later_alarm() {
+async fn a_pong_of_a_future_id_hides_no_later_alarm() {
     let node = TestNode::start();
     let goods = node.live_goods(1).await;
     let (mina, joon) = (node.user(2), node.user(3));
@@ -215,13 +215,13 @@ async fn a_pong_of_the_future_hides_no_later_alarm() {
     assert_eq!(mina.bid(goods, 1000).await.status, 201);
     assert_eq!(joon.bid(goods, 2000).await.status, 201);
     let mut socket = mina.socket().await;
-    let id = socket.expect("outbid").await["id"].as_i64().unwrap();
+    let id = socket.expect_alarm("outbid").await["id"].as_i64().unwrap();
     assert_eq!(socket.next_ping().await, id.to_string(), "its receipt is asked for");
 }
 
 #[actix_web::test]
 async fn frames_that_break_the_protocol_end_their_connection_and_no_other() {
-    let scene = Scene::set().await;
+    let scene = Scene::open().await;
     let ping = b"{\"type\":\"ping\"}";
     let broken: [(&str, Vec<u8>); 21] = [
         ("unmasked", [&[TEXT, ping.len() as u8][..], ping].concat()),
@@ -248,12 +248,12 @@ async fn frames_that_break_the_protocol_end_their_connection_and_no_other() {
     ];
     for (what, bytes) in broken {
         closes(&scene, &bytes, 1002, what);
-        // Only its header: nobody waits for the rest.
+        // Only its header: the server does not wait for the rest.
         if bytes.len() > 14 && !what.contains("beginning") && !what.contains("fragment") {
             closes(&scene, &bytes[..2], 1002, what);
         }
     }
-    // What was said before it in the same breath is heard.
+    // A valid frame in the same segment before it is processed.
     for (first, code) in [(0xc1, 1002), (0x83, 1002), (TEXT, 1009)] {
         let mut raw = raw_socket(&scene);
         raw.write(&[masked(TEXT, ping), masked(0x89, b"1"), masked(first, &[b' '; 9000])].concat());
@@ -261,29 +261,29 @@ async fn frames_that_break_the_protocol_end_their_connection_and_no_other() {
         assert_eq!(raw.frame(), Some((0x8a, b"1".to_vec())));
         assert_eq!(raw.close_frame().0, code);
     }
-    // Half a frame, and gone.
+    // Half a frame, then the end.
     let whole = masked(TEXT, ping);
     for length in 1..whole.len() {
         raw_socket(&scene).write(&whole[..length]);
     }
-    scene.must_be_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
 #[actix_web::test]
-async fn garbage_on_one_of_a_users_sockets_leaves_his_others() {
-    let scene = Scene::set().await;
+async fn garbage_on_one_of_a_users_sockets_leaves_their_others_open() {
+    let scene = Scene::open().await;
     let mut tab = scene.rude.socket_since(0).await;
     assert_eq!(tab.next().await["response_type"], "hello");
     closes(&scene, &masked(TEXT, b"no JSON"), 1007, "the other tab");
     tab.send_json(&json!({"type": "ping"})).await;
     assert_eq!(tab.next().await["response_type"], "pong");
-    scene.must_be_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
 /// Contract 5: the server ends the connection within 2 s of its close frame, whatever the client does.
 #[actix_web::test]
-async fn a_client_that_ignores_the_close_frame_is_ended_all_the_same() {
-    let scene = Scene::set().await;
+async fn the_connection_of_a_client_that_ignores_the_close_frame_ends() {
+    let scene = Scene::open().await;
     let mut silent = raw_socket(&scene);
     silent.write(&masked(BINARY, b"x"));
     assert_eq!(silent.close_frame().0, 1003);
@@ -295,12 +295,12 @@ async fn a_client_that_ignores_the_close_frame_is_ended_all_the_same() {
         chatty.write(&masked(TEXT, b"{\"type\":\"ping\"}"));
     }
     assert!(chatty.ends() < END_WITHIN);
-    scene.must_be_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
 #[actix_web::test]
-async fn a_clients_close_is_answered_with_its_code() {
-    let scene = Scene::set().await;
+async fn a_clients_close_is_answered_with_the_same_code() {
+    let scene = Scene::open().await;
     for code in [1000u16, 1001, 3000, 4999] {
         let mut raw = raw_socket(&scene);
         raw.write(&masked(CLOSE, &[&code.to_be_bytes()[..], b"bye"].concat()));
@@ -311,12 +311,12 @@ async fn a_clients_close_is_answered_with_its_code() {
     let mut without_code = raw_socket(&scene);
     without_code.write(&masked(CLOSE, b""));
     assert!(without_code.ends() < END_WITHIN);
-    scene.must_be_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
 #[actix_web::test]
-async fn a_since_that_is_no_id_is_refused_at_the_handshake() {
-    let scene = Scene::set().await;
+async fn a_since_that_is_not_an_id_is_refused_at_the_handshake() {
+    let scene = Scene::open().await;
     let bearer = format!("Bearer {}", scene.rude.token());
     for since in ["x", "-1", "", "1.5", "1e3", "%ff", "%00", "null", "+1", "[1]"] {
         for path in ["/ws/alarms/", "/ws/alram/"] {
@@ -326,11 +326,11 @@ async fn a_since_that_is_no_id_is_refused_at_the_handshake() {
             assert!(String::from_utf8(answer.body).unwrap().contains("\"field\":\"since\""));
         }
     }
-    scene.must_be_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
 #[actix_web::test]
-async fn a_since_above_the_newest_id_counts_as_that() {
+async fn a_since_above_the_newest_id_counts_as_the_newest() {
     let node = TestNode::start();
     let goods = node.live_goods(1).await;
     let (mina, joon) = (node.user(2), node.user(3));
@@ -348,13 +348,13 @@ async fn a_since_above_the_newest_id_counts_as_that() {
     assert_eq!(mina.bid(goods, 3000).await.status, 201);
     assert_eq!(joon.bid(goods, 4000).await.status, 201);
     for socket in &mut sockets {
-        assert_eq!(socket.expect("outbid").await["high_price"], 4000, "the first that comes is a new one");
+        assert_eq!(socket.expect_alarm("outbid").await["high_price"], 4000, "the first that comes is a new one");
     }
 }
 
 #[actix_web::test]
-async fn what_is_no_handshake_is_a_problem() {
-    let scene = Scene::set().await;
+async fn a_request_that_is_not_a_handshake_is_answered_with_a_problem() {
+    let scene = Scene::open().await;
     for path in ["/ws/alarms/", "/ws/alram", "/ws/alarms?since=0"] {
         let answer = scene.rude.get(path).await;
         assert!((400..500).contains(&answer.status), "{path}: {}", answer.text);
@@ -376,10 +376,10 @@ async fn what_is_no_handshake_is_a_problem() {
         assert!((400..500).contains(&answer.status), "{headers}: {}", answer.head);
         assert_eq!(answer.code(), "invalid_body", "{headers}");
     }
-    scene.must_be_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
-/// The smallest frames that there are, as fast as they go, from somebody without a token.
+/// The smallest frames there are, as fast as possible, from a client without a token.
 #[actix_web::test]
 async fn a_flood_of_small_frames_fills_no_memory() {
     const BYTES: usize = 6 * 1024 * 1024;
@@ -394,36 +394,37 @@ async fn a_flood_of_small_frames_fills_no_memory() {
     for _ in 0..BYTES / pongs.len() {
         raw.write(&pongs);
     }
-    // The last of it has been taken: the answer to a ping comes behind it.
+    // The answer to a ping comes after all frames before it were processed.
     raw.write(&masked(0x89, b"over"));
     while raw.frame().expect("the socket is open") != (0x8a, b"over".to_vec()) {}
     let peak = process.memory_kib("VmHWM");
     assert!(peak < before + 3 * 1024, "{before} KiB before, {peak} KiB at most");
 }
 
-/// Many sockets misbehave at once; those of other users hear everything, in order.
+/// Many sockets misbehave at once. Those of other users get everything in order.
 #[actix_web::test]
-async fn a_crowd_of_bad_sockets_costs_others_nothing() {
-    let scene = Scene::set().await;
-    let mut crowd: Vec<Raw> =
+async fn many_misbehaving_sockets_cost_others_nothing() {
+    let scene = Scene::open().await;
+    let mut misbehaving: Vec<Raw> =
         (100..160).map(|user| Raw::socket(scene.node.address(), &token(user, scene.node.now()))).collect();
-    for (raw, bytes) in crowd.iter_mut().zip([masked(TEXT, b"{"), masked(BINARY, b"x"), vec![0xff; 32]].iter().cycle())
+    for (raw, bytes) in
+        misbehaving.iter_mut().zip([masked(TEXT, b"{"), masked(BINARY, b"x"), vec![0xff; 32]].iter().cycle())
     {
         raw.write(bytes);
     }
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     let mut listener = scene.node.user(50).socket_since(0).await;
     assert_eq!(listener.next().await["response_type"], "hello");
     let other = scene.node.live_goods(1).await;
     for price in 1..=20 {
         assert_eq!(scene.node.user(50).bid(other, price * 2000).await.status, 201);
         assert_eq!(scene.node.user(51).bid(other, price * 2000 + 1000).await.status, 201);
-        heard.push(listener.expect("outbid").await["id"].as_i64().unwrap());
+        received.push(listener.expect_alarm("outbid").await["id"].as_i64().unwrap());
     }
-    assert!(heard.windows(2).all(|pair| pair[0] < pair[1]), "{heard:?}");
-    for raw in &mut crowd {
+    assert!(received.windows(2).all(|pair| pair[0] < pair[1]), "{received:?}");
+    for raw in &mut misbehaving {
         raw.ends();
     }
     assert_eq!(scene.rude.get("/alarms").await.body["results"], Value::Array(Vec::new()));
-    scene.must_be_unharmed().await;
+    scene.assert_unharmed().await;
 }

@@ -1,4 +1,4 @@
-//! New goods with every field wrong in every way, and texts that must come back as they were.
+//! New goods with every kind of error in every field, and texts that must be returned unchanged.
 
 use awc::http::Method;
 use handsup::domain::Timestamp;
@@ -10,7 +10,7 @@ async fn make(seller: &Client, own: &Value) -> Answer {
     seller.post("/goods/", &goods_body(own)).await
 }
 
-/// A field that is missing altogether.
+/// A body without this field.
 fn without(field: &str, starts_at: Timestamp) -> Value {
     let mut body = goods_body(&json!({"starts_at": starts_at}));
     body.as_object_mut().unwrap().remove(field).unwrap();
@@ -18,8 +18,8 @@ fn without(field: &str, starts_at: Timestamp) -> Value {
 }
 
 #[actix_web::test]
-async fn every_wrong_field_is_named() {
-    let scene = Scene::set().await;
+async fn every_wrong_field_is_named_in_the_problem() {
+    let scene = Scene::open().await;
     let now = scene.node.now();
     let no_prices = [
         json!(0),
@@ -33,7 +33,7 @@ async fn every_wrong_field_is_named() {
         json!(u64::MAX),
         json!(1e300),
     ];
-    // NUL is kept by SQLite only, and nobody writes it.
+    // SQLite could store NUL, PostgreSQL could not, and nobody writes it.
     let no_texts = [json!(1), json!(true), json!(["a"]), json!({"a": 1}), json!("a\u{0}b")];
     let mut wrong: Vec<(&str, Value)> = Vec::new();
     for field in ["start_price", "predict_price", "min_increment"] {
@@ -90,8 +90,8 @@ async fn every_wrong_field_is_named() {
 }
 
 #[actix_web::test]
-async fn what_can_never_be_a_start_in_local_time_is_refused() {
-    let scene = Scene::set().await;
+async fn a_start_that_does_not_exist_in_local_time_is_refused() {
+    let scene = Scene::open().await;
     let wrong = [
         ("2030-02-30", "10:00", "start_date"),
         ("30.01.2030", "10:00", "start_date"),
@@ -119,8 +119,8 @@ async fn what_can_never_be_a_start_in_local_time_is_refused() {
 }
 
 #[actix_web::test]
-async fn bodies_without_what_goods_need_are_refused() {
-    let scene = Scene::set().await;
+async fn bodies_without_a_required_field_are_refused() {
+    let scene = Scene::open().await;
     let now = scene.node.now();
     for field in ["title", "start_price", "starts_at"] {
         let answer = scene.rude.post("/goods/", &without(field, now)).await;
@@ -144,15 +144,15 @@ async fn bodies_without_what_goods_need_are_refused() {
     no_goods_were_made(scene).await;
 }
 
-/// The next goods get the id after the scene's: a refused body has used none up, so it has left nothing.
+/// The next goods get the id after the scene's goods: a refused body has used up no id.
 async fn no_goods_were_made(scene: Scene) {
     let next = make(&scene.node.user(9), &json!({"starts_at": scene.node.now()})).await;
     assert_eq!(next.body["id"], json!(scene.goods + 1), "{}", next.text);
-    scene.must_be_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
 #[actix_web::test]
-async fn values_at_their_limits_are_taken() {
+async fn values_at_their_limits_are_accepted() {
     let node = TestNode::start();
     let seller = node.user(1);
     let now = node.now();
@@ -187,9 +187,9 @@ async fn values_at_their_limits_are_taken() {
     }
 }
 
-/// Fault 16: whatever is in a text is a text.
+/// Fault 16: a text is only ever a text.
 #[actix_web::test]
-async fn fault_16_texts_come_back_as_they_were() {
+async fn fault_16_texts_are_returned_unchanged() {
     let node = TestNode::start();
     let texts = [
         "<script>alert(1)</script>",
@@ -215,13 +215,13 @@ async fn fault_16_texts_come_back_as_they_were() {
             assert_eq!(page.body[field], text, "{field}");
             assert_eq!(made.body[field], text, "{field}");
         }
-        // The alarm carries it as it is, too.
+        // The alarm carries it unchanged, too.
         assert_eq!(viewer.bid(made.body["id"].as_i64().unwrap(), 1000).await.status, 201);
         assert_eq!(node.user(3).bid(made.body["id"].as_i64().unwrap(), 2000).await.status, 201);
         let alarms = viewer.get("/alarms?limit=1").await.body;
         assert_eq!(alarms["results"][0]["goods_title"], text);
     }
-    // The one character that not every engine can keep.
+    // The one character that not every engine can store.
     for field in ["title", "content", "category"] {
         let refused = make(&node.user(1), &json!({"starts_at": node.now(), field: "a\u{0}b"})).await;
         assert_eq!((refused.status, refused.code(), &refused.body["field"]), (422, "invalid_value", &json!(field)));
@@ -249,13 +249,13 @@ async fn fault_12_nine_o_clock_starts_like_ten_o_clock() {
 }
 
 #[actix_web::test]
-async fn an_instant_goes_before_a_local_time() {
+async fn an_instant_takes_precedence_over_a_local_time() {
     let node = TestNode::start();
     let own = json!({"starts_at": "2030-01-01T00:00:00Z", "start_date": "2031-01-01", "start_time": "10:00"});
     assert_eq!(make(&node.user(1), &own).await.body["starts_at"], "2030-01-01T00:00:00.000Z");
 }
 
-/// Faults 13 and 15: what only the auction itself decides can't be set.
+/// Faults 13 and 15: a client cannot set what the auction itself decides.
 #[actix_web::test]
 async fn fault_15_the_auctions_own_fields_cannot_be_set() {
     let node = TestNode::start();

@@ -1,11 +1,11 @@
-//! Requests that are wrong in every way: the right refusal, nothing half-written, and nobody else hears of it.
+//! Invalid requests of every kind: each gets the right refusal, nothing is partly written, and no other client notices.
 
 use awc::http::Method;
 use serde_json::{Value, json};
 
 use crate::support::{Answer, Client, Raw, Scene, TestNode, eventually, goods_body};
 
-/// Present, and no price.
+/// Values of `price` that are no prices.
 const NO_PRICES: [&str; 24] = [
     "0",
     "-1",
@@ -33,7 +33,7 @@ const NO_PRICES: [&str; 24] = [
     "-1e400",
 ];
 
-/// No JSON object, or one without what is needed.
+/// Bodies that are not a JSON object, or lack what is needed.
 fn no_bodies() -> Vec<Vec<u8>> {
     let texts = [
         "",
@@ -82,8 +82,8 @@ fn no_bodies() -> Vec<Vec<u8>> {
 
 fn refused(answer: &Answer, status: u16, code: &str, what: &str) {
     assert_eq!((answer.status, answer.code()), (status, code), "{what}: {}", answer.text);
-    let tells = ["sqlite", "select ", "panicked", "src/", "/tmp", ".rs:"];
-    assert!(!tells.iter().any(|tell| answer.text.to_lowercase().contains(tell)), "{what}: {}", answer.text);
+    let internals = ["sqlite", "select ", "panicked", "src/", "/tmp", ".rs:"];
+    assert!(!internals.iter().any(|part| answer.text.to_lowercase().contains(part)), "{what}: {}", answer.text);
 }
 
 fn wrong_value(answer: &Answer, field: &str, what: &str) {
@@ -96,8 +96,8 @@ async fn post_text(client: &Client, path: &str, body: &str) -> Answer {
 }
 
 #[actix_web::test]
-async fn fault_10_no_bid_body_breaks_anything() {
-    let scene = Scene::set().await;
+async fn fault_10_no_body_of_a_bid_breaks_anything() {
+    let scene = Scene::open().await;
     let path = scene.bids_path();
     for body in no_bodies() {
         let what = String::from_utf8_lossy(&body).into_owned();
@@ -108,12 +108,12 @@ async fn fault_10_no_bid_body_breaks_anything() {
         let body = format!("{{\"price\":{price}}}");
         wrong_value(&post_text(&scene.rude, &path, &body).await, "price", &body);
     }
-    scene.must_be_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
 #[actix_web::test]
 async fn fault_10_deep_and_long_bodies_are_refused_like_any_other() {
-    let scene = Scene::set().await;
+    let scene = Scene::open().await;
     let path = scene.bids_path();
     let deep = |open: &str, close: &str, inner: &str| {
         let depth = 10_000;
@@ -131,11 +131,11 @@ async fn fault_10_deep_and_long_bodies_are_refused_like_any_other() {
     refused(&post_text(&scene.rude, &path, &"{\"price\":".repeat(6_000)).await, 400, "invalid_body", "endless objects");
     let digits = format!("{{\"price\":{}}}", "9".repeat(60_000));
     wrong_value(&post_text(&scene.rude, &path, &digits).await, "price", "sixty thousand digits");
-    scene.must_be_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
 #[actix_web::test]
-async fn unknown_fields_content_types_and_encodings_do_not_matter_to_a_good_bid() {
+async fn a_valid_bid_may_have_unknown_fields_and_any_content_type() {
     let node = TestNode::start();
     let goods = node.live_goods(1).await;
     let path = format!("/goods/{goods}/bids");
@@ -165,7 +165,7 @@ async fn unknown_fields_content_types_and_encodings_do_not_matter_to_a_good_bid(
 
 #[actix_web::test]
 async fn a_body_with_a_content_encoding_is_refused_with_415() {
-    let scene = Scene::set().await;
+    let scene = Scene::open().await;
     let gzipped = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03garbage".to_vec();
     let (rude, admin) = (&scene.rude, scene.node.admin());
     let bids = scene.bids_path();
@@ -184,14 +184,14 @@ async fn a_body_with_a_content_encoding_is_refused_with_415() {
             assert_eq!(answer.headers.get("accept-encoding").unwrap(), "identity");
         }
     }
-    // First who somebody is.
+    // Authentication comes first.
     let headers = [("Content-Encoding", "gzip")];
     let visitor = scene.node.visitor().send_with(Method::POST, &bids, Some(gzipped), &headers).await;
     refused(&visitor, 401, "unauthorized", "a visitor");
-    scene.must_be_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
-/// A bid of user 3, written by hand; its status.
+/// Sends a bid of user 3 written by hand; returns the status.
 fn raw_bid(node: &TestNode, goods: i64, headers: &[(&str, &str)], body: &[u8]) -> u16 {
     let token = crate::support::token(3, node.now());
     let mut head = format!(
@@ -206,7 +206,7 @@ fn raw_bid(node: &TestNode, goods: i64, headers: &[(&str, &str)], body: &[u8]) -
     raw.answer().expect("an answer").status
 }
 
-/// Fault 10 and 11: such prices killed the origin's socket, or left goods that nobody could bid on.
+/// Faults 10 and 11: such prices killed the origin's socket, or left goods that nobody could bid on.
 #[actix_web::test]
 async fn fault_11_no_price_makes_goods_unbeatable() {
     let node = TestNode::start();
@@ -218,14 +218,14 @@ async fn fault_11_no_price_makes_goods_unbeatable() {
     for pair in prices.chunks(2) {
         assert_eq!(mina.bid(goods, pair[0]).await.body["high_price"], json!(pair[0]));
         assert_eq!(joon.bid(goods, pair[1]).await.body["high_price"], json!(pair[1]));
-        assert_eq!(minas.expect("outbid").await["high_price"], json!(pair[1]));
+        assert_eq!(minas.expect_alarm("outbid").await["high_price"], json!(pair[1]));
     }
     let page = node.visitor().get(&format!("/goods/{goods}/")).await.body;
     assert_eq!((&page["high_price"], &page["buyer"]["id"]), (&json!(999_999_999_999i64), &json!(3)));
 }
 
 #[actix_web::test]
-async fn the_highest_price_that_there_is_breaks_nothing() {
+async fn the_highest_possible_price_breaks_nothing() {
     let node = TestNode::start();
     let goods = node.live_goods(1).await;
     const MAX: i64 = 1_000_000_000_000;
@@ -234,15 +234,15 @@ async fn the_highest_price_that_there_is_breaks_nothing() {
     refused(&at_most, 409, "bid_too_low", "the same again");
     assert_eq!((&at_most.body["high_price"], &at_most.body["minimum"]), (&json!(MAX), &json!(null)));
     wrong_value(&node.user(3).bid(goods, MAX + 1).await, "price", "above");
-    refused(&node.user(2).bid(goods, MAX).await, 409, "bid_too_low", "the leader himself");
+    refused(&node.user(2).bid(goods, MAX).await, 409, "bid_too_low", "the leader's own bid");
     assert_eq!(node.visitor().get(&format!("/goods/{goods}/")).await.body["high_price"], json!(MAX));
     assert_eq!(node.visitor().history(goods).await.len(), 1);
 }
 
-/// Contract: ids in paths are looked at after the body.
+/// Contract: an id in the path is checked after the body.
 #[actix_web::test]
-async fn ids_in_paths_that_are_none_are_not_found() {
-    let scene = Scene::set().await;
+async fn invalid_ids_in_paths_are_not_found() {
+    let scene = Scene::open().await;
     let rude = &scene.rude;
     let ids =
         ["0", "-1", "+1", "01", "1.0", "1e3", "abc", "9007199254740991", "9007199254740992", "18446744073709551616"];
@@ -257,12 +257,12 @@ async fn ids_in_paths_that_are_none_are_not_found() {
         refused(&rude.put(&format!("/goods/{id}/like"), &Value::Null).await, 404, "not_found", id);
         refused(&rude.delete(&format!("/goods/{id}/like")).await, 404, "not_found", id);
     }
-    scene.must_be_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
 #[actix_web::test]
 async fn unknown_paths_and_methods_are_problems_too() {
-    let scene = Scene::set().await;
+    let scene = Scene::open().await;
     let bids = scene.bids_path();
     for path in ["/", "/nothing", "/goods/1/bids/1", "/admin", "/ws/alarm", "/..%2f..%2fetc/passwd", "/ws/alarms/1"] {
         if path != "/" && path != "/admin" {
@@ -287,12 +287,12 @@ async fn unknown_paths_and_methods_are_problems_too() {
         let what = format!("{method} {path}");
         refused(&scene.rude.send(method, path, None).await, 405, "method_not_allowed", &what);
     }
-    scene.must_be_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
 #[actix_web::test]
 async fn bodies_over_the_limit_are_refused_before_they_are_read() {
-    let scene = Scene::set().await;
+    let scene = Scene::open().await;
     let long = format!("{{\"price\":5000,\"note\":\"{}\"}}", "x".repeat(70_000));
     let paths = [scene.bids_path(), "/goods/".to_owned()];
     for path in &paths {
@@ -300,7 +300,7 @@ async fn bodies_over_the_limit_are_refused_before_they_are_read() {
     }
     let answer = scene.node.admin().send(Method::PUT, "/admin/users/3", Some(long.into_bytes())).await;
     refused(&answer, 413, "payload_too_large", "admin");
-    // Announced but never sent: the answer doesn't wait for it.
+    // Announced but never sent: the answer does not wait for it.
     let token = scene.rude.token();
     for path in &paths {
         let mut raw = Raw::connect(scene.node.address());
@@ -310,12 +310,12 @@ async fn bodies_over_the_limit_are_refused_before_they_are_read() {
         assert_eq!((answer.status, answer.code().as_str()), (413, "payload_too_large"));
         raw.ends();
     }
-    scene.must_be_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
 #[actix_web::test]
 async fn a_body_over_the_limit_without_a_length_is_refused_too() {
-    let scene = Scene::set().await;
+    let scene = Scene::open().await;
     let token = scene.rude.token();
     let chunk = format!("2000\r\n{}\r\n", " ".repeat(0x2000)).repeat(9);
     for path in [scene.bids_path(), "/goods/".to_owned()] {
@@ -325,12 +325,12 @@ async fn a_body_over_the_limit_without_a_length_is_refused_too() {
         let answer = raw.answer().expect("an answer");
         assert_eq!((answer.status, answer.code().as_str()), (413, "payload_too_large"));
     }
-    scene.must_be_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
-/// Exactly at the limit a body is taken.
+/// A body of exactly the limit is accepted.
 #[actix_web::test]
-async fn the_limit_of_bodies_is_the_settings() {
+async fn the_limit_of_bodies_comes_from_the_settings() {
     let node = TestNode::with(|settings| settings.limits.body_bytes = 300);
     let goods = node.live_goods(1).await;
     let path = format!("/goods/{goods}/bids");
@@ -340,8 +340,8 @@ async fn the_limit_of_bodies_is_the_settings() {
 }
 
 #[actix_web::test]
-async fn wrong_query_values_are_named_and_huge_ones_count_as_the_end() {
-    let scene = Scene::set().await;
+async fn wrong_query_values_are_named_and_huge_ones_count_as_the_maximum() {
+    let scene = Scene::open().await;
     let bids = scene.bids_path();
     let numbers =
         ["", "abc", "-1", "+1", "1.5", "1e3", "0x10", "%00", "%ff", "%20", "1%20", "null", "true", "[1]", "%EC%B2%9C"];
@@ -370,9 +370,9 @@ async fn wrong_query_values_are_named_and_huge_ones_count_as_the_end() {
         let page = scene.rude.get(&format!("/alarms?after={huge}&before={huge}&limit={huge}")).await;
         assert_eq!((page.status, page.body), (200, json!({"results": [], "unread": 0, "last_id": 0})), "{huge}");
     }
-    // Names that nobody knows are left alone.
+    // Unknown names are ignored.
     assert_eq!(scene.rude.get(&format!("{bids}?cursor=x&limits=0&%zz=%zz&&=&=x")).await.status, 200);
-    scene.must_be_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
 #[actix_web::test]
@@ -396,8 +396,8 @@ async fn a_page_of_bids_has_at_most_200_rows() {
 }
 
 #[actix_web::test]
-async fn an_admins_bad_words_change_nobody() {
-    let scene = Scene::set().await;
+async fn an_admins_invalid_request_changes_no_user() {
+    let scene = Scene::open().await;
     let admin = scene.node.admin();
     let long = "x".repeat(151);
     let wrong = [
@@ -421,7 +421,7 @@ async fn an_admins_bad_words_change_nobody() {
         ("rating_score", json!(2_147_483_648i64)),
     ];
     for (field, value) in wrong {
-        // A good field beside the bad one must not be taken either.
+        // A valid field beside an invalid one must not be stored either.
         let good = if field == "rating_score" { json!({"username": "half"}) } else { json!({"rating_score": 99}) };
         let mut body = good;
         body[field] = value;
@@ -434,11 +434,11 @@ async fn an_admins_bad_words_change_nobody() {
     for id in ["0", "-1", "abc", "9223372036854775808", "%00"] {
         refused(&admin.put(&format!("/admin/users/{id}"), &json!({})).await, 404, "not_found", id);
     }
-    scene.must_be_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
 #[actix_web::test]
-async fn the_dev_login_takes_no_nonsense_and_is_not_there_unless_it_is_on() {
+async fn the_dev_login_refuses_invalid_bodies_and_is_absent_unless_enabled() {
     let node = TestNode::start();
     refused(&node.visitor().post("/dev/token", &json!({"user_id": 1})).await, 404, "not_found", "off");
     let node = TestNode::with(|settings| settings.auth.dev_login = true);
@@ -460,8 +460,8 @@ async fn the_dev_login_takes_no_nonsense_and_is_not_there_unless_it_is_on() {
 }
 
 #[actix_web::test]
-async fn half_requests_leave_nothing_behind() {
-    let scene = Scene::set().await;
+async fn incomplete_requests_leave_nothing_behind() {
+    let scene = Scene::open().await;
     let token = scene.rude.token();
     let whole = format!(
         "POST {} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: 14\r\n\r\n{{\"price\":9000}}",
@@ -477,7 +477,7 @@ async fn half_requests_leave_nothing_behind() {
         }
         Raw::connect(scene.node.address()).write(&whole.as_bytes()[..length]);
     }
-    // A hundred that stay half while the others go on.
+    // A hundred connections stay half-open while the others go on.
     let mut stuck: Vec<Raw> = (0..100).map(|_| Raw::connect(scene.node.address())).collect();
     for raw in &mut stuck {
         raw.write(&whole.as_bytes()[..whole.len() - 1]);
@@ -486,5 +486,5 @@ async fn half_requests_leave_nothing_behind() {
         (scene.node.visitor().get("/health/ready").await.status == 200).then_some(())
     })
     .await;
-    scene.must_be_unharmed().await;
+    scene.assert_unharmed().await;
 }

@@ -1,56 +1,51 @@
-//! Handshakes and frames of rooms that are wrong in every way: the author hears why, nobody else hears anything, and
-//! nothing is stored.
+//! Invalid handshakes and frames in rooms: the author gets the reason, nobody else gets anything, and nothing is
+//! stored.
 
 use std::time::{Duration, Instant};
 
 use actix_http::ws::Item;
 use awc::ws::Message;
-use handsup::domain::Timestamp;
 use serde_json::{Value, json};
 
 use crate::support::{
     BINARY, CLOSE, CONTINUES, CONTINUES_LAST, ManualTime, Raw, Socket, TEXT, TEXT_BEGINS, TestNode, bid_frame, claims,
-    count, keys, line_frame, masked, signed, sold_goods, token, trade_frame,
+    count, keys, line_frame, masked, noon_in_seoul, signed, sold_goods, token, trade_frame,
 };
 
 const FORBIDDEN: &str = "forbidden";
 const INVALID_VALUE: &str = "invalid_value";
 const INVALID_BODY: &str = "invalid_body";
 
-/// The longest that a connection may live after the server's close frame.
+/// How long a connection may live after the server's close frame.
 const END_WITHIN: Duration = Duration::from_secs(2);
 
-fn noon() -> Timestamp {
-    Timestamp::parse_rfc3339("2026-11-22T03:00:00Z").unwrap()
-}
-
-/// An auction room of user 1 in which user 2 says bad things, with everybody who must not hear of it.
+/// An auction room of user 1 in which user 2 sends invalid frames, with everybody who must not notice.
 struct Scene {
     goods: i64,
     author: Socket,
-    /// Of the author.
+    /// The author's alarm socket.
     alarms: Socket,
     tab: Socket,
     witness: Socket,
-    /// Dropped last: a node that ends waits for its sockets.
+    /// Dropped last: a node that stops waits for its sockets.
     node: TestNode,
 }
 
 impl Scene {
-    async fn set() -> Self {
-        let node = TestNode::in_step();
+    async fn open() -> Self {
+        let node = TestNode::with_one_worker();
         let goods = node.live_goods(1).await;
         let mut witness = node.visitor().room(goods).await;
         let mut author = node.user(2).room(goods).await;
-        author.hear("enter").await;
-        witness.hear("enter").await;
+        author.expect_frame("enter").await;
+        witness.expect_frame("enter").await;
         let tab = node.user(2).room(goods).await;
         let mut alarms = node.user(2).socket_since(0).await;
-        alarms.hear("hello").await;
+        alarms.expect_frame("hello").await;
         Self { goods, author, alarms, tab, witness, node }
     }
 
-    /// The frame is refused with this code, on this socket and on the author's alarm sockets.
+    /// Asserts that the frame is refused with this code, on this socket and on the author's alarm socket.
     async fn refuses(&mut self, text: &str, code: &str) {
         self.author.send_text(text).await;
         let alert = self.author.next().await;
@@ -60,17 +55,17 @@ impl Scene {
         assert_eq!(self.alarms.next().await, alert, "{text:.200}");
     }
 
-    /// Nobody has heard anything, nothing was stored, and the author's socket is as good as ever.
-    async fn must_be_unharmed(mut self) {
+    /// Asserts that nobody got a frame, nothing was stored, and the author's socket still works.
+    async fn assert_unharmed(mut self) {
         let stored = count(&self.node.database(), "room_lines") + count(&self.node.database(), "bids");
         assert_eq!(stored, 0);
         self.author.send_json(&line_frame(self.goods, 2, "a good line")).await;
         self.author.send_json(&bid_frame(self.goods, 2, 1000)).await;
         for socket in [&mut self.author, &mut self.tab, &mut self.witness] {
-            // A bid and a line go different ways: which comes first is not said.
-            let mut heard = [socket.next().await, socket.next().await];
-            heard.sort_by_key(|frame| frame["response_type"].as_str().unwrap().to_owned());
-            let [bid, line] = heard;
+            // A bid and a line take different paths, so either may come first.
+            let mut received = [socket.next().await, socket.next().await];
+            received.sort_by_key(|frame| frame["response_type"].as_str().unwrap().to_owned());
+            let [bid, line] = received;
             assert_eq!((&bid["response_type"], &bid["seq"]), (&json!("bid"), &json!(1)));
             assert_eq!((&line["response_type"], &line["message"]), (&json!("message"), &json!("a good line")));
         }
@@ -82,7 +77,7 @@ impl Scene {
 /// Fault 4: in the origin a frame says who bids, and on what.
 #[actix_web::test]
 async fn fault_4_a_socket_speaks_for_its_own_user_in_its_own_room_only() {
-    let mut scene = Scene::set().await;
+    let mut scene = Scene::open().await;
     let other = scene.node.live_goods(1).await;
     let mut elsewhere = scene.node.visitor().room(other).await;
     let goods = scene.goods;
@@ -109,28 +104,28 @@ async fn fault_4_a_socket_speaks_for_its_own_user_in_its_own_room_only() {
             scene.refuses(&odd, INVALID_VALUE).await;
         }
     }
-    // The other room has heard nothing of all this.
+    // The other room got nothing of all this.
     assert_eq!(scene.node.user(4).bid(other, 1000).await.status, 201);
-    assert_eq!(elsewhere.hear("bid").await["sender"], 4);
+    assert_eq!(elsewhere.expect_frame("bid").await["sender"], 4);
     let before = count(&scene.node.database(), "bids");
     assert_eq!(before, 1);
     scene.author.send_json(&json!({"is_money": true, "goods_id": goods, "user_id": "2", "message": 1000})).await;
-    let bid = scene.witness.hear("bid").await;
+    let bid = scene.witness.expect_frame("bid").await;
     assert_eq!((&bid["sender"], &bid["goods_id"]), (&json!(2), &json!(goods)), "ints, whatever was sent");
     scene.author.send_json(&json!({"is_money": false, "goods_id": goods.to_string(), "message": "hi"})).await;
-    let line = scene.witness.hear("message").await;
+    let line = scene.witness.expect_frame("message").await;
     assert_eq!((&line["sender"], &line["goods_id"]), (&json!(2), &json!(goods)));
 }
 
 /// Fault 5: in the origin `"user_id":"1"` lets the seller bid.
 #[actix_web::test]
-async fn fault_5_the_seller_cannot_bid_however_he_writes_his_id() {
+async fn fault_5_the_seller_cannot_bid_in_a_room_however_the_id_is_written() {
     let node = TestNode::start();
     let goods = node.live_goods(1).await;
     let mut witness = node.visitor().room(goods).await;
     let mut seller = node.user(1).room(goods).await;
-    seller.hear("enter").await;
-    witness.hear("enter").await;
+    seller.expect_frame("enter").await;
+    witness.expect_frame("enter").await;
     let ids = [json!({"user_id": 1}), json!({"user_id": "1"}), json!({}), json!({"user_id": "0001"})];
     for id in ids {
         let mut frame = json!({"is_money": true, "goods_id": goods.to_string(), "message": 5000});
@@ -142,17 +137,17 @@ async fn fault_5_the_seller_cannot_bid_however_he_writes_his_id() {
         assert_eq!(seller.next().await, alert, "{id}");
     }
     seller.send_json(&json!({"is_money": true, "goods_id": goods, "user_id": "2", "message": 5000})).await;
-    assert_eq!(seller.hear("alert").await["code"], FORBIDDEN);
-    // He may talk.
+    assert_eq!(seller.expect_frame("alert").await["code"], FORBIDDEN);
+    // The seller may write lines.
     seller.send_json(&line_frame(goods, 1, "welcome")).await;
-    assert_eq!(witness.hear("message").await["sender"], 1);
+    assert_eq!(witness.expect_frame("message").await["sender"], 1);
     assert_eq!(node.visitor().history(goods).await, Vec::<Value>::new());
 }
 
-/// Fault 10: in the origin these kill the socket, with what is under way on it.
+/// Fault 10: in the origin these kill the socket, with everything pending on it.
 #[actix_web::test]
-async fn fault_10_prices_that_cannot_be_taken_are_refused_to_their_author_alone() {
-    let mut scene = Scene::set().await;
+async fn fault_10_invalid_prices_are_refused_to_their_author_alone() {
+    let mut scene = Scene::open().await;
     let deep = format!("{}{}", "[".repeat(1500), "]".repeat(1500));
     let prices = [
         "1000000000001",
@@ -206,18 +201,18 @@ async fn fault_10_prices_that_cannot_be_taken_are_refused_to_their_author_alone(
     for price in prices {
         scene.refuses(&format!(r#"{{"is_money":true,"message":{price}}}"#), INVALID_VALUE).await;
     }
-    scene.must_be_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
 #[actix_web::test]
-async fn fault_10_and_11_prices_beyond_32_bits_are_bids_like_others() {
+async fn fault_10_and_11_prices_beyond_32_bits_are_valid_bids() {
     let node = TestNode::start();
     let goods = node.live_goods(1).await;
     let mut witness = node.visitor().room(goods).await;
     let mut sockets = Vec::new();
     for user in [2, 3] {
         sockets.push(node.user(user).room(goods).await);
-        assert_eq!(witness.hear("enter").await["user_id"], user);
+        assert_eq!(witness.expect_frame("enter").await["user_id"], user);
     }
     let prices = [
         json!(2_147_483_646),
@@ -230,9 +225,9 @@ async fn fault_10_and_11_prices_beyond_32_bits_are_bids_like_others() {
     ];
     for (nth, price) in prices.iter().enumerate() {
         sockets[nth % 2].send_json(&json!({"is_money": true, "message": price})).await;
-        let heard = witness.hear("bid").await;
+        let received = witness.expect_frame("bid").await;
         let won = price.as_i64().or_else(|| price.as_str()?.parse().ok());
-        assert_eq!((heard["high_price"].as_i64(), heard["seq"].as_u64()), (won, Some(nth as u64 + 1)));
+        assert_eq!((received["high_price"].as_i64(), received["seq"].as_u64()), (won, Some(nth as u64 + 1)));
     }
     let history = node.visitor().history(goods).await;
     assert_eq!(history.len(), prices.len());
@@ -240,8 +235,8 @@ async fn fault_10_and_11_prices_beyond_32_bits_are_bids_like_others() {
 }
 
 #[actix_web::test]
-async fn fault_10_what_is_no_frame_of_a_room_is_refused_to_its_author_alone() {
-    let mut scene = Scene::set().await;
+async fn fault_10_invalid_room_frames_are_refused_to_their_author_alone() {
+    let mut scene = Scene::open().await;
     let deep_array = format!("{}{}", "[".repeat(2000), "]".repeat(2000));
     let deep_object = format!("{}1{}", "{\"a\":".repeat(600), "}".repeat(600));
     let no_frames = [
@@ -276,12 +271,12 @@ async fn fault_10_what_is_no_frame_of_a_room_is_refused_to_its_author_alone() {
     for is_money in ["null", "0", "1", "\"true\"", "\"false\"", "\"\"", "[true]", "{}", "1e999"] {
         scene.refuses(&format!(r#"{{"is_money":{is_money},"message":"5000"}}"#), INVALID_VALUE).await;
     }
-    scene.must_be_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
 #[actix_web::test]
-async fn lines_are_counted_in_characters() {
-    let mut scene = Scene::set().await;
+async fn the_length_of_a_line_is_counted_in_characters() {
+    let mut scene = Scene::open().await;
     for long in ["a", "가", "👍", "\n", "\u{301}"] {
         scene.refuses(&line_frame(scene.goods, 2, &long.repeat(101)).to_string(), INVALID_VALUE).await;
     }
@@ -294,16 +289,16 @@ async fn lines_are_counted_in_characters() {
             let text = good.repeat(times);
             scene.author.send_json(&line_frame(scene.goods, 2, &text)).await;
             for socket in [&mut scene.author, &mut scene.tab, &mut scene.witness] {
-                assert_eq!(socket.hear("message").await["message"], text);
+                assert_eq!(socket.expect_frame("message").await["message"], text);
             }
         }
     }
     assert_eq!(count(&scene.node.database(), "room_lines"), 12);
 }
 
-/// Both kinds of room: an auction room that is live, and a trade chat of user 1 and user 2.
+/// One room of each kind: a live auction room, and a trade chat of users 1 and 2.
 async fn both_rooms() -> ([String; 2], TestNode) {
-    let time = ManualTime::at(noon());
+    let time = ManualTime::at(noon_in_seoul());
     let node = TestNode::with_time(time.clone(), |settings| {
         settings.server.allowed_origins = vec!["https://market.example".into()];
         settings.session.max_per_user = 1000;
@@ -313,7 +308,7 @@ async fn both_rooms() -> ([String; 2], TestNode) {
     ([format!("/ws/auction/{live}/"), format!("/ws/chat/{sold}/")], node)
 }
 
-/// Sends these bytes on a fresh socket of user 2; the server must close with this code and a short reason, and end the
+/// Sends these bytes on a fresh socket of user 2. The server must close with this code and a short reason, and end the
 /// connection.
 fn closes(node: &TestNode, path: &str, bytes: &[u8], code: u16, what: &str) {
     let mut raw = Raw::room(node.address(), path, &token(2, node.now()));
@@ -327,7 +322,7 @@ fn closes(node: &TestNode, path: &str, bytes: &[u8], code: u16, what: &str) {
 }
 
 #[actix_web::test]
-async fn what_is_no_text_of_json_ends_its_socket_and_no_other() {
+async fn a_frame_that_is_not_json_text_ends_its_socket_and_no_other() {
     let (paths, node) = both_rooms().await;
     let mut others = Vec::new();
     for path in &paths {
@@ -356,17 +351,17 @@ async fn what_is_no_text_of_json_ends_its_socket_and_no_other() {
         closes(&node, path, &[&[TEXT, 0xff][..], &[0x7f; 8], &[0; 4]].concat(), 1009, "2^63 bytes announced");
         closes(&node, path, &many, 1009, "fragments without an end");
     }
-    // The others are open, and what they hear first of all this (but comings and goings) is what is said now.
+    // The others are open. Apart from joins and leaves, the first frame that they get is the next line.
     for (socket, frame) in
         others.iter_mut().zip([json!({"is_money": false, "message": "hi"}), json!({"message": "hi"})])
     {
         socket.send_json(&frame).await;
         loop {
-            let heard = socket.next().await;
-            match heard["response_type"].as_str().unwrap() {
+            let received = socket.next().await;
+            match received["response_type"].as_str().unwrap() {
                 "enter" | "out" | "goods_info" => {}
-                "message" => break assert_eq!(heard["message"], "hi"),
-                _ => panic!("{heard}"),
+                "message" => break assert_eq!(received["message"], "hi"),
+                _ => panic!("{received}"),
             }
         }
     }
@@ -381,12 +376,12 @@ async fn fragments_of_a_frame_are_joined() {
         let mut socket = Socket::open(&node.base(), path, &[], Some(&token(2, node.now()))).await.unwrap();
         socket.next().await;
         let frame = frame.to_string();
-        // In the middle of a character.
+        // Split in the middle of a character.
         let (first, last) = frame.as_bytes().split_at(frame.find('가').unwrap() + 1);
         socket.send(Message::Continuation(Item::FirstText(first.to_vec().into()))).await;
         socket.send(Message::Ping("between".into())).await;
         socket.send(Message::Continuation(Item::Last(last.to_vec().into()))).await;
-        assert_eq!(socket.hear("message").await["message"], "가나");
+        assert_eq!(socket.expect_frame("message").await["message"], "가나");
     }
     // Exactly at the limit.
     let mut raw = Raw::room(node.address(), &paths[0], &token(3, node.now()));
@@ -397,8 +392,8 @@ async fn fragments_of_a_frame_are_joined() {
 }
 
 #[actix_web::test]
-async fn a_visitor_who_sends_hears_that_he_must_log_in() {
-    // However fast he is, short of a flood.
+async fn a_visitor_who_sends_is_asked_to_log_in() {
+    // A user may send as fast as they like, short of a flood.
     let node = TestNode::with(|settings| {
         settings.limits.lines_per_second = 5;
         settings.limits.bids_per_second = 5;
@@ -422,7 +417,7 @@ async fn a_visitor_who_sends_hears_that_he_must_log_in() {
     }
     assert_eq!(node.user(2).bid(goods, 1000).await.status, 201);
     for socket in [&mut witness, &mut visitor] {
-        assert_eq!(socket.hear("bid").await["seq"], 1, "the first that is heard");
+        assert_eq!(socket.expect_frame("bid").await["seq"], 1, "the first frame that arrives");
     }
     assert_eq!(count(&node.database(), "room_lines"), 0);
     let refused = Raw::connect(node.address()).handshake(&format!("/ws/chat/{goods}/"), &[]);
@@ -430,7 +425,7 @@ async fn a_visitor_who_sends_hears_that_he_must_log_in() {
 }
 
 #[actix_web::test]
-async fn goods_that_do_not_exist_have_no_rooms() {
+async fn goods_that_do_not_exist_have_no_room() {
     let node = TestNode::start();
     node.live_goods(1).await;
     let bearer = format!("Bearer {}", token(2, node.now()));
@@ -482,10 +477,10 @@ async fn fault_14_a_bad_token_opens_no_room_and_is_refused_at_once() {
             }
             assert!(begun.elapsed() < Duration::from_secs(2), "at once");
         }
-        // A bad token is refused before anything else is looked at.
+        // A bad token is refused before anything else is checked.
         let nowhere = Raw::connect(node.address()).handshake("/ws/auction/999/?token=x", &[]);
         assert_eq!(nowhere.status, 401);
-        // The same ways with a good one.
+        // The same requests with a valid token.
         let good = token(2, now);
         let (bearer, offered) = (format!("Bearer {good}"), format!("handsup.v1, bearer.{good}"));
         for (path, headers) in [
@@ -525,7 +520,7 @@ async fn another_pages_origin_opens_no_room() {
 }
 
 #[actix_web::test]
-async fn what_is_no_handshake_with_a_room_is_a_problem() {
+async fn a_request_to_a_room_that_is_not_a_handshake_is_answered_with_a_problem() {
     let (paths, node) = both_rooms().await;
     for path in &paths {
         let answer = node.user(2).get(path).await;

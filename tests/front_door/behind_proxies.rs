@@ -1,20 +1,20 @@
-//! Visitors who come through proxies: each network has a rate of its own, whatever the proxy writes and whatever the
-//! visitor writes before it.
+//! Visitors behind proxies: each network has a rate of its own, whatever forms the proxy uses and whatever the visitor
+//! writes before it.
 
 use crate::support::{Raw, TestNode};
 
-/// More than can pass of one address in the time that a test takes: two at once, and one more each second.
+/// More than can pass from one address during a test: two at once, and one more each second.
 const MANY: usize = 40;
 
 fn node(trusted: &[&str]) -> TestNode {
-    // Each node has rates of its own.
+    // Each node has its own rates.
     TestNode::alone(|settings| {
         settings.limits.requests_per_second = 1;
         settings.server.trusted_proxies = trusted.iter().map(|&address| address.to_owned()).collect();
     })
 }
 
-/// How many of these requests pass, one for each set of headers.
+/// How many of these requests pass. Each item is one request's headers.
 fn passed(node: &TestNode, all: impl Iterator<Item = Vec<(&'static str, String)>>) -> usize {
     let mut raw = Raw::connect(node.address());
     let mut passes = |headers: Vec<(&str, String)>| {
@@ -31,14 +31,14 @@ fn one(header: &'static str, value: impl Fn(usize) -> String) -> impl Iterator<I
     (0..MANY).map(move |i| vec![(header, value(i))])
 }
 
-/// A header, and what stands in the i-th request's.
+/// A header, and its value in the i-th request.
 type Form = (&'static str, fn(usize) -> String);
 
 const XFF: &str = "X-Forwarded-For";
 const FORWARDED: &str = "Forwarded";
 
 #[test]
-fn visitors_behind_a_proxy_have_a_rate_each_in_whatever_form_it_names_them() {
+fn each_visitor_behind_a_proxy_has_a_rate_in_every_form_of_the_header() {
     let forms: [Form; 14] = [
         (XFF, |i| format!("203.0.1.{i}")),
         (XFF, |i| format!("203.0.2.{i}:{}", 40_000 + i)),
@@ -59,7 +59,7 @@ fn visitors_behind_a_proxy_have_a_rate_each_in_whatever_form_it_names_them() {
     for (header, form) in forms {
         assert_eq!(passed(&node, one(header, form)), MANY, "{}", form(1));
     }
-    // Several lines, the nearest one last; `Forwarded` is not looked at beside it.
+    // Several lines, the nearest proxy's last. `Forwarded` is not read beside it.
     let lines = |i| vec![(XFF, "198.51.100.1".to_owned()), (XFF, format!("203.0.8.{i}")), (XFF, "10.9.9.9".to_owned())];
     assert_eq!(passed(&node, (0..MANY).map(lines)), MANY);
     let both = |i| vec![(FORWARDED, "for=198.51.100.1".to_owned()), (XFF, format!("203.0.9.{i}"))];
@@ -67,18 +67,18 @@ fn visitors_behind_a_proxy_have_a_rate_each_in_whatever_form_it_names_them() {
 }
 
 #[test]
-fn nobody_gets_another_rate_by_what_they_write_themselves() {
+fn a_visitor_cannot_get_another_rate_by_writing_the_header() {
     let forms: [Form; 9] = [
-        // To the left of what the proxy adds.
+        // An entry to the left of what the proxy adds.
         (XFF, |i| format!("203.0.113.{i}, 198.51.100.1")),
         (XFF, |i| format!("203.0.113.{i}, 198.51.100.2:{}", 40_000 + i)),
         (FORWARDED, |i| format!("for=203.0.113.{i}, for=198.51.100.3")),
         (FORWARDED, |i| format!("for=203.0.113.{i};x=\", for=\"[2001:db8::1]:443\"")),
-        // What nobody can understand is the proxy's own.
+        // An entry that cannot be parsed counts as the proxy itself.
         (XFF, |i| format!("203.0.113.{i}, garbage")),
         (XFF, |i| format!("garbage-{i}")),
         (FORWARDED, |i| format!("for=_hidden{i}")),
-        // One customer has a whole network, and the ports that there are.
+        // One customer has a whole network and all its ports.
         (XFF, |i| format!("[2001:db8:1:2:{i:x}::7]:{}", 40_000 + i)),
         (XFF, |i| format!("2001:db8:2:2::7:{}", 1000 + i)),
     ];
@@ -87,7 +87,7 @@ fn nobody_gets_another_rate_by_what_they_write_themselves() {
         let passed = passed(&trusting, one(header, form));
         assert!(passed < MANY, "{}: {passed} of {MANY}", form(1));
     }
-    // Nor is anybody believed who is no trusted proxy.
+    // A proxy that is not trusted is not believed.
     for trusted in [&[][..], &["10.9.9.9"]] {
         let node = node(trusted);
         let claims: [Form; 2] = [(XFF, |i| format!("203.0.113.{i}")), (FORWARDED, |i| format!("for=203.0.113.{i}"))];

@@ -1,4 +1,4 @@
-//! Bids over HTTP: the rule, its refusals, and what concurrency must not break.
+//! Bids over HTTP: the bid rule, its refusals, and what concurrency must not break.
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::support::TestNode;
 
 #[actix_web::test]
-async fn a_bid_is_answered_with_everything_the_contract_names() {
+async fn a_bid_is_answered_with_all_fields_of_the_contract() {
     let node = TestNode::start();
     let goods = node.live_goods(1).await;
     let answer = node.user(2).bid(goods, 1000).await;
@@ -29,7 +29,7 @@ async fn fault_1_fifty_concurrent_bidders_never_break_the_order() {
     for round in 0..20i64 {
         let goods = node.live_goods(1).await;
         let bidders: Vec<_> = (0..50).map(|i| node.user(100 + i)).collect();
-        // Every price twice, out of order, so that equal and lower bids race.
+        // Every price twice and out of order, so that equal and lower bids race.
         let bids = bidders.iter().enumerate().map(|(i, bidder)| {
             let price = 1000 + (i as i64 * 37 + round) % 25 * 10;
             async move { (bidder.bid(goods, price).await, price) }
@@ -57,20 +57,20 @@ async fn fault_1_fifty_concurrent_bidders_never_break_the_order() {
         assert_eq!(sorted, prices, "every 201 is in the history, and nothing else");
         let shown = node.visitor().get(&format!("/goods/{goods}/")).await.body;
         assert_eq!(shown["high_price"].as_i64(), prices.last().copied(), "the final price is the highest accepted");
-        // One `outbid` per change of the leading user, and none else.
+        // One `outbid` for each change of the leader, and no other.
         let leaders: Vec<i64> = history.iter().map(|bid| bid["user_id"].as_i64().unwrap()).collect();
         let mut expected: Vec<i64> = leaders.windows(2).filter(|p| p[0] != p[1]).map(|p| p[0]).collect();
         expected.sort_unstable();
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         for (i, bidder) in (100..).zip(&bidders) {
-            let inbox = bidder.heard().await;
+            let inbox = bidder.inbox_kinds().await;
             let of_goods = inbox.iter().filter(|(_, about)| *about == goods);
             for (kind, _) in of_goods {
                 assert_eq!(kind, "outbid");
-                heard.push(i);
+                received.push(i);
             }
         }
-        assert_eq!(heard, expected);
+        assert_eq!(received, expected);
     }
 }
 
@@ -79,9 +79,9 @@ async fn where_no_price_is_high_enough_the_minimum_is_null_and_the_text_says_so(
     let node = TestNode::with(|settings| settings.limits.max_price = 1_000_000);
     let goods = node.live_goods(1).await;
     let mut room = node.user(4).room(goods).await;
-    room.hear("enter").await;
+    room.expect_frame("enter").await;
     assert_eq!(node.user(2).bid(goods, 1_000_000).await.status, 201);
-    room.hear("bid").await;
+    room.expect_frame("bid").await;
     let key = [("Idempotency-Key", "k")];
     for headers in [&[][..], &key, &key] {
         let body = json!({"price": 1_000_000}).to_string().into_bytes();
@@ -92,7 +92,7 @@ async fn where_no_price_is_high_enough_the_minimum_is_null_and_the_text_says_so(
         assert_eq!(refused.body["detail"], "no higher bid is possible: a price is at most 1000000");
     }
     room.send_json(&json!({"is_money": true, "message": 1_000_000})).await;
-    let alert = room.hear("alert").await;
+    let alert = room.expect_frame("alert").await;
     assert_eq!((&alert["code"], &alert["high_price"]), (&json!("bid_too_low"), &json!(1_000_000)));
     assert_eq!(alert["message"], "더 높은 금액으로는 입찰할 수 없어요.");
 }

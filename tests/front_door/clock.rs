@@ -1,6 +1,5 @@
-//! The auction clock: starts, last minutes and ends, each once and with the alarms of the contract's table.
-//!
-//! Where a test decides what time it is, the node's time stands still until the test moves it.
+//! The auction clock: starts, last minutes and ends, each once and with the contract's alarms.
+//! ¶ Where a test sets the time, the node's time stands still until the test moves it.
 
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ use handsup::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Client, ManualTime, TestNode, eventually, goods_body, settled};
+use crate::support::{Client, ManualTime, TestNode, eventually, goods_body, wait_until_settled};
 
 pub const SELLER: i64 = 1;
 pub const START: &str = "경매가 시작됐어요";
@@ -25,7 +24,7 @@ const LOST: &str = "아쉽게 낙찰받지 못했어요";
 const SOLD: &str = "상품이 낙찰됐어요!";
 const UNSOLD: &str = "입찰 없이 경매가 끝났어요";
 
-/// When the tests with a time of their own begin.
+/// The start of the tests that set the time.
 pub fn noon() -> Timestamp {
     Timestamp::parse_rfc3339("2026-11-22T12:00:00Z").unwrap()
 }
@@ -39,10 +38,10 @@ pub async fn page(node: &TestNode, goods: i64) -> Value {
     node.visitor().get(&format!("/goods/{goods}/")).await.body
 }
 
-/// Moves the time and waits until the clock has done what is due then.
+/// Moves the time and waits until the clock has done what is due.
 async fn move_to(node: &TestNode, time: &ManualTime, at: Timestamp) {
     time.set(at);
-    settled(&node.admin(), at).await;
+    wait_until_settled(&node.admin(), at).await;
 }
 
 pub async fn accepted(bidder: &Client, goods: i64, price: i64) -> Value {
@@ -51,13 +50,13 @@ pub async fn accepted(bidder: &Client, goods: i64, price: i64) -> Value {
     answer.body
 }
 
-/// What a user's inbox says about these goods, oldest first.
+/// The kinds of a user's alarms about these goods, oldest first.
 pub async fn kinds(user: &Client, goods: i64) -> Vec<String> {
-    let heard = user.heard().await.into_iter();
-    heard.filter(|(_, about)| *about == goods).map(|(kind, _)| kind).collect()
+    let received = user.inbox_kinds().await.into_iter();
+    received.filter(|(_, about)| *about == goods).map(|(kind, _)| kind).collect()
 }
 
-/// That the user's newest alarm has these fields (and those that every alarm has), and no others.
+/// Asserts that the user's newest alarm has these fields, those that every alarm has, and no others.
 pub async fn newest_alarm_is(user: &Client, kind: &str, message: &str, goods: i64, own: Value) {
     let alarm = user.inbox().await.pop().unwrap_or_else(|| panic!("no {kind}"));
     let every = json!({
@@ -70,7 +69,7 @@ pub async fn newest_alarm_is(user: &Client, kind: &str, message: &str, goods: i6
 }
 
 #[actix_web::test]
-async fn who_likes_the_goods_at_the_start_hears_it_and_nobody_else_does() {
+async fn users_who_like_the_goods_at_the_start_are_alarmed_and_nobody_else() {
     let (node, time) = node_at_noon();
     let goods = node.goods(SELLER, 10_000, 100).await;
     let [seller, liker, other_liker, fickle, late] = [SELLER, 2, 3, 4, 5].map(|id| node.user(id));
@@ -84,11 +83,11 @@ async fn who_likes_the_goods_at_the_start_hears_it_and_nobody_else_does() {
 
     move_to(&node, &time, noon().plus_ms(9_999)).await;
     assert_eq!(page(&node, goods).await["status"], Value::Null);
-    assert_eq!(liker.heard().await, []);
+    assert_eq!(liker.inbox_kinds().await, []);
 
     time.set(noon().plus_ms(10_000));
-    let heard = socket.expect("auction_started").await;
-    settled(&node.admin(), noon().plus_ms(10_000)).await;
+    let received = socket.expect_alarm("auction_started").await;
+    wait_until_settled(&node.admin(), noon().plus_ms(10_000)).await;
     late.like(goods).await;
     let shown = page(&node, goods).await;
     assert_eq!((&shown["status"], &shown["buyer"], &shown["high_price"]), (&json!(true), &Value::Null, &json!(0)));
@@ -96,23 +95,23 @@ async fn who_likes_the_goods_at_the_start_hears_it_and_nobody_else_does() {
     for user in [&liker, &other_liker] {
         newest_alarm_is(user, "auction_started", START, goods, own.clone()).await;
     }
-    assert_eq!(heard["id"], liker.inbox().await[0]["id"], "the same alarm");
-    assert_eq!(heard["ends_at"], own["ends_at"]);
+    assert_eq!(received["id"], liker.inbox().await[0]["id"], "the same alarm");
+    assert_eq!(received["ends_at"], own["ends_at"]);
 
-    // Long after the end, there is still nothing more.
+    // Nothing more comes, even long after the end.
     move_to(&node, &time, noon().plus_ms(600_000)).await;
     for user in [&liker, &other_liker] {
         assert_eq!(kinds(user, goods).await, ["auction_started"]);
     }
     assert_eq!(kinds(&seller, goods).await, ["auction_unsold"]);
     for user in [&fickle, &late] {
-        assert_eq!(user.heard().await, []);
+        assert_eq!(user.inbox_kinds().await, []);
     }
 }
 
-/// A large audience is served in several transactions; whatever lies between them must lose and double nothing.
+/// A large audience is served in several transactions. Whatever happens between them must lose and double nothing.
 #[actix_web::test]
-async fn each_of_many_likers_hears_the_start_once_also_over_a_restart() {
+async fn each_of_many_likers_is_alarmed_once_even_over_a_restart() {
     const FIRST: i64 = 1000;
     const LAST: i64 = 2199;
     let (node, time) = node_at_noon();
@@ -126,40 +125,40 @@ async fn each_of_many_likers_hears_the_start_once_also_over_a_restart() {
     stream::iter(likers(&node)).for_each_concurrent(32, like).await;
 
     move_to(&node, &time, noon().plus_ms(10_000)).await;
-    each_heard_once(likers(&node), &goods[..1]).await;
-    // The second start is still being told when two users change their minds: it is meant for who liked the goods at
-    // that moment. They wait for the first alarm with their connections open, so as to be quick enough.
+    each_got_one_alarm_per_goods(likers(&node), &goods[..1]).await;
+    // Two users change their likes while the second start is still being fanned out: its audience are those who liked
+    // the goods at that moment. They wait for the first alarm with open connections, so as to be quick enough.
     let (late, fickle) = (node.user(9000), node.user(LAST));
-    assert_eq!((late.heard().await.len(), fickle.heard().await.len()), (0, 1));
+    assert_eq!((late.inbox_kinds().await.len(), fickle.inbox_kinds().await.len()), (0, 1));
     let mut first = node.user(FIRST).socket_since(i64::MAX).await;
     assert_eq!(first.next().await["response_type"], "hello");
     time.set(noon().plus_ms(20_000));
-    first.expect("auction_started").await;
+    first.expect_alarm("auction_started").await;
     let path = format!("/goods/{}/like", goods[1]);
     let ((), unliked) = join(late.like(goods[1]), fickle.delete(&path)).await;
     assert_eq!(unliked.status, 204);
     drop(first);
     let node = node.restart();
-    settled(&node.admin(), noon().plus_ms(20_000)).await;
-    each_heard_once(likers(&node), &goods).await;
-    assert_eq!(node.user(9000).heard().await, []);
+    wait_until_settled(&node.admin(), noon().plus_ms(20_000)).await;
+    each_got_one_alarm_per_goods(likers(&node), &goods).await;
+    assert_eq!(node.user(9000).inbox_kinds().await, []);
     assert_eq!(page(&node, goods[1]).await["like_count"], LAST - FIRST + 1);
 }
 
-/// Each user's inbox is one `auction_started` of each of these goods, in this order, with rising ids.
-async fn each_heard_once(users: Vec<Client>, goods: &[i64]) {
-    let look = |user: Client| async move {
+/// Asserts that each user's inbox is one `auction_started` for each of these goods, in this order, with rising ids.
+async fn each_got_one_alarm_per_goods(users: Vec<Client>, goods: &[i64]) {
+    let poll = |user: Client| async move {
         let inbox = user.inbox().await;
         let about: Vec<_> = inbox.iter().map(|alarm| (&alarm["kind"], alarm["goods_id"].as_i64().unwrap())).collect();
         let started = json!("auction_started");
         assert_eq!(about, goods.iter().map(|goods| (&started, *goods)).collect::<Vec<_>>());
         assert!(inbox.is_sorted_by_key(|alarm| alarm["id"].as_i64().unwrap()));
     };
-    stream::iter(users).for_each_concurrent(32, look).await;
+    stream::iter(users).for_each_concurrent(32, poll).await;
 }
 
 #[actix_web::test]
-async fn at_the_end_buyer_losers_and_seller_hear_each_their_own_once() {
+async fn at_the_end_buyer_losers_and_seller_get_their_own_alarm_once() {
     let (node, time) = node_at_noon();
     let goods = node.goods(SELLER, 0, 100).await;
     let [seller, winner, loser, other_loser, liker] = [SELLER, 2, 3, 4, 5].map(|id| node.user(id));
@@ -175,30 +174,30 @@ async fn at_the_end_buyer_losers_and_seller_hear_each_their_own_once() {
     assert_eq!(socket.next().await["response_type"], "hello");
 
     time.set(noon().plus_ms(100_000));
-    let heard = socket.expect("auction_won").await;
+    let received = socket.expect_alarm("auction_won").await;
     let shown = page(&node, goods).await;
     assert_eq!(shown["status"], false);
     assert_eq!((&shown["buyer"]["id"], &shown["high_price"]), (&json!(2), &json!(5000)));
     let room = &shown["trade_room"];
     assert!(room.as_i64().is_some_and(|room| room > 0), "{shown}");
     let with_room = json!({"high_price": 5000, "trade_room_id": room});
-    assert_eq!(heard["trade_room_id"], *room);
+    assert_eq!(received["trade_room_id"], *room);
     newest_alarm_is(&winner, "auction_won", WON, goods, with_room.clone()).await;
     newest_alarm_is(&seller, "auction_sold", SOLD, goods, with_room).await;
     for user in [&loser, &other_loser] {
         newest_alarm_is(user, "auction_lost", LOST, goods, json!({"high_price": 5000})).await;
     }
 
-    // The origin told it again every minute.
+    // The origin sent it again every minute.
     move_to(&node, &time, noon().plus_ms(300_000)).await;
     let node = node.restart();
-    settled(&node.admin(), noon().plus_ms(300_000)).await;
-    let heard = [SELLER, 2, 3, 4, 5].map(|id| node.user(id));
-    assert_eq!(kinds(&heard[0], goods).await, ["auction_sold"]);
-    assert_eq!(kinds(&heard[1], goods).await, ["outbid", "auction_won"]);
-    assert_eq!(kinds(&heard[2], goods).await, ["outbid", "outbid", "auction_lost"]);
-    assert_eq!(kinds(&heard[3], goods).await, ["outbid", "auction_lost"]);
-    assert_eq!(heard[4].heard().await, []);
+    wait_until_settled(&node.admin(), noon().plus_ms(300_000)).await;
+    let received = [SELLER, 2, 3, 4, 5].map(|id| node.user(id));
+    assert_eq!(kinds(&received[0], goods).await, ["auction_sold"]);
+    assert_eq!(kinds(&received[1], goods).await, ["outbid", "auction_won"]);
+    assert_eq!(kinds(&received[2], goods).await, ["outbid", "outbid", "auction_lost"]);
+    assert_eq!(kinds(&received[3], goods).await, ["outbid", "auction_lost"]);
+    assert_eq!(received[4].inbox_kinds().await, []);
     assert_eq!(page(&node, goods).await["trade_room"], *room, "the same room");
 }
 
@@ -225,9 +224,9 @@ async fn fault_3_auctions_without_a_bid_end_and_so_do_those_after_them() {
             assert_eq!(shown["buyer"].is_object(), sold, "{shown}");
         }
         // The three that end at one moment may end in any order.
-        let mut heard = seller.heard().await;
-        heard.sort_by_key(|(_, goods)| *goods);
-        assert_eq!(heard, expected);
+        let mut received = seller.inbox_kinds().await;
+        received.sort_by_key(|(_, goods)| *goods);
+        assert_eq!(received, expected);
     }
     assert_ne!(page(&node, goods[1]).await["trade_room"], page(&node, goods[3]).await["trade_room"]);
     let unsold = seller.inbox().await.into_iter().find(|alarm| alarm["goods_id"] == goods[0]).unwrap();
@@ -236,15 +235,15 @@ async fn fault_3_auctions_without_a_bid_end_and_so_do_those_after_them() {
     for minutes in 1..4 {
         move_to(&node, &time, noon().plus_ms(30_000 + minutes * 60_000)).await;
     }
-    assert_eq!(seller.heard().await.len(), expected.len(), "nothing is told again");
+    assert_eq!(seller.inbox_kinds().await.len(), expected.len(), "nothing is sent again");
 }
 
 #[actix_web::test]
-async fn the_last_minute_of_a_long_auction_is_told_once_to_likers_and_bidders() {
+async fn the_last_minute_of_a_long_auction_alarms_likers_and_bidders_once() {
     let (node, time) = node_at_noon();
     let (long, short) = (node.goods(SELLER, 0, 300).await, node.goods(SELLER, 0, 299).await);
     let [liker, bidder, both, other] = [2, 3, 4, 5].map(|id| node.user(id));
-    settled(&node.admin(), noon()).await;
+    wait_until_settled(&node.admin(), noon()).await;
     for goods in [long, short] {
         liker.like(goods).await;
         both.like(goods).await;
@@ -252,14 +251,14 @@ async fn the_last_minute_of_a_long_auction_is_told_once_to_likers_and_bidders() 
         accepted(&bidder, goods, 2000).await;
     }
     move_to(&node, &time, noon().plus_ms(239_999)).await;
-    assert_eq!(liker.heard().await, []);
+    assert_eq!(liker.inbox_kinds().await, []);
 
     move_to(&node, &time, noon().plus_ms(240_000)).await;
     let own = json!({"high_price": 2000, "ends_at": "2026-11-22T12:05:00.000Z"});
     for user in [&liker, &bidder, &both] {
         newest_alarm_is(user, "ending_soon", SOON, long, own.clone()).await;
     }
-    // A bid in the last minute doesn't tell it again, and who comes later isn't told.
+    // A bid in the last minute sends no second `ending_soon`, and users who bid later get none.
     accepted(&other, long, 3000).await;
     other.like(short).await;
     move_to(&node, &time, noon().plus_ms(270_000)).await;
@@ -276,28 +275,28 @@ async fn the_last_minute_of_a_long_auction_is_told_once_to_likers_and_bidders() 
     assert_eq!(kinds(&both, short).await, ["outbid", "auction_lost"]);
 }
 
-/// What is due at the restart is done once; what is not due yet is done when it is.
+/// After a restart, what was due is done once, and what is not due yet is done in its time.
 #[actix_web::test]
-async fn what_fell_due_while_the_node_was_down_is_done_once_after_it() {
+async fn starts_and_ends_due_while_the_node_was_down_are_done_once_after_the_restart() {
     let (mut node, time) = node_at_noon();
     let live = node.goods(SELLER, 0, 100).await;
     let long = node.goods(SELLER, 0, 320).await;
     let started = node.goods(SELLER, 50_000, 1000).await;
     let passed = node.goods(SELLER, 50_000, 100).await;
     let (liker, bidder) = (node.user(2), node.user(3));
-    settled(&node.admin(), noon()).await;
+    wait_until_settled(&node.admin(), noon()).await;
     for goods in [live, long, started, passed] {
         liker.like(goods).await;
     }
     accepted(&bidder, live, 1000).await;
-    assert_eq!(liker.heard().await, []);
+    assert_eq!(liker.inbox_kinds().await, []);
 
     node.stop();
     time.set(noon().plus_ms(300_000));
     let mut node = node.restart();
     // The second round finds nothing left to do.
     for _ in 0..2 {
-        settled(&node.admin(), node.now()).await;
+        wait_until_settled(&node.admin(), node.now()).await;
         let [seller, liker, bidder] = [SELLER, 2, 3].map(|id| node.user(id));
         assert_eq!(kinds(&seller, live).await, ["auction_sold"]);
         assert_eq!(kinds(&bidder, live).await, ["auction_won"]);
@@ -305,7 +304,7 @@ async fn what_fell_due_while_the_node_was_down_is_done_once_after_it() {
         assert_eq!(kinds(&liker, long).await, ["ending_soon"]);
         assert_eq!(kinds(&liker, started).await, ["auction_started"]);
         assert_eq!(kinds(&seller, passed).await, ["auction_unsold"]);
-        assert_eq!(kinds(&liker, passed).await, [""; 0], "only the end is told of it");
+        assert_eq!(kinds(&liker, passed).await, [""; 0], "no alarm but those of the end");
         let shown = page(&node, passed).await;
         assert_eq!(
             (&shown["status"], &shown["ends_at"], &shown["buyer"], &shown["trade_room"]),
@@ -328,12 +327,12 @@ async fn what_fell_due_while_the_node_was_down_is_done_once_after_it() {
     assert_eq!(kinds(&bidder, started).await, ["ending_soon", "auction_won"]);
 }
 
-/// A start further ahead than the clock looks, and one that the time jumps over.
+/// A start further ahead than the clock reads, and one that the time jumps over.
 #[actix_web::test]
-async fn auctions_far_ahead_start_and_end_too() {
+async fn auctions_far_ahead_start_and_end() {
     let (node, time) = node_at_noon();
     let day_ms = 86_400_000;
-    // Tokens hold for an hour: the users of every step are new clients.
+    // Tokens are valid for an hour, so each step uses new clients.
     let far = node.goods(SELLER, day_ms, 3600).await;
     let jumped = node.goods(SELLER, 2 * day_ms, 60).await;
     node.user(2).like(far).await;
@@ -346,11 +345,11 @@ async fn auctions_far_ahead_start_and_end_too() {
     move_to(&node, &time, noon().plus_ms(3 * day_ms)).await;
     assert_eq!(kinds(&node.user(2), far).await, ["auction_started"]);
     assert_eq!(kinds(&node.user(2), jumped).await, [""; 0]);
-    assert_eq!(node.user(SELLER).heard().await.len(), 2, "both ended without a bid");
+    assert_eq!(node.user(SELLER).inbox_kinds().await.len(), 2, "both ended without a bid");
 }
 
 #[actix_web::test]
-async fn a_late_bid_moves_the_end_and_the_auction_ends_there_once() {
+async fn a_late_bid_moves_the_end_and_the_auction_ends_once_at_the_new_end() {
     let time = ManualTime::at(noon());
     let node = TestNode::with_time(time.clone(), |settings| settings.auction.soft_close_s = 30);
     let (goods, beside) = (node.goods(SELLER, 0, 300).await, node.goods(SELLER, 0, 300).await);
@@ -370,7 +369,11 @@ async fn a_late_bid_moves_the_end_and_the_auction_ends_there_once() {
     assert_eq!(page(&node, beside).await["status"], false);
     let shown = page(&node, goods).await;
     assert_eq!((&shown["status"], &shown["ends_at"]), (&json!(true), &json!(at(330))));
-    assert_eq!(first.inbox().await.last().unwrap()["ends_at"], at(330).rfc3339(), "the outbid user hears the new end");
+    assert_eq!(
+        first.inbox().await.last().unwrap()["ends_at"],
+        at(330).rfc3339(),
+        "the outbid user's alarm has the new end"
+    );
 
     move_to(&node, &time, noon().plus_ms(329_999)).await;
     assert_eq!(page(&node, goods).await["status"], true);
@@ -383,12 +386,12 @@ async fn a_late_bid_moves_the_end_and_the_auction_ends_there_once() {
     assert_eq!(kinds(&seller, goods).await, ["auction_sold"]);
 }
 
-/// Not a benchmark: that the clock is never early and doesn't tick in seconds. What was measured is printed.
+/// Not a benchmark: the clock is never early, and it is more precise than seconds. The measured delays are printed.
 #[actix_web::test]
-async fn on_an_idle_node_alarms_of_start_and_end_come_at_their_time() {
+async fn on_an_idle_node_alarms_of_start_and_end_come_in_time() {
     let node = TestNode::start();
     let (seller, liker) = (node.user(SELLER), node.user(2));
-    let (mut hears_ends, mut hears_starts) = (seller.socket().await, liker.socket().await);
+    let (mut ends, mut starts) = (seller.socket().await, liker.socket().await);
     let mut auctions = Vec::new();
     for i in 0..7 {
         let goods = node.goods(SELLER, 1000 + i * 100, 1).await;
@@ -397,12 +400,12 @@ async fn on_an_idle_node_alarms_of_start_and_end_come_at_their_time() {
         let time = |field: &str| Timestamp::parse_rfc3339(shown[field].as_str().unwrap()).unwrap();
         auctions.push((goods, time("starts_at"), time("ends_at")));
     }
-    for (kind, socket) in [("auction_started", &mut hears_starts), ("auction_unsold", &mut hears_ends)] {
+    for (kind, socket) in [("auction_started", &mut starts), ("auction_unsold", &mut ends)] {
         let mut lags_ms = Vec::new();
         // On a machine that stood still for a moment several are due at once, and may come in any order.
         let mut waiting = auctions.clone();
         while !waiting.is_empty() {
-            let alarm = socket.expect(kind).await;
+            let alarm = socket.expect_alarm(kind).await;
             let at = waiting.iter().position(|(goods, ..)| alarm["goods_id"] == *goods).expect("each once");
             let (_, starts_at, ends_at) = waiting.remove(at);
             let due = if kind == "auction_started" { starts_at } else { ends_at };
@@ -414,13 +417,13 @@ async fn on_an_idle_node_alarms_of_start_and_end_come_at_their_time() {
     }
 }
 
-/// However many auctions are live, the clock reads on what lies ahead.
+/// However many auctions are live, the clock reads the next ones.
 #[actix_web::test]
-async fn many_long_auctions_hold_up_nobodys_start() {
+async fn many_long_auctions_delay_no_start() {
     let (node, time) = node_at_noon();
     let seller = node.user(SELLER);
     let long = goods_body(&json!({"starts_at": node.now(), "duration_s": 86_400}));
-    // Few at once: on a loaded machine the last of many would wait for longer than a write may.
+    // A small number at once: on a loaded machine the last of many writes would exceed its deadline.
     for _ in 0..55 {
         let made = join_all((0..20).map(|_| seller.post("/goods/", &long))).await;
         assert!(made.iter().all(|answer| answer.status == 201));
@@ -434,9 +437,9 @@ async fn many_long_auctions_hold_up_nobodys_start() {
     assert_eq!(page(&node, late).await["status"], false);
 }
 
-/// A machine's clock that is set back must not blind the auction clock until the old time comes again.
+/// A machine's clock that is set back must not stop the auction clock until the old time comes again.
 #[actix_web::test]
-async fn auctions_start_at_their_time_also_when_the_clock_was_set_back() {
+async fn auctions_start_in_time_after_the_clock_is_set_back() {
     let (node, time) = node_at_noon();
     move_to(&node, &time, noon().plus_ms(1000)).await;
     let earlier = noon().plus_ms(-50 * 60_000);
@@ -449,20 +452,20 @@ async fn auctions_start_at_their_time_also_when_the_clock_was_set_back() {
     assert_eq!(kinds(&node.user(2), goods).await, ["auction_started"]);
 }
 
-/// Who has heard `started` is in time, whatever the clock says then.
+/// A client that has received `started` is in time, whatever the clock says then.
 #[actix_web::test]
-async fn after_the_start_nobody_is_too_early_though_the_clock_is_set_back() {
+async fn after_a_start_no_bid_is_too_early_even_if_the_clock_is_set_back() {
     let (node, time) = node_at_noon();
     let goods = node.goods(SELLER, 10_000, 600).await;
     let early = node.user(2).bid(goods, 1000).await;
     assert_eq!(early.code(), "auction_not_started");
     let mut room = node.user(3).room(goods).await;
-    room.hear("enter").await;
+    room.expect_frame("enter").await;
     move_to(&node, &time, noon().plus_ms(10_000)).await;
-    room.hear("started").await;
+    room.expect_frame("started").await;
     time.set(noon().plus_ms(7000));
     accepted(&node.user(2), goods, 1000).await;
-    room.hear("bid").await;
+    room.expect_frame("bid").await;
     room.send_json(&json!({"is_money": true, "message": 2000})).await;
-    assert_eq!(room.hear("bid").await["high_price"], 2000);
+    assert_eq!(room.expect_frame("bid").await["high_price"], 2000);
 }

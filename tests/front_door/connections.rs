@@ -1,5 +1,5 @@
-//! Connections while they speak HTTP: what is no request, what never becomes one, how long nothing is waited for, and
-//! clients that know no chunks.
+//! Connections while they speak HTTP: invalid requests, requests that never complete, timeouts, and clients that know
+//! no chunks.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 const GOOD: &[u8] = b"GET /goods/ HTTP/1.1\r\nHost: x\r\n\r\n";
 
-/// Refused with a problem, after which the connection ends.
+/// Asserts a refusal with a problem, after which the connection ends.
 fn refuses(raw: &mut Raw, status: u16, code: &str, what: &str) {
     let answer = raw.answer().unwrap_or_else(|| panic!("{what}: no answer"));
     assert_eq!((answer.status, answer.code().as_str()), (status, code), "{what}: {}", answer.head);
@@ -25,8 +25,8 @@ fn refuses(raw: &mut Raw, status: u16, code: &str, what: &str) {
 }
 
 #[actix_web::test]
-async fn what_is_no_request_is_answered_with_a_problem_and_harms_nobody() {
-    let scene = Scene::set().await;
+async fn an_invalid_request_is_answered_with_a_problem_and_harms_nobody() {
+    let scene = Scene::open().await;
     let token = scene.rude.token();
     let head = format!("POST {} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n", scene.bids_path());
     let body = "{\"price\":9000}";
@@ -62,7 +62,7 @@ async fn what_is_no_request_is_answered_with_a_problem_and_harms_nobody() {
         let mut raw = Raw::connect(scene.node.address());
         raw.write(bytes);
         refuses(&mut raw, status, code, &what);
-        // Behind good ones the answers to these come first.
+        // After valid requests in one segment, their answers come first.
         let mut raw = Raw::connect(scene.node.address());
         raw.write(&[GOOD, GOOD, bytes].concat());
         for _ in 0..2 {
@@ -70,15 +70,15 @@ async fn what_is_no_request_is_answered_with_a_problem_and_harms_nobody() {
         }
         refuses(&mut raw, status, code, &what);
     }
-    scene.must_be_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
-/// The user is known, and so the body is looked at.
+/// The body is read because the user is authenticated.
 #[actix_web::test]
-async fn a_body_in_chunks_that_are_none_is_refused() {
-    let scene = Scene::set().await;
+async fn a_body_with_invalid_chunks_is_refused() {
+    let scene = Scene::open().await;
     assert_eq!(scene.rude.get("/alarms").await.status, 200);
-    for node in scene.node.on_each(scene.rude.token()) {
+    for node in scene.node.on_each_node(scene.rude.token()) {
         assert_eq!(node.get("/alarms").await.status, 200);
     }
     let token = scene.rude.token();
@@ -91,12 +91,12 @@ async fn a_body_in_chunks_that_are_none_is_refused() {
         let answer = raw.answer().unwrap_or_else(|| panic!("{size}: no answer"));
         assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_body"), "{size}");
     }
-    scene.must_be_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
 #[actix_web::test]
-async fn a_head_that_does_not_come_to_its_end_is_answered_408_the_first_and_any_other() {
-    let scene = Scene::set().await;
+async fn a_head_that_does_not_end_is_answered_with_408_on_any_request() {
+    let scene = Scene::open().await;
     let address = scene.node.address();
     let mut unused = Raw::connect(address);
     let halves: [&[u8]; 4] = [b"G", &GOOD[..GOOD.len() - 1], &[GOOD, b"GET /goods/"].concat(), b"\r\n"];
@@ -106,21 +106,21 @@ async fn a_head_that_does_not_come_to_its_end_is_answered_408_the_first_and_any_
         raw.write(half);
     }
     assert_eq!(slow[2].answer().expect("an answer").status, 200);
-    // Begins only now: what had come behind the first request was a part of that turn.
+    // Its timeout begins only now: what came behind the first request belonged to that turn.
     slow[2].write(b"1/ HTTP/1.1\r\n");
     for (raw, half) in slow.iter_mut().zip(halves) {
         refuses(raw, 408, "request_timeout", &String::from_utf8_lossy(half));
     }
     let took = begun.elapsed();
     assert!(took >= HEAD_TIMEOUT && took < HEAD_TIMEOUT + DEADLINE / 2, "{took:?}");
-    // Nobody has asked anything there, so nobody is told anything, and it is as good as new.
+    // Nothing was sent on this connection, so nothing is answered, and it still works.
     unused.write(GOOD);
     assert_eq!(unused.answer().expect("an answer").status, 200);
-    scene.must_be_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
 #[actix_web::test]
-async fn a_connection_on_which_nothing_is_asked_ends_at_its_time_without_a_word() {
+async fn an_idle_connection_ends_in_time_without_an_answer() {
     let keep_alive = Duration::from_secs(1);
     let node = TestNode::with(|settings| settings.server.keep_alive_s = 1);
     let begun = Instant::now();
@@ -130,10 +130,10 @@ async fn a_connection_on_which_nothing_is_asked_ends_at_its_time_without_a_word(
     for raw in [&mut unused, &mut used] {
         assert_eq!(raw.exactly(1), None, "not a byte comes unasked");
         let took = begun.elapsed();
-        // Long before the head of a request would have to be there.
+        // Long before the head of a request would have to be complete.
         assert!(took >= keep_alive && took < HEAD_TIMEOUT, "{took:?}");
     }
-    // Where the client ends it first, or while it is answered, nothing is waited for.
+    // When the client ends the connection first, or while it is answered, the server does not wait.
     last.write(&[GOOD, b"GET /health/live HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"].concat());
     for _ in 0..2 {
         if let Some(answer) = last.answer() {
@@ -143,9 +143,9 @@ async fn a_connection_on_which_nothing_is_asked_ends_at_its_time_without_a_word(
     last.ends();
 }
 
-/// What the client has not taken yet is no time in which nothing is asked.
+/// While the client has not read the whole answer, the connection is not idle.
 #[actix_web::test]
-async fn an_answer_that_is_taken_slowly_comes_whole() {
+async fn an_answer_that_is_read_slowly_is_complete() {
     const BYTES: usize = 32 * 1024 * 1024;
     let folder = TempDir::new().unwrap();
     std::fs::write(folder.path().join("large.bin"), vec![b'x'; BYTES]).unwrap();
@@ -155,15 +155,15 @@ async fn an_answer_that_is_taken_slowly_comes_whole() {
     });
     let mut raw = Raw::connect(node.address());
     raw.write(b"GET /media/large.bin HTTP/1.1\r\nHost: x\r\n\r\n");
-    // Longer than an idle connection is kept, and than a head may take: the next request is in the making as well.
+    // Longer than an idle connection is kept, and than a head may take: the next request has begun as well.
     raw.write(b"GET /goods/ HT");
     tokio::time::sleep(HEAD_TIMEOUT + Duration::from_secs(1)).await;
     assert_eq!(raw.answer().expect("an answer").body.len(), BYTES);
 }
 
-/// The existing client's proxies among them: to these a chunk's size is a part of the picture.
+/// The existing client's proxies speak it too: to them a chunk's size would be a part of the picture.
 #[actix_web::test]
-async fn who_speaks_http_1_0_gets_no_chunks() {
+async fn a_client_of_http_1_0_gets_no_chunks() {
     let folder = TempDir::new().unwrap();
     let picture: Vec<u8> = (0..100_000u32).map(|at| at as u8).collect();
     std::fs::write(folder.path().join("a.png"), &picture).unwrap();
@@ -179,7 +179,7 @@ async fn who_speaks_http_1_0_gets_no_chunks() {
         let mut raw = Raw::connect(node.address());
         raw.write(format!("GET {page} HTTP/1.0\r\n{connection}{bearer}\r\n").as_bytes());
         if connection.is_empty() {
-            let (head, body) = raw.everything();
+            let (head, body) = raw.read_to_end();
             assert!(head.starts_with("HTTP/1.0 "), "{page}: {head}");
             assert!(!head.to_ascii_lowercase().contains("transfer-encoding"), "{page}: {head}");
             assert!(*page != "/media/a.png" || body == picture);
@@ -193,7 +193,7 @@ async fn who_speaks_http_1_0_gets_no_chunks() {
             assert_eq!(raw.answer().expect("another answer").status, 200, "{page}");
         }
     }
-    // A stream has no length: its end is the connection's, whatever the client would like.
+    // A stream has no length: its end is the end of the connection, whatever the client asks for.
     for connection in ["", "Connection: keep-alive\r\n"] {
         let mut raw = Raw::connect(node.address());
         raw.write(format!("GET /alarms/stream?since=0 HTTP/1.0\r\n{connection}{bearer}\r\n").as_bytes());

@@ -1,4 +1,4 @@
-//! `handsup copy`: from one engine to another and back, nothing is lost or changed.
+//! `handsup copy` from one engine to the other and back loses and changes nothing.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ fn text(output: &[u8]) -> String {
     String::from_utf8(output.to_vec()).unwrap()
 }
 
-/// A node on SQLite, whatever the other tests run on, after an evening that left something in every table.
+/// A node on SQLite, on whatever engine the other tests run, with rows in every table.
 async fn evening(folder: &Path) -> PathBuf {
     let path = folder.join("evening.db");
     let url = format!("sqlite://{}", path.display());
@@ -35,24 +35,24 @@ async fn evening(folder: &Path) -> PathBuf {
     let placed = buyer.send_with(awc::http::Method::POST, &path_of_bids, Some(bid), &[("Idempotency-Key", "k")]).await;
     assert_eq!(placed.status, 201, "{}", placed.text);
     let mut room = buyer.room(goods).await;
-    room.hear("enter").await;
+    room.expect_frame("enter").await;
     room.send_json(&json!({"is_money": false, "message": "안녕 'quoted'\n\u{1f44d}"})).await;
     let is_over = || async { (buyer.get(&format!("/goods/{goods}/")).await.body["status"] == false).then_some(()) };
     eventually("the end", is_over).await;
     let mut trade = buyer.try_trade(goods).await.unwrap();
-    trade.hear("goods_info").await;
+    trade.expect_frame("goods_info").await;
     trade.send_json(&json!({"message": "직거래?"})).await;
-    trade.hear("message").await;
+    trade.expect_frame("message").await;
     assert_eq!(seller.post("/alarms/read", &json!({"up_to": 2})).await.status, 200);
     drop((room, trade));
     node.stop();
-    // An audience that is not all served yet; nobody is left in it.
+    // A fan-out that is not complete yet, with an empty audience.
     let mut conn = database::sqlite(&path);
     conn.batch_execute("INSERT INTO fanouts VALUES (1, 2, 0, 0, 0)").unwrap();
     path
 }
 
-/// All rows of these two files are the same.
+/// Asserts that all rows of these two files are the same.
 fn same(one: &Path, other: &Path) {
     let mut conn = database::sqlite(one);
     conn.batch_execute(&format!("ATTACH '{}' AS other", other.display())).unwrap();
@@ -60,7 +60,7 @@ fn same(one: &Path, other: &Path) {
         sql::<Text>("SELECT name FROM main.sqlite_master WHERE type = 'table'").load(&mut conn).unwrap();
     let of_the_service = tables.iter().filter(|table| !table.starts_with("__") && !table.starts_with("sqlite_"));
     let mut compared = 0;
-    // A writer's mark, the probe's padding and a stop mean something only where they are.
+    // A writer's commit marker, the probe's padding and a stop only mean something in their own database.
     for table in of_the_service.filter(|table| !["writer_marks", "probe", "stops"].contains(&table.as_str())) {
         let mut number =
             |what: String| -> i64 { sql::<BigInt>(&format!("SELECT {what}")).get_result(&mut conn).unwrap() };
@@ -77,7 +77,7 @@ fn same(one: &Path, other: &Path) {
 }
 
 #[actix_web::test]
-async fn a_copy_of_a_copy_is_the_original_on_whichever_engines() {
+async fn a_copy_of_a_copy_equals_the_original_on_any_engines() {
     let handsup = Handsup::new();
     let original = evening(handsup.folder()).await;
     let between = database::url_of(&handsup.folder().join("between.db"));
@@ -90,7 +90,7 @@ async fn a_copy_of_a_copy_is_the_original_on_whichever_engines() {
         assert!(text(&copied.stdout).ends_with("copied, and counted on both sides\n"), "{}", text(&copied.stdout));
     }
     same(&original, &back);
-    // And it serves.
+    // And it can be served.
     let node = TestNode::alone(|settings| settings.database.url = between);
     assert_eq!(node.visitor().history(1).await.len(), 1);
     assert_eq!(node.user(2).bid(1, 5000).await.code(), "auction_ended");
@@ -101,7 +101,7 @@ async fn a_copy_of_a_copy_is_the_original_on_whichever_engines() {
 }
 
 #[actix_web::test]
-async fn a_copy_is_refused_where_it_would_harm() {
+async fn a_copy_that_would_do_harm_is_refused() {
     let handsup = Handsup::new();
     let mut node = TestNode::start();
     node.live_goods(1).await;

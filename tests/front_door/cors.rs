@@ -1,5 +1,5 @@
-//! Pages of the marketplace come from another origin than the API: what a browser asks before it lets them
-//! call, and what it lets them read.
+//! The marketplace's pages have another origin than the API: what a browser asks before it lets them call, and what it
+//! lets them read.
 
 use awc::http::Method;
 
@@ -15,7 +15,7 @@ fn header<'a>(answer: &'a Answer, name: &str) -> Option<&'a str> {
     answer.headers.get(name).map(|value| value.to_str().unwrap())
 }
 
-/// What a browser asks before it sends such a request for a page of that origin.
+/// Sends what a browser asks before such a request from a page of this origin.
 async fn preflight(client: &Client, path: &str, origin: &str, method: &str, headers: &str) -> Answer {
     let mut asked = vec![("Origin", origin), ("Access-Control-Request-Method", method)];
     if !headers.is_empty() {
@@ -30,7 +30,7 @@ fn lists(answer: &Answer, name: &str, wanted: &str) -> bool {
 }
 
 #[actix_web::test]
-async fn a_page_of_the_marketplace_may_call_as_the_existing_client_does() {
+async fn a_page_of_the_marketplace_may_call_what_the_existing_client_calls() {
     let node = node();
     for (path, method) in [
         ("/goods/?page=1", "GET"),
@@ -52,7 +52,7 @@ async fn a_page_of_the_marketplace_may_call_as_the_existing_client_does() {
     assert_eq!(keyed.status, 200, "{}", keyed.text);
 }
 
-/// Also of a refusal: the endless scroll stops on a 404 that it can see.
+/// Refusals too: the endless scroll stops on a 404 that it can read.
 #[actix_web::test]
 async fn a_page_of_the_marketplace_can_read_every_answer() {
     let node = node();

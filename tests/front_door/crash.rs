@@ -1,4 +1,4 @@
-//! The real program killed and ended under load: what it answered is there afterwards, with its alarms.
+//! The real program killed and stopped under load: everything that it has answered is stored, with its alarms.
 
 use std::{
     cell::{Cell, RefCell},
@@ -23,8 +23,8 @@ use tokio::sync::watch;
 use crate::{
     starts::in_use,
     support::{
-        Answer, Client, ManualTime, Process, TestNode, check_answered, check_history, check_outbids, database, dice,
-        eventually, goods_body, kills, settled,
+        Answer, Client, ManualTime, Process, TestNode, check_answered, check_history, check_outbids, database,
+        eventually, goods_body, kills, rng, wait_until_settled,
     },
 };
 
@@ -39,7 +39,7 @@ fn bidders(process: &Process) -> Vec<(i64, Client)> {
     (100..).take(BIDDERS).map(|id| (id, process.user(id))).collect()
 }
 
-/// Goods that start at `starts_at` and last so long.
+/// Goods that start at `starts_at` and last `lasts_s`.
 async fn make_goods(process: &Process, starts_at: Timestamp, lasts_s: i64) -> i64 {
     let body = goods_body(&json!({"starts_at": starts_at, "duration_s": lasts_s}));
     let made = process.user(SELLER).patient().post("/goods/", &body).await;
@@ -52,15 +52,15 @@ async fn three_live_goods(process: &Process) -> Vec<i64> {
     join_all((0..3).map(|_| make_goods(process, now, 1200))).await
 }
 
-/// Bidders that outbid each other on several goods, and what they were told.
+/// Bidders who outbid each other on several goods, and their answers.
 struct Load {
     goods: Vec<i64>,
-    /// The next price of each of them: the prices of all bidders rise together.
+    /// The next price of each goods item: the prices of all bidders rise together.
     prices: Vec<Cell<i64>>,
     /// The bodies of all 201.
     accepted: RefCell<Vec<Value>>,
     count: watch::Sender<usize>,
-    /// The server has been told to end.
+    /// The server has been asked to stop.
     ending: Cell<bool>,
 }
 
@@ -94,7 +94,7 @@ impl Load {
                     check_not_stored(&answer);
                 }
                 Err(error) => {
-                    // An end in order answers whatever was under way.
+                    // An orderly stop answers everything that is under way.
                     assert!(!(self.ending.get() && sent_before), "{error}");
                     return;
                 }
@@ -106,7 +106,7 @@ impl Load {
         join_all(bidders.iter().enumerate().map(|(first, (_, bidder))| self.fire(bidder, first))).await;
     }
 
-    /// Everything that was answered is there, each bid with its alarm, and nothing contradicts it.
+    /// Asserts that every answered bid is stored with its alarm, and that nothing contradicts it.
     async fn check(&self, process: &Process) {
         let bidders = bidders(process);
         for (goods, price) in self.goods.iter().zip(&self.prices) {
@@ -122,14 +122,14 @@ impl Load {
             price.set(last["price"].as_i64().unwrap() + 1);
         }
         for (user, bidder) in &bidders {
-            let heard = bidder.heard().await;
-            let only_outbids = heard.iter().all(|(kind, goods)| kind == "outbid" && self.goods.contains(goods));
-            assert!(only_outbids, "user {user} heard {heard:?}");
+            let received = bidder.inbox_kinds().await;
+            let only_outbids = received.iter().all(|(kind, goods)| kind == "outbid" && self.goods.contains(goods));
+            assert!(only_outbids, "user {user} got {received:?}");
         }
     }
 }
 
-/// The refusal of a bid that came too late for this process.
+/// Asserts the refusal of a bid that came too late for this process.
 fn check_not_stored(answer: &Answer) {
     assert_eq!((answer.status, answer.code()), (503, "unavailable"), "{}", answer.text);
     assert_eq!(answer.body["outcome"], "not_stored");
@@ -137,57 +137,57 @@ fn check_not_stored(answer: &Answer) {
     assert!(retry_after.parse::<u64>().is_ok(), "{retry_after}");
 }
 
-/// Some time below this, whatever the program is doing then.
-async fn some_time(dice: &mut StdRng, below_ms: u64) {
-    tokio::time::sleep(Duration::from_micros(dice.random_range(0..below_ms * 1000))).await;
+/// Sleeps for a random time below this, whatever the program is doing then.
+async fn some_time(rng: &mut StdRng, below_ms: u64) {
+    tokio::time::sleep(Duration::from_micros(rng.random_range(0..below_ms * 1000))).await;
 }
 
-/// `HANDSUP_TEST_KILLS` says how often; the moment is any.
+/// `HANDSUP_TEST_KILLS` says how often; the moments are random.
 #[actix_web::test]
-async fn after_a_kill_under_load_every_answered_bid_is_there_with_its_alarm() {
-    let mut dice = dice("after_a_kill_under_load_every_answered_bid_is_there_with_its_alarm");
+async fn after_a_kill_under_load_every_answered_bid_is_stored_with_its_alarm() {
+    let mut rng = rng("after_a_kill_under_load_every_answered_bid_is_stored_with_its_alarm");
     let folder = tempfile::tempdir().unwrap();
     let mut process = Process::start(&database(&folder));
     let load = Load::new(three_live_goods(&process).await);
-    let mut told: Vec<Vec<Value>> = vec![Vec::new(); BIDDERS];
+    let mut seen: Vec<Vec<Value>> = vec![Vec::new(); BIDDERS];
     for _ in 0..kills() {
         let bidders = bidders(&process);
-        let mut sockets = join_all(bidders.iter().zip(&told).map(|((_, bidder), told)| {
-            let last = told.last().map_or(0, |alarm| alarm["id"].as_i64().unwrap());
+        let mut sockets = join_all(bidders.iter().zip(&seen).map(|((_, bidder), seen)| {
+            let last = seen.last().map_or(0, |alarm| alarm["id"].as_i64().unwrap());
             bidder.socket_since(last)
         }))
         .await;
         let kill = async {
-            load.accepts(dice.random_range(60..160)).await;
-            // An answer was just heard: the next commit may be anywhere.
-            some_time(&mut dice, 15).await;
+            load.accepts(rng.random_range(60..160)).await;
+            // An answer has just arrived: the next commit may be anywhere.
+            some_time(&mut rng, 15).await;
             process.kill();
         };
-        let heard = join_all(sockets.iter_mut().map(|socket| socket.until_gone()));
-        let (heard, _) = join(heard, join(load.fire_all(&bidders), kill)).await;
-        for (told, heard) in told.iter_mut().zip(heard) {
-            told.extend(heard.into_iter().filter(|frame| frame["response_type"] != "hello"));
+        let received = join_all(sockets.iter_mut().map(|socket| socket.until_gone()));
+        let (received, _) = join(received, join(load.fire_all(&bidders), kill)).await;
+        for (seen, received) in seen.iter_mut().zip(received) {
+            seen.extend(received.into_iter().filter(|frame| frame["response_type"] != "hello"));
         }
         process = Process::start(&database(&folder));
         load.check(&process).await;
-        check_told(&process, &told).await;
+        check_received(&process, &seen).await;
     }
-    assert!(told.iter().any(|told| !told.is_empty()), "somebody heard something");
+    assert!(seen.iter().any(|seen| !seen.is_empty()), "somebody got an alarm");
 }
 
-/// What the sockets of each bidder were told, each going on where the last one was cut off, is his inbox from its
-/// beginning, without a gap, a double or anything that is not stored.
-async fn check_told(process: &Process, told: &[Vec<Value>]) {
-    for ((user, bidder), told) in bidders(process).iter().zip(told) {
+/// Asserts that each bidder's sockets, each resumed where the last one was cut off, received the beginning of their
+/// inbox, without a gap, a double or an alarm that is not stored.
+async fn check_received(process: &Process, seen: &[Vec<Value>]) {
+    for ((user, bidder), seen) in bidders(process).iter().zip(seen) {
         let inbox = bidder.inbox().await;
         let brief = |alarm: &Value| ["id", "kind", "goods_id", "high_price"].map(|field| alarm[field].clone());
-        let stored: Vec<_> = inbox.iter().take(told.len()).map(brief).collect();
-        assert_eq!(told.iter().map(brief).collect::<Vec<_>>(), stored, "user {user}");
+        let stored: Vec<_> = inbox.iter().take(seen.len()).map(brief).collect();
+        assert_eq!(seen.iter().map(brief).collect::<Vec<_>>(), stored, "user {user}");
     }
 }
 
 #[actix_web::test]
-async fn what_fell_due_while_the_process_was_dead_starts_and_ends_once() {
+async fn auctions_due_while_the_process_was_dead_start_and_end_once() {
     let folder = tempfile::tempdir().unwrap();
     let process = Process::start(&database(&folder));
     let now = SystemTime.now();
@@ -207,18 +207,18 @@ async fn what_fell_due_while_the_process_was_dead_starts_and_ends_once() {
 
     for _ in 0..3 {
         let process = Process::start(&database(&folder));
-        settled(&process.admin(), due).await;
+        wait_until_settled(&process.admin(), due).await;
         let [seller, liker, loser, buyer] = [SELLER, 2, 3, 4].map(|id| process.user(id));
         let of = |kind: &str, goods| (kind.to_owned(), goods);
-        let mut ended = seller.heard().await;
+        let mut ended = seller.inbox_kinds().await;
         ended.sort();
         assert_eq!(ended, [of("auction_sold", ends), of("auction_unsold", passes)]);
-        let mut heard = liker.heard().await;
-        // He liked the first goods either before or after their start.
-        heard.retain(|(_, goods)| *goods != ends);
-        assert_eq!(heard, [of("auction_started", starts)]);
-        assert_eq!(loser.heard().await, [of("outbid", ends), of("auction_lost", ends)]);
-        assert_eq!(buyer.heard().await, [of("auction_won", ends)]);
+        let mut received = liker.inbox_kinds().await;
+        // User 2 liked the first goods either before or after their start.
+        received.retain(|(_, goods)| *goods != ends);
+        assert_eq!(received, [of("auction_started", starts)]);
+        assert_eq!(loser.inbox_kinds().await, [of("outbid", ends), of("auction_lost", ends)]);
+        assert_eq!(buyer.inbox_kinds().await, [of("auction_won", ends)]);
         let page = async |goods: i64| process.visitor().get(&format!("/goods/{goods}/")).await.body;
         assert_eq!(page(ends).await["trade_room"], buyer.inbox().await[0]["trade_room_id"]);
         assert_eq!(page(starts).await["status"], true);
@@ -227,13 +227,13 @@ async fn what_fell_due_while_the_process_was_dead_starts_and_ends_once() {
     }
 }
 
-/// A large audience is told of a start in several transactions; a kill between them loses and doubles nothing.
+/// The alarms of a start go to a large audience in several transactions. A kill between them loses and doubles nothing.
 #[actix_web::test]
-async fn a_kill_amid_a_start_leaves_each_liker_with_one_alarm() {
+async fn a_kill_during_a_start_leaves_each_liker_with_one_alarm() {
     const LIKERS: usize = 1700;
     let (mut node, goods, then) = start_due_for(LIKERS).await;
     node.stop();
-    let database = database::usual(node.folder());
+    let database = database::default_path(node.folder());
 
     let process = Process::start(&database);
     let page = format!("/goods/{goods}/");
@@ -242,25 +242,25 @@ async fn a_kill_amid_a_start_leaves_each_liker_with_one_alarm() {
     process.kill();
 
     let process = Process::start(&database);
-    settled(&process.admin(), then).await;
-    each_liker_heard_once(&process, goods, LIKERS).await;
+    wait_until_settled(&process.admin(), then).await;
+    each_liker_got_one_alarm(&process, goods, LIKERS).await;
 }
 
-/// Also before it listens: whether it opens the database, makes its schema, takes up what is left, or tells the start.
+/// Also before it listens: while it opens the database, creates its schema, resumes a fan-out or does the start.
 #[actix_web::test]
-async fn kills_at_any_moment_after_the_launch_cost_nothing() {
+async fn kills_at_any_moment_after_the_launch_lose_nothing() {
     const LIKERS: usize = 2600;
-    let mut dice = dice("kills_at_any_moment_after_the_launch_cost_nothing");
+    let mut rng = rng("kills_at_any_moment_after_the_launch_lose_nothing");
     let (mut node, goods, then) = start_due_for(LIKERS).await;
     node.stop();
     let (mut deaf, mut amid) = (0, 0);
     for round in 0..kills() {
         let folder = tempfile::tempdir().unwrap();
         let [empty, due] = ["empty.db", "due.db"].map(|name| folder.path().join(name));
-        database::copy(&database::usual(node.folder()), &due);
+        database::copy(&database::default_path(node.folder()), &due);
         for database in [&empty, &due, &due] {
             let process = Process::spawn(database);
-            some_time(&mut dice, 60).await;
+            some_time(&mut rng, 60).await;
             deaf += i32::from(!process.listens());
             process.kill();
         }
@@ -270,22 +270,22 @@ async fn kills_at_any_moment_after_the_launch_cost_nothing() {
         let first = make_goods(&process, SystemTime.now(), 1200).await;
         assert_eq!((first, process.user(2).patient().bid(first, 1000).await.status), (1, 201), "a schema, once");
         let process = Process::start(&due);
-        settled(&process.admin(), then).await;
-        assert_eq!(inboxes(&due), (LIKERS as i64, LIKERS as i64), "each was told once");
+        wait_until_settled(&process.admin(), then).await;
+        assert_eq!(inboxes(&due), (LIKERS as i64, LIKERS as i64), "each is alarmed once");
         if round == 0 {
-            each_liker_heard_once(&process, goods, LIKERS).await;
+            each_liker_got_one_alarm(&process, goods, LIKERS).await;
         }
     }
-    eprintln!("of {} kills {deaf} came before it listened, {amid} with only some likers told", 3 * kills());
+    eprintln!("of {} kills {deaf} came before it listened, {amid} with only some likers alarmed", 3 * kills());
 }
 
-/// Inbox rows and users who have one, read behind the program's back.
+/// The numbers of inbox rows and of users who have one, read directly from the database.
 fn inboxes(database: &Path) -> (i64, i64) {
     let count = |what| database::number(database, &format!("count({what}) FROM inbox"));
     (count("*"), count("DISTINCT user_id"))
 }
 
-/// The same of what a kill has left, which only the program itself shall bring in order.
+/// The same from what a kill has left, which only the program itself may recover.
 fn inboxes_left(database: &Path) -> (i64, i64) {
     if !database::on_sqlite_only() {
         return inboxes(database);
@@ -299,7 +299,8 @@ fn inboxes_left(database: &Path) -> (i64, i64) {
     inboxes(&copy)
 }
 
-/// A node with goods whose start is due by the machine's clock, for so many likers, and a moment at which it is.
+/// A stopped node with goods whose start, with so many likers, is due by the machine's clock; and a moment at which it
+/// is.
 async fn start_due_for(likers: usize) -> (TestNode, i64, Timestamp) {
     // Made on a node whose time is earlier, so that the start is due when the program begins.
     let then = Timestamp::from_secs(SystemTime.now().secs()).plus_ms(-100_000);
@@ -311,13 +312,14 @@ async fn start_due_for(likers: usize) -> (TestNode, i64, Timestamp) {
     (node, goods, then)
 }
 
-async fn each_liker_heard_once(process: &Process, goods: i64, likers: usize) {
-    let look = |user: Client| async move { assert_eq!(user.heard().await, [("auction_started".to_owned(), goods)]) };
-    stream::iter((1000..).take(likers).map(|id| process.user(id).patient())).for_each_concurrent(32, look).await;
+async fn each_liker_got_one_alarm(process: &Process, goods: i64, likers: usize) {
+    let poll =
+        |user: Client| async move { assert_eq!(user.inbox_kinds().await, [("auction_started".to_owned(), goods)]) };
+    stream::iter((1000..).take(likers).map(|id| process.user(id).patient())).for_each_concurrent(32, poll).await;
 }
 
 #[actix_web::test]
-async fn sigterm_under_load_ends_in_order_and_loses_nothing() {
+async fn sigterm_under_load_stops_in_order_and_loses_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let mut process = Process::start(&database(&folder));
     let load = Load::new(three_live_goods(&process).await);
@@ -347,7 +349,7 @@ async fn a_second_process_on_the_same_database_is_refused() {
     let goods = three_live_goods(&process).await[0];
     assert_eq!(process.user(2).bid(goods, 1000).await.status, 201);
     in_use(&database(&folder)).await;
-    // The first one goes on, and its death frees the place at once.
+    // The first one goes on, and its death frees the database at once.
     assert_eq!(process.user(2).bid(goods, 2000).await.status, 201);
     process.kill();
     let process = Process::start(&database(&folder));

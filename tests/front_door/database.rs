@@ -1,4 +1,4 @@
-//! The database fails: bids are refused in time and honestly, sockets stay, and the service comes back by itself.
+//! The database fails: bids are refused in time and honestly, sockets stay open, and the service recovers by itself.
 
 use std::time::{Duration, Instant};
 
@@ -18,13 +18,13 @@ fn is_honest_refusal(answer: &Answer) -> bool {
     answer.body["outcome"] == "not_stored"
 }
 
-/// This user bids as soon as bids are taken again, and every node is ready.
-async fn taken_again(node: &TestNode, bidder: &Client, goods: i64, price: i64) {
+/// Waits until this user's bid is accepted again and every node is ready.
+async fn wait_for_bids(node: &TestNode, bidder: &Client, goods: i64, price: i64) {
     let bid = || async { (bidder.bid(goods, price).await.status == 201).then_some(()) };
-    eventually("bids are taken again", bid).await;
+    eventually("bids are accepted again", bid).await;
     for admin in node.admins() {
-        let look = || async { (admin.get("/health/ready").await.status == 200).then_some(()) };
-        eventually("it is ready", look).await;
+        let poll = || async { (admin.get("/health/ready").await.status == 200).then_some(()) };
+        eventually("it is ready", poll).await;
     }
 }
 
@@ -36,41 +36,41 @@ async fn a_locked_database_refuses_bids_in_time_keeps_sockets_and_recovers_by_it
     assert_eq!(victim.bid(goods, 1000).await.status, 201);
     assert_eq!(other.bid(goods, 2000).await.status, 201);
     let mut socket = victim.socket().await;
-    socket.expect("outbid").await;
+    socket.expect_alarm("outbid").await;
 
-    let locked = Locked::by_somebody(node.folder());
+    let locked = Locked::by_another_connection(node.folder());
     let bidders: Vec<_> = (0..30).map(|i| node.user(2 + i % 2)).collect();
     let begun = Instant::now();
     let refused = join_all(bidders.iter().zip(3000..).map(|(bidder, price)| bidder.bid(goods, price))).await;
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     assert!(refused.iter().all(is_honest_refusal));
-    // Also for somebody whose own row would have to be written first.
+    // Also for a user whose own row would have to be written first.
     let begun = Instant::now();
     assert!(is_honest_refusal(&node.user(77).bid(goods, 9000).await));
     assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
     let admin = node.visitor();
     assert_eq!(admin.get("/health/ready").await.status, 503);
     assert_eq!(admin.get("/health/live").await.status, 200);
-    // Reading goes on beside it.
+    // Reading still works.
     assert_eq!(admin.history(goods).await.len(), 2);
 
     drop(locked);
     let recovered = Instant::now();
-    taken_again(&node, &victim, goods, 5000).await;
+    wait_for_bids(&node, &victim, goods, 5000).await;
     assert!(recovered.elapsed() < Duration::from_secs(5));
     assert_eq!(other.bid(goods, 6000).await.status, 201);
-    assert_eq!(socket.expect("outbid").await["high_price"], 6000, "the socket has stayed");
+    assert_eq!(socket.expect_alarm("outbid").await["high_price"], 6000, "the socket has stayed");
     let prices: Vec<i64> = admin.history(goods).await.iter().map(|bid| bid["price"].as_i64().unwrap()).collect();
     assert_eq!(prices, [1000, 2000, 5000, 6000], "nothing that was refused is stored");
 }
 
 #[actix_web::test]
-async fn the_operator_is_told_that_the_ledger_fails() {
+async fn the_operators_page_shows_that_the_ledger_fails() {
     let node = TestNode::start();
     let admin = node.admin();
     let healthy = admin.get("/admin/health").await;
     assert_eq!((healthy.status, &healthy.body["status"]), (200, &json!("pass")));
-    let locked = Locked::by_somebody(node.folder());
+    let locked = Locked::by_another_connection(node.folder());
     let failing = admin.get("/admin/health").await;
     assert_eq!((failing.status, &failing.body["status"]), (503, &json!("fail")));
     assert_eq!(failing.body["checks"]["ledger"]["status"], "fail");
@@ -79,9 +79,9 @@ async fn the_operator_is_told_that_the_ledger_fails() {
     assert_eq!(admin.get("/admin/health").await.status, 200);
 }
 
-/// What the page calls a ping is on disk when it is over, and so is what it calls a commit.
+/// When a ping of the health page is over it is on disk, and so is a commit.
 #[actix_web::test]
-async fn the_ledger_s_ping_is_a_write_to_disk() {
+async fn the_ledgers_ping_is_a_write_to_disk() {
     let node = TestNode::alone(|_| {});
     let (admin, database) = (node.admin(), node.database());
     let written = || database::number(&database, "like_mark FROM id_counters");
@@ -91,15 +91,15 @@ async fn the_ledger_s_ping_is_a_write_to_disk() {
         assert_eq!(written(), before + 1, "{ledger}");
         let [ping, commit] = ["ping_ms", "last_commit_ms"].map(|figure| ledger[figure].as_f64().unwrap());
         assert!(ping >= commit && commit > 0.0, "the commit is a part of it: {ledger}");
-        // Anybody may ask whether the node is ready, and costs it nothing.
+        // Anybody may ask whether the node is ready; it costs the node nothing.
         assert_eq!(node.visitor().get("/health/ready").await.status, 200);
         assert_eq!(written(), before + 1);
     }
 }
 
-/// The server is gone for a while, and all its connections with it.
+/// The server is down for a while, with all its connections.
 #[actix_web::test]
-async fn a_server_that_stops_and_comes_back_costs_no_socket_and_no_restart() {
+async fn a_database_server_that_stops_and_comes_back_costs_no_socket_and_no_restart() {
     if !database::on_postgres_only() {
         return;
     }
@@ -125,16 +125,16 @@ async fn a_server_that_stops_and_comes_back_costs_no_socket_and_no_restart() {
 
     let back = Instant::now();
     drop(stopped);
-    taken_again(&node, &other, goods, 5000).await;
+    wait_for_bids(&node, &other, goods, 5000).await;
     assert!(back.elapsed() < Duration::from_secs(5), "{:?}", back.elapsed());
-    assert_eq!(socket.expect("outbid").await["high_price"], 5000, "the socket has stayed");
+    assert_eq!(socket.expect_alarm("outbid").await["high_price"], 5000, "the socket has stayed");
     let prices: Vec<i64> = admin.history(goods).await.iter().map(|bid| bid["price"].as_i64().unwrap()).collect();
     assert_eq!(prices, [1000, 5000], "nothing that was refused is stored");
 }
 
-/// The server neither answers nor breaks its connections: whoever asks is told in time all the same.
+/// The server neither answers nor breaks its connections: every client still gets an answer in time.
 #[actix_web::test]
-async fn a_server_that_falls_silent_keeps_nobody_waiting() {
+async fn a_database_server_that_falls_silent_keeps_nobody_waiting() {
     if !database::on_postgres_only() {
         return;
     }
@@ -150,10 +150,10 @@ async fn a_server_that_falls_silent_keeps_nobody_waiting() {
         return;
     };
     let begun = Instant::now();
-    let unheard = join_all(bidders.iter().zip(2000..).map(|(bidder, price)| bidder.bid(goods, price))).await;
+    let pending = join_all(bidders.iter().zip(2000..).map(|(bidder, price)| bidder.bid(goods, price))).await;
     assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
     let mut refused = Vec::new();
-    for (answer, price) in unheard.iter().zip(2000..) {
+    for (answer, price) in pending.iter().zip(2000..) {
         if is_honest_refusal(answer) {
             refused.push(price);
         } else {
@@ -168,21 +168,21 @@ async fn a_server_that_falls_silent_keeps_nobody_waiting() {
 
     let back = Instant::now();
     drop(silent);
-    eventually("bids are taken again", || async { (bidders[0].bid(goods, 5000).await.status == 201).then_some(()) })
+    eventually("bids are accepted again", || async { (bidders[0].bid(goods, 5000).await.status == 201).then_some(()) })
         .await;
     assert!(back.elapsed() < Duration::from_secs(5), "{:?}", back.elapsed());
     let history = visitor.history(goods).await;
     check_history(&history);
     assert!(history.iter().all(|bid| !refused.contains(&bid["price"].as_i64().unwrap())), "{history:?}");
-    // The socket has stayed: his inbox comes over it without a gap, what was unknown and is stored included.
+    // The socket has stayed open: the inbox arrives on it without a gap, including what was unknown and is stored.
     for (_, alarm) in (0..).zip(bidders[2].inbox().await) {
         assert_eq!(socket.next().await["id"], alarm["id"]);
     }
 }
 
-/// All connections break again and again while bids are on their way: in the middle of statements and of commits.
+/// All connections break again and again while bids are pending, in the middle of statements and of commits.
 #[actix_web::test]
-async fn connections_that_break_under_load_make_no_answer_a_lie() {
+async fn connections_that_break_under_load_make_no_answer_wrong() {
     if !database::on_postgres_only() {
         return;
     }
@@ -236,7 +236,7 @@ struct Checked {
 }
 
 #[actix_web::test]
-async fn a_full_disk_never_corrupts_and_room_is_enough_to_go_on() {
+async fn a_full_disk_corrupts_nothing_and_free_space_is_enough_to_go_on() {
     if !database::on_sqlite_only() {
         return;
     }
@@ -269,19 +269,22 @@ async fn a_full_disk_never_corrupts_and_room_is_enough_to_go_on() {
         price += 1;
     }
     assert!(stored.len() > 20, "it was not full from the start");
-    eventually("it says so", || async { (process.visitor().get("/health/ready").await.status == 503).then_some(()) })
-        .await;
+    eventually("it is not ready", || async {
+        (process.visitor().get("/health/ready").await.status == 503).then_some(())
+    })
+    .await;
     process.lift_limit();
-    eventually("bids are taken again", || async { (a.bid(goods, 1_000_000).await.status == 201).then_some(()) }).await;
+    eventually("bids are accepted again", || async { (a.bid(goods, 1_000_000).await.status == 201).then_some(()) })
+        .await;
     let history = process.visitor().history(goods).await;
     check_history(&history);
     let prices: Vec<i64> = history.iter().map(|bid| bid["price"].as_i64().unwrap()).collect();
     assert!(stored.iter().all(|price| prices.contains(price)), "every 201 is there");
     let strange = prices.iter().find(|p| !stored.contains(p) && !unknown.contains(p) && **p != 1_000_000);
     assert_eq!(strange, None, "what was answered not_stored is not there");
-    // The socket has lived through it: what was stored before the disk was full is heard first, in order.
+    // The socket has stayed open: what was stored before the disk was full arrives first, in order.
     let mut ids = Vec::new();
-    while ids.len() < a.heard().await.len() {
+    while ids.len() < a.inbox_kinds().await.len() {
         ids.push(socket.next().await["id"].as_i64().unwrap());
     }
     assert!(ids.windows(2).all(|pair| pair[0] < pair[1]));

@@ -1,5 +1,5 @@
-//! Many clients that stop reading while alarms for all of them keep coming: they cost the server a bounded amount of
-//! memory, they are gone in time, and whoever reads beside them hears everything.
+//! Many clients stop reading while alarms for all of them keep coming: they cost the server a bounded amount of memory,
+//! they are closed in time, and clients that read get everything.
 
 use std::{
     cell::{Cell, RefCell},
@@ -20,13 +20,13 @@ use handsup::{
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-use crate::support::{Client, Process, Seed, Socket, database, eventually, socket_that_does_not_read, token};
+use crate::support::{Client, Process, Seed, Socket, database, eventually, stalled_socket, token};
 
 const SELLER: i64 = 1;
 const READERS: Range<i64> = 2..10;
 const FIRST_DEAD: i64 = 1000;
 /// Goods that start one after another, each with an alarm of more than a KiB for everybody: several times what the
-/// kernel and the server hold for a socket before it stands still.
+/// kernel and the server buffer for a socket.
 const GOODS: usize = 200;
 const TITLE: &str = "🔨";
 const EVERY_MS: i64 = 10;
@@ -39,8 +39,8 @@ fn dead_users() -> Range<i64> {
     FIRST_DEAD..FIRST_DEAD + count
 }
 
-/// Makes goods that everybody likes; returns when the first of them starts. How long that and the connecting may take
-/// is measured, not guessed.
+/// Makes goods that everybody likes; returns when the first of them starts. The time for that and for connecting is
+/// measured, not guessed.
 fn seed(database: &Path, dead: &Range<i64>) -> Timestamp {
     let seed = Seed::open(&database::url_of(database));
     let everybody = READERS.chain(dead.clone());
@@ -58,20 +58,20 @@ fn seed(database: &Path, dead: &Range<i64>) -> Timestamp {
     first
 }
 
-/// Hears of starts for ever, and answers pings meanwhile; notes the ids in the order in which they come.
-async fn hear(socket: &mut Socket, heard: &RefCell<Vec<i64>>) {
+/// Receives starts without end and answers pings. Notes the ids in the order of their arrival.
+async fn receive_starts(socket: &mut Socket, received: &RefCell<Vec<i64>>) {
     loop {
-        let alarm = socket.expect("auction_started").await;
-        heard.borrow_mut().push(alarm["id"].as_i64().unwrap());
+        let alarm = socket.expect_alarm("auction_started").await;
+        received.borrow_mut().push(alarm["id"].as_i64().unwrap());
     }
 }
 
-/// All give signs of life until `until`, half of them for ever: a pong proves that a client lives, not that it reads.
+/// All send pongs until `until`, half of them without end: a pong proves that a client lives, not that it reads.
 async fn give_signs_of_life(dead: &RefCell<Vec<TcpStream>>, until: Timestamp) {
     loop {
         for (nth, tcp) in dead.borrow().iter().enumerate() {
             if nth % 2 == 0 || SystemTime.now() < until {
-                // Once the server has let it go there is nobody to tell.
+                // The server may have closed it already.
                 let _ = tcp.try_write(&PONG);
             }
         }
@@ -83,13 +83,13 @@ async fn connect(process: &Process, users: &Range<i64>, dead: &RefCell<Vec<TcpSt
     let address = process.address();
     let now = SystemTime.now();
     stream::iter(users.clone())
-        .map(|user| async move { socket_that_does_not_read(address, &token(user, now)).await })
+        .map(|user| async move { stalled_socket(address, &token(user, now)).await })
         .buffer_unordered(16)
         .for_each(async |tcp| dead.borrow_mut().push(tcp))
         .await;
 }
 
-/// Open sessions, and frames that wait.
+/// Open sessions and queued frames.
 async fn sessions(admin: &Client) -> (i64, i64) {
     let checks = admin.get("/admin/health").await.body["checks"].take();
     let number = |value: &Value| value.as_i64().unwrap();
@@ -97,7 +97,7 @@ async fn sessions(admin: &Client) -> (i64, i64) {
 }
 
 #[actix_web::test]
-async fn many_dead_readers_cost_little_and_are_gone_in_time() {
+async fn many_clients_that_stop_reading_cost_little_and_are_closed_in_time() {
     let folder = tempfile::tempdir().unwrap();
     let database = folder.path().join("x.db");
     let users = dead_users();
@@ -110,20 +110,20 @@ async fn many_dead_readers_cost_little_and_are_gone_in_time() {
     let living = sockets.len() as i64;
 
     let dead = RefCell::default();
-    let heard: Vec<RefCell<Vec<i64>>> = sockets.iter().map(|_| RefCell::default()).collect();
+    let received: Vec<RefCell<Vec<i64>>> = sockets.iter().map(|_| RefCell::default()).collect();
     let (before, waiting_at_most) = (Cell::new(0), Cell::new(0));
     let only_the_living = async || {
         let (open, waiting) = sessions(&admin).await;
         waiting_at_most.set(waiting_at_most.get().max(waiting));
         (open == living && waiting == 0).then_some(())
     };
-    let course = async {
+    let starts = async {
         connect(&process, &users, &dead).await;
         eventually("all are there", || async { (sessions(&admin).await.0 == living + count).then_some(()) }).await;
         before.set(process.memory_kib("VmRSS"));
         assert!(SystemTime.now() < first_start, "the machine is too slow for this test");
         SystemTime.wait_until(first_start).await;
-        for one in &heard {
+        for one in &received {
             eventually("a reader's next alarms", || async {
                 let _ = only_the_living().await;
                 (one.borrow().len() == GOODS).then_some(())
@@ -132,14 +132,15 @@ async fn many_dead_readers_cost_little_and_are_gone_in_time() {
         }
         eventually("all the dead are gone", only_the_living).await;
     };
-    let hearing = join_all(sockets.iter_mut().zip(&heard).map(|(socket, heard)| hear(socket, heard)));
-    let others = join(hearing, give_signs_of_life(&dead, first_start));
-    let Either::Left(_) = select(Box::pin(course), Box::pin(others)).await else { unreachable!("those don't end") };
+    let receiving =
+        join_all(sockets.iter_mut().zip(&received).map(|(socket, received)| receive_starts(socket, received)));
+    let others = join(receiving, give_signs_of_life(&dead, first_start));
+    let Either::Left(_) = select(Box::pin(starts), Box::pin(others)).await else { unreachable!("those don't end") };
 
-    assert!(waiting_at_most.get() > count, "the dead ones did not stand still: {}", waiting_at_most.get());
-    for (reader, heard) in readers.iter().zip(heard) {
+    assert!(waiting_at_most.get() > count, "the dead readers' queues did not grow: {}", waiting_at_most.get());
+    for (reader, received) in readers.iter().zip(received) {
         let stored: Vec<i64> = reader.inbox().await.iter().map(|alarm| alarm["id"].as_i64().unwrap()).collect();
-        assert_eq!(heard.into_inner(), stored);
+        assert_eq!(received.into_inner(), stored);
     }
     let (before, peak, after) = (before.get(), process.memory_kib("VmHWM"), process.memory_kib("VmRSS"));
     eprintln!("{count} dead readers: {before} KiB before, {peak} KiB at most, {after} KiB after");

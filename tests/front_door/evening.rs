@@ -1,12 +1,12 @@
-//! The whole auction evening, played by clients that send exactly what the existing web client sends,
-//! and look at every frame and body for exactly the fields that the contract names.
+//! A whole auction evening, played by clients that send exactly what the existing web client sends and check each frame
+//! and body for exactly the fields of the contract.
 
 use handsup::domain::Timestamp;
 use serde_json::{Value, json};
 
 use super::support::{Client, ManualTime, Socket, TestNode, eventually, goods_body};
 
-/// The fields of each kind of frame: the origin's, and those that the contract puts beside them.
+/// The fields of each kind of frame: the origin's, and those that the contract adds.
 fn fields(frame: &Value) -> &'static [&'static str] {
     match (frame["response_type"].as_str().unwrap(), frame["kind"].as_str()) {
         ("enter", _) => &["participants_count", "response_type", "sender", "sender_name", "user_id"],
@@ -23,7 +23,7 @@ fn fields(frame: &Value) -> &'static [&'static str] {
             "seq",
             "server_time",
         ],
-        // In a trade with the author's picture.
+        // In a trade, with the author's picture.
         ("message", _) if frame.get("sender_image").is_some() => {
             &["goods_id", "message", "response_type", "sender", "sender_image", "sender_name", "time"]
         }
@@ -85,7 +85,7 @@ fn fields(frame: &Value) -> &'static [&'static str] {
     }
 }
 
-/// One page of the browser: it opens its sockets when it is loaded, and never again.
+/// One page in the browser: it opens its socket when it is loaded, and never again.
 struct Page {
     socket: Socket,
 }
@@ -95,8 +95,8 @@ impl Page {
         Self { socket }
     }
 
-    /// The next frame, of exactly the fields that it should have.
-    async fn hears(&mut self, response_type: &str) -> Value {
+    /// The next frame. Asserts that it has exactly its fields.
+    async fn expects(&mut self, response_type: &str) -> Value {
         let frame = self.socket.next().await;
         assert_eq!(frame["response_type"], response_type, "{frame}");
         let mut found: Vec<&str> = frame.as_object().unwrap().keys().map(String::as_str).collect();
@@ -108,8 +108,8 @@ impl Page {
         frame
     }
 
-    async fn hears_alarm(&mut self, kind: &str, message: &str) -> Value {
-        let alarm = self.hears("alram").await;
+    async fn expects_alarm(&mut self, kind: &str, message: &str) -> Value {
+        let alarm = self.expects("alram").await;
         assert_eq!((&alarm["kind"], &alarm["message"]), (&json!(kind), &json!(message)), "{alarm}");
         alarm
     }
@@ -119,7 +119,7 @@ impl Page {
     }
 }
 
-/// A user as lists and pages show him.
+/// A user as lists and pages show them.
 fn person(id: i64) -> Value {
     json!({
         "id": id, "username": format!("name{id}"), "profile_image": "/media/default.jpeg", "rating_score": 40,
@@ -127,7 +127,7 @@ fn person(id: i64) -> Value {
     })
 }
 
-/// The goods of the evening as a list shows them to user 2: as they are before it begins, and what differs from that.
+/// The goods of the evening as a list shows them to user 2: as they are at first, with some fields replaced.
 fn listed(node: &TestNode, goods: i64, own: Value) -> Value {
     let mut listed = json!({
         "id": goods, "seller": person(1), "buyer": null, "is_like": true, "images": {"image": "/media/goods/a.png"},
@@ -152,8 +152,8 @@ async fn gets(client: &Client, path: &str, expected: &Value) {
     assert_eq!(&answer.body, expected, "{path}");
 }
 
-/// What the existing client shows first: the list, then the goods' page, what has been said there, and what is
-/// recommended. Each body is compared whole.
+/// Loads what the existing client shows first: the list, the goods' page, its lines and the recommended goods. Each
+/// body is compared whole.
 async fn loads(client: &Client, goods: &Value, bids: Value, participants: Value, lines: Value) {
     let id = &goods["id"];
     let mut page = goods.clone();
@@ -194,65 +194,65 @@ async fn an_evening_as_the_existing_client_plays_it() {
         loads(client, &listed(&node, goods, json!({"is_like": is_like})), json!([]), json!([]), json!([])).await;
     }
 
-    // Every page has the alarm banner; the room has a socket of its own. `a` has two tabs.
+    // Every page has the alarm socket; the room has a socket of its own. `a` has two tabs.
     let (mut seller_alarms, mut a_alarms) = (Page::new(seller.socket().await), Page::new(a.socket().await));
     let mut b_alarms = Page::new(b.socket().await);
     let mut seller_room = Page::new(seller.room(goods).await);
-    node.knows_participants(goods, 1).await;
+    node.wait_for_participants(goods, 1).await;
     let mut a_room = Page::new(a.room(goods).await);
-    node.knows_participants(goods, 2).await;
+    node.wait_for_participants(goods, 2).await;
     let mut a_tab = Page::new(a.room(goods).await);
     let mut b_room = Page::new(b.room(goods).await);
-    assert_eq!(seller_room.hears("enter").await["participants_count"], 1);
+    assert_eq!(seller_room.expects("enter").await["participants_count"], 1);
     for page in [&mut seller_room, &mut a_room] {
-        let entered = page.hears("enter").await;
+        let entered = page.expects("enter").await;
         assert_eq!((&entered["sender_name"], &entered["participants_count"]), (&json!("name2"), &json!(2)));
     }
     for page in [&mut seller_room, &mut a_room, &mut a_tab, &mut b_room] {
-        let entered = page.hears("enter").await;
+        let entered = page.expects("enter").await;
         assert_eq!((&entered["user_id"], &entered["participants_count"]), (&json!(3), &json!(3)), "two tabs are one");
     }
 
     // The start.
     time.set(Timestamp::parse_rfc3339("2026-11-22T08:30:00Z").unwrap());
     for page in [&mut a_alarms, &mut b_alarms] {
-        page.hears_alarm("auction_started", "경매가 시작됐어요").await;
+        page.expects_alarm("auction_started", "경매가 시작됐어요").await;
     }
     for page in [&mut seller_room, &mut a_room, &mut a_tab, &mut b_room] {
-        page.hears("started").await;
+        page.expects("started").await;
     }
 
-    // They talk, bid, are refused and outbid. The client takes the goods' id from the address, as a text.
+    // They talk, bid, are refused and outbid. The client takes the goods' id from the address, as text.
     let id = goods.to_string();
     a_room.sends(&json!({"is_money": false, "goods_id": id, "user_id": 2, "message": "안녕하세요"})).await;
     for page in [&mut seller_room, &mut a_room, &mut a_tab, &mut b_room] {
-        assert_eq!(page.hears("message").await["message"], "안녕하세요");
+        assert_eq!(page.expects("message").await["message"], "안녕하세요");
     }
     a_room.sends(&json!({"is_money": true, "goods_id": id, "user_id": 2, "message": 5000})).await;
     for page in [&mut seller_room, &mut a_room, &mut a_tab, &mut b_room] {
-        assert_eq!(page.hears("bid").await["high_price"], 5000);
+        assert_eq!(page.expects("bid").await["high_price"], 5000);
     }
     b_room.sends(&json!({"is_money": true, "goods_id": id, "user_id": 3, "message": 5000})).await;
     for page in [&mut b_room, &mut b_alarms] {
-        let alert = page.hears("alert").await;
+        let alert = page.expects("alert").await;
         assert_eq!(alert["message"], "현재 입찰가보다 낮거나 종료된 경매입니다.");
     }
     seller_room.sends(&json!({"is_money": true, "goods_id": id, "user_id": 1, "message": 9000})).await;
     for page in [&mut seller_room, &mut seller_alarms] {
-        assert_eq!(page.hears("alert").await["message"], "주최자는 입찰을 못 합니다.");
+        assert_eq!(page.expects("alert").await["message"], "주최자는 입찰을 못 합니다.");
     }
     b_room.sends(&json!({"is_money": true, "goods_id": id, "user_id": 3, "message": 6000})).await;
     for page in [&mut seller_room, &mut a_room, &mut a_tab, &mut b_room] {
-        let bid = page.hears("bid").await;
+        let bid = page.expects("bid").await;
         assert_eq!((&bid["sender"], &bid["high_price"], &bid["goods_id"]), (&json!(3), &json!(6000), &json!(goods)));
     }
-    a_alarms.hears_alarm("outbid", "다른 핸더가 입찰했어요!").await;
-    // In the last 30 seconds a bid moves the end.
+    a_alarms.expects_alarm("outbid", "다른 핸더가 입찰했어요!").await;
+    // A bid in the last 30 seconds moves the end.
     time.set(Timestamp::parse_rfc3339("2026-11-22T08:31:50Z").unwrap());
     b_room.sends(&json!({"is_money": true, "goods_id": id, "user_id": 3, "message": 7000})).await;
     for page in [&mut seller_room, &mut a_room, &mut a_tab, &mut b_room] {
-        assert_eq!(page.hears("bid").await["seq"], 3);
-        assert_eq!(page.hears("extended").await["ends_at"], "2026-11-22T08:32:20.000Z");
+        assert_eq!(page.expects("bid").await["seq"], 3);
+        assert_eq!(page.expects("extended").await["ends_at"], "2026-11-22T08:32:20.000Z");
     }
     let now = json!({
         "status": true, "buyer": person(3), "high_price": 7000, "bid_seq": 3, "participants_count": 3,
@@ -265,21 +265,21 @@ async fn an_evening_as_the_existing_client_plays_it() {
     let names = json!([{"id": 1, "user": "name1"}, {"id": 2, "user": "name2"}, {"id": 3, "user": "name3"}]);
     let lines =
         json!([{"id": 1, "author": "name2", "created_at": "오후 05:30", "content": "안녕하세요", "goods": goods}]);
-    node.knows_participants(goods, 3).await;
+    node.wait_for_participants(goods, 3).await;
     loads(&a, &listed(&node, goods, now), bids.clone(), names, lines.clone()).await;
 
-    // One wins.
+    // The auction ends with a buyer.
     time.set(Timestamp::parse_rfc3339("2026-11-22T08:32:21Z").unwrap());
     for page in [&mut seller_room, &mut a_room, &mut a_tab, &mut b_room] {
-        let ended = page.hears("ended").await;
+        let ended = page.expects("ended").await;
         assert_eq!((&ended["buyer_id"], &ended["high_price"]), (&json!(3), &json!(7000)));
     }
-    let won = b_alarms.hears_alarm("auction_won", "낙찰 되었습니다!").await;
-    let sold = seller_alarms.hears_alarm("auction_sold", "상품이 낙찰됐어요!").await;
-    a_alarms.hears_alarm("auction_lost", "아쉽게 낙찰받지 못했어요").await;
+    let won = b_alarms.expects_alarm("auction_won", "낙찰 되었습니다!").await;
+    let sold = seller_alarms.expects_alarm("auction_sold", "상품이 낙찰됐어요!").await;
+    a_alarms.expects_alarm("auction_lost", "아쉽게 낙찰받지 못했어요").await;
     assert_eq!(won["trade_room_id"], sold["trade_room_id"]);
 
-    // The loser can't get into the trade; the buyer opens it and writes while the seller has gone to bed.
+    // The loser cannot enter the trade. The buyer opens it and writes while the seller is offline.
     assert_eq!(a.try_trade(goods).await.err(), Some(403));
     assert_eq!(a.get(&format!("/chat/goods/{goods}/")).await.status, 403);
     seller_alarms.socket.close().await;
@@ -293,15 +293,15 @@ async fn an_evening_as_the_existing_client_plays_it() {
     let opened_at = b.get("/chat/").await.body[0]["last_message"]["created_at"].as_str().unwrap().to_owned();
     gets(&b, "/chat/", &trade(0, "거래를 시작해 주세요!", &opened_at)).await;
     let mut b_trade = Page::new(b.try_trade(goods).await.unwrap());
-    let info = b_trade.hears("goods_info").await;
+    let info = b_trade.expects("goods_info").await;
     assert_eq!((&info["image"], &info["high_price"]), (&json!("/media/goods/a.png"), &json!(7000)));
     time.advance_ms(60_000);
     b_trade.sends(&json!({"user_id": 3, "goods_id": id, "message": "직거래 가능?"})).await;
-    assert_eq!(b_trade.hears("message").await["message"], "직거래 가능?");
+    assert_eq!(b_trade.expects("message").await["message"], "직거래 가능?");
 
-    // In the morning the seller finds the message, and answers.
+    // In the morning the seller finds the message and answers.
     let mut seller_alarms = Page::new(seller.socket().await);
-    // What his browser took just before he closed it may come again; it is told by its id.
+    // What the seller's browser received just before it closed may come again; it is known by its id.
     let mut found = seller_alarms.socket.next().await;
     while found["id"].as_i64() <= sold["id"].as_i64() {
         found = seller_alarms.socket.next().await;
@@ -315,17 +315,17 @@ async fn an_evening_as_the_existing_client_plays_it() {
     gets(&seller, &format!("/chat/goods/{goods}/"), &json!([message])).await;
     gets(&seller, "/chat/", &trade(0, "직거래 가능?", said_at)).await;
     let mut seller_trade = Page::new(seller.try_trade(goods).await.unwrap());
-    seller_trade.hears("goods_info").await;
+    seller_trade.expects("goods_info").await;
     seller_trade.sends(&json!({"user_id": 1, "goods_id": goods, "message": "네"})).await;
     for page in [&mut seller_trade, &mut b_trade] {
-        let message = page.hears("message").await;
+        let message = page.expects("message").await;
         assert_eq!(
             (&message["message"], &message["sender"], &message["goods_id"]),
             (&json!("네"), &json!(1), &json!(goods))
         );
     }
-    assert_eq!(b_alarms.hears("chat_alram").await["message"], "네", "in any case");
-    // It was written to the buyer's open socket: it is read.
+    assert_eq!(b_alarms.expects("chat_alram").await["message"], "네", "in any case");
+    // It was written to the buyer's open socket, so it is read.
     eventually("read on both sides", || async {
         let talk = seller.get(&format!("/chat/goods/{goods}/")).await.body;
         talk.as_array().unwrap().iter().all(|message| message["is_read"] == true).then_some(())
@@ -333,8 +333,8 @@ async fn an_evening_as_the_existing_client_plays_it() {
     .await;
     assert_eq!(b.get("/chat/").await.body[0]["wait_cnt"], 0);
 
-    // What stays of it.
-    node.knows_participants(goods, 2).await;
+    // What remains afterwards.
+    node.wait_for_participants(goods, 2).await;
     let past = json!({
         "status": false, "buyer": person(3), "high_price": 7000, "bid_seq": 3, "participants_count": 2,
         "ends_at": "2026-11-22T08:32:20.000Z", "trade_room": won["trade_room_id"],
@@ -343,9 +343,9 @@ async fn an_evening_as_the_existing_client_plays_it() {
     loads(&a, &listed(&node, goods, past), bids, names, lines).await;
     let bought = b.get("/goods/user/3/?status=buy").await.body;
     assert_eq!(bought[0]["id"], goods);
-    // The first tab goes, then the second: only then is he out.
+    // The first tab closes, then the second: only then has the user left.
     a_tab.socket.close().await;
     a_room.socket.close().await;
-    assert_eq!(b_room.hears("out").await, json!({"response_type": "out", "participants_count": 2, "user_id": 1}));
-    assert_eq!(b_room.hears("out").await, json!({"response_type": "out", "participants_count": 1, "user_id": 2}));
+    assert_eq!(b_room.expects("out").await, json!({"response_type": "out", "participants_count": 2, "user_id": 1}));
+    assert_eq!(b_room.expects("out").await, json!({"response_type": "out", "participants_count": 1, "user_id": 2}));
 }

@@ -6,12 +6,12 @@ use std::net::TcpStream;
 use handsup::domain::Timestamp;
 use serde_json::{Value, json};
 
-use crate::support::{DEADLINE, ManualTime, SilentTime, TestNode, eventually};
+use crate::support::{DEADLINE, ManualTime, SilentTime, TestNode, eventually, outbid_times};
 
-/// One event: its fields in order.
+/// The fields of an event, in order.
 type Event = Vec<(String, String)>;
 
-/// An event stream by hand, read on the test's own thread.
+/// An event stream read by hand on the test's own thread.
 pub struct Stream(BufReader<TcpStream>);
 
 impl Stream {
@@ -33,7 +33,7 @@ impl Stream {
         (read > 0).then(|| line.trim_end_matches(['\r', '\n']).to_owned())
     }
 
-    /// The next event; chunk sizes and comments are passed over. `None` at the end.
+    /// The next event; chunk sizes and comments are skipped. `None` at the end.
     pub fn next(&mut self) -> Option<Event> {
         let mut event = Event::new();
         loop {
@@ -47,7 +47,7 @@ impl Stream {
         }
     }
 
-    /// Whether the next event is the close with this code, and the last.
+    /// Whether the next event is the close with this code, and the last one.
     pub fn is_closed_with(&mut self, code: &str) -> bool {
         let goodbye = self.next().expect("an event");
         goodbye[0] == ("event".to_owned(), "close".to_owned()) && goodbye[1].1.contains(code) && self.next().is_none()
@@ -59,21 +59,13 @@ impl Stream {
         serde_json::from_str(data).unwrap()
     }
 
-    /// The next alarm, whose event has its id.
+    /// The id of the next alarm. Asserts that its event has the same id.
     pub fn alarm(&mut self) -> i64 {
         let event = self.next().expect("an event");
         assert_eq!(event[0].0, "id", "{event:?}");
         let alarm: Value = serde_json::from_str(&event[1].1).unwrap();
         assert_eq!(alarm["id"].to_string(), event[0].1);
         alarm["id"].as_i64().unwrap()
-    }
-}
-
-async fn outbid_times(node: &TestNode, times: i64) {
-    for _ in 0..times {
-        let goods = node.live_goods(1).await;
-        assert_eq!(node.user(2).bid(goods, 1000).await.status, 201);
-        assert_eq!(node.user(3).bid(goods, 1001).await.status, 201);
     }
 }
 
@@ -94,13 +86,13 @@ async fn backlog_and_live_alarms_come_as_events_and_a_last_event_id_resumes() {
     let mut again = Stream::open(&node, user.token(), "/alarms/stream?since=0", &resumed);
     assert_eq!(again.data()["last_id"], live);
     assert_eq!([again.alarm(), again.alarm()], [seen[249], live]);
-    // What was read elsewhere is told here too.
+    // Alarms read elsewhere are reported here too.
     assert_eq!(user.post("/alarms/read", &json!({"up_to": live})).await.status, 200);
     assert_eq!(again.data(), json!({"response_type": "unread", "unread": 0, "last_id": live}));
 }
 
 #[actix_web::test]
-async fn an_event_stream_proves_no_receipt() {
+async fn an_event_stream_confirms_no_receipt() {
     let node = TestNode::start();
     outbid_times(&node, 2).await;
     let user = node.user(2);
@@ -111,7 +103,7 @@ async fn an_event_stream_proves_no_receipt() {
 }
 
 #[actix_web::test]
-async fn a_stream_ends_with_its_token_and_gives_its_seat_back() {
+async fn a_stream_ends_with_its_token_and_frees_its_place() {
     let time = ManualTime::at(Timestamp::parse_rfc3339("2026-11-22T08:00:00Z").unwrap());
     let node = TestNode::with_time(time.clone(), |_| {});
     let mut stream = Stream::open(&node, node.user(2).token(), "/alarms/stream?since=0", "");
@@ -122,15 +114,15 @@ async fn a_stream_ends_with_its_token_and_gives_its_seat_back() {
     assert!(goodbye[1].1.contains("4401"), "{goodbye:?}");
     assert_eq!(stream.next(), None);
     let admin = node.admin();
-    eventually("the seat is free", || async {
+    eventually("the place is free", || async {
         (admin.get("/admin/health").await.body["checks"]["sessions"]["sessions"] == 0).then_some(())
     })
     .await;
 }
 
-/// Nothing that waits for a time wakes, as when a machine's clock is set forward: each heartbeat looks at the clock.
+/// No timer fires, as when a machine's clock is set forward, but each heartbeat checks the clock.
 #[actix_web::test]
-async fn sessions_of_expired_tokens_end_at_the_next_heartbeat_though_the_clock_was_set_forward() {
+async fn sessions_of_expired_tokens_end_at_the_next_heartbeat_after_the_clock_is_set_forward() {
     let time = SilentTime::at(Timestamp::parse_rfc3339("2026-11-22T08:00:00Z").unwrap());
     let node = TestNode::with_time(time.clone(), |settings| {
         settings.session.heartbeat_s = 1;
@@ -139,9 +131,9 @@ async fn sessions_of_expired_tokens_end_at_the_next_heartbeat_though_the_clock_w
     let user = node.user(2);
     let goods = node.goods(1, 3_600_000, 600).await;
     let mut alarms = user.socket_since(0).await;
-    alarms.hear("hello").await;
+    alarms.expect_frame("hello").await;
     let mut room = user.room(goods).await;
-    room.hear("enter").await;
+    room.expect_frame("enter").await;
     let mut stream = Stream::open(&node, user.token(), "/alarms/stream?since=0", "");
     assert_eq!(stream.data()["response_type"], "hello");
     time.set(node.now().plus_ms(3_600_000));
@@ -151,7 +143,7 @@ async fn sessions_of_expired_tokens_end_at_the_next_heartbeat_though_the_clock_w
 
 /// A refusal would end the page's `EventSource` for good.
 #[actix_web::test]
-async fn a_last_event_id_that_is_no_id_counts_as_none() {
+async fn a_last_event_id_that_is_not_an_id_counts_as_none() {
     let node = TestNode::start();
     let user = node.user(2);
     outbid_times(&node, 2).await;
@@ -159,7 +151,7 @@ async fn a_last_event_id_that_is_no_id_counts_as_none() {
     for garbage in ["garbage", "", "-1", "1.5", "\u{20ac}", "0x10", "null"] {
         let header = format!("Last-Event-ID: {garbage}\r\n");
         let mut stream = Stream::open(&node, user.token(), "/alarms/stream", &header);
-        // What was never received comes, as without the header, and no greeting.
+        // Unreceived alarms come, as without the header, and no greeting.
         assert_eq!([stream.alarm(), stream.alarm()], ids[..], "{garbage}");
         let path = format!("/alarms/stream?since={}", ids[0]);
         let mut stream = Stream::open(&node, user.token(), &path, &header);
@@ -167,7 +159,7 @@ async fn a_last_event_id_that_is_no_id_counts_as_none() {
         assert_eq!(stream.alarm(), ids[1], "the page's own `since` counts");
     }
     let wrong = user.get("/alarms/stream?since=garbage").await;
-    assert_eq!((wrong.status, &wrong.body["field"]), (422, &json!("since")), "what the page itself says is looked at");
+    assert_eq!((wrong.status, &wrong.body["field"]), (422, &json!("since")), "the page's own `since` is checked");
 }
 
 #[actix_web::test]
@@ -176,17 +168,17 @@ async fn streams_count_as_sockets_and_need_a_token() {
     assert_eq!(node.visitor().get("/alarms/stream").await.code(), "unauthorized");
     let user = node.user(2);
     let mut socket = user.socket_since(0).await;
-    socket.hear("hello").await;
-    // After this an `EventSource` does not come back; and nobody has to go for it.
+    socket.expect_frame("hello").await;
+    // After this an `EventSource` does not reconnect; and it closes no other session.
     let refused = user.get("/alarms/stream").await;
     assert_eq!((refused.status, refused.text.as_str()), (204, ""));
     socket.send_json(&json!({"type": "ping"})).await;
-    socket.hear("pong").await;
+    socket.expect_frame("pong").await;
 }
 
-/// However the client ends it, and although no heartbeat would notice within the hour.
+/// However the client ends it, and although no heartbeat would notice within an hour.
 #[actix_web::test]
-async fn a_stream_whose_client_has_gone_gives_its_seat_back_at_once() {
+async fn a_stream_whose_client_is_gone_frees_its_place_at_once() {
     let node = TestNode::with(|settings| {
         settings.session.heartbeat_s = 3600;
         settings.session.timeout_s = 7200;
@@ -195,7 +187,7 @@ async fn a_stream_whose_client_has_gone_gives_its_seat_back_at_once() {
     let open = |headers: &str| Stream::open(&node, user.token(), "/alarms/stream?since=0", headers);
     let admins = node.admins();
     let all_are_free = || async {
-        eventually("the seats are free", || async {
+        eventually("the places are free", || async {
             let figures = crate::support::session_figures(&admins).await;
             (figures["sessions"] == 0).then_some(())
         })
@@ -206,7 +198,7 @@ async fn a_stream_whose_client_has_gone_gives_its_seat_back_at_once() {
         assert_eq!(read.data()["response_type"], "hello");
         drop(read);
         all_are_free().await;
-        // What it leaves unread makes a reset of its end.
+        // Unread bytes turn its end into a reset.
         drop(open(headers));
         all_are_free().await;
         let half = open(headers);
@@ -217,11 +209,11 @@ async fn a_stream_whose_client_has_gone_gives_its_seat_back_at_once() {
 }
 
 #[actix_web::test]
-async fn who_reloads_a_page_with_a_stream_again_and_again_is_not_locked_out() {
+async fn a_user_who_keeps_reloading_a_page_with_a_stream_is_not_locked_out() {
     let node = TestNode::start();
     let user = node.user(2);
     for _ in 0..40 {
-        // The one before may not have been noticed to be gone.
+        // The node may not have noticed yet that the one before is gone.
         let again = eventually("a stream", || async {
             let mut raw = crate::support::Raw::connect(node.address());
             raw.write(
@@ -233,5 +225,5 @@ async fn who_reloads_a_page_with_a_stream_again_and_again_is_not_locked_out() {
         .await;
         drop(again);
     }
-    user.socket_since(0).await.hear("hello").await;
+    user.socket_since(0).await.expect_frame("hello").await;
 }

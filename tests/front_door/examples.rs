@@ -1,4 +1,4 @@
-//! The clients under `examples/`, with connections that are cut and a service that is killed.
+//! The clients in `examples/`, with connections that are cut and a service that is killed.
 
 use std::{
     cell::RefCell,
@@ -25,15 +25,15 @@ mod alarms;
 #[path = "../../examples/bid.rs"]
 mod bid;
 
-/// A way to a service, whose address may change behind it.
-struct Way {
+/// A proxy to a service whose address may change.
+struct Proxy {
     address: SocketAddr,
     service: Arc<Mutex<SocketAddr>>,
     /// Cuts the next connection when its answer comes.
     cuts_an_answer: Arc<AtomicBool>,
 }
 
-impl Way {
+impl Proxy {
     fn to(service: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let way = Self {
@@ -92,12 +92,12 @@ async fn outbid(process: &Process, goods: i64, price: i64) {
 }
 
 #[actix_web::test]
-async fn the_example_of_alarms_prints_each_once_though_the_service_is_killed() {
+async fn the_alarms_example_prints_each_alarm_once_even_if_the_service_is_killed() {
     let folder = TempDir::new().unwrap();
     let database = folder.path().join("x.db");
     let process = Process::start(&database);
     let goods = live_goods(process.user(1)).await;
-    let way = Way::to(process.address());
+    let way = Proxy::to(process.address());
     let (base, token) = (way.base(), process.user(2).token().to_owned());
     let ids = Rc::new(RefCell::new(Vec::new()));
     let seen = Rc::clone(&ids);
@@ -117,17 +117,17 @@ async fn the_example_of_alarms_prints_each_once_though_the_service_is_killed() {
     outbid(&process, goods, 5000).await;
     received(3).await;
     assert!(ids.borrow().is_sorted_by(|a, b| a < b), "{ids:?}");
-    // With a token that is not good it ends.
+    // It ends if its token is invalid.
     follower.abort();
     let why = alarms::follow(&way.base(), "none", |_| panic!("an alarm")).await;
     assert!(why.contains("401"), "{why}");
 }
 
 #[actix_web::test]
-async fn the_example_of_a_bid_makes_it_once_though_the_answer_is_lost() {
+async fn the_bid_example_bids_once_even_if_the_answer_is_lost() {
     let node = TestNode::start();
     let goods = node.live_goods(1).await;
-    let way = Way::to(node.address());
+    let way = Proxy::to(node.address());
     way.cuts_an_answer.store(true, Ordering::Release);
     let mina = node.user(2);
     let (status, answer) = bid::bid(&way.base(), mina.token(), goods, 1000).await.unwrap();

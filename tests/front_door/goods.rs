@@ -1,4 +1,4 @@
-//! The goods' page, likes, pages of bids and alarms, health: shapes exactly as the contract and the origin have them.
+//! The goods' page, likes, pages of bids and alarms, and health: shapes exactly as in the contract and the origin.
 
 use awc::http::Method;
 use futures_util::future::join_all;
@@ -42,7 +42,7 @@ const PAGE: [&str; 26] = [
 ];
 
 #[actix_web::test]
-async fn the_page_of_new_goods_is_the_origins_shape_with_the_new_fields() {
+async fn the_page_of_new_goods_has_the_origins_shape_and_the_new_fields() {
     let node = TestNode::with_time(ManualTime::at(some_time()), |_| {});
     let own = json!({
         "starts_at": "2026-11-22T15:30:00Z", "duration_s": 3600, "min_increment": 500, "content": "거의 새것",
@@ -105,7 +105,7 @@ async fn the_page_follows_the_auction() {
 }
 
 #[actix_web::test]
-async fn times_have_three_digits_and_are_cut_not_rounded() {
+async fn times_have_three_digits_and_are_truncated() {
     let time = ManualTime::at(Timestamp::parse_rfc3339("2026-11-22T08:29:27.999999Z").unwrap());
     let node = TestNode::with_time(time.clone(), |_| {});
     let goods = node.goods(1, 0, 60).await;
@@ -126,7 +126,7 @@ async fn times_have_three_digits_and_are_cut_not_rounded() {
     assert!(is_instant(&alarm["created_at"]) && is_instant(&alarm["ends_at"]), "{alarm}");
     let mut socket = node.user(2).socket_since(0).await;
     assert!(is_instant(&socket.next().await["server_time"]));
-    // Whole milliseconds keep their zeros; six digits, always.
+    // Whole milliseconds keep their zeros; microseconds always have six digits.
     time.set(Timestamp::parse_rfc3339("2026-11-22T08:30:00Z").unwrap());
     let page = node.visitor().get(&format!("/goods/{}/", node.goods(1, 0, 60).await)).await.body;
     assert_eq!(
@@ -136,7 +136,7 @@ async fn times_have_three_digits_and_are_cut_not_rounded() {
 }
 
 #[actix_web::test]
-async fn local_times_are_of_the_settings_zone() {
+async fn local_times_are_in_the_zone_of_the_settings() {
     let node = TestNode::with_time(ManualTime::at(some_time()), |settings| {
         settings.auction.time_zone = "America/New_York".into()
     });
@@ -148,14 +148,14 @@ async fn local_times_are_of_the_settings_zone() {
 }
 
 #[actix_web::test]
-async fn goods_get_the_settings_length_where_they_give_none() {
+async fn goods_without_a_duration_get_that_of_the_settings() {
     let node = TestNode::with(|settings| settings.auction.duration_s = 77);
     let made = node.user(1).post("/goods/", &goods_body(&json!({"starts_at": "2030-01-01T00:00:00Z"}))).await.body;
     assert_eq!((&made["ends_at"], &made["min_increment"]), (&json!("2030-01-01T00:01:17.000Z"), &json!(1)));
 }
 
 #[actix_web::test]
-async fn a_like_counts_once_and_can_be_taken_back_twice() {
+async fn a_like_counts_once_and_may_be_removed_twice() {
     let node = TestNode::start();
     let goods = node.live_goods(1).await;
     let (mina, joon) = (node.user(2), node.user(3));
@@ -179,14 +179,14 @@ async fn a_like_counts_once_and_can_be_taken_back_twice() {
     assert_eq!(page(node.user(2)).await, (json!([3]), json!(1), json!(false)));
     mina.like(goods).await;
     assert_eq!(page(node.user(2)).await, (json!([2, 3]), json!(2), json!(true)));
-    // One may like what one sells, and what has ended or never was is another matter.
+    // Sellers may like their own goods. Likes of ended or unknown goods are tested here too.
     node.user(1).like(goods).await;
     assert_eq!(node.user(2).put("/goods/99/like", &Value::Null).await.code(), "not_found");
     assert_eq!(node.user(2).delete("/goods/99/like").await.code(), "not_found");
 }
 
 #[actix_web::test]
-async fn a_page_names_at_most_200_likers_and_the_viewer_is_one_of_them() {
+async fn a_page_lists_200_likers_with_the_viewer_among_them() {
     let node = TestNode::start();
     let goods = node.live_goods(1).await;
     let likers: Vec<Client> = (1000..1210).map(|id| node.user(id)).collect();
@@ -196,7 +196,7 @@ async fn a_page_names_at_most_200_likers_and_the_viewer_is_one_of_them() {
     for page in [&seen, &last] {
         assert_eq!((page["like"].as_array().unwrap().len(), &page["like_count"]), (200, &json!(210)));
     }
-    assert!(last["like"].as_array().unwrap().contains(&json!(1209)), "his own");
+    assert!(last["like"].as_array().unwrap().contains(&json!(1209)), "the viewer's own");
     assert_eq!((&last["is_like"], &seen["is_like"]), (&json!(true), &json!(false)));
 }
 
@@ -287,12 +287,12 @@ async fn the_inbox_comes_page_by_page() {
 }
 
 #[actix_web::test]
-async fn an_inbox_row_is_the_alarm_and_whether_it_was_read() {
+async fn an_inbox_row_is_the_alarm_and_whether_it_is_read() {
     let (node, ids) = inbox_of(1).await;
     let row = node.user(2).inbox().await.remove(0);
     let mut of_socket = row.clone();
     assert_eq!(of_socket.as_object_mut().unwrap().remove("read"), Some(json!(false)));
-    assert_eq!(node.user(2).socket().await.expect("auction_started").await, of_socket);
+    assert_eq!(node.user(2).socket().await.expect_alarm("auction_started").await, of_socket);
     let expected = json!({
         "response_type": "alram", "id": ids[0], "kind": "auction_started", "message": "경매가 시작됐어요", "goods_id": 1,
         "goods_title": "camera", "created_at": of_socket["created_at"], "ends_at": of_socket["ends_at"], "start_price": 1000,
@@ -303,7 +303,7 @@ async fn an_inbox_row_is_the_alarm_and_whether_it_was_read() {
 }
 
 #[actix_web::test]
-async fn texts_are_in_the_settings_language() {
+async fn texts_are_in_the_language_of_the_settings() {
     let node = TestNode::with(|settings| settings.alarms.locale = "en".into());
     let goods = node.live_goods(1).await;
     assert_eq!(node.user(2).bid(goods, 1000).await.status, 201);
@@ -313,7 +313,7 @@ async fn texts_are_in_the_settings_language() {
 }
 
 #[actix_web::test]
-async fn a_path_answers_with_and_without_its_last_slash() {
+async fn a_path_answers_with_and_without_its_trailing_slash() {
     let node = TestNode::with(|settings| settings.auth.dev_login = true);
     let goods = node.live_goods(1).await;
     let admin = node.admin();
@@ -348,15 +348,15 @@ async fn a_path_answers_with_and_without_its_last_slash() {
         }
         let room = format!("/ws/auction/1{end}");
         assert!(crate::support::Socket::open(&node.base(), &room, &[], None).await.is_ok(), "{room}");
-        // There, and not his.
+        // It exists, and belongs to others.
         let trade = format!("/ws/chat/1{end}?token={}", node.user(2).token());
         assert_eq!(crate::support::Socket::open(&node.base(), &trade, &[], None).await.err(), Some(403), "{trade}");
     }
 }
 
-/// What only reads answers HEAD as well; what does something when it is asked does not.
+/// Routes that only read answer HEAD as well; those that change something do not.
 #[actix_web::test]
-async fn head_is_answered_where_get_only_reads() {
+async fn head_is_answered_wherever_get_only_reads() {
     let node = TestNode::start();
     let goods = node.live_goods(1).await;
     let user = node.user(2);
@@ -380,8 +380,8 @@ async fn head_is_answered_where_get_only_reads() {
 }
 
 #[actix_web::test]
-async fn health_says_how_every_part_does() {
-    // Of one node.
+async fn the_health_page_reports_on_every_part() {
+    // The figures are one node's.
     let node = TestNode::alone(|_| {});
     for path in ["/health/live", "/health/ready"] {
         let answer = node.visitor().get(path).await;

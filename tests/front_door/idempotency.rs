@@ -1,4 +1,4 @@
-//! `Idempotency-Key`: asking twice bids once, and hears the same answer.
+//! `Idempotency-Key`: a repeated request bids once and gets the same answer.
 
 use awc::http::Method;
 use futures_util::future::join_all;
@@ -17,7 +17,7 @@ fn replayed(answer: &Answer) -> bool {
 }
 
 #[actix_web::test]
-async fn the_same_again_gives_the_first_answer_also_after_a_restart_and_when_the_price_has_risen() {
+async fn a_repetition_gets_the_first_answer_even_after_a_restart_or_a_higher_bid() {
     let node = TestNode::start();
     let goods = node.live_goods(1).await;
     let first = bid(&node.user(2), goods, 1000, "k-1").await;
@@ -32,7 +32,7 @@ async fn the_same_again_gives_the_first_answer_also_after_a_restart_and_when_the
 }
 
 #[actix_web::test]
-async fn verdicts_of_the_rule_are_kept_too() {
+async fn refusals_by_the_bid_rule_are_kept() {
     let node = TestNode::start();
     let goods = node.live_goods(1).await;
     let seller = bid(&node.user(1), goods, 1000, "s").await;
@@ -49,7 +49,7 @@ async fn verdicts_of_the_rule_are_kept_too() {
 }
 
 #[actix_web::test]
-async fn that_an_auction_has_not_started_is_not_kept() {
+async fn the_refusal_before_the_start_is_not_kept() {
     let time = ManualTime::at(Timestamp::parse_rfc3339("2026-11-22T08:00:00Z").unwrap());
     let node = TestNode::with_time(time.clone(), |_| {});
     let user = node.user(2);
@@ -65,7 +65,7 @@ async fn that_an_auction_has_not_started_is_not_kept() {
 }
 
 #[actix_web::test]
-async fn what_is_no_verdict_of_the_rule_is_not_kept() {
+async fn answers_other_than_verdicts_of_the_bid_rule_are_not_kept() {
     let node = TestNode::start();
     let user = node.user(2);
     assert_eq!(bid(&user, 1, 1000, "k").await.status, 404);
@@ -95,7 +95,7 @@ async fn a_key_belongs_to_one_bid_of_one_user() {
 }
 
 #[actix_web::test]
-async fn two_at_once_are_one_bid() {
+async fn two_concurrent_requests_with_one_key_are_one_bid() {
     let node = TestNode::start();
     let goods = node.live_goods(1).await;
     for round in 0..20 {
@@ -106,7 +106,7 @@ async fn two_at_once_are_one_bid() {
         assert!(answers.iter().all(|answer| answer.status == 201 && answer.body == answers[0].body));
     }
     assert_eq!(node.visitor().history(goods).await.len(), 20);
-    assert_eq!(node.user(2).heard().await, []);
+    assert_eq!(node.user(2).inbox_kinds().await, []);
 }
 
 #[actix_web::test]

@@ -1,4 +1,4 @@
-//! Who somebody is: the token's user and nobody else, for as long as the token is good.
+//! Who a client is: the token's user and nobody else, as long as the token is valid.
 
 use base64::Engine as _;
 use jsonwebtoken::Algorithm;
@@ -16,7 +16,7 @@ fn with_token(node: &TestNode, token: impl Into<String>) -> Client {
     node.client(Some(token.into()))
 }
 
-/// A token of user 7 for an hour, with claims of the test's own.
+/// A token of user 7 for an hour, with some claims replaced or added.
 fn of_seven(now: Timestamp, own: &Value) -> String {
     signed(&claims(&json!(7), now, own))
 }
@@ -32,9 +32,9 @@ fn unauthorized(answer: &Answer, what: &str) {
     assert_eq!(answer.headers.get("www-authenticate").unwrap(), "Bearer");
 }
 
-/// Fault 4: in the origin anyone bids as anyone, and in any auction.
+/// Fault 4: in the origin anybody bids as anybody, and in any auction.
 #[actix_web::test]
-async fn fault_4_the_bidder_is_the_tokens_user_and_the_goods_are_the_paths() {
+async fn fault_4_the_bidder_is_the_tokens_user_and_the_goods_are_those_of_the_path() {
     let node = TestNode::start();
     let (goods, others) = (node.live_goods(1).await, node.live_goods(1).await);
     let spoofed = json!({
@@ -51,9 +51,9 @@ async fn fault_4_the_bidder_is_the_tokens_user_and_the_goods_are_the_paths() {
     assert_eq!(node.user(2).get("/alarms?user_id=3").await.body["results"], json!([]));
 }
 
-/// Fault 5: `"user_id":"1"` let the seller bid.
+/// Fault 5: in the origin `"user_id":"1"` lets the seller bid.
 #[actix_web::test]
-async fn fault_5_the_seller_cannot_bid_however_his_id_is_written() {
+async fn fault_5_the_seller_cannot_bid_over_http_however_the_id_is_written() {
     let node = TestNode::start();
     let made = node.user(7).post("/goods/", &goods_body(&json!({"starts_at": node.now()}))).await;
     let goods = made.body["id"].as_i64().unwrap();
@@ -74,13 +74,13 @@ async fn an_id_as_a_string_is_the_same_user() {
     let text = with_token(&node, signed(&claims(&json!("7"), node.now(), &json!({}))));
     assert_eq!(text.bid(goods, 1000).await.body["user_id"], json!(7));
     assert_eq!(node.user(8).bid(goods, 2000).await.status, 201);
-    assert_eq!(node.user(7).heard().await, [("outbid".to_owned(), goods)]);
-    // Ids are 64 bits: more than a browser's number holds.
+    assert_eq!(node.user(7).inbox_kinds().await, [("outbid".to_owned(), goods)]);
+    // Ids have 64 bits, more than a browser's number holds.
     let large = with_token(&node, signed(&claims(&json!("9223372036854775807"), node.now(), &json!({}))));
     assert_eq!(large.bid(goods, 3000).await.body["user_id"], json!(i64::MAX));
 }
 
-/// Tokens that are bad, each in its own way.
+/// Invalid tokens of every kind.
 fn bad_tokens(now: Timestamp) -> Vec<(&'static str, String)> {
     let encode = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
     let good_claims = claims(&json!(7), now, &json!({}));
@@ -129,7 +129,7 @@ async fn fault_14_a_bad_token_is_refused_everywhere_at_once() {
     for (what, bad) in bad_tokens(node.now()) {
         let client = with_token(&node, bad.clone());
         unauthorized(&client.bid(goods, 1000).await, what);
-        // Public paths: no token is fine, a bad one is not.
+        // Public paths: no token is fine, an invalid one is not.
         for path in
             [format!("/goods/{goods}/"), format!("/goods/{goods}/bids"), "/alarms".into(), "/admin/health".into()]
         {
@@ -146,7 +146,7 @@ async fn fault_14_a_bad_token_is_refused_everywhere_at_once() {
 }
 
 #[actix_web::test]
-async fn credentials_that_are_no_bearer_token_are_bad_ones() {
+async fn credentials_that_are_not_a_bearer_token_are_refused() {
     let node = TestNode::start();
     let goods = node.live_goods(1).await;
     let good = token(7, node.now());
@@ -163,7 +163,7 @@ async fn credentials_that_are_no_bearer_token_are_bad_ones() {
 }
 
 #[actix_web::test]
-async fn without_a_token_one_may_look_and_nothing_else() {
+async fn a_visitor_may_only_read() {
     let node = TestNode::start();
     let goods = node.live_goods(1).await;
     let visitor = node.visitor();
@@ -180,13 +180,13 @@ async fn without_a_token_one_may_look_and_nothing_else() {
         unauthorized(&visitor.get(path).await, path);
     }
     unauthorized(&visitor.put("/admin/users/7", &json!({"is_active": false})).await, "admin");
-    // HTTP takes tokens from the header only.
+    // HTTP requests take tokens from the header only.
     unauthorized(&visitor.get(&format!("/alarms?token={}", token(7, node.now()))).await, "token in the query");
     assert_eq!(handshake(&node, "/ws/alarms/", &[]), (401, "unauthorized".to_owned()));
 }
 
 #[actix_web::test]
-async fn only_json_true_opens_the_admin_calls() {
+async fn only_json_true_in_the_token_allows_the_admin_calls() {
     let node = TestNode::start();
     for (admin, status) in [
         (json!(true), 200),
@@ -202,7 +202,7 @@ async fn only_json_true_opens_the_admin_calls() {
             assert!(status == 200 || answer.code() == "forbidden");
         }
     }
-    // The body is not looked at before.
+    // The body is not read before the check.
     let answer = node.user(7).send(awc::http::Method::PUT, "/admin/users/9", Some(b"{".to_vec())).await;
     assert_eq!(answer.code(), "forbidden");
 }
@@ -227,7 +227,7 @@ async fn a_token_comes_in_the_header_the_query_or_a_subprotocol() {
     assert_eq!(query.next().await["response_type"], "pong", "nothing comes before");
 }
 
-/// Wherever it stands, and however good another one beside it is.
+/// Wherever it is, and even if another one beside it is valid.
 #[actix_web::test]
 async fn a_bad_token_beside_a_good_one_is_refused() {
     let node = TestNode::start();
@@ -273,7 +273,7 @@ async fn the_previous_key_holds_while_keys_rotate() {
     assert_eq!(node.user(7).get("/alarms").await.status, 200);
     let third = signed_with(
         &claims(&json!(7), node.now(), &json!({})),
-        "a-third-key-that-nobody-was-ever-told-of",
+        "a-third-key-that-no-node-of-this-test-knows",
         Algorithm::HS256,
     );
     unauthorized(&with_token(&node, third).get("/alarms").await, "a third key");
@@ -308,7 +308,7 @@ async fn the_newest_tokens_name_wins() {
 }
 
 #[actix_web::test]
-async fn a_name_that_an_admin_gives_holds_until_a_token_of_a_later_second() {
+async fn a_name_set_by_an_admin_stays_until_a_token_of_a_later_second() {
     let time = ManualTime::at(Timestamp::parse_rfc3339("2026-11-22T08:00:00.900Z").unwrap());
     let node = TestNode::with_time(time.clone(), |_| {});
     let goods = node.goods(1, 0, 600).await;
@@ -333,7 +333,7 @@ async fn a_name_that_an_admin_gives_holds_until_a_token_of_a_later_second() {
     assert_eq!(name_after(1003, named("newer", second + 1)).await, "newer");
 }
 
-/// A name is what people see: nothing else in the token may break anything.
+/// A name is only displayed: no content of it may break anything.
 #[actix_web::test]
 async fn odd_names_are_cleaned_or_left_out() {
     let node = TestNode::start();
@@ -357,7 +357,7 @@ async fn odd_names_are_cleaned_or_left_out() {
 
 #[actix_web::test]
 async fn another_pages_origin_is_refused_at_the_handshake() {
-    // A node's own pages are of its own origin.
+    // A node's own pages have its own origin.
     let node = TestNode::alone(|settings| settings.server.allowed_origins = vec!["https://market.example".into()]);
     let bearer = format!("Bearer {}", token(7, node.now()));
     let from = |origin: &str| handshake(&node, "/ws/alarms/", &[("Authorization", &bearer), ("Origin", origin)]);
@@ -381,7 +381,7 @@ async fn another_pages_origin_is_refused_at_the_handshake() {
     }
 }
 
-/// A token is worth its user: it is not kept, in the database or beside it.
+/// Whoever has a token can act as its user, so it is stored nowhere.
 #[actix_web::test]
 async fn no_token_is_stored() {
     let mut node = TestNode::start();

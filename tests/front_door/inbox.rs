@@ -1,19 +1,14 @@
-//! The inbox: what is read, on all devices; what is muted, what no longer holds, what is old.
+//! The inbox: alarms that are read, on all devices; muted kinds; alarms that no longer hold; old alarms.
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, ManualTime, TestNode, database, eventually};
+use crate::support::{Client, ManualTime, TestNode, database, eventually, outbid_times};
 use handsup::domain::Timestamp;
 
-/// Outbids user 2 so many times, each time on goods of its own; returns the ids of the alarms.
-async fn outbid_times(node: &TestNode, times: i64) -> Vec<i64> {
-    let (victim, other) = (node.user(2), node.user(3));
-    for _ in 0..times {
-        let goods = node.live_goods(1).await;
-        assert_eq!(victim.bid(goods, 1000).await.status, 201);
-        assert_eq!(other.bid(goods, 1001).await.status, 201);
-    }
-    victim.inbox().await.iter().map(|alarm| alarm["id"].as_i64().unwrap()).collect()
+/// Outbids user 2 so many times; returns the ids in their inbox.
+async fn outbid_ids(node: &TestNode, times: i64) -> Vec<i64> {
+    outbid_times(node, times).await;
+    node.user(2).inbox().await.iter().map(|alarm| alarm["id"].as_i64().unwrap()).collect()
 }
 
 async fn unread_ids(user: &Client) -> Vec<i64> {
@@ -22,31 +17,31 @@ async fn unread_ids(user: &Client) -> Vec<i64> {
 }
 
 #[actix_web::test]
-async fn what_is_read_on_one_device_all_devices_are_told() {
+async fn reading_on_one_device_is_sent_to_all_devices() {
     let node = TestNode::start();
     let user = node.user(2);
     let (mut phone, mut laptop) = (user.socket_since(0).await, user.socket_since(0).await);
     for socket in [&mut phone, &mut laptop] {
         assert_eq!(socket.next().await["response_type"], "hello");
     }
-    let ids = outbid_times(&node, 4).await;
+    let ids = outbid_ids(&node, 4).await;
     for socket in [&mut phone, &mut laptop] {
         for _ in &ids {
-            socket.expect("outbid").await;
+            socket.expect_alarm("outbid").await;
         }
     }
     // Over the socket.
     phone.send_json(&json!({"type": "read", "up_to": ids[1]})).await;
-    let told = json!({"response_type": "unread", "unread": 2, "last_id": ids[3]});
-    assert_eq!([phone.next().await, laptop.next().await], [told.clone(), told]);
+    let unread = json!({"response_type": "unread", "unread": 2, "last_id": ids[3]});
+    assert_eq!([phone.next().await, laptop.next().await], [unread.clone(), unread]);
     // Over HTTP.
     let answer = user.post("/alarms/read", &json!({"ids": [ids[3], 999_999]})).await;
     assert_eq!((answer.status, answer.body), (200, json!({"unread": 1})));
-    let told = json!({"response_type": "unread", "unread": 1, "last_id": ids[3]});
-    assert_eq!([phone.next().await, laptop.next().await], [told.clone(), told]);
+    let unread = json!({"response_type": "unread", "unread": 1, "last_id": ids[3]});
+    assert_eq!([phone.next().await, laptop.next().await], [unread.clone(), unread]);
     assert_eq!(unread_ids(&user).await, [ids[2]]);
     assert_eq!(user.get("/alarms/unread").await.body, json!({"unread": 1, "last_id": ids[3]}));
-    // It stays read, also over a restart, and nobody else's inbox is touched.
+    // It stays read after a restart, and no other inbox has changed.
     let node = node.restart();
     assert_eq!(unread_ids(&node.user(2)).await, [ids[2]]);
     let read: Vec<Value> = node.user(2).inbox().await.iter().map(|alarm| alarm["read"].clone()).collect();
@@ -54,7 +49,7 @@ async fn what_is_read_on_one_device_all_devices_are_told() {
 }
 
 #[actix_web::test]
-async fn alarms_that_do_not_exist_yet_are_not_read_in_advance() {
+async fn alarms_that_do_not_exist_yet_cannot_be_read_in_advance() {
     let node = TestNode::start();
     let user = node.user(2);
     assert_eq!(user.post("/alarms/read", &json!({"up_to": 1_000_000})).await.body, json!({"unread": 0}));
@@ -64,7 +59,7 @@ async fn alarms_that_do_not_exist_yet_are_not_read_in_advance() {
 }
 
 #[actix_web::test]
-async fn wrong_words_about_reading_and_muting_are_refused() {
+async fn invalid_requests_to_read_or_mute_are_refused() {
     let node = TestNode::start();
     let user = node.user(2);
     for (body, status) in [
@@ -94,7 +89,7 @@ async fn wrong_words_about_reading_and_muting_are_refused() {
 }
 
 #[actix_web::test]
-async fn muted_kinds_are_stored_as_read_listed_and_never_sent() {
+async fn muted_kinds_are_stored_as_read_and_never_sent() {
     let node = TestNode::start();
     let user = node.user(2);
     assert_eq!(user.get("/alarms/preferences").await.body, json!({"muted": []}));
@@ -102,12 +97,12 @@ async fn muted_kinds_are_stored_as_read_listed_and_never_sent() {
     assert_eq!((set.status, &set.body), (200, &json!({"muted": ["outbid", "auction_started"]})));
     let mut live = user.socket_since(0).await;
     assert_eq!(live.next().await["response_type"], "hello");
-    let muted = outbid_times(&node, 2).await;
+    let muted = outbid_ids(&node, 2).await;
     assert_eq!(muted.len(), 2, "listed");
     assert_eq!(user.get("/alarms/unread").await.body, json!({"unread": 0, "last_id": muted[1]}));
-    // Heard again: only what comes from now on, live and in every replay.
+    // No longer muted: from now on alarms of this kind are sent, live and in every replay.
     assert_eq!(user.put("/alarms/preferences", &json!({"muted": []})).await.body, json!({"muted": []}));
-    let all = outbid_times(&node, 1).await;
+    let all = outbid_ids(&node, 1).await;
     let (mut since, mut old) = (user.socket_since(0).await, user.socket().await);
     assert_eq!(since.next().await["response_type"], "hello");
     for socket in [&mut live, &mut since, &mut old] {
@@ -116,7 +111,7 @@ async fn muted_kinds_are_stored_as_read_listed_and_never_sent() {
 }
 
 #[actix_web::test]
-async fn an_outbid_that_no_longer_holds_is_read_and_not_replayed_but_listed() {
+async fn a_superseded_outbid_is_read_listed_and_not_replayed() {
     let node = TestNode::start();
     let (user, other) = (node.user(2), node.user(3));
     let [again, still] = [node.live_goods(1).await, node.live_goods(1).await];
@@ -125,7 +120,7 @@ async fn an_outbid_that_no_longer_holds_is_read_and_not_replayed_but_listed() {
         assert_eq!(other.bid(goods, 2000).await.status, 201);
     }
     assert_eq!(user.get("/alarms/unread").await.body["unread"], 2);
-    // He leads again: that he was outbid no longer holds.
+    // The user leads again, so the outbid no longer holds.
     assert_eq!(user.bid(again, 3000).await.status, 201);
     assert_eq!(user.get("/alarms/unread").await.body["unread"], 1);
     let inbox = user.inbox().await;
@@ -138,7 +133,7 @@ async fn an_outbid_that_no_longer_holds_is_read_and_not_replayed_but_listed() {
     let (first, second) = (since.next().await, since.next().await);
     assert_eq!((&first["goods_id"], &first["superseded"]), (&json!(again), &json!(true)));
     assert_eq!((&second["goods_id"], second.get("superseded")), (&json!(still), None));
-    // Outbid once more: the new one holds, the old one stays what it was.
+    // Outbid once more: the new alarm holds, the old one stays superseded.
     assert_eq!(other.bid(again, 4000).await.status, 201);
     let holds: Vec<bool> = user.inbox().await.iter().map(|alarm| alarm.get("superseded").is_none()).collect();
     assert_eq!(holds, [false, true, true]);
@@ -164,25 +159,25 @@ async fn the_end_of_an_auction_supersedes_its_outbids() {
 async fn old_alarms_are_removed_and_young_ones_stay() {
     let time = ManualTime::at(Timestamp::parse_rfc3339("2026-01-01T00:00:00Z").unwrap());
     let node = TestNode::with_time(time.clone(), |settings| settings.alarms.keep_days = 30);
-    let old = outbid_times(&node, 3).await;
+    let old = outbid_ids(&node, 3).await;
     time.advance_ms(20 * 86_400_000);
-    let young = outbid_times(&node, 2).await.split_off(3);
+    let young = outbid_ids(&node, 2).await.split_off(3);
     assert!(young.len() >= 2);
-    // The house is kept every hour: the old ones go once they are older than 30 days.
+    // Retention runs every hour: alarms older than 30 days are removed.
     time.advance_ms(11 * 86_400_000);
     let left = eventually("the old ones go", || async {
         let left: Vec<i64> = node.user(2).inbox().await.iter().map(|alarm| alarm["id"].as_i64().unwrap()).collect();
         (!old.iter().any(|id| left.contains(id))).then_some(left)
     })
     .await;
-    // Ends of these auctions may have come since; none of the young ones has gone.
+    // These auctions may have ended since; no young alarm is gone.
     assert!(young.iter().all(|id| left.contains(id)), "{left:?} without some of {young:?}");
 }
 
 #[actix_web::test]
-async fn the_inbox_is_paged_both_ways() {
+async fn the_inbox_is_paged_in_both_directions() {
     let node = TestNode::start();
-    let ids = outbid_times(&node, 7).await;
+    let ids = outbid_ids(&node, 7).await;
     let user = node.user(2);
     let page = async |query: &str| -> Vec<i64> {
         let body = user.get(&format!("/alarms?{query}")).await.body;
@@ -195,7 +190,7 @@ async fn the_inbox_is_paged_both_ways() {
     assert_eq!(page(&format!("after={}", ids[6])).await, [0; 0]);
 }
 
-/// A backlog as of somebody who was away for months, written where the alarms of years would be.
+/// The backlog of somebody who was away for months, written directly into the database.
 fn write_backlog(database: &std::path::Path, user: i64, alarms: i64) {
     let backlog = format!(
         "BEGIN; WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < {alarms}) \
@@ -208,18 +203,18 @@ fn write_backlog(database: &std::path::Path, user: i64, alarms: i64) {
 }
 
 #[actix_web::test]
-async fn a_backlog_of_a_hundred_thousand_comes_once_and_in_order_with_live_alarms_behind_it() {
+async fn a_backlog_of_a_hundred_thousand_comes_once_and_in_order_before_live_alarms() {
     const BACKLOG: i64 = 100_000;
     let mut node = TestNode::start();
     node.user(2).get("/alarms").await;
     node.stop();
-    write_backlog(&database::usual(node.folder()), 2, BACKLOG);
+    write_backlog(&database::default_path(node.folder()), 2, BACKLOG);
     let node = node.restart();
     let user = node.user(2);
     assert_eq!(user.get("/alarms/unread").await.body, json!({"unread": BACKLOG, "last_id": BACKLOG}));
     let mut socket = user.socket_since(0).await;
     assert_eq!(socket.next().await["unread"], BACKLOG);
-    // While the backlog comes, he is outbid three times.
+    // While the backlog is sent, the user is outbid three times.
     for _ in 0..3 {
         let goods = node.live_goods(1).await;
         assert_eq!(user.bid(goods, 1000).await.status, 201);

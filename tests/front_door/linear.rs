@@ -1,5 +1,5 @@
-//! Random bids by many at once, and what one order has to explain of them: with a node that runs, and with the real
-//! program killed in between. The checker is in `support/linear.rs`, its own tests in `linear_checker.rs`.
+//! Random bids by many users at once, which one order must explain: on a running node, and on the real program killed
+//! in between. The checker is in `support/linear.rs`, its own tests are in `linear_checker.rs`.
 
 use std::{
     cell::{Cell, RefCell},
@@ -14,9 +14,9 @@ use rand::{RngExt, rngs::StdRng};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Client, Nodes, Process, TestNode, dice, goods_body, kills,
+    Answer, Client, Nodes, Process, TestNode, can_run_several_nodes, goods_body, kills,
     linear::{Auction, Call, Outcome, Stored, explain},
-    several_nodes_can_be,
+    rng,
 };
 
 const SELLER: i64 = 1;
@@ -24,11 +24,11 @@ const SELLER: i64 = 1;
 const PLAYERS: std::ops::Range<i64> = SELLER..13;
 const TABLES: usize = 3;
 
-/// One goods item, and all that was seen of it.
+/// One goods item, and everything that was seen of it.
 struct Table {
     goods: i64,
     auction: Auction,
-    /// Around which they bid.
+    /// The price around which they bid.
     price: Cell<i64>,
     calls: RefCell<Vec<Call>>,
     /// The price that each user's keys belong to.
@@ -37,18 +37,18 @@ struct Table {
 
 struct Game {
     tables: Vec<Table>,
-    dice: RefCell<StdRng>,
+    rng: RefCell<StdRng>,
     began: Instant,
-    /// Whether keys are also used for other prices.
+    /// Whether keys are also reused for other prices.
     mixes_keys: bool,
 }
 
 impl Game {
-    /// Tables of different rules, all live.
-    async fn open(seller: &Client, mut dice: StdRng, mixes_keys: bool) -> Self {
+    /// Creates tables with different rules, all live.
+    async fn open(seller: &Client, mut rng: StdRng, mixes_keys: bool) -> Self {
         let mut tables = Vec::new();
         for _ in 0..TABLES {
-            let (start_price, min_increment) = (dice.random_range(1..2000), dice.random_range(1..30));
+            let (start_price, min_increment) = (rng.random_range(1..2000), rng.random_range(1..30));
             let own = json!({
                 "start_price": start_price, "min_increment": min_increment,
                 "starts_at": SystemTime.now(), "duration_s": 3600,
@@ -63,31 +63,31 @@ impl Game {
                 keys: RefCell::default(),
             });
         }
-        Self { tables, dice: RefCell::new(dice), began: Instant::now(), mixes_keys }
+        Self { tables, rng: RefCell::new(rng), began: Instant::now(), mixes_keys }
     }
 
-    fn throw(&self, sides: std::ops::Range<i64>) -> i64 {
-        self.dice.borrow_mut().random_range(sides)
+    fn random(&self, sides: std::ops::Range<i64>) -> i64 {
+        self.rng.borrow_mut().random_range(sides)
     }
 
     fn key_and_price(&self, table: &Table, user: i64) -> (Option<u32>, i64) {
-        // Some far below: they can be refused at once, from what is remembered, which has to be of their own time.
-        let price = if self.throw(0..8) == 0 { 1 } else { (table.price.get() + self.throw(-40..60)).max(1) };
-        if self.throw(0..3) > 0 {
+        // Some are far below: they can be refused from memory, which must be of their own time.
+        let price = if self.random(0..8) == 0 { 1 } else { (table.price.get() + self.random(-40..60)).max(1) };
+        if self.random(0..3) > 0 {
             return (None, price);
         }
-        // Few at a time, so that they meet: the same bid sent again, also while the first one is under way.
+        // A small range, so that they meet: the same bid is sent again, also while the first one is pending.
         let newest = table.keys.borrow().keys().filter(|(of, _)| *of == user).count();
-        let key = u32::try_from(newest.saturating_sub(2)).unwrap() + u32::try_from(self.throw(0..3)).unwrap();
+        let key = u32::try_from(newest.saturating_sub(2)).unwrap() + u32::try_from(self.random(0..3)).unwrap();
         let kept = *table.keys.borrow_mut().entry((user, key)).or_insert(price);
-        (Some(key), if self.mixes_keys && self.throw(0..4) == 0 { price } else { kept })
+        (Some(key), if self.mixes_keys && self.random(0..4) == 0 { price } else { kept })
     }
 
     /// One call of this user; false when the server is gone.
     async fn play(&self, user: i64, client: &Client) -> bool {
-        let table = &self.tables[usize::try_from(self.throw(0..TABLES as i64)).unwrap()];
-        let call = if self.throw(0..8) == 0 {
-            self.look(table, user, client).await
+        let table = &self.tables[usize::try_from(self.random(0..TABLES as i64)).unwrap()];
+        let call = if self.random(0..8) == 0 {
+            self.view_page(table, user, client).await
         } else {
             self.bid(table, user, client).await
         };
@@ -103,7 +103,7 @@ impl Game {
         goes_on
     }
 
-    async fn look(&self, table: &Table, user: i64, client: &Client) -> Call {
+    async fn view_page(&self, table: &Table, user: i64, client: &Client) -> Call {
         let began = self.began.elapsed();
         let page = client.try_send_with(Method::GET, &format!("/goods/{}/", table.goods), None, &[]).await;
         let ended = self.began.elapsed();
@@ -128,8 +128,7 @@ impl Game {
         Call { user, price, key, began, ended, outcome, replayed }
     }
 
-    /// All play until each has had so many turns, or the server is gone. Each has two hands, so that he can be under
-    /// way twice at once.
+    /// All play until each has had so many turns or the server is gone. Each user makes two calls at a time.
     async fn play_all(&self, players: &[(i64, Client)], turns: usize) {
         let hand = |user: i64, client| async move {
             for _ in 0..turns {
@@ -141,7 +140,7 @@ impl Game {
         join_all(players.iter().chain(players).map(|(user, client)| hand(*user, client))).await;
     }
 
-    /// One order explains everything so far. Returns how many calls of each kind there were.
+    /// Asserts that one order explains everything so far. Returns the number of calls by outcome.
     async fn check(&self, visitor: &Client) -> HashMap<&'static str, usize> {
         let mut kinds = HashMap::new();
         for table in &self.tables {
@@ -163,7 +162,7 @@ fn whole(value: &Value) -> usize {
     usize::try_from(value.as_i64().unwrap()).unwrap()
 }
 
-/// 0 is what the wire says before the first bid.
+/// The wire shows 0 before the first bid.
 fn high_price(answer: &Answer) -> Option<i64> {
     Some(answer.body["high_price"].as_i64().unwrap()).filter(|high| *high > 0)
 }
@@ -206,10 +205,10 @@ fn kind(call: &Call) -> &'static str {
 }
 
 #[actix_web::test]
-async fn one_order_explains_whatever_many_see_at_once() {
+async fn one_order_explains_what_many_clients_see_at_once() {
     let node = TestNode::start();
-    let dice = dice("one_order_explains_whatever_many_see_at_once");
-    let game = Game::open(&node.user(SELLER), dice, true).await;
+    let rng = rng("one_order_explains_what_many_clients_see_at_once");
+    let game = Game::open(&node.user(SELLER), rng, true).await;
     let players: Vec<_> = PLAYERS.map(|user| (user, node.user(user))).collect();
     game.play_all(&players, 100).await;
     let kinds = game.check(&node.visitor()).await;
@@ -221,13 +220,13 @@ async fn one_order_explains_whatever_many_see_at_once() {
 
 /// The same with two nodes, each of which remembers only what it has stored itself.
 #[actix_web::test]
-async fn one_order_explains_whatever_many_see_at_two_nodes() {
-    if !several_nodes_can_be() {
+async fn one_order_explains_what_many_clients_see_at_two_nodes() {
+    if !can_run_several_nodes() {
         return;
     }
     let nodes = Nodes::start(2).await;
-    let dice = dice("one_order_explains_whatever_many_see_at_two_nodes");
-    let game = Game::open(&nodes[0].user(SELLER), dice, true).await;
+    let rng = rng("one_order_explains_what_many_clients_see_at_two_nodes");
+    let game = Game::open(&nodes[0].user(SELLER), rng, true).await;
     let players: Vec<_> = PLAYERS.map(|user| (user, nodes[user.unsigned_abs() as usize % 2].user(user))).collect();
     game.play_all(&players, 60).await;
     let kinds = game.check(&nodes[1].visitor()).await;
@@ -237,18 +236,18 @@ async fn one_order_explains_whatever_many_see_at_two_nodes() {
     }
 }
 
-/// `HANDSUP_TEST_KILLS` says how often. What was under way at a kill is there or not, and either explains the rest.
+/// `HANDSUP_TEST_KILLS` says how often. A call pending at a kill is stored or not; either must fit.
 #[actix_web::test]
 async fn one_order_explains_what_is_seen_before_and_after_kills() {
-    let dice = dice("one_order_explains_what_is_seen_before_and_after_kills");
+    let rng = rng("one_order_explains_what_is_seen_before_and_after_kills");
     let folder = tempfile::tempdir().unwrap();
     let database = folder.path().join("x.db");
     let mut process = Process::start(&database);
-    let game = Game::open(&process.user(SELLER), dice, false).await;
+    let game = Game::open(&process.user(SELLER), rng, false).await;
     let mut kinds = HashMap::new();
     for _ in 0..kills() {
         let players: Vec<_> = PLAYERS.map(|user| (user, process.user(user))).collect();
-        let moment = Duration::from_micros(game.throw(0..200_000).unsigned_abs());
+        let moment = Duration::from_micros(game.random(0..200_000).unsigned_abs());
         let kill = async {
             tokio::time::sleep(moment).await;
             process.kill();

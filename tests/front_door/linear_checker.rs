@@ -1,5 +1,5 @@
-//! The checker itself: histories made by hand that it must take or reject, and many small ones about which a search
-//! over all orders must be of its opinion.
+//! Tests of the checker itself: histories made by hand that it must accept or reject, and many small random ones that
+//! it must judge like a search over all orders.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -63,10 +63,10 @@ fn two_bids_and(more: Call) -> Vec<Call> {
 }
 
 #[test]
-fn what_one_order_explains_is_taken() {
+fn a_history_that_one_order_explains_is_accepted() {
     explained(&[], &[]);
     explained(&two_bids(), TWO);
-    // Each refusal at the price of some moment of its own time.
+    // Each refusal is at the price of some moment within its own time.
     explained(&two_bids_and(call(4, 99, 0, 10, TooLow { high: None, minimum: 100 })), TWO);
     explained(&two_bids_and(call(4, 109, 5, 6, too_low(100))), TWO);
     explained(&two_bids_and(call(4, 109, 5, 6, too_low(200))), TWO);
@@ -79,7 +79,7 @@ fn what_one_order_explains_is_taken() {
 }
 
 #[test]
-fn an_unknown_bid_may_be_there_or_not_and_also_later_than_it_was_given_up() {
+fn a_bid_of_unknown_outcome_may_be_stored_or_not_even_after_its_client_gave_up() {
     explained(&two_bids_and(call(4, 300, 20, 21, Unknown)), TWO);
     explained(&two_bids_and(call(4, 300, 20, 21, Unknown)), &[(2, 100), (3, 200), (4, 300)]);
     let late = [call(2, 100, 0, 1, Unknown), call(3, 90, 5, 6, TooLow { high: None, minimum: 100 })];
@@ -107,7 +107,7 @@ fn a_gap_is_rejected() {
 }
 
 #[test]
-fn a_lost_a_changed_and_an_invented_bid_are_rejected() {
+fn lost_changed_and_invented_bids_are_rejected() {
     rejected(&two_bids(), &[(2, 100)], "is lost");
     rejected(&two_bids(), &[(2, 100), (4, 200)], "is stored as");
     rejected(&two_bids(), &[(3, 200)], "is stored as");
@@ -119,7 +119,7 @@ fn a_lost_a_changed_and_an_invented_bid_are_rejected() {
 }
 
 #[test]
-fn a_refusal_at_a_price_that_was_not_current_in_its_time_is_rejected() {
+fn a_refusal_at_a_price_of_another_time_is_rejected() {
     rejected(&two_bids_and(call(4, 100, 3, 4, too_low(150))), TWO, "was never the price");
     rejected(&two_bids_and(call(4, 50, 11, 12, too_low(100))), TWO, "was over before");
     let first_at_5 = [call(2, 100, 5, 6, accepted(1))];
@@ -127,7 +127,7 @@ fn a_refusal_at_a_price_that_was_not_current_in_its_time_is_rejected() {
     rejected(&too_early(call(4, 50, 0, 4, too_low(100))), &[(2, 100)], "was over before");
     let none = TooLow { high: None, minimum: 100 };
     rejected(&too_early(call(4, 50, 7, 8, none)), &[(2, 100)], "was over before");
-    // And one that the rule would not have refused, or not so.
+    // And one that the bid rule would not have refused, or not like this.
     rejected(&two_bids_and(call(4, 110, 0, 10, too_low(100))), TWO, "against the rule");
     let wrong_minimum = TooLow { high: Some(100), minimum: 111 };
     rejected(&two_bids_and(call(4, 1, 0, 10, wrong_minimum)), TWO, "against the rule");
@@ -145,21 +145,21 @@ fn an_order_against_real_time_is_rejected() {
     rejected(&two_bids_and(call(4, 1, 11, 12, NotStarted)), TWO, "was over before");
     let ended_first = [call(4, 999, 0, 1, Ended), call(2, 100, 2, 3, accepted(1))];
     rejected(&ended_first, &[(2, 100)], "was over before");
-    // The unknown bid that is there was only made after the bid that came above it.
+    // The stored unknown bid was only made after the bid above it.
     let calls = [call(3, 200, 0, 4, accepted(2)), call(2, 100, 5, 6, Unknown)];
     rejected(&calls, TWO, "was over before");
     rejected(&two_bids_and(call(4, 999, 3, 4, SellerCannotBid)), TWO, "not the seller's");
 }
 
 #[test]
-fn answers_under_keys_come_once_and_again_the_same() {
+fn answers_under_one_key_must_be_the_same() {
     let first = keyed(7, call(2, 100, 0, 2, accepted(1)));
     let one = &[(2, 100)];
     explained(&[first.clone(), again(7, call(2, 100, 1, 3, accepted(1)))], one);
     explained(&[first.clone(), keyed(7, call(2, 300, 1, 3, KeyReused))], one);
     explained(&[first.clone(), again(7, call(2, 100, 0, 1, accepted(1)))], one);
-    let unheard = keyed(7, call(2, 100, 0, 2, Unknown));
-    explained(&[unheard.clone(), again(7, call(2, 100, 1, 3, accepted(1)))], one);
+    let unanswered = keyed(7, call(2, 100, 0, 2, Unknown));
+    explained(&[unanswered.clone(), again(7, call(2, 100, 1, 3, accepted(1)))], one);
 
     let later = keyed(7, call(2, 100, 4, 5, accepted(1)));
     rejected(&[later.clone(), again(7, call(2, 100, 0, 3, accepted(1)))], one, "before its first answer");
@@ -167,12 +167,12 @@ fn answers_under_keys_come_once_and_again_the_same() {
     rejected(&[first.clone(), again(8, call(2, 100, 1, 3, accepted(1)))], one, "nothing went before");
     rejected(&[first.clone(), keyed(7, call(2, 100, 1, 3, KeyReused))], one, "after");
     rejected(&[first.clone(), keyed(7, call(2, 50, 4, 5, too_low(100)))], one, "judged twice");
-    rejected(&[unheard, again(7, call(2, 100, 4, 5, too_low(100)))], one, "nobody made");
+    rejected(&[unanswered, again(7, call(2, 100, 4, 5, too_low(100)))], one, "nobody made");
     let changed = [first, again(7, call(2, 99, 4, 5, too_low(100)))];
     rejected(&changed, one, "after");
 }
 
-/// The contract as a machine that does one call after the other; what `explain` never does.
+/// The contract as a state machine that handles one call after the other, which `explain` never does.
 #[derive(Clone, Default)]
 struct Machine {
     phase: u8,
@@ -181,7 +181,7 @@ struct Machine {
 }
 
 impl Machine {
-    /// What it answers, and whether that is a first answer given again.
+    /// Its answer, and whether that repeats a first answer.
     fn answer(&mut self, call: &Call) -> (Outcome, bool) {
         if let Saw { .. } = call.outcome {
             return (Saw { seq: self.bids.len(), high: self.bids.last().map(|bid| bid.1) }, false);
@@ -214,16 +214,16 @@ impl Machine {
         }
     }
 
-    /// Searches all orders of the calls that are left, and all moments of the start and the end.
+    /// Searches all orders of the remaining calls, and all moments of the start and the end.
     fn some_order(&self, calls: &[Call], left: u32, history: &[(i64, i64)]) -> bool {
         let is_left = |at: &usize| left & (1 << at) != 0;
-        let heard = |call: &Call| ![Unknown, NotStored].contains(&call.outcome);
-        if self.bids == history && (0..calls.len()).filter(is_left).all(|at| !heard(&calls[at])) {
+        let received = |call: &Call| ![Unknown, NotStored].contains(&call.outcome);
+        if self.bids == history && (0..calls.len()).filter(is_left).all(|at| !received(&calls[at])) {
             return true;
         }
-        // Nobody goes after a call that began when he was over.
+        // No call goes before one that had ended when it began.
         let first_end =
-            (0..calls.len()).filter(is_left).filter(|at| heard(&calls[*at])).map(|at| calls[at].ended).min();
+            (0..calls.len()).filter(is_left).filter(|at| received(&calls[*at])).map(|at| calls[at].ended).min();
         let steps = (0..calls.len()).filter(is_left).any(|at| {
             let call = &calls[at];
             if call.outcome == NotStored || first_end.is_some_and(|end| call.began > end) {
@@ -239,17 +239,17 @@ impl Machine {
     }
 }
 
-/// A call as dice make it: user, price, key, beginning, length, then when it takes effect and what is done to it.
-type Thrown = (i64, i64, Option<u32>, u64, u64, u64, u8);
+/// A random call: user, price, key, beginning, length, the moment of its effect, and what is done to it.
+type RandomCall = (i64, i64, Option<u32>, u64, u64, u64, u8);
 
-/// A run of the machine that is as it should be, before something may be changed in it.
-fn run(thrown: &[Thrown], starts: u64, ends: u64) -> (Vec<Call>, Vec<(i64, i64)>) {
+/// A correct run of the machine, before something may be changed in it.
+fn run(random_calls: &[RandomCall], starts: u64, ends: u64) -> (Vec<Call>, Vec<(i64, i64)>) {
     let mut machine = Machine::default();
-    let mut calls: Vec<_> = thrown
+    let mut calls: Vec<_> = random_calls
         .iter()
         .map(|(user, price, key, began, lasts, effect, what)| {
             let outcome = if *what == 9 { saw(0, 0) } else { NotStored };
-            // A key has one price, as `explain` asks: that of its user.
+            // A key has one price per user, as `explain` requires.
             let key = key.filter(|_| *what != 9);
             let price = if key.is_some() { 100 + user * 10 } else { *price };
             (began + effect % (lasts + 1), Call { key, ..call(*user, price, *began, began + lasts, outcome) }, *what)
@@ -260,7 +260,7 @@ fn run(thrown: &[Thrown], starts: u64, ends: u64) -> (Vec<Call>, Vec<(i64, i64)>
     for (effect, mut call, what) in calls {
         machine.phase = u8::from(effect >= starts) + u8::from(effect >= ends);
         match what {
-            // Given up before it came to anything, or after.
+            // The client gave up before the call had an effect, or after.
             0 => call.outcome = Unknown,
             1 => {
                 machine.answer(&call);
@@ -273,7 +273,7 @@ fn run(thrown: &[Thrown], starts: u64, ends: u64) -> (Vec<Call>, Vec<(i64, i64)>
     (done, machine.bids)
 }
 
-/// Something that is not as it was.
+/// Changes something that then is wrong.
 fn spoil(calls: &mut [Call], history: &mut Vec<(i64, i64)>, (at, what): (usize, u8)) {
     let Some(at) = at.checked_rem(calls.len()) else { return };
     match what {
@@ -299,7 +299,7 @@ fn spoil(calls: &mut [Call], history: &mut Vec<(i64, i64)>, (at, what): (usize, 
     }
 }
 
-fn thrown() -> impl Strategy<Value = Vec<Thrown>> {
+fn random_calls() -> impl Strategy<Value = Vec<RandomCall>> {
     let key = prop::option::weighted(0.3, 0u32..2);
     prop::collection::vec((1i64..5, 9i64..16, key, 0u64..12, 0u64..6, 0u64..6, 0u8..10), 0..7)
 }
@@ -308,11 +308,11 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(3000) })]
 
     #[test]
-    fn it_is_of_one_opinion_with_a_search_over_all_orders(
-        thrown in thrown(), starts in 0u64..4, lasts in 4u64..20, spoilt in (0usize..7, 0u8..12),
+    fn the_checker_agrees_with_a_search_over_all_orders(
+        random_calls in random_calls(), starts in 0u64..4, lasts in 4u64..20, spoilt in (0usize..7, 0u8..12),
     ) {
-        let thrown: Vec<_> = thrown.into_iter().map(|mut t| { t.1 *= 10; t }).collect();
-        let (mut calls, mut history) = run(&thrown, starts, starts + lasts);
+        let random_calls: Vec<_> = random_calls.into_iter().map(|mut t| { t.1 *= 10; t }).collect();
+        let (mut calls, mut history) = run(&random_calls, starts, starts + lasts);
         prop_assert_eq!(explain(&AUCTION, &calls, &stored(&history)), Ok(()), "a good run: {:?}", calls);
         spoil(&mut calls, &mut history, spoilt);
         let said = explain(&AUCTION, &calls, &stored(&history));

@@ -1,4 +1,4 @@
-//! `GET /goods/`, `GET /goods/recommend/`, `GET /goods/{id}/chat/`: shapes, pages, filters, and what is refused.
+//! `GET /goods/`, `GET /goods/recommend/`, `GET /goods/{id}/chat/`: shapes, pages, filters and refusals.
 
 use handsup::domain::{GoodsId, NewGoods, UserId};
 use handsup::store::writes::{Like, SetLike};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::{Client, Market, TestNode, goods_body, has_exactly, is_instant};
 
 /// The origin's fields and the new ones (`docs/protocol.md#goods`).
-pub const LISTED: [&str; 24] = [
+pub const LIST_FIELDS: [&str; 24] = [
     "id",
     "seller",
     "buyer",
@@ -58,7 +58,7 @@ fn user(id: i64) -> Value {
 }
 
 #[actix_web::test]
-async fn a_list_is_the_origins_shape_with_the_new_fields() {
+async fn a_list_has_the_origins_shape_and_the_new_fields() {
     let market = Market::open();
     let scheduled = market.goods_at(1, market.now().plus_ms(3_600_000), |_| {});
     let live = market.live(1);
@@ -105,19 +105,19 @@ async fn a_list_is_the_origins_shape_with_the_new_fields() {
     ]);
     assert_eq!(answer.body, expected);
     for goods in answer.body.as_array().unwrap() {
-        has_exactly(goods, LISTED.to_vec());
+        has_exactly(goods, LIST_FIELDS.to_vec());
         assert!(["starts_at", "ends_at", "server_time"].iter().all(|field| is_instant(&goods[field])));
     }
     assert!(answer.text.contains("\"category\":\"기타\""), "compact, raw UTF-8: {}", answer.text);
-    // The page of one says the same, with all pictures and bids.
+    // The page of one goods item says the same, with all pictures and bids.
     let shown = node.user(2).get(&format!("/goods/{sold}/")).await.body;
-    for field in LISTED.iter().filter(|field| **field != "images") {
+    for field in LIST_FIELDS.iter().filter(|field| **field != "images") {
         assert_eq!(shown[field], expected[0][field], "{field}");
     }
 }
 
 #[actix_web::test]
-async fn pages_are_of_ten_newest_first_and_end_with_404() {
+async fn pages_have_ten_goods_newest_first_and_end_with_404() {
     let market = Market::open();
     let goods: Vec<i64> = (0..20).map(|_| market.scheduled(1)).collect();
     let node = market.serve();
@@ -138,7 +138,7 @@ async fn pages_are_of_ten_newest_first_and_end_with_404() {
 }
 
 #[actix_web::test]
-async fn no_goods_at_all_are_an_empty_list() {
+async fn a_market_without_goods_has_an_empty_list() {
     let node = TestNode::start();
     for path in ["/goods/", "/goods/?page=1&category=&status=&search=", "/goods/?category=nope", "/goods/recommend/"] {
         let answer = node.visitor().get(path).await;
@@ -148,7 +148,7 @@ async fn no_goods_at_all_are_an_empty_list() {
 }
 
 #[actix_web::test]
-async fn filters_narrow_the_list_together() {
+async fn filters_combine() {
     let market = Market::open();
     let of = |title: &str, content: &str, category: &str| {
         let (title, content, category) = (title.to_owned(), content.to_owned(), category.to_owned());
@@ -192,7 +192,7 @@ async fn filters_narrow_the_list_together() {
 }
 
 #[actix_web::test]
-async fn fault_18_a_bad_value_is_the_clients_error_and_named() {
+async fn fault_18_an_invalid_value_is_the_clients_error_and_named() {
     let market = Market::open();
     market.live(1);
     let node = market.serve();
@@ -214,12 +214,12 @@ async fn fault_18_a_bad_value_is_the_clients_error_and_named() {
         assert_eq!((answer.status, answer.code()), (422, "invalid_value"), "{path}: {}", answer.text);
         assert_eq!(answer.body["field"], field, "{path}");
     }
-    // Bytes that are no text are looked for like any other.
+    // Bytes that are no valid text are searched for like any other.
     assert_eq!(node.visitor().get("/goods/?search=%ff%fe&category=%80").await.text, "[]");
 }
 
 #[actix_web::test]
-async fn a_list_is_public_but_a_bad_token_is_none() {
+async fn a_list_is_public_but_an_invalid_token_is_refused() {
     let market = Market::open();
     let goods = market.live(1);
     market.seed().likes(&[goods], [2]);
@@ -236,13 +236,13 @@ async fn a_list_is_public_but_a_bad_token_is_none() {
 }
 
 #[actix_web::test]
-async fn a_list_names_at_most_200_likers_and_the_viewer_is_one_of_them() {
+async fn a_list_has_200_likers_with_the_viewer_among_them() {
     let market = Market::open();
     let goods = [market.live(1), market.live(1)];
     market.seed().users(1000..1250);
     market.seed().likes(&goods[..1], 1000..1250);
     market.seed().likes(&goods[1..], [1249]);
-    // One who likes no more is nobody.
+    // A user who has removed their like does not count.
     let off = SetLike { user: UserId::from_stored(1000), goods: GoodsId::from_stored(goods[0]), like: Like::Off };
     market.seed().write([off]);
     let node = market.serve();
@@ -278,7 +278,7 @@ async fn fault_16_lists_hold_no_markup() {
 }
 
 #[actix_web::test]
-async fn recommended_are_ten_that_are_open_with_names_for_people() {
+async fn recommended_are_ten_open_goods_with_names_of_people() {
     let market = Market::open();
     let live = market.goods_at(1, market.now(), |goods| goods.images = vec!["/media/goods/a.png".into()]);
     market.bid(live, 2, 5000, market.now());
@@ -290,7 +290,7 @@ async fn recommended_are_ten_that_are_open_with_names_for_people() {
         let answer = node.user(2).get(path).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
         assert_eq!(ids(&answer.body), [scheduled, live]);
-        let mut fields: Vec<&str> = LISTED.iter().copied().filter(|field| *field != "images").collect();
+        let mut fields: Vec<&str> = LIST_FIELDS.iter().copied().filter(|field| *field != "images").collect();
         fields.push("image");
         for goods in answer.body.as_array().unwrap() {
             has_exactly(goods, fields.clone());
@@ -305,7 +305,7 @@ async fn recommended_are_ten_that_are_open_with_names_for_people() {
 }
 
 #[actix_web::test]
-async fn recommended_are_no_more_than_ten() {
+async fn at_most_ten_goods_are_recommended() {
     let market = Market::open();
     let goods: Vec<i64> = (0..6).flat_map(|_| [market.live(1), market.scheduled(1)]).collect();
     let node = market.serve();
@@ -316,7 +316,7 @@ async fn recommended_are_no_more_than_ten() {
 }
 
 #[actix_web::test]
-async fn room_lines_are_ten_a_page_newest_first() {
+async fn room_lines_come_ten_a_page_newest_first() {
     let market = Market::open();
     let (goods, quiet, ended) = (market.live(1), market.scheduled(1), market.ended(1, None));
     market.lines(goods, 2, (1..=9).map(|n| format!("line {n}")));
@@ -348,15 +348,15 @@ async fn room_lines_are_ten_a_page_newest_first() {
     for none in ["99", "0", "x", "9007199254740992"] {
         assert_eq!(node.visitor().get(&format!("/goods/{none}/chat/")).await.code(), "not_found", "{none}");
     }
-    // The name is the author's name of now.
+    // The name is the author's current one.
     let renamed = json!({"username": "newer"});
     assert_eq!(node.admin().put("/admin/users/3", &renamed).await.status, 200);
     assert_eq!(node.visitor().get(&path).await.body[0]["author"], "newer");
 }
 
-/// The worst text to search for in the worst texts, as often as anybody may ask: others read on.
+/// Searches for the worst text in the worst texts, as often as a user may: others still can read.
 #[actix_web::test]
-async fn searching_does_not_keep_others_from_reading() {
+async fn a_search_does_not_keep_others_from_reading() {
     let node = TestNode::start();
     let seller = node.user(1);
     for _ in 0..20 {

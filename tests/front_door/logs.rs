@@ -1,5 +1,5 @@
-//! The log of the real program: a line a record, in the form that is asked for; and that nothing ends because it, or
-//! stdout, can't be written.
+//! The log of the real program: one line a record, in the requested form. And the program survives if the log or stdout
+//! cannot be written.
 
 use std::{
     fs::OpenOptions,
@@ -16,20 +16,20 @@ use serde_json::{Value, json};
 use crate::{
     settings::{complaint, good, refuses},
     support::{
-        Client, DEADLINE, Handsup, Process, Raw, RedisServer, Served,
+        Client, DEADLINE, Handsup, Process, Raw, RedisServer, RunningProgram, can_run_several_nodes,
         database::{self, Locked, Stopped},
-        eventually, eventually_within, goods_body, several_nodes_can_be,
+        eventually, eventually_within, goods_body,
     },
 };
 
-/// What nobody can write to any more, or not now.
+/// An output that cannot be written to, for good or for now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Bad {
     /// A device that is full.
     Full,
     /// A pipe whose reader is gone.
     Gone,
-    /// A pipe that nobody reads.
+    /// A pipe that is not read.
     Unread,
 }
 
@@ -42,7 +42,7 @@ impl Bad {
     }
 }
 
-/// A program that is ended with the test.
+/// A program that ends with the test.
 struct Running(Child);
 
 impl Running {
@@ -65,7 +65,7 @@ impl Drop for Running {
     }
 }
 
-/// A free place to listen, which no socket that the kernel places by itself can take meanwhile.
+/// A free address to listen on that the kernel gives to no other socket meanwhile.
 fn place() -> SocketAddr {
     static PLACES: AtomicU16 = AtomicU16::new(20_000);
     let [_, _, high, low] = std::process::id().to_be_bytes();
@@ -79,12 +79,12 @@ async fn answers(client: &Client) {
     }
 }
 
-/// Serves, is asked much while everything is logged, and ends in order.
+/// Serves, is asked much while everything is logged, and stops in order.
 async fn serves_and_ends(stdout: Bad, stderr: Bad) {
     let place = place();
     let handsup = good().set("server.bind", &place.to_string()).log("trace");
     let mut child = handsup.command(&["serve"]).stdout(stdout.stdio()).stderr(stderr.stdio()).spawn().unwrap();
-    // What is dropped has no reader any more.
+    // A dropped pipe has no reader.
     let out = child.stdout.take().filter(|_| stdout == Bad::Unread);
     let err = child.stderr.take().filter(|_| stderr == Bad::Unread);
     let mut running = Running(child);
@@ -103,13 +103,13 @@ async fn serves_and_ends(stdout: Bad, stderr: Bad) {
 }
 
 #[actix_web::test]
-async fn a_stdout_or_stderr_that_cannot_be_written_ends_nothing() {
+async fn an_unwritable_stdout_or_stderr_does_not_end_the_program() {
     for bad in [Bad::Full, Bad::Gone, Bad::Unread] {
         serves_and_ends(bad, bad).await;
     }
 }
 
-/// A command that is asked for something says by its exit code that it could not print it.
+/// A command that prints an answer reports by its exit code that it could not.
 #[test]
 fn a_command_whose_answer_cannot_be_printed_fails_with_one_line() {
     for words in [&["config"][..], &["migrate"], &["token", "--user-id", "1", "--username", "x"]] {
@@ -123,13 +123,13 @@ fn a_command_whose_answer_cannot_be_printed_fails_with_one_line() {
             assert!(complaint(&stderr).starts_with("handsup: stdout: "), "{stderr}");
         }
     }
-    // Nobody can be told at all.
-    let untold = Handsup::new();
-    let child = untold.command(&["serve"]).stdout(Bad::Full.stdio()).stderr(Bad::Full.stdio()).spawn();
+    // There is nowhere to complain.
+    let silent = Handsup::new();
+    let child = silent.command(&["serve"]).stdout(Bad::Full.stdio()).stderr(Bad::Full.stdio()).spawn();
     assert_eq!(Running(child.unwrap()).ended(), Some(1));
 }
 
-/// What stood in a pipe that was read again late: the count of what is missing.
+/// A pipe that is read again later: the log then counts the lines that are missing.
 #[actix_web::test]
 async fn lines_that_could_not_be_written_are_counted_in_the_log() {
     let place = place();
@@ -150,7 +150,7 @@ async fn lines_that_could_not_be_written_are_counted_in_the_log() {
         log.read_to_string(&mut all).unwrap();
         all
     });
-    // What comes now brings the count with it.
+    // The next line brings the count with it.
     answers(&client).await;
     rustix::process::kill_process(rustix::process::Pid::from_child(&running.0), rustix::process::Signal::TERM).unwrap();
     assert_eq!(running.ended(), Some(0));
@@ -160,21 +160,21 @@ async fn lines_that_could_not_be_written_are_counted_in_the_log() {
     assert!(all.lines().last().unwrap().ends_with("stopped"), "the end of it is there");
 }
 
-/// Requests that are none, and everything else that is logged while a node starts, serves and ends.
+/// Invalid requests, and everything else that is logged while a node starts, serves and stops.
 #[actix_web::test]
-async fn every_record_is_one_line_of_json_if_that_is_asked_for() {
+async fn in_the_json_format_every_record_is_one_line() {
     let handsup = good().set("log.format", "json").set("log.level", "trace");
     let mut served = handsup.start(&["serve"]);
     let base = served.base();
     let address: SocketAddr = base.trim_start_matches("http://").parse().unwrap();
-    answers(&Served::client(&base, None)).await;
+    answers(&RunningProgram::client(&base, None)).await;
     for garbage in ["\x16\x03\x01 no HTTP \x1b[31m\r\n\r\n", "GET / HTTP/1.1\r\nX: \0\r\n\r\n"] {
         let mut raw = Raw::connect(address);
         raw.write(garbage.as_bytes());
         raw.ends();
     }
     served.interrupt();
-    assert_eq!(served.ended(DEADLINE).code(), Some(0));
+    assert_eq!(served.wait_for_exit(DEADLINE).code(), Some(0));
     let log = served.stderr();
     for line in log.lines() {
         let record: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
@@ -187,7 +187,7 @@ async fn every_record_is_one_line_of_json_if_that_is_asked_for() {
 }
 
 #[test]
-fn what_is_no_level_and_no_format_stops_the_start() {
+fn an_unknown_level_or_format_stops_the_start() {
     for (key, bad) in [
         ("log.level", "inof"),
         ("log.level", "handsup"),
@@ -201,10 +201,10 @@ fn what_is_no_level_and_no_format_stops_the_start() {
     refuses(&good().log("handsup=loud"), &["serve"], "RUST_LOG");
 }
 
-/// A server of the real program with this user's, that user's and an admin's client.
+/// A server of the real program, with clients of two users and an admin.
 struct Watched {
     handsup: Handsup,
-    served: Served,
+    served: RunningProgram,
     base: String,
 }
 
@@ -217,12 +217,12 @@ impl Watched {
 
     fn user(&self, id: i64) -> Client {
         let token = self.handsup.token(&["--user-id", &id.to_string(), "--username", &format!("secret-name-{id}")]);
-        Served::client(&self.base, Some(&token))
+        RunningProgram::client(&self.base, Some(&token))
     }
 
     fn admin(&self) -> Client {
         let token = self.handsup.token(&["--user-id", "9", "--username", "operator", "--admin"]);
-        Served::client(&self.base, Some(&token))
+        RunningProgram::client(&self.base, Some(&token))
     }
 
     fn address(&self) -> SocketAddr {
@@ -238,12 +238,12 @@ impl Watched {
 
     fn end(mut self) -> String {
         self.served.interrupt();
-        assert_eq!(self.served.ended(Duration::from_secs(20)).code(), Some(0));
+        assert_eq!(self.served.wait_for_exit(Duration::from_secs(20)).code(), Some(0));
         self.served.stderr()
     }
 }
 
-/// What happened, with its ids, once; neither names nor what somebody said nor how he showed who he is.
+/// Each event once with its ids, without names, texts or credentials.
 #[actix_web::test]
 async fn the_log_says_what_happened() {
     let watched = Watched::start(good());
@@ -252,9 +252,9 @@ async fn the_log_says_what_happened() {
     assert_eq!(bidder.bid(goods, 1000).await.status, 201);
     assert_eq!(bidder.bid(goods, 999).await.status, 409);
     let mut room = bidder.room(goods).await;
-    room.hear("enter").await;
+    room.expect_frame("enter").await;
     room.send_json(&json!({"is_money": false, "message": "secret words"})).await;
-    room.hear("message").await;
+    room.expect_frame("message").await;
     let change = json!({"is_active": false, "username": "secret-new-name"});
     assert_eq!(watched.admin().put("/admin/users/5", &change).await.status, 200);
     let token = format!("/ws/alarms/?token={}", bidder.token());
@@ -280,9 +280,9 @@ async fn the_log_says_what_happened() {
     assert!(!log.contains(" WARN ") && !log.contains(" ERROR "), "nothing was wrong: {log}");
 }
 
-/// Whoever has pages that are refused fills no disk with it, and what he calls himself does no harm there.
+/// A page with a refused origin cannot fill the disk, and its name does no harm in the log.
 #[actix_web::test]
-async fn refused_origins_are_counted_beyond_some() {
+async fn refused_origins_are_only_counted_after_the_first_ones() {
     let watched = Watched::start(good().set("limits.requests_per_second", "10000"));
     let long = format!("https://{}.example", "x".repeat(4000));
     for origin in std::iter::once(long.as_str()).chain(std::iter::repeat_n("https://\"évil\"] ERROR", 300)) {
@@ -296,33 +296,33 @@ async fn refused_origins_are_counted_beyond_some() {
     assert!(refused.iter().all(|line| line.len() < 400), "{refused:?}");
 }
 
-/// What a client does wrong is no error of the service; who wants to see it sees who it was.
+/// A client's error is not one of the service. At debug level the log shows who made it.
 #[actix_web::test]
-async fn garbage_of_clients_is_in_the_log_at_debug_with_the_address() {
+async fn garbage_of_clients_is_logged_at_debug_with_the_address() {
     for (level, is_shown) in [("info", false), ("debug", true)] {
         let watched = Watched::start(good().set("log.level", level));
         let mut raw = Raw::connect(watched.address());
         let peer = raw.local_address();
         raw.write(b"\x16\x03\x01 no HTTP\r\n\r\n");
         raw.ends();
-        // One that breaks off in the middle of a request.
+        // A client that breaks off in the middle of a request.
         let mut broken = Raw::connect(watched.address());
         broken.write(b"POST /goods/ HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{");
         drop(broken);
-        answers(&Served::client(&watched.base, None)).await;
+        answers(&RunningProgram::client(&watched.base, None)).await;
         let log = watched.end();
         assert_eq!(log.contains(&format!("the connection of {peer} has ended")), is_shown, "{log}");
         assert!(!log.contains(" ERROR ") && !log.contains(" WARN "), "{log}");
     }
 }
 
-/// Lines that say that something is wrong, and that it is over.
+/// Lines about an outage and its end.
 fn of_outages(log: &str) -> Vec<&str> {
     let of_outage = |line: &&str| line.contains(" WARN ") || line.contains(" ERROR ") || line.contains(" again after ");
     log.lines().filter(of_outage).collect()
 }
 
-/// Everything that uses the database goes on trying, and one line says so.
+/// Everything that uses the database keeps trying, and one line says so.
 async fn uses_while_it_is_away(process: &Process, goods: i64, until: Instant) {
     let (a, b) = (process.user(2), process.user(3));
     let mut price = 2000;
@@ -336,9 +336,9 @@ async fn uses_while_it_is_away(process: &Process, goods: i64, until: Instant) {
     }
 }
 
-/// A start and an end that fall due meanwhile are tried again and again, too.
+/// A start and an end that fall due meanwhile keep trying, too.
 async fn with_auctions(folder: &std::path::Path) -> (Process, i64) {
-    let process = Process::start(&database::usual(folder));
+    let process = Process::start(&database::default_path(folder));
     let mut all = Vec::new();
     for (starts_in_ms, lasts_s) in [(0, 1200), (2000, 1200), (0, 2)] {
         let body = json!({"starts_at": SystemTime.now().plus_ms(starts_in_ms), "duration_s": lasts_s});
@@ -351,26 +351,26 @@ async fn with_auctions(folder: &std::path::Path) -> (Process, i64) {
     (process, all[0])
 }
 
-async fn taken_again(process: &Process, goods: i64) {
+async fn wait_for_bids(process: &Process, goods: i64) {
     let user = process.user(2);
-    eventually("bids are taken", || async { (user.bid(goods, 100_000).await.status == 201).then_some(()) }).await;
+    eventually("bids are accepted", || async { (user.bid(goods, 100_000).await.status == 201).then_some(()) }).await;
 }
 
-/// Waits until the log says that what was away is back, though nobody tries.
-async fn is_said_to_be_back(process: &Process, said: &[&str]) -> String {
-    let look = || async { Some(process.stderr()).filter(|log| said.iter().all(|said| log.contains(said))) };
-    eventually_within(Duration::from_secs(30), "that it is back", look).await
+/// Waits until the log says that the database or Redis is back, without any request.
+async fn wait_until_back(process: &Process, said: &[&str]) -> String {
+    let poll = || async { Some(process.stderr()).filter(|log| said.iter().all(|said| log.contains(said))) };
+    eventually_within(Duration::from_secs(30), "its return in the log", poll).await
 }
 
 #[actix_web::test]
-async fn a_database_that_takes_no_writes_is_said_once_and_so_is_its_return() {
+async fn a_database_that_takes_no_writes_is_logged_once_and_so_is_its_return() {
     let folder = tempfile::tempdir().unwrap();
     let (process, goods) = with_auctions(folder.path()).await;
-    let locked = Locked::by_somebody(folder.path());
+    let locked = Locked::by_another_connection(folder.path());
     uses_while_it_is_away(&process, goods, Instant::now() + Duration::from_secs(4)).await;
     drop(locked);
-    taken_again(&process, goods).await;
-    let log = is_said_to_be_back(&process, &["writes to the database work again after ", "starts and ends are"]).await;
+    wait_for_bids(&process, goods).await;
+    let log = wait_until_back(&process, &["writes to the database work again after ", "starts and ends are"]).await;
     let lines = of_outages(&log);
     for once in
         ["writes to the database fail: ", "goods 2 failed, trying again: ", "work again after", "starts and ends"]
@@ -382,21 +382,21 @@ async fn a_database_that_takes_no_writes_is_said_once_and_so_is_its_return() {
 }
 
 #[actix_web::test]
-async fn a_database_that_is_away_is_said_once_and_so_is_its_return() {
+async fn a_database_that_is_down_is_logged_once_and_so_is_its_return() {
     if !database::on_postgres_only() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let (process, goods) = with_auctions(folder.path()).await;
     let mut socket = process.user(2).socket().await;
-    socket.expect("outbid").await;
+    socket.expect_alarm("outbid").await;
     let stopped = Stopped::server_of(folder.path());
     uses_while_it_is_away(&process, goods, Instant::now() + Duration::from_secs(5)).await;
     drop(stopped);
-    taken_again(&process, goods).await;
+    wait_for_bids(&process, goods).await;
     let back =
         ["the database can be read again after ", "writes to the database work again after ", "starts and ends are"];
-    let log = is_said_to_be_back(&process, &back).await;
+    let log = wait_until_back(&process, &back).await;
     let lines = of_outages(&log);
     for once in back.into_iter().chain(["writes to the database fail: ", "the database can't be read: "]) {
         assert_eq!(lines.iter().filter(|line| line.contains(once)).count(), 1, "{once}: {log}");
@@ -404,41 +404,41 @@ async fn a_database_that_is_away_is_said_once_and_so_is_its_return() {
     assert!(lines.len() <= 6, "{log}");
     assert!(log.lines().all(|line| line.starts_with('[')), "a line for each record: {log}");
     assert_eq!(process.user(3).bid(goods, 200_000).await.status, 201);
-    socket.expect("outbid").await;
+    socket.expect_alarm("outbid").await;
 }
 
 #[actix_web::test]
-async fn a_redis_that_is_away_is_said_once_and_so_is_its_return() {
-    if !several_nodes_can_be() {
+async fn a_redis_that_is_down_is_logged_once_and_so_is_its_return() {
+    if !can_run_several_nodes() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
     let mut redis = RedisServer::start();
-    let process = Process::start_with(&database::usual(folder.path()), &[("bus.url", &redis.url())]);
-    is_said_to_be_back(&process, &["connected to Redis"]).await;
+    let process = Process::start_with(&database::default_path(folder.path()), &[("bus.url", &redis.url())]);
+    wait_until_back(&process, &["connected to Redis"]).await;
     redis.kill();
-    is_said_to_be_back(&process, &["no connection to Redis, reconnecting: "]).await;
+    wait_until_back(&process, &["no connection to Redis, reconnecting: "]).await;
     // For a while, in which it tries again and again.
     tokio::time::sleep(Duration::from_secs(2)).await;
     redis.start_again();
-    let log = is_said_to_be_back(&process, &["connected to Redis again after "]).await;
+    let log = wait_until_back(&process, &["connected to Redis again after "]).await;
     assert_eq!(of_outages(&log).len(), 2, "{log}");
     assert_eq!(log.matches("connected to Redis").count(), 2, "{log}");
 }
 
-/// As everybody who knows `RUST_LOG` expects: it goes over the setting.
+/// `RUST_LOG` takes precedence over the setting, as its users expect.
 #[actix_web::test]
-async fn rust_log_goes_over_the_setting() {
+async fn rust_log_takes_precedence_over_the_setting() {
     let handsup = good().set("log.level", "info").log("off");
     let mut quiet = handsup.start(&["serve"]);
     quiet.base();
     quiet.interrupt();
-    assert_eq!(quiet.ended(DEADLINE).code(), Some(0));
+    assert_eq!(quiet.wait_for_exit(DEADLINE).code(), Some(0));
     assert_eq!(quiet.stderr(), "");
     let handsup = good().set("log.level", "warn,handsup=info");
     let mut loud = handsup.start(&["serve"]);
     loud.base();
     loud.interrupt();
-    assert_eq!(loud.ended(DEADLINE).code(), Some(0));
+    assert_eq!(loud.wait_for_exit(DEADLINE).code(), Some(0));
     assert!(loud.stderr().contains("INFO  handsup::cli"), "{}", loud.log());
 }

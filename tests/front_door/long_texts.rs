@@ -1,4 +1,4 @@
-//! The longest texts, in whatever way a client's JSON spells them.
+//! The longest texts, in every way a client's JSON may encode them.
 
 use actix_http::ws::Item;
 use awc::ws::Message;
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::{ManualTime, Socket, TestNode, claims, signed, sold_goods};
 
-/// `limits.frame_bytes`: as it comes, and the least that is taken.
+/// `limits.frame_bytes`: the default, and the least that is accepted.
 const FRAME_BYTES: [Option<usize>; 2] = [None, Some(6512)];
 
 fn limit_frames(settings: &mut Settings, frame_bytes: Option<usize>) {
@@ -19,14 +19,14 @@ fn escaped(text: &str) -> String {
     text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect()
 }
 
-/// A frame of which everything that can be is escaped, with the largest ids that there are.
+/// A frame with everything escaped that can be, and the largest ids.
 fn frame(goods: i64, user: i64, text: &str) -> String {
     let fields = [("goods_id", goods.to_string()), ("user_id", user.to_string()), ("message", text.to_owned())];
     let fields = fields.map(|(name, value)| format!("\"{}\":\"{}\"", escaped(name), escaped(&value)));
     format!("{{\"{}\":false,{}}}", escaped("is_money"), fields.join(","))
 }
 
-/// The same frame whole, and in fragments cut anywhere.
+/// Sends the frame whole, and again in random fragments.
 async fn send_in_both_ways(socket: &mut Socket, frame: &str) {
     socket.send_text(frame).await;
     let (first, rest) = frame.split_at(1);
@@ -37,7 +37,7 @@ async fn send_in_both_ways(socket: &mut Socket, frame: &str) {
 }
 
 #[actix_web::test]
-async fn no_legal_text_fails_by_its_encoding() {
+async fn a_legal_text_is_accepted_in_every_encoding() {
     let noon = Timestamp::parse_rfc3339("2026-11-22T03:00:00Z").unwrap();
     for frame_bytes in FRAME_BYTES {
         let time = ManualTime::at(noon);
@@ -48,24 +48,24 @@ async fn no_legal_text_fails_by_its_encoding() {
         for character in ["👍", "가", "a", "\"", "\u{10ffff}"] {
             let text = character.repeat(500);
             let mut trade = node.user(2).try_trade(sold).await.expect("a socket");
-            trade.hear("goods_info").await;
+            trade.expect_frame("goods_info").await;
             send_in_both_ways(&mut trade, &frame(sold, 2, &text)).await;
             for _ in 0..2 {
-                assert_eq!(trade.hear("message").await["message"], text, "{character}");
+                assert_eq!(trade.expect_frame("message").await["message"], text, "{character}");
             }
             let line = character.repeat(100);
             let mut room = largest.room(live).await;
-            room.hear("enter").await;
+            room.expect_frame("enter").await;
             send_in_both_ways(&mut room, &frame(live, i64::MAX, &line)).await;
             for _ in 0..2 {
-                assert_eq!(room.hear("message").await["message"], line, "{character}");
+                assert_eq!(room.expect_frame("message").await["message"], line, "{character}");
             }
             room.close().await;
         }
     }
 }
 
-/// A token in its frame is as long as one in a header may be.
+/// A token in a frame may be as long as one in a header.
 #[actix_web::test]
 async fn the_longest_token_fits_into_its_frame() {
     for frame_bytes in FRAME_BYTES {
@@ -75,8 +75,8 @@ async fn the_longest_token_fits_into_its_frame() {
         let longest = lengths.map(of_length).find(|token| token.len() <= 4096).expect("a token of the longest length");
         assert!(longest.len() > 4090, "{}", longest.len());
         let mut socket = node.user(2).socket_since(0).await;
-        socket.hear("hello").await;
+        socket.expect_frame("hello").await;
         socket.send_json(&json!({"type": "auth", "token": longest})).await;
-        socket.hear("auth").await;
+        socket.expect_frame("auth").await;
     }
 }

@@ -1,5 +1,5 @@
-//! The file of the database is deleted, replaced, moved or cut while the service runs: nothing is answered any more that a
-//! restart would not find, and what was only moved away is taken up again.
+//! The file of the database is deleted, replaced, moved or cut while the service runs: it answers nothing that a
+//! restart would not find, and a file that was only moved away is taken up again.
 
 use std::{
     fs,
@@ -16,10 +16,10 @@ use crate::support::{
     Answer, Client, Process, check_answered, check_history, database, eventually, eventually_within, goods_body,
 };
 
-/// How long a look of the service may be in coming, and then some.
-const SOON: Duration = Duration::from_secs(2);
+/// How long the service may take to notice, with some room.
+const DETECTION_LIMIT: Duration = Duration::from_secs(2);
 
-/// A running service on a database in a folder of its own, with live goods that have bids.
+/// A running service whose database is in a folder of its own, with live goods that have bids.
 struct Service {
     folder: TempDir,
     process: Process,
@@ -37,7 +37,7 @@ impl Service {
         for (user, price) in [(2, 1000), (3, 2000)] {
             assert_eq!(service.bid(user, price).await.status, 201);
         }
-        // Known to the service from here on.
+        // The service knows this admin from here on.
         assert_eq!(service.process.admin().get("/admin/health").await.status, 200);
         service
     }
@@ -55,27 +55,27 @@ impl Service {
         self.process.user(user).bid(self.goods, price).await
     }
 
-    /// Nothing is answered but that nothing is.
+    /// Asserts that every request is refused.
     async fn is_lost(&self, how: &str) {
         for price in 3000..3003 {
             is_refused(&self.bid(2, price).await, how);
         }
-        // Neither from memory.
+        // Bids are not refused from memory either.
         is_refused(&self.bid(2, 1).await, how);
         let visitor = self.process.visitor();
-        let look = || async { (visitor.get("/health/ready").await.status == 503).then_some(()) };
-        eventually_within(SOON, &format!("{how}: not ready"), look).await;
+        let poll = || async { (visitor.get("/health/ready").await.status == 503).then_some(()) };
+        eventually_within(DETECTION_LIMIT, &format!("{how}: not ready"), poll).await;
         let page = format!("/goods/{}/", self.goods);
-        let look = || async { (visitor.get(&page).await.status == 503).then_some(()) };
-        eventually_within(SOON, &format!("{how}: nothing is read"), look).await;
+        let poll = || async { (visitor.get(&page).await.status == 503).then_some(()) };
+        eventually_within(DETECTION_LIMIT, &format!("{how}: nothing is read"), poll).await;
         let health = self.process.admin().get("/admin/health").await;
         assert_eq!(health.status, 503, "{how}: {}", health.text);
         assert_eq!(health.body["checks"]["ledger"]["status"], "fail", "{how}: {}", health.text);
         assert_eq!(health.body["checks"]["database"]["status"], "fail", "{how}: {}", health.text);
         assert_eq!(visitor.get("/health/live").await.status, 200, "{how}");
-        // The log has a thread of its own, which nobody waits for.
+        // The log has a thread of its own, so its line may come later.
         let said = || async { Some(self.process.stderr()).filter(|said| said.contains("x.db is lost: ")) };
-        let said = eventually_within(SOON, "the line", said).await;
+        let said = eventually_within(DETECTION_LIMIT, "the line", said).await;
         assert_eq!(said.lines().filter(|line| line.contains("x.db is lost: ")).count(), 1, "{how}: {said}");
     }
 }
@@ -93,7 +93,7 @@ fn wal(file: &Path) -> PathBuf {
     file.with_extension("db-wal")
 }
 
-/// What the goods' bids are after a restart on what is there now.
+/// The bids on the goods after a restart with the files as they are now.
 async fn after_a_restart(service: Service) -> Vec<Value> {
     let Service { folder, process, goods } = service;
     process.kill();
@@ -101,11 +101,11 @@ async fn after_a_restart(service: Service) -> Vec<Value> {
     process.visitor().history(goods).await
 }
 
-/// Something that happens to the files behind the service's back.
+/// A change of the files behind the service's back.
 type Spoil = fn(&Service);
 
 #[actix_web::test]
-async fn a_database_whose_file_is_gone_replaced_or_cut_answers_nothing_any_more() {
+async fn a_service_whose_file_is_gone_replaced_or_cut_refuses_everything() {
     if !database::on_sqlite_only() {
         return;
     }
@@ -123,7 +123,7 @@ async fn a_database_whose_file_is_gone_replaced_or_cut_answers_nothing_any_more(
         ("overwritten by something else", |service| fs::write(service.file(), "nothing".repeat(100_000)).unwrap()),
         ("emptied", |service| cut(&service.file(), 0)),
         ("cut", |service| {
-            // Its pages are in the WAL until somebody brings them into the file.
+            // Its pages are in the WAL until a checkpoint writes them into the file.
             database::run(&service.file(), "PRAGMA wal_checkpoint");
             cut(&service.file(), 8192);
         }),
@@ -140,22 +140,22 @@ async fn a_database_whose_file_is_gone_replaced_or_cut_answers_nothing_any_more(
     }
 }
 
-/// Also if nobody bids or asks for the health of the service.
+/// Even without any bid or health request.
 #[actix_web::test]
-async fn who_only_reads_is_soon_told_nothing_of_a_database_that_is_gone() {
+async fn a_reader_gets_nothing_from_a_database_that_is_gone() {
     if !database::on_sqlite_only() {
         return;
     }
     let service = Service::start().await;
     fs::remove_file(service.file()).unwrap();
     let (visitor, page) = (service.process.visitor(), format!("/goods/{}/", service.goods));
-    let look = || async { (visitor.get(&page).await.status == 503).then_some(()) };
-    eventually_within(SOON, "nothing is read", look).await;
+    let poll = || async { (visitor.get(&page).await.status == 503).then_some(()) };
+    eventually_within(DETECTION_LIMIT, "nothing is read", poll).await;
 }
 
 /// Another program that keeps to SQLite's rules does no harm: it reads, writes, and empties the WAL.
 #[actix_web::test]
-async fn what_another_program_does_by_the_rules_of_the_engine_loses_nothing() {
+async fn another_program_that_keeps_the_engines_rules_loses_nothing() {
     if !database::on_sqlite_only() {
         return;
     }
@@ -178,10 +178,10 @@ async fn what_another_program_does_by_the_rules_of_the_engine_loses_nothing() {
     assert_eq!(prices, [1000, 2000, 3000, 3001, 3002, 3003, 3004, 3005].map(|price| json!(price)));
 }
 
-/// Bids under way while the files are moved away are stored or not, as they were told; once the files are back, so is the
-/// service, without a restart, and its sockets have stayed.
+/// Bids that are pending while the files are moved away are stored or not, as their answers say. Once the files are
+/// back, the service works again without a restart, and its sockets have stayed open.
 #[actix_web::test]
-async fn a_database_that_is_moved_away_under_load_and_comes_back_has_all_that_was_answered() {
+async fn a_database_moved_away_under_load_and_back_has_every_answered_bid() {
     if !database::on_sqlite_only() {
         return;
     }
@@ -235,8 +235,8 @@ async fn a_database_that_is_moved_away_under_load_and_comes_back_has_all_that_wa
         accepted.push(eventually("bids are taken again", bid).await);
         assert!(back.elapsed() < Duration::from_secs(5), "{:?}", back.elapsed());
     }
-    // He was outbid before all of it, by the first of those bids.
-    assert!(socket.expect("outbid").await["high_price"].as_i64().unwrap() >= 3000);
+    // The outbid of the time before, by the first of those bids.
+    assert!(socket.expect_alarm("outbid").await["high_price"].as_i64().unwrap() >= 3000);
     let history = after_a_restart(service).await;
     check_history(&history);
     check_answered(&history, &accepted);
@@ -245,7 +245,7 @@ async fn a_database_that_is_moved_away_under_load_and_comes_back_has_all_that_wa
     }
 }
 
-/// As docs/operating.md says it.
+/// As docs/operating.md describes it.
 #[actix_web::test]
 async fn a_deleted_database_is_rescued_from_the_process_that_still_has_it_open() {
     if !database::on_sqlite_only() {
@@ -268,9 +268,9 @@ async fn a_deleted_database_is_rescued_from_the_process_that_still_has_it_open()
     assert_eq!(process.user(4).bid(goods, 3000).await.status, 201);
 }
 
-/// A process whose files were moved away ends without touching those that have their names by then.
+/// A process whose files were moved away stops without touching the files that have their names by then.
 #[actix_web::test]
-async fn the_end_of_a_process_without_its_file_does_no_harm_to_the_one_in_its_place() {
+async fn the_stop_of_a_process_without_its_file_does_no_harm_to_its_successor() {
     if !database::on_sqlite_only() {
         return;
     }
@@ -290,7 +290,7 @@ async fn the_end_of_a_process_without_its_file_does_no_harm_to_the_one_in_its_pl
     second.kill();
     let again = Process::start(&first.file());
     assert_eq!(again.visitor().history(goods).await.len(), 2);
-    // What the first one had is whole as well.
+    // The data of the first one is complete as well.
     let moved = Process::start(&first.beside("away/x.db"));
     assert_eq!(moved.visitor().history(first.goods).await.len(), 2);
 }

@@ -1,5 +1,5 @@
-//! Tests through the front door: a real server on port 0, a fresh database, real HTTP and WebSocket clients.
-//! `support` has the server and the clients; every other file is one matter.
+//! Tests through the front door: a real server on port 0 with a fresh database, and real HTTP and WebSocket clients.
+//! `support` holds the server and the clients. Every other file tests one part of the service.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod alarm_socket;
@@ -11,7 +11,6 @@ mod bad_input;
 mod bad_rooms;
 mod behind_proxies;
 mod bids;
-mod big_room;
 mod clock;
 mod connections;
 mod copy;
@@ -26,6 +25,7 @@ mod goods;
 mod idempotency;
 mod identity;
 mod inbox;
+mod large_room;
 mod linear;
 mod linear_checker;
 mod lists;

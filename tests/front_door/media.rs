@@ -1,4 +1,4 @@
-//! `/media/*`: the built-in picture, files of `server.media_dir`, and that nothing else can be had through it.
+//! `/media/*`: the built-in picture and the files of `server.media_dir`; nothing else can be read through it.
 
 use std::{fs, os::unix::fs::symlink, path::Path};
 
@@ -11,7 +11,7 @@ fn header<'a>(answer: &'a Answer, name: &str) -> &'a str {
     answer.headers.get(name).unwrap_or_else(|| panic!("{name}: {answer:?}")).to_str().unwrap()
 }
 
-/// Shown, but never run, and of the type that is said.
+/// Asserts that browsers show it with its declared type and never run it.
 fn is_inert(answer: &Answer) {
     assert_eq!(header(answer, "x-content-type-options"), "nosniff");
     let policy = header(answer, "content-security-policy");
@@ -24,12 +24,12 @@ fn with_folder(folder: &Path) -> TestNode {
 }
 
 #[test]
-fn the_picture_of_users_who_have_none_is_built_in() {
+fn the_default_picture_is_built_in() {
     let node = TestNode::start();
     for (method, has_body) in [("GET", true), ("HEAD", false)] {
         let mut raw = Raw::connect(node.address());
         raw.write(format!("{method} /media/default.jpeg HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes());
-        let (head, body) = raw.everything();
+        let (head, body) = raw.read_to_end();
         let head = head.to_ascii_lowercase();
         assert!(head.starts_with("http/1.1 200"), "{head}");
         for line in ["content-type: image/jpeg", "cache-control: public, max-age=", "x-content-type-options: nosniff"] {
@@ -44,7 +44,7 @@ fn the_picture_of_users_who_have_none_is_built_in() {
 }
 
 #[actix_web::test]
-async fn without_a_folder_there_is_nothing_but_the_built_in_picture() {
+async fn without_a_folder_only_the_built_in_picture_is_served() {
     let node = TestNode::start();
     for path in ["/media", "/media/", "/media/a.png", "/media/goods/a.png", "/media/default.jpg"] {
         assert_eq!(node.visitor().get(path).await.code(), "not_found", "{path}");
@@ -54,7 +54,7 @@ async fn without_a_folder_there_is_nothing_but_the_built_in_picture() {
 }
 
 #[actix_web::test]
-async fn files_of_the_folder_are_served_and_do_nothing() {
+async fn files_of_the_folder_are_served_and_cannot_run() {
     let folder = TempDir::new().unwrap();
     fs::create_dir_all(folder.path().join("goods")).unwrap();
     let script = "<script>alert(1)</script>";
@@ -92,7 +92,7 @@ async fn files_of_the_folder_are_served_and_do_nothing() {
 }
 
 #[test]
-fn nothing_but_plain_files_of_the_folder_can_be_had() {
+fn only_plain_files_of_the_folder_are_served() {
     let outer = TempDir::new().unwrap();
     let folder = outer.path().join("media");
     fs::create_dir_all(folder.join("goods/.git")).unwrap();

@@ -1,4 +1,4 @@
-//! Users whose row can't be written: they read like anybody else, and nobody needs one to see how the service is.
+//! Users whose row cannot be written: they read like anybody else, and the operator's page needs no row.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-/// An admin whom nothing but their token tells of.
+/// An admin who is known only by their token.
 fn unseen_admin(node: &TestNode) -> Client {
     node.client(Some(signed(&claims(&json!(4711), node.now(), &json!({"admin": true})))))
 }
@@ -25,7 +25,7 @@ async fn a_new_user_reads_while_their_row_cannot_be_written() {
     let node = TestNode::start();
     let goods = node.live_goods(1).await;
     let new = node.user(77);
-    let locked = Locked::by_somebody(node.folder());
+    let locked = Locked::by_another_connection(node.folder());
     let page = format!("/goods/{goods}");
     let pages = [
         "/goods/",
@@ -48,7 +48,7 @@ async fn a_new_user_reads_while_their_row_cannot_be_written() {
     assert_eq!(new.socket_since(0).await.next().await["response_type"], "hello");
     assert_eq!(Stream::open(&node, new.token(), "/alarms/stream?since=0", "").data()["response_type"], "hello");
 
-    // What is written needs the row, and a GET may write.
+    // Writing needs the row, and some GETs write.
     for (method, path) in [(Method::PUT, format!("{page}/like")), (Method::GET, format!("/goods/like/{goods}/"))] {
         let answer = new.send(method, &path, None).await;
         assert_eq!((answer.status, answer.code()), (503, "unavailable"), "{path}");
@@ -62,19 +62,19 @@ async fn a_new_user_reads_while_their_row_cannot_be_written() {
 }
 
 #[actix_web::test]
-async fn a_new_user_watches_an_auction_and_speaks_as_soon_as_their_row_is_written() {
+async fn a_new_user_watches_an_auction_and_may_speak_as_soon_as_their_row_is_written() {
     let node = TestNode::start();
     let goods = node.live_goods(1).await;
-    let locked = Locked::by_somebody(node.folder());
+    let locked = Locked::by_another_connection(node.folder());
     let mut room = node.user(77).room(goods).await;
-    assert_eq!(room.hear("enter").await["sender_name"], "name77");
+    assert_eq!(room.expect_frame("enter").await["sender_name"], "name77");
     let (line, bid) = (line_frame(goods, 77, "hi"), json!({"is_money": true, "message": 1000}));
     for frame in [&line, &bid] {
         room.send_json(frame).await;
-        assert_eq!(room.hear("alert").await["code"], "unavailable");
+        assert_eq!(room.expect_frame("alert").await["code"], "unavailable");
     }
     drop(locked);
-    // Each refusal has another try to write the row behind it.
+    // Each refusal is followed by another attempt to write the row.
     let give_up = Instant::now() + DEADLINE;
     let said = loop {
         assert!(Instant::now() < give_up, "the row is never written");
@@ -85,7 +85,7 @@ async fn a_new_user_watches_an_auction_and_speaks_as_soon_as_their_row_is_writte
         }
     };
     assert_eq!((&said["response_type"], &said["sender_name"]), (&json!("message"), &json!("name77")));
-    // What is listed with their name would be missing without the row.
+    // Lists that contain their name need the row.
     let lines = node.visitor().get(&format!("/goods/{goods}/chat/")).await.body;
     assert_eq!(lines[0]["author"], "name77");
 }
@@ -103,7 +103,7 @@ async fn the_operators_page_needs_no_row_of_the_admin() {
     let healthy = admin.get("/admin/health").await;
     assert_eq!((healthy.status, &healthy.body["status"]), (200, &json!("pass")));
     assert_eq!(count(&node.database(), "users WHERE id = 4711"), 0, "it is not made either");
-    let locked = Locked::by_somebody(node.folder());
+    let locked = Locked::by_another_connection(node.folder());
     let failing = admin.get("/admin/health").await;
     assert_eq!((failing.status, &failing.body["status"]), (503, &json!("fail")), "{}", failing.text);
     has_all_checks(&failing.body);
@@ -111,7 +111,7 @@ async fn the_operators_page_needs_no_row_of_the_admin() {
 }
 
 #[actix_web::test]
-async fn the_operators_page_comes_while_the_database_is_away() {
+async fn the_operators_page_is_served_while_the_database_is_down() {
     if !database::on_postgres_only() {
         return;
     }

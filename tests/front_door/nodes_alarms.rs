@@ -1,5 +1,5 @@
-//! Alarms over several nodes: they reach a user's sockets on whichever node, in the order of his inbox, none lost and none
-//! twice on one connection.
+//! Alarms over several nodes: they reach a user's sockets on any node, in the order of the inbox, each once per
+//! connection.
 
 use futures_util::future::{join, join_all};
 use handsup::domain::Timestamp;
@@ -10,19 +10,19 @@ use crate::{
     clock::{SELLER, accepted, noon},
     events::Stream,
     support::{
-        Client, ManualTime, Nodes, Socket, check_history, check_outbids, dice, ended, eventually, goods_body,
-        several_nodes_can_be, trade_frame,
+        Client, ManualTime, Nodes, Socket, can_run_several_nodes, check_history, check_outbids, eventually, goods_body,
+        rng, trade_frame, wait_for_end,
     },
 };
 
-/// The alarm sockets of a user, one on each node, that have been told hello.
+/// The alarm sockets of a user, one on each node, after their hello.
 pub async fn sockets_since(nodes: &Nodes, user: i64, since: i64) -> Vec<Socket> {
     join_all(nodes.users(user).iter().map(|client| socket_since(client, since))).await
 }
 
 pub async fn socket_since(client: &Client, since: i64) -> Socket {
     let mut socket = client.socket_since(since).await;
-    socket.hear("hello").await;
+    socket.expect_frame("hello").await;
     socket
 }
 
@@ -35,8 +35,8 @@ async fn inbox_ids(client: &Client) -> Vec<i64> {
     client.inbox().await.iter().map(id).collect()
 }
 
-/// The next so many alarms of each socket are these.
-async fn all_hear(sockets: &mut [Socket], expected: &[i64]) {
+/// Asserts that these are the next alarms of each socket.
+async fn all_receive(sockets: &mut [Socket], expected: &[i64]) {
     for socket in sockets {
         for expected in expected {
             assert_eq!(id(&socket.next().await), *expected);
@@ -44,20 +44,20 @@ async fn all_hear(sockets: &mut [Socket], expected: &[i64]) {
     }
 }
 
-/// Moves the time until these goods are over on every node.
-pub async fn move_over(nodes: &Nodes, time: &ManualTime, goods: i64, ends_at: Timestamp) {
-    // The grace, and the second by which the others are later than the one that ends it.
+/// Moves the time until these goods have ended on every node.
+pub async fn move_past_end(nodes: &Nodes, time: &ManualTime, goods: i64, ends_at: Timestamp) {
+    // The grace, and the second by which the other nodes are later than the first.
     for ms in [0, 500, 1500] {
         time.set(ends_at.plus_ms(ms));
     }
     for node in nodes.iter() {
-        ended(node, goods).await;
+        wait_for_end(node, goods).await;
     }
 }
 
 #[actix_web::test]
 async fn every_kind_of_alarm_reaches_its_users_on_all_nodes() {
-    if !several_nodes_can_be() {
+    if !can_run_several_nodes() {
         return;
     }
     let time = ManualTime::at(noon());
@@ -77,79 +77,84 @@ async fn every_kind_of_alarm_reaches_its_users_on_all_nodes() {
     time.set(starts_at);
     time.set(starts_at.plus_ms(1000));
     for socket in &mut of_liker {
-        assert_eq!(socket.expect("auction_started").await["goods_id"], goods);
+        assert_eq!(socket.expect_alarm("auction_started").await["goods_id"], goods);
     }
-    // Each is outbid at a node by a bid at the other.
+    // Each bidder is outbid at one node by a bid at the other.
     accepted(&a.user(3), goods, 1000).await;
     accepted(&b.user(2), goods, 2000).await;
     for socket in &mut of_bidder {
-        assert_eq!(socket.expect("outbid").await["high_price"], 2000);
+        assert_eq!(socket.expect_alarm("outbid").await["high_price"], 2000);
     }
     accepted(&b.user(3), goods, 3000).await;
     for socket in &mut of_liker {
-        assert_eq!(socket.expect("outbid").await["high_price"], 3000);
+        assert_eq!(socket.expect_alarm("outbid").await["high_price"], 3000);
     }
     time.set(starts_at.plus_ms(340_000));
     time.set(starts_at.plus_ms(341_000));
     for socket in of_liker.iter_mut().chain(&mut of_bidder) {
-        socket.expect("ending_soon").await;
+        socket.expect_alarm("ending_soon").await;
     }
-    move_over(&nodes, &time, goods, starts_at.plus_ms(400_000)).await;
+    move_past_end(&nodes, &time, goods, starts_at.plus_ms(400_000)).await;
     for socket in &mut of_liker {
-        socket.expect("auction_lost").await;
+        socket.expect_alarm("auction_lost").await;
     }
     for socket in &mut of_seller {
-        socket.expect("auction_sold").await;
+        socket.expect_alarm("auction_sold").await;
     }
     for socket in &mut of_bidder {
-        socket.expect("auction_won").await;
+        socket.expect_alarm("auction_won").await;
     }
     let mut trade = a.user(SELLER).try_trade(goods).await.expect("a socket");
-    trade.hear("goods_info").await;
+    trade.expect_frame("goods_info").await;
     trade.send_json(&trade_frame(goods, SELLER, "hi")).await;
     for socket in &mut of_bidder {
-        assert_eq!(socket.expect("chat").await["response_type"], "chat_alram");
+        assert_eq!(socket.expect_alarm("chat").await["response_type"], "chat_alram");
     }
-    // The events are the same, and the whole inbox.
+    // The events are the same, and so is the whole inbox.
     let inbox = inbox_ids(&a.user(3)).await;
     assert_eq!(inbox.len(), 4);
     for expected in inbox {
         assert_eq!(stream.alarm(), expected);
     }
-    assert_eq!(b.user(4).heard().await.len(), 2, "who was nowhere finds the start and the last minute in his inbox");
+    assert_eq!(
+        b.user(4).inbox_kinds().await.len(),
+        2,
+        "a user who was offline finds the start and the last minute in the inbox"
+    );
 }
 
-/// The two alarms are committed by two nodes, and each of them is told to the others without waiting for the other.
+/// Two nodes commit the two alarms, and each sends its own to the others without waiting.
 #[actix_web::test]
-async fn a_user_who_is_outbid_at_two_nodes_at_once_hears_both_in_order() {
-    if !several_nodes_can_be() {
+async fn a_user_who_is_outbid_at_two_nodes_at_once_gets_both_alarms_in_order() {
+    if !can_run_several_nodes() {
         return;
     }
     let nodes = Nodes::start(3).await;
     let [x, y] = [nodes[0].live_goods(SELLER).await, nodes[1].live_goods(SELLER).await];
     let mut sockets = sockets_since(&nodes, 2, 0).await;
     let (leads, at_a, at_b) = (nodes[2].user(2), nodes[0].user(3), nodes[1].user(4));
-    let mut heard = 0;
+    let mut received = 0;
     for round in 0..40 {
         let price = 1000 + round * 2;
         join(accepted(&leads, x, price), accepted(&leads, y, price)).await;
         join(accepted(&at_a, x, price + 1), accepted(&at_b, y, price + 1)).await;
         let inbox = inbox_ids(&leads).await;
-        assert_eq!(inbox.len(), heard + 2);
-        all_hear(&mut sockets, &inbox[heard..]).await;
-        heard = inbox.len();
+        assert_eq!(inbox.len(), received + 2);
+        all_receive(&mut sockets, &inbox[received..]).await;
+        received = inbox.len();
     }
 }
 
-/// Everybody bids at random nodes; what each of his sockets hears is his inbox. One comes late, others go on elsewhere.
+/// Everybody bids at random nodes. What each of their sockets gets is their inbox. One socket opens late, others
+/// reconnect elsewhere.
 #[actix_web::test]
-async fn many_bids_at_all_nodes_are_heard_by_everybody_without_a_gap() {
+async fn many_bids_at_all_nodes_alarm_everybody_without_a_gap() {
     const GOODS: usize = 4;
     const BIDS: usize = 40;
-    if !several_nodes_can_be() {
+    if !can_run_several_nodes() {
         return;
     }
-    let dice = std::cell::RefCell::new(dice("many_bids_at_all_nodes_are_heard_by_everybody_without_a_gap"));
+    let rng = std::cell::RefCell::new(rng("many_bids_at_all_nodes_alarm_everybody_without_a_gap"));
     let nodes = Nodes::start(3).await;
     let goods: Vec<i64> = join_all((0..GOODS).map(|at| nodes[at % 3].live_goods(SELLER))).await;
     let price = std::cell::Cell::new(1000);
@@ -160,11 +165,11 @@ async fn many_bids_at_all_nodes_are_heard_by_everybody_without_a_gap() {
     }
     let fire = |user: i64| {
         let clients = nodes.users(user);
-        let (goods, price, dice) = (&goods, &price, &dice);
+        let (goods, price, rng) = (&goods, &price, &rng);
         async move {
             for _ in 0..BIDS {
-                let node = dice.borrow_mut().random_range(0..3);
-                let which = dice.borrow_mut().random_range(0..GOODS);
+                let node = rng.borrow_mut().random_range(0..3);
+                let which = rng.borrow_mut().random_range(0..GOODS);
                 let mine = price.replace(price.get() + 1);
                 let answer = clients[node].bid(goods[which], mine).await;
                 assert!(answer.status == 201 || answer.code() == "bid_too_low", "{}", answer.text);
@@ -183,20 +188,20 @@ async fn many_bids_at_all_nodes_are_heard_by_everybody_without_a_gap() {
     eprintln!("{stored} bids");
     for ((user, client), sockets) in bidders.iter().zip(&mut sockets) {
         let inbox = inbox_ids(client).await;
-        all_hear(sockets, &inbox).await;
-        // From any place of it on, on any node.
+        all_receive(sockets, &inbox).await;
+        // From any position of the inbox on, at any node.
         let from = inbox.len() / 2;
         for client in nodes.users(*user) {
             let mut resumed = socket_since(&client, inbox[from]).await;
-            all_hear(std::slice::from_mut(&mut resumed), &inbox[from + 1..]).await;
+            all_receive(std::slice::from_mut(&mut resumed), &inbox[from + 1..]).await;
         }
     }
 }
 
-/// Sockets come in the middle of it: between what is read from the store and what comes over the bus nothing is lost.
+/// Sockets open in the middle of it: between what is read from the store and what comes over the bus nothing is lost.
 #[actix_web::test]
 async fn sockets_that_open_while_other_nodes_commit_miss_nothing() {
-    if !several_nodes_can_be() {
+    if !can_run_several_nodes() {
         return;
     }
     let nodes = Nodes::start(2).await;
@@ -213,24 +218,24 @@ async fn sockets_that_open_while_other_nodes_commit_miss_nothing() {
     };
     let come_and_go = async {
         let client = nodes[1].user(2);
-        let mut heard: Vec<i64> = Vec::new();
+        let mut received: Vec<i64> = Vec::new();
         for round in 0..30 {
-            let mut socket = socket_since(&client, heard.last().copied().unwrap_or(0)).await;
+            let mut socket = socket_since(&client, received.last().copied().unwrap_or(0)).await;
             for _ in 0..=round % 5 {
-                heard.push(id(&socket.next().await));
+                received.push(id(&socket.next().await));
             }
         }
         stop.set(true);
-        heard
+        received
     };
-    let ((), heard) = join(fire, come_and_go).await;
+    let ((), received) = join(fire, come_and_go).await;
     let inbox = inbox_ids(&victim).await;
-    assert_eq!(heard, inbox[..heard.len()]);
+    assert_eq!(received, inbox[..received.len()]);
 }
 
 #[actix_web::test]
 async fn an_event_stream_is_resumed_on_another_node() {
-    if !several_nodes_can_be() {
+    if !can_run_several_nodes() {
         return;
     }
     let nodes = Nodes::start(2).await;
@@ -256,11 +261,12 @@ async fn an_event_stream_is_resumed_on_another_node() {
     assert_eq!([stream.alarm(), stream.alarm(), stream.alarm()], inbox[1..]);
 }
 
-/// Few of a large audience are anywhere: those hear it at their nodes, the others find it in their inboxes.
+/// A small part of a large audience is connected: those users get the alarm at their nodes, the others find it in their
+/// inboxes.
 #[actix_web::test]
-async fn a_start_reaches_those_of_many_likers_who_listen_at_any_node() {
+async fn a_start_reaches_the_connected_likers_at_any_node() {
     const LIKERS: i64 = 60;
-    if !several_nodes_can_be() {
+    if !can_run_several_nodes() {
         return;
     }
     let time = ManualTime::at(noon());
@@ -277,25 +283,25 @@ async fn a_start_reaches_those_of_many_likers_who_listen_at_any_node() {
         time.set(noon().plus_ms(ms));
     }
     for socket in &mut listening {
-        socket.expect("auction_started").await;
+        socket.expect_alarm("auction_started").await;
     }
     for user in 0..LIKERS {
         let client = nodes[1].user(100 + user);
-        eventually("his alarm", || async { (client.heard().await.len() == 1).then_some(()) }).await;
+        eventually("the alarm", || async { (client.inbox_kinds().await.len() == 1).then_some(()) }).await;
     }
 }
 
-/// Goods are made at one node and liked, started and bid for at others, which have never heard of them.
+/// Goods are made at one node and are liked, started and bid on at others that have not seen them before.
 #[actix_web::test]
-async fn goods_of_one_node_are_goods_of_all() {
-    if !several_nodes_can_be() {
+async fn goods_made_at_one_node_are_known_at_all() {
+    if !can_run_several_nodes() {
         return;
     }
     let nodes = Nodes::start(2).await;
     let body = goods_body(&json!({"starts_at": nodes[0].now(), "duration_s": 1200}));
     let made = nodes[0].user(SELLER).post("/goods/", &body).await;
     let goods = made.body["id"].as_i64().unwrap();
-    // Also before any clock has started it.
+    // Even before any clock has started it.
     let first = accepted(&nodes[1].user(2), goods, 1000).await;
     assert_eq!(first["seq"], 1);
     assert_eq!(nodes[0].user(3).bid(goods, 1000).await.code(), "bid_too_low");
@@ -315,7 +321,7 @@ async fn goods_of_one_node_are_goods_of_all() {
     }
     let replayed = eventually("the stored answer", || async { Some(bid(1).await).filter(|a| a.status == 201) }).await;
     assert_eq!(replayed.body, stored[0].body);
-    // Whoever is refused hears what is high now, wherever it was stored.
+    // A refusal shows the current price, whichever node has stored it.
     for (at, price) in [(0, 6000), (1, 7000), (0, 8000)] {
         accepted(&nodes[at].user(2), goods, price).await;
         let refused = nodes[1 - at].user(3).bid(goods, 1000).await;

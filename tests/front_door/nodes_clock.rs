@@ -1,5 +1,5 @@
-//! The clocks of several nodes: whatever is due is done once, by whichever of them; and a bid is judged by its arrival at
-//! its own node, not by the clock of another one.
+//! The clocks of several nodes: whatever is due is done once, by any of them, and a bid is judged by its arrival at its
+//! own node, not by another node's clock.
 
 use std::time::{Duration, Instant};
 
@@ -15,31 +15,31 @@ use crate::{
     idempotency::bid,
     nodes_rooms::next_event,
     support::{
-        Client, Fleet, HoldingTime, ManualTime, Nodes, Seed, Socket, count,
+        Client, Fleet, HoldingTime, ManualTime, Nodes, Seed, Socket, can_run_several_nodes, count,
         database::{self, Locked},
-        eventually, eventually_within, goods_body, settled, several_nodes_can_be,
+        eventually, eventually_within, goods_body, wait_until_settled,
     },
 };
 
-/// The usual `auction.close_grace_ms`.
+/// The default of `auction.close_grace_ms`.
 const GRACE_MS: i64 = 500;
-/// By so much the nodes that are not first are later.
+/// How much later than the first node the others do what is due.
 const LATER_MS: i64 = 1000;
 
-/// Moves all nodes' time to this moment, by steps through which each gets its turn, and waits until nothing is left to do.
+/// Moves all nodes' time to this moment, in steps that give each node its turn, and waits until nothing is left to do.
 async fn move_to(nodes: &Nodes, time: &ManualTime, at: Timestamp) {
     for ms in [0, GRACE_MS, LATER_MS, LATER_MS + GRACE_MS] {
         time.set(at.plus_ms(ms));
     }
     for node in nodes.iter() {
-        settled(&node.admin(), at.plus_ms(LATER_MS + GRACE_MS)).await;
+        wait_until_settled(&node.admin(), at.plus_ms(LATER_MS + GRACE_MS)).await;
     }
 }
 
 #[actix_web::test]
 async fn each_start_last_minute_and_end_comes_once_with_two_and_three_nodes() {
     const GOODS: usize = 10;
-    if !several_nodes_can_be() {
+    if !can_run_several_nodes() {
         return;
     }
     for count in [2, 3] {
@@ -78,24 +78,24 @@ async fn each_start_last_minute_and_end_comes_once_with_two_and_three_nodes() {
             assert_eq!(kinds(&liker, unsold[0]).await, ["auction_started", "ending_soon"]);
         }
         for (room, goods) in rooms.iter_mut().zip(&goods) {
-            let mut heard = Vec::new();
-            while heard.last().is_none_or(|last| last != "ended") {
-                heard.push(next_event(room).await["response_type"].as_str().unwrap().to_owned());
+            let mut received = Vec::new();
+            while received.last().is_none_or(|last| last != "ended") {
+                received.push(next_event(room).await["response_type"].as_str().unwrap().to_owned());
             }
             let bids = if sold.contains(goods) { 2 } else { 0 };
             let expected = [vec!["started"], vec!["bid"; bids], vec!["ended"]].concat();
-            assert_eq!(heard, expected, "goods {goods}");
+            assert_eq!(received, expected, "goods {goods}");
         }
         let trades = crate::support::count(&nodes.database(), "trade_rooms");
         assert_eq!(trades, sold.len() as i64, "a trade room for each that was sold");
     }
 }
 
-/// Nothing is due at a node that has not heard of the goods but what it reads in time.
+/// A node that got no event about the goods knows them from its own reads of the database.
 #[actix_web::test]
-async fn what_one_node_has_made_another_starts_and_ends_when_that_one_is_gone() {
+async fn goods_made_at_one_node_start_and_end_at_another_when_that_one_is_gone() {
     const GOODS: usize = 8;
-    if !several_nodes_can_be() {
+    if !can_run_several_nodes() {
         return;
     }
     let fleet = Fleet::start(3, &[("auction.duration_s", "6")]).await;
@@ -118,7 +118,7 @@ async fn what_one_node_has_made_another_starts_and_ends_when_that_one_is_gone() 
     }
     assert!(SystemTime.now() < starts_at.plus_ms(-300), "too slow for this test");
     SystemTime.wait_until(starts_at.plus_ms(-200)).await;
-    // It was first for some of them.
+    // It was the first node for some of them.
     fleet.kill(0);
     let late = |at: Timestamp| SystemTime.now().ms_since(at);
     for room in &mut rooms {
@@ -141,11 +141,11 @@ async fn what_one_node_has_made_another_starts_and_ends_when_that_one_is_gone() 
     }
     eprintln!("all had ended {} ms after their time", late(ends_at));
     assert!(late(ends_at) < 5000);
-    // The others come back, and do nothing again.
+    // The other nodes come back, and do nothing again.
     join(fleet.start_at(0), fleet.start_at(2)).await;
-    fleet.know_each_other().await;
+    fleet.wait_for_peers().await;
     for at in 0..3 {
-        settled(&fleet.admin(at).unwrap(), ends_at.plus_ms(2000)).await;
+        wait_until_settled(&fleet.admin(at).unwrap(), ends_at.plus_ms(2000)).await;
     }
     for goods in &goods {
         assert_eq!(kinds(&fleet.user(0, 2).unwrap(), *goods).await, ["auction_started"]);
@@ -154,24 +154,24 @@ async fn what_one_node_has_made_another_starts_and_ends_when_that_one_is_gone() 
     }
 }
 
-/// Two nodes, of which the first can be held up; both have this time.
-async fn one_that_can_be_held_up() -> (Nodes, std::sync::Arc<HoldingTime>, std::sync::Arc<ManualTime>) {
+/// Two nodes, of which the first can be held up. Both have this time.
+async fn nodes_with_one_to_hold() -> (Nodes, std::sync::Arc<HoldingTime>, std::sync::Arc<ManualTime>) {
     let (held, time) = (HoldingTime::at(noon()), ManualTime::at(noon()));
     let mut nodes = Nodes::none(time.clone());
     nodes.add(held.clone(), |_| {});
     nodes.add(time.clone(), |_| {});
-    nodes.know_each_other().await;
+    nodes.wait_for_peers().await;
     (nodes, held, time)
 }
 
 #[actix_web::test]
-async fn a_bid_that_arrived_in_time_at_a_node_that_is_held_up_is_in_time_at_all() {
-    if !several_nodes_can_be() {
+async fn a_bid_that_arrives_in_time_at_a_node_that_is_held_up_counts() {
+    if !can_run_several_nodes() {
         return;
     }
-    // However the goods fall to the nodes.
+    // So that both nodes are the first one for some of the goods.
     for _ in 0..2 {
-        let (nodes, held, time) = one_that_can_be_held_up().await;
+        let (nodes, held, time) = nodes_with_one_to_hold().await;
         let set = |ms: i64| {
             held.set(noon().plus_ms(ms));
             time.set(noon().plus_ms(ms));
@@ -179,10 +179,10 @@ async fn a_bid_that_arrived_in_time_at_a_node_that_is_held_up_is_in_time_at_all(
         let goods = nodes[1].goods(SELLER, 0, 10).await;
         accepted(&nodes[1].user(2), goods, 1000).await;
         let bidder = nodes[0].user(3);
-        assert_eq!(bidder.heard().await, []);
+        assert_eq!(bidder.inbox_kinds().await, []);
         let mut room = nodes[1].visitor().room(goods).await;
         set(9_999);
-        held.hold_a_worker_after(1);
+        held.hold_worker_after(1);
         let move_on = async {
             eventually("the bid's arrival", || async { held.holds().then_some(()) }).await;
             // The last moment of the grace.
@@ -194,7 +194,7 @@ async fn a_bid_that_arrived_in_time_at_a_node_that_is_held_up_is_in_time_at_all(
         let (answer, ()) = join(bidder.bid(goods, 2000), move_on).await;
         assert_eq!(answer.status, 201, "{}", answer.text);
         assert_eq!(answer.body["created_at"], "2026-11-22T12:00:09.999Z");
-        // One at the end is too late at either node, although neither clock has closed it.
+        // A bid at the end is too late at either node, although neither clock has closed the auction.
         for node in nodes.iter() {
             assert_eq!(node.user(4).bid(goods, 9000).await.code(), "auction_ended");
         }
@@ -208,47 +208,48 @@ async fn a_bid_that_arrived_in_time_at_a_node_that_is_held_up_is_in_time_at_all(
     }
 }
 
-/// One node's clock is behind: who has heard `started` there bids at once, over HTTP and in the room, and is in time.
+/// One node's clock is behind: a client that has received `started` there may bid at once, over HTTP and in the room.
 #[actix_web::test]
-async fn after_the_start_nobody_is_too_early_at_a_node_whose_clock_is_behind() {
-    if !several_nodes_can_be() {
+async fn after_a_start_no_bid_is_too_early_at_a_node_whose_clock_is_behind() {
+    if !can_run_several_nodes() {
         return;
     }
     let (ahead, behind) = (ManualTime::at(noon()), ManualTime::at(noon().plus_ms(-20)));
     let mut nodes = Nodes::none(ahead.clone());
     nodes.add(ahead.clone(), |_| {});
     nodes.add(behind.clone(), |_| {});
-    nodes.know_each_other().await;
+    nodes.wait_for_peers().await;
     let mut goods = Vec::new();
     for _ in 0..4 {
         goods.push(nodes[0].goods(SELLER, 10_000, 600).await);
     }
-    // The other node is not the first to do it for these.
+    // The other node is not the first one for these.
     let mut rooms = Vec::new();
     for goods in &goods {
         let early = bid(&nodes[1].user(2), *goods, 1000, &format!("k{goods}")).await;
         assert_eq!(early.code(), "auction_not_started");
         let mut room = nodes[1].user(3).room(*goods).await;
-        room.hear("enter").await;
+        room.expect_frame("enter").await;
         rooms.push(room);
     }
     ahead.set(noon().plus_ms(10_000));
     ahead.set(noon().plus_ms(10_000 + LATER_MS));
     behind.set(noon().plus_ms(9_980));
     for (goods, room) in goods.iter().zip(&mut rooms) {
-        room.hear("started").await;
+        room.expect_frame("started").await;
         let answer = bid(&nodes[1].user(2), *goods, 1000, &format!("k{goods}")).await;
         assert_eq!(answer.status, 201, "{}", answer.text);
         room.send_json(&json!({"is_money": true, "message": 2000})).await;
-        room.hear("bid").await;
-        assert_eq!(room.hear("bid").await["high_price"], 2000);
+        room.expect_frame("bid").await;
+        assert_eq!(room.expect_frame("bid").await["high_price"], 2000);
     }
 }
 
-/// Whatever the two nodes' bids around an end were told, one order explains it, and none at or after the end is in it.
+/// Whatever answers the two nodes give around an end, one order explains them, and it contains no bid at or after the
+/// end.
 #[actix_web::test]
-async fn bids_around_an_end_at_two_nodes_are_in_time_or_refused() {
-    if !several_nodes_can_be() {
+async fn bids_around_an_end_at_two_nodes_are_either_in_time_or_refused() {
+    if !can_run_several_nodes() {
         return;
     }
     let nodes = Nodes::start(2).await;
@@ -286,7 +287,7 @@ async fn bids_around_an_end(nodes: &Nodes, first: i64) {
         }
     };
     let stored = join_all((0..6).map(fire)).await.concat();
-    settled(&nodes[1].admin(), ends_at.plus_ms(GRACE_MS)).await;
+    wait_until_settled(&nodes[1].admin(), ends_at.plus_ms(GRACE_MS)).await;
     let history = nodes[1].visitor().history(goods).await;
     crate::support::check_history(&history);
     crate::support::check_answered(&history, &stored);
@@ -305,12 +306,12 @@ async fn bids_around_an_end(nodes: &Nodes, first: i64) {
     }
 }
 
-/// The node that tells a large audience is killed in the middle: another one goes on, and tells nobody twice.
+/// The node that alarms a large audience is killed in the middle: another one resumes, and alarms nobody twice.
 #[actix_web::test]
-async fn a_large_audience_of_a_node_that_is_killed_is_served_by_another() {
+async fn the_fan_out_of_a_node_that_is_killed_is_resumed_by_another() {
     const FIRST: i64 = 1000;
     const LIKERS: i64 = 8000;
-    if !several_nodes_can_be() {
+    if !can_run_several_nodes() {
         return;
     }
     let fleet = Fleet::none(&[]);
@@ -325,41 +326,41 @@ async fn a_large_audience_of_a_node_that_is_killed_is_served_by_another() {
         seed.finish();
     }
     join(fleet.start_at(0), fleet.start_at(1)).await;
-    fleet.know_each_other().await;
+    fleet.wait_for_peers().await;
     let some = [0, LIKERS / 2, LIKERS - 1];
     let mut sockets: Vec<Socket> = Vec::new();
     for (at, liker) in some.iter().enumerate() {
         let mut socket = fleet.user(at, FIRST + liker).unwrap().socket_since(0).await;
-        socket.hear("hello").await;
+        socket.expect_frame("hello").await;
         sockets.push(socket);
     }
-    // However long all that has taken, it starts now: both nodes read their deadlines every two seconds.
+    // However long all that took, it starts now: both nodes read their deadlines every two seconds.
     database::run(&database, &format!("UPDATE goods SET starts_at = {}", SystemTime.now().micros()));
     let give_up = Instant::now() + Duration::from_secs(30);
-    let told = loop {
-        let told = count(&database, "inbox");
-        if told > 0 {
-            break told;
+    let alarmed = loop {
+        let alarmed = count(&database, "inbox");
+        if alarmed > 0 {
+            break alarmed;
         }
-        assert!(Instant::now() < give_up, "nobody is told");
+        assert!(Instant::now() < give_up, "nobody is alarmed");
         tokio::time::sleep(Duration::from_millis(1)).await;
     };
-    // It stands still while somebody looks who is at it.
-    let locked = Locked::by_somebody(database.parent().unwrap());
+    // The fan-out stands still while the test looks which node runs it.
+    let locked = Locked::by_another_connection(database.parent().unwrap());
     let before = count(&database, "inbox");
-    let mut at_it = Vec::new();
+    let mut sender = Vec::new();
     for at in 0..2 {
         let figures = fleet.admin(at).unwrap().get("/admin/health").await.body["checks"]["ledger"].take();
         if figures["open_fanouts"].as_u64().unwrap_or(0) > 0 {
-            at_it.push(at);
+            sender.push(at);
         }
     }
-    eprintln!("{told}, then {before} of {LIKERS} were told when {at_it:?} was killed");
-    assert!(before < LIKERS, "all were told before anybody could be killed");
-    let killed = at_it[0];
+    eprintln!("{alarmed}, then {before} of {LIKERS} were alarmed when {sender:?} was killed");
+    assert!(before < LIKERS, "all were alarmed before the node could be killed");
+    let killed = sender[0];
     fleet.kill(killed);
     drop(locked);
-    eventually_within(Duration::from_secs(20), "all are told", || async {
+    eventually_within(Duration::from_secs(20), "all are alarmed", || async {
         (count(&database, "inbox") == LIKERS).then_some(())
     })
     .await;
@@ -367,9 +368,9 @@ async fn a_large_audience_of_a_node_that_is_killed_is_served_by_another() {
     assert_eq!(database::number(&database, "count(DISTINCT event_id) FROM alarms"), 1);
     for (at, (socket, liker)) in sockets.iter_mut().zip(some).enumerate() {
         if at % 2 != killed {
-            socket.expect("auction_started").await;
+            socket.expect_alarm("auction_started").await;
         }
-        let heard: Vec<Value> = fleet.user(at, FIRST + liker).unwrap().inbox().await;
-        assert_eq!(heard.len(), 1);
+        let received: Vec<Value> = fleet.user(at, FIRST + liker).unwrap().inbox().await;
+        assert_eq!(received.len(), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! Several nodes without their Redis, or without their database: what goes on, what waits, and how soon all is well again.
+//! Several nodes without their Redis or their database: what still works, what waits, and how soon they recover.
 
 use std::time::{Duration, Instant};
 
@@ -8,29 +8,29 @@ use serde_json::{Value, json};
 use crate::{
     clock::{SELLER, accepted},
     nodes_alarms::sockets_since,
-    nodes_rooms::{hear_bids_to, next_event, watchers},
+    nodes_rooms::{next_event, receive_bids_up_to, watchers},
     support::{
-        Answer, Nodes, Socket, bid_frame, check_history, check_outbids, database::Stopped, eventually,
-        several_nodes_can_be,
+        Answer, Nodes, Socket, bid_frame, can_run_several_nodes, check_history, check_outbids, database::Stopped,
+        eventually,
     },
 };
 
-/// What a user of another node waits at most while the bus is away.
-const SOON: Duration = Duration::from_secs(6);
-/// … and what anybody waits when a part is back.
-const BACK: Duration = Duration::from_secs(5);
+/// How long a user of another node waits at most while the bus is down.
+const WITHOUT_REDIS_LIMIT: Duration = Duration::from_secs(6);
+/// How long anybody waits at most after Redis or the database is back.
+const RECOVERY_LIMIT: Duration = Duration::from_secs(5);
 
-/// The next alarm's price, and how long it took.
+/// The next alarm must have this price. Returns how long it took.
 async fn outbid_at(socket: &mut Socket, price: i64, within: Duration) -> Duration {
     let begun = Instant::now();
-    assert_eq!(socket.expect("outbid").await["high_price"], price);
+    assert_eq!(socket.expect_alarm("outbid").await["high_price"], price);
     assert!(begun.elapsed() < within, "{:?}", begun.elapsed());
     begun.elapsed()
 }
 
 #[actix_web::test]
-async fn without_redis_bids_go_on_and_other_nodes_hear_within_seconds() {
-    if !several_nodes_can_be() {
+async fn without_redis_bids_go_on_and_other_nodes_get_them_within_seconds() {
+    if !can_run_several_nodes() {
         return;
     }
     let mut nodes = Nodes::start(2).await;
@@ -47,49 +47,49 @@ async fn without_redis_bids_go_on_and_other_nodes_hear_within_seconds() {
     assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
     outbid_at(&mut alarms[0], 2000, Duration::from_secs(2)).await;
     assert_eq!(next_event(&mut rooms[0]).await["seq"], 2);
-    let waited = outbid_at(&mut alarms[1], 2000, SOON).await;
+    let waited = outbid_at(&mut alarms[1], 2000, WITHOUT_REDIS_LIMIT).await;
     assert_eq!(next_event(&mut rooms[1]).await["seq"], 2);
-    eprintln!("the other node heard after {waited:?}");
-    nodes.say_of_their_bus("warn").await;
+    eprintln!("the other node's socket got the alarm after {waited:?}");
+    nodes.wait_for_bus_status("warn").await;
     for node in nodes.iter() {
         let health = node.admin().get("/admin/health").await;
         assert_eq!((health.status, &health.body["status"]), (200, &json!("warn")), "{}", health.text);
         assert_eq!(node.visitor().get("/health/ready").await.status, 200);
     }
-    // At the other node as well, and who comes now.
+    // At the other node as well, and for a client that connects now.
     accepted(&nodes[1].user(2), goods, 3000).await;
     accepted(&nodes[1].user(3), goods, 4000).await;
     let mut late = nodes[0].visitor().room(goods).await;
     let mut late_alarms = nodes[0].user(2).socket_since(0).await;
-    late_alarms.hear("hello").await;
+    late_alarms.expect_frame("hello").await;
     for price in [2000, 4000] {
-        outbid_at(&mut late_alarms, price, SOON).await;
+        outbid_at(&mut late_alarms, price, WITHOUT_REDIS_LIMIT).await;
     }
     for alarms in &mut alarms {
-        outbid_at(alarms, 4000, SOON).await;
+        outbid_at(alarms, 4000, WITHOUT_REDIS_LIMIT).await;
     }
-    hear_bids_to(&mut rooms[0], 4).await;
-    hear_bids_to(&mut rooms[1], 4).await;
+    receive_bids_up_to(&mut rooms[0], 4).await;
+    receive_bids_up_to(&mut rooms[1], 4).await;
 
     nodes.redis.start_again();
     let back = Instant::now();
-    nodes.say_of_their_bus("pass").await;
-    assert!(back.elapsed() < BACK, "{:?}", back.elapsed());
-    nodes.know_each_other().await;
+    nodes.wait_for_bus_status("pass").await;
+    assert!(back.elapsed() < RECOVERY_LIMIT, "{:?}", back.elapsed());
+    nodes.wait_for_peers().await;
     accepted(&nodes[1].user(2), goods, 5000).await;
     accepted(&nodes[1].user(3), goods, 6000).await;
     for alarms in alarms.iter_mut().chain([&mut late_alarms]) {
-        outbid_at(alarms, 6000, BACK).await;
+        outbid_at(alarms, 6000, RECOVERY_LIMIT).await;
     }
     for room in rooms.iter_mut().chain([&mut late]) {
-        hear_bids_to(room, 6).await;
+        receive_bids_up_to(room, 6).await;
     }
 }
 
-/// Many at a time, at both nodes, while Redis goes and comes: nobody misses anything, and nobody hears anything twice.
+/// Many bids at both nodes while Redis goes and comes: nobody misses an event or gets one twice.
 #[actix_web::test]
 async fn redis_that_comes_and_goes_under_load_costs_nobody_anything() {
-    if !several_nodes_can_be() {
+    if !can_run_several_nodes() {
         return;
     }
     let mut nodes = Nodes::start(2).await;
@@ -143,15 +143,15 @@ async fn redis_that_comes_and_goes_under_load_costs_nobody_anything() {
             assert_eq!(next_event(room).await["seq"], bid["seq"]);
         }
     }
-    eprintln!("{} bids, all heard {:?} after Redis was back", history.len(), back.elapsed());
-    assert!(back.elapsed() < BACK + Duration::from_secs(1), "{:?}", back.elapsed());
+    eprintln!("{} bids, all received {:?} after Redis was back", history.len(), back.elapsed());
+    assert!(back.elapsed() < RECOVERY_LIMIT + Duration::from_secs(1), "{:?}", back.elapsed());
 }
 
-/// A lively auction: what a node was not told is more than it reads at once.
+/// A lively auction: a node has missed more than it reads at once.
 #[actix_web::test]
-async fn however_much_a_node_was_not_told_its_rooms_have_it_within_seconds() {
+async fn whatever_a_node_has_missed_its_rooms_get_within_seconds() {
     const BIDS: i64 = 1200;
-    if !several_nodes_can_be() {
+    if !can_run_several_nodes() {
         return;
     }
     let mut nodes = Nodes::with(2, |settings| settings.session.max_pending = 10_000).await;
@@ -159,18 +159,18 @@ async fn however_much_a_node_was_not_told_its_rooms_have_it_within_seconds() {
     let mut rooms = watchers(&nodes, goods).await;
     let mut alarms = sockets_since(&nodes, 2, 0).await;
     nodes.redis.kill();
-    nodes.say_of_their_bus("warn").await;
+    nodes.wait_for_bus_status("warn").await;
     let mut bidders = [nodes[0].user(2).room(goods).await, nodes[0].user(3).room(goods).await];
     for price in 0..BIDS {
         let at = usize::try_from(price % 2).unwrap();
         bidders[at].send_json(&bid_frame(goods, 2 + price % 2, 1000 + price)).await;
-        // He is outbid before he goes on.
+        // The bidder is outbid before they go on.
         while next_event(&mut bidders[1 - at]).await["high_price"] != 1000 + price {}
     }
     let last = Instant::now();
     nodes.redis.start_again();
     for room in &mut rooms {
-        hear_bids_to(room, BIDS).await;
+        receive_bids_up_to(room, BIDS).await;
     }
     let inbox = nodes[0].user(2).inbox().await;
     for socket in &mut alarms {
@@ -178,14 +178,14 @@ async fn however_much_a_node_was_not_told_its_rooms_have_it_within_seconds() {
             assert_eq!(socket.next().await["id"], alarm["id"]);
         }
     }
-    eprintln!("{BIDS} bids, all heard {:?} after Redis was back", last.elapsed());
-    assert!(last.elapsed() < BACK + Duration::from_secs(1), "{:?}", last.elapsed());
+    eprintln!("{BIDS} bids, all received {:?} after Redis was back", last.elapsed());
+    assert!(last.elapsed() < RECOVERY_LIMIT + Duration::from_secs(1), "{:?}", last.elapsed());
 }
 
-/// It takes what it is sent and answers nothing: whoever would wait for it goes on without it.
+/// Redis accepts commands and answers nothing: the nodes go on without it.
 #[actix_web::test]
-async fn a_redis_that_is_silent_keeps_nobody_waiting() {
-    if !several_nodes_can_be() {
+async fn a_redis_that_falls_silent_keeps_nobody_waiting() {
+    if !can_run_several_nodes() {
         return;
     }
     let nodes = Nodes::start(2).await;
@@ -193,7 +193,7 @@ async fn a_redis_that_is_silent_keeps_nobody_waiting() {
     let mut alarms = sockets_since(&nodes, 2, 0).await;
     let mut room = nodes[1].user(4).room(goods).await;
     accepted(&nodes[0].user(2), goods, 1000).await;
-    nodes.redis.stop_answering();
+    nodes.redis.suspend();
     for round in 0..3 {
         let price = 2000 + round * 1000;
         let begun = Instant::now();
@@ -202,11 +202,11 @@ async fn a_redis_that_is_silent_keeps_nobody_waiting() {
         outbid_at(&mut alarms[0], price, Duration::from_secs(2)).await;
         let begun = Instant::now();
         let mut new = nodes[1].user(5 + round).socket_since(0).await;
-        new.hear("hello").await;
+        new.expect_frame("hello").await;
         assert!(begun.elapsed() < Duration::from_secs(3), "an alarm socket: {:?}", begun.elapsed());
         let begun = Instant::now();
         let mut new_room = nodes[0].user(5 + round).room(goods).await;
-        new_room.hear("enter").await;
+        new_room.expect_frame("enter").await;
         assert!(begun.elapsed() < Duration::from_secs(3), "a room's socket: {:?}", begun.elapsed());
         new_room.send_json(&bid_frame(goods, 5 + round, price + 500)).await;
         assert_eq!(next_event(&mut new_room).await["high_price"], price + 500);
@@ -215,26 +215,26 @@ async fn a_redis_that_is_silent_keeps_nobody_waiting() {
         accepted(&nodes[1].user(2), goods, price + 600).await;
         assert!(begun.elapsed() < Duration::from_secs(2), "the other node: {:?}", begun.elapsed());
     }
-    // Each of his three was outbid but the last.
+    // Each of these bids was outbid but the last.
     for price in [2000, 3000, 4000] {
-        outbid_at(&mut alarms[1], price, SOON).await;
+        outbid_at(&mut alarms[1], price, WITHOUT_REDIS_LIMIT).await;
     }
-    nodes.say_of_their_bus("warn").await;
-    nodes.redis.go_on();
+    nodes.wait_for_bus_status("warn").await;
+    nodes.redis.resume();
     let back = Instant::now();
-    nodes.say_of_their_bus("pass").await;
-    assert!(back.elapsed() < BACK, "{:?}", back.elapsed());
-    nodes.know_each_other().await;
+    nodes.wait_for_bus_status("pass").await;
+    assert!(back.elapsed() < RECOVERY_LIMIT, "{:?}", back.elapsed());
+    nodes.wait_for_peers().await;
     accepted(&nodes[0].user(3), goods, 9000).await;
     for alarms in &mut alarms {
-        outbid_at(alarms, 9000, BACK).await;
+        outbid_at(alarms, 9000, RECOVERY_LIMIT).await;
     }
-    hear_bids_to(&mut room, 11).await;
+    receive_bids_up_to(&mut room, 11).await;
 }
 
 #[actix_web::test]
-async fn a_node_that_starts_while_redis_is_away_serves_and_joins_the_others_later() {
-    if !several_nodes_can_be() {
+async fn a_node_that_starts_while_redis_is_down_serves_and_joins_the_others_later() {
+    if !can_run_several_nodes() {
         return;
     }
     let mut nodes = Nodes::start(1).await;
@@ -246,17 +246,17 @@ async fn a_node_that_starts_while_redis_is_away_serves_and_joins_the_others_late
     accepted(&nodes[1].user(2), goods, 1000).await;
     accepted(&nodes[0].user(3), goods, 2000).await;
     for alarms in &mut alarms {
-        outbid_at(alarms, 2000, SOON).await;
+        outbid_at(alarms, 2000, WITHOUT_REDIS_LIMIT).await;
     }
     for room in &mut rooms {
-        hear_bids_to(room, 2).await;
+        receive_bids_up_to(room, 2).await;
     }
     let _present = nodes[0].user(7).room(goods).await;
     nodes.redis.start_again();
-    nodes.know_each_other().await;
+    nodes.wait_for_peers().await;
     for visitor in nodes.visitors() {
         eventually("who is there", || async {
-            (crate::support::participants(&visitor, goods).await == crate::support::people(&[7])).then_some(())
+            (crate::support::participants(&visitor, goods).await == crate::support::listed_users(&[7])).then_some(())
         })
         .await;
     }
@@ -267,8 +267,8 @@ fn is_honest_refusal(answer: &Answer) -> bool {
 }
 
 #[actix_web::test]
-async fn a_database_that_stops_and_comes_back_is_no_more_than_a_pause_for_all_nodes() {
-    if !several_nodes_can_be() {
+async fn a_database_that_stops_and_comes_back_only_pauses_all_nodes() {
+    if !can_run_several_nodes() {
         return;
     }
     let nodes = Nodes::start(2).await;
@@ -288,7 +288,7 @@ async fn a_database_that_stops_and_comes_back_is_no_more_than_a_pause_for_all_no
         assert_eq!(node.visitor().get("/health/ready").await.status, 503);
         assert_eq!(node.visitor().get("/health/live").await.status, 200);
     }
-    // Longer than the looks that nodes take at it.
+    // Longer than the interval at which nodes check the database.
     tokio::time::sleep(Duration::from_secs(4)).await;
     let back = Instant::now();
     drop(stopped);
@@ -302,17 +302,17 @@ async fn a_database_that_stops_and_comes_back_is_no_more_than_a_pause_for_all_no
         eventually("it is ready", || async { (node.visitor().get("/health/ready").await.status == 200).then_some(()) })
             .await;
     }
-    assert!(back.elapsed() < BACK, "{:?}", back.elapsed());
+    assert!(back.elapsed() < RECOVERY_LIMIT, "{:?}", back.elapsed());
     let history = nodes[1].visitor().history(goods).await;
     check_history(&history);
     for alarms in &mut alarms {
-        assert_eq!(alarms.expect("outbid").await["high_price"], history[1]["price"]);
+        assert_eq!(alarms.expect_alarm("outbid").await["high_price"], history[1]["price"]);
     }
     for room in &mut rooms {
-        hear_bids_to(room, history.len() as i64).await;
+        receive_bids_up_to(room, history.len() as i64).await;
     }
-    assert!(back.elapsed() < BACK + Duration::from_secs(1), "{:?}", back.elapsed());
+    assert!(back.elapsed() < RECOVERY_LIMIT + Duration::from_secs(1), "{:?}", back.elapsed());
     for visitor in nodes.visitors() {
-        assert_eq!(crate::support::participants(&visitor, goods).await, crate::support::people(&[2, 3]));
+        assert_eq!(crate::support::participants(&visitor, goods).await, crate::support::listed_users(&[2, 3]));
     }
 }

@@ -1,23 +1,23 @@
-//! Auction rooms over several nodes: what happens at one is heard in the room at all, once, and bids in their order.
+//! Auction rooms over several nodes: an event at one node reaches the room at all nodes once, and bids in their order.
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::{
     clock::{SELLER, accepted, noon},
-    nodes_alarms::move_over,
+    nodes_alarms::move_past_end,
     support::{
-        Client, Fleet, ManualTime, Nodes, Socket, bid_frame, check_history, eventually, line_frame,
-        several_nodes_can_be,
+        Client, Fleet, ManualTime, Nodes, Socket, bid_frame, can_run_several_nodes, check_history, eventually,
+        line_frame,
     },
 };
 
-/// Rooms of these goods, one on each node, by visitors, who are nobody's coming.
+/// A visitor's socket in the room of these goods at each node. Visitors join silently.
 pub async fn watchers(nodes: &Nodes, goods: i64) -> Vec<Socket> {
     join_all(nodes.visitors().iter().map(|visitor| visitor.room(goods))).await
 }
 
-/// The next frame that is nobody's coming or going.
+/// The next frame that is not a join or leave.
 pub async fn next_event(socket: &mut Socket) -> Value {
     loop {
         let frame = socket.next().await;
@@ -27,8 +27,8 @@ pub async fn next_event(socket: &mut Socket) -> Value {
     }
 }
 
-/// Hears bids up to this one: each is the next. Other frames are returned.
-pub async fn hear_bids_to(socket: &mut Socket, last: i64) -> Vec<Value> {
+/// Reads bids up to this one: each must be the next. Returns the other frames.
+pub async fn receive_bids_up_to(socket: &mut Socket, last: i64) -> Vec<Value> {
     let (mut before, mut others) = (None, Vec::new());
     while before != Some(last) {
         let frame = next_event(socket).await;
@@ -44,8 +44,8 @@ pub async fn hear_bids_to(socket: &mut Socket, last: i64) -> Vec<Value> {
 }
 
 #[actix_web::test]
-async fn everything_in_a_room_is_heard_at_all_nodes() {
-    if !several_nodes_can_be() {
+async fn every_event_in_a_room_reaches_all_nodes() {
+    if !can_run_several_nodes() {
         return;
     }
     let time = ManualTime::at(noon());
@@ -62,39 +62,42 @@ async fn everything_in_a_room_is_heard_at_all_nodes() {
     for (price, (room, user)) in [1000, 2000].into_iter().zip([(0, 2), (1, 3)]) {
         rooms[room].send_json(&bid_frame(goods, user, price)).await;
         for socket in &mut sockets {
-            let heard = next_event(socket).await;
-            assert_eq!((&heard["response_type"], &heard["high_price"]), (&json!("bid"), &json!(price)));
-            assert_eq!((&heard["sender"], &heard["sender_name"]), (&json!(user), &json!(format!("name{user}"))));
+            let received = next_event(socket).await;
+            assert_eq!((&received["response_type"], &received["high_price"]), (&json!("bid"), &json!(price)));
+            assert_eq!((&received["sender"], &received["sender_name"]), (&json!(user), &json!(format!("name{user}"))));
         }
         rooms[room].send_json(&line_frame(goods, user, &format!("so viel: {price} €"))).await;
         for socket in &mut sockets {
-            let heard = next_event(socket).await;
-            assert_eq!((&heard["message"], &heard["sender"]), (&json!(format!("so viel: {price} €")), &json!(user)));
+            let received = next_event(socket).await;
+            assert_eq!(
+                (&received["message"], &received["sender"]),
+                (&json!(format!("so viel: {price} €")), &json!(user))
+            );
         }
     }
-    // In the last seconds: the end moves, for everybody.
+    // In the last seconds: the end moves on all nodes.
     time.set(noon().plus_ms(100_000));
     let late = accepted(&nodes[1].user(2), goods, 3000).await;
     assert_eq!(late["ends_at"], "2026-11-22T12:02:10.000Z");
     for socket in &mut sockets {
-        let heard = next_event(socket).await;
-        assert_eq!((&heard["seq"], &heard["ends_at"]), (&json!(3), &late["ends_at"]));
+        let received = next_event(socket).await;
+        assert_eq!((&received["seq"], &received["ends_at"]), (&json!(3), &late["ends_at"]));
         assert_eq!(next_event(socket).await, json!({"response_type": "extended", "ends_at": late["ends_at"]}));
     }
     // At the old end nothing ends.
     for ms in [110_000, 110_600, 111_600] {
         time.set(noon().plus_ms(ms));
     }
-    move_over(&nodes, &time, goods, noon().plus_ms(130_000)).await;
+    move_past_end(&nodes, &time, goods, noon().plus_ms(130_000)).await;
     rooms[0].send_json(&line_frame(goods, 2, "축하")).await;
     let ended = json!({"response_type": "ended", "buyer_id": 2, "buyer_name": "name2", "high_price": 3000});
     for socket in &mut sockets {
         assert_eq!(next_event(socket).await, ended);
-        assert_eq!(next_event(socket).await["message"], "축하", "the end is told once");
+        assert_eq!(next_event(socket).await["message"], "축하", "the end is sent once");
     }
 }
 
-/// So many users bid at all nodes, over HTTP and in the room in turn; what they said is in the history.
+/// So many users bid at all nodes, over HTTP and in the room in turn. Asserts that every answer is in the history.
 async fn all_bid(clients: &[Client], first: i64, goods: i64, times: i64) {
     let price = std::cell::Cell::new(1000);
     join_all((first..).zip(clients).map(|(user, client)| {
@@ -109,7 +112,7 @@ async fn all_bid(clients: &[Client], first: i64, goods: i64, times: i64) {
                     continue;
                 }
                 room.send_json(&bid_frame(goods, user, mine)).await;
-                // Until he knows what became of it.
+                // Until the outcome of the bid is known.
                 loop {
                     let frame = room.next().await;
                     let is_own = frame["response_type"] == "bid" && frame["high_price"] == mine;
@@ -124,8 +127,8 @@ async fn all_bid(clients: &[Client], first: i64, goods: i64, times: i64) {
 }
 
 #[actix_web::test]
-async fn numbers_rise_without_a_gap_under_bids_at_all_nodes() {
-    if !several_nodes_can_be() {
+async fn seqs_rise_without_a_gap_under_bids_at_all_nodes() {
+    if !can_run_several_nodes() {
         return;
     }
     for count in [2, 3] {
@@ -139,7 +142,7 @@ async fn numbers_rise_without_a_gap_under_bids_at_all_nodes() {
             all_bid(&bidders, 2, goods, 20).await;
             done.set(true);
         };
-        // Others come while it goes on.
+        // Others join while it goes on.
         let come = async {
             let mut late = Vec::new();
             while !done.get() && late.len() < 40 {
@@ -149,7 +152,7 @@ async fn numbers_rise_without_a_gap_under_bids_at_all_nodes() {
             late
         };
         let ((), late) = futures_util::future::join(bid, come).await;
-        // One more, which everybody hears.
+        // One more bid, which everybody gets.
         accepted(&nodes[1].user(50), goods, 1_000_000).await;
         let history = nodes[0].visitor().history(goods).await;
         check_history(&history);
@@ -158,16 +161,16 @@ async fn numbers_rise_without_a_gap_under_bids_at_all_nodes() {
         for socket in &mut early {
             let first = next_event(socket).await;
             assert_eq!(first["seq"], 1, "{first}");
-            let others = hear_bids_to_from(socket, 1, last).await;
+            let others = receive_bids(socket, 1, last).await;
             assert_eq!(others, Vec::<Value>::new());
         }
         for mut socket in late {
-            hear_bids_to(&mut socket, last).await;
+            receive_bids_up_to(&mut socket, last).await;
         }
     }
 }
 
-async fn hear_bids_to_from(socket: &mut Socket, first: i64, last: i64) -> Vec<Value> {
+async fn receive_bids(socket: &mut Socket, first: i64, last: i64) -> Vec<Value> {
     let mut others = Vec::new();
     for seq in first + 1..=last {
         let frame = next_event(socket).await;
@@ -181,9 +184,9 @@ async fn hear_bids_to_from(socket: &mut Socket, first: i64, last: i64) -> Vec<Va
 }
 
 #[actix_web::test]
-async fn lines_of_all_nodes_are_heard_once_at_each() {
+async fn lines_from_all_nodes_arrive_once_at_each() {
     const LINES: usize = 25;
-    if !several_nodes_can_be() {
+    if !can_run_several_nodes() {
         return;
     }
     let nodes = Nodes::start(3).await;
@@ -205,32 +208,32 @@ async fn lines_of_all_nodes_are_heard_once_at_each() {
         (2..8).flat_map(|user| (0..LINES).map(move |turn| format!("{user} {turn}"))).collect();
     expected.sort();
     for socket in &mut sockets {
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         for _ in 0..6 * LINES {
-            heard.push(next_event(socket).await["message"].as_str().unwrap().to_owned());
+            received.push(next_event(socket).await["message"].as_str().unwrap().to_owned());
         }
         for user in 2..8 {
-            let of_user: Vec<&String> = heard.iter().filter(|line| line.starts_with(&format!("{user} "))).collect();
+            let of_user: Vec<&String> = received.iter().filter(|line| line.starts_with(&format!("{user} "))).collect();
             assert_eq!(
                 of_user,
                 (0..LINES).map(|turn| format!("{user} {turn}")).collect::<Vec<_>>().iter().collect::<Vec<_>>()
             );
         }
-        heard.sort();
-        assert_eq!(heard, expected);
+        received.sort();
+        assert_eq!(received, expected);
     }
 }
 
 #[actix_web::test]
-async fn goods_that_are_deleted_at_one_node_end_their_room_at_all() {
-    if !several_nodes_can_be() {
+async fn deleting_goods_at_one_node_ends_their_room_at_all() {
+    if !can_run_several_nodes() {
         return;
     }
     let nodes = Nodes::start(3).await;
     let goods = nodes[0].goods(SELLER, 3_600_000, 60).await;
     let mut sockets = watchers(&nodes, goods).await;
     sockets.push(nodes[2].user(2).room(goods).await);
-    // What a node remembers of a refusal goes with the goods.
+    // What a node remembers for refusals goes with the goods.
     assert_eq!(nodes[2].user(2).bid(goods, 1000).await.code(), "auction_not_started");
     assert_eq!(nodes[1].user(SELLER).delete(&format!("/goods/{goods}/")).await.status, 204);
     for socket in &mut sockets {
@@ -243,10 +246,10 @@ async fn goods_that_are_deleted_at_one_node_end_their_room_at_all() {
     }
 }
 
-/// Nobody has to be told: a node looks what has become of the goods in whose rooms it has sockets.
+/// No event arrives: each node checks the goods of the rooms in which it has sockets.
 #[actix_web::test]
-async fn goods_that_are_deleted_while_redis_is_away_end_their_room_at_all_nodes() {
-    if !several_nodes_can_be() {
+async fn deleting_goods_while_redis_is_down_ends_their_room_at_all_nodes() {
+    if !can_run_several_nodes() {
         return;
     }
     let mut nodes = Nodes::start(2).await;
@@ -259,10 +262,10 @@ async fn goods_that_are_deleted_while_redis_is_away_end_their_room_at_all_nodes(
     }
 }
 
-/// The node at which somebody bids is killed right after the answer, before it could tell the others.
+/// The node that takes the bid is killed right after its answer, before it could publish the event.
 #[actix_web::test]
-async fn what_a_node_did_not_live_to_tell_is_heard_at_the_others() {
-    if !several_nodes_can_be() {
+async fn a_bid_whose_node_dies_before_publishing_it_reaches_the_others() {
+    if !can_run_several_nodes() {
         return;
     }
     let fleet = Fleet::start(2, &[]).await;
@@ -272,20 +275,20 @@ async fn what_a_node_did_not_live_to_tell_is_heard_at_the_others() {
     let goods = at(0, SELLER).post("/goods/", &body).await.body["id"].as_i64().unwrap();
     accepted(&at(0, 2), goods, 1000).await;
     for round in 0..3 {
-        fleet.know_each_other().await;
+        fleet.wait_for_peers().await;
         let mut room = fleet.visitor(0).unwrap().room(goods).await;
         let mut alarms = crate::nodes_alarms::socket_since(&at(0, 2), 1_000_000_000).await;
         let price = 2000 + round * 1000;
         let answer = accepted(&at(1, 3), goods, price).await;
         fleet.kill(1);
-        let heard = loop {
+        let received = loop {
             let frame = next_event(&mut room).await;
             if frame["response_type"] == "bid" {
                 break frame;
             }
         };
-        assert_eq!((&heard["seq"], &heard["high_price"]), (&answer["seq"], &json!(price)));
-        assert_eq!(alarms.expect("outbid").await["high_price"], price);
+        assert_eq!((&received["seq"], &received["high_price"]), (&answer["seq"], &json!(price)));
+        assert_eq!(alarms.expect_alarm("outbid").await["high_price"], price);
         accepted(&at(0, 2), goods, price + 500).await;
         assert_eq!(next_event(&mut room).await["high_price"], price + 500);
         fleet.start_at(1).await;

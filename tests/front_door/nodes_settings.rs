@@ -1,10 +1,10 @@
-//! `bus.url`: what of it is refused, what of it is never shown, and that nodes with and without it don't mix.
+//! `bus.url`: which values are refused, what of it is never shown, and that nodes with and without a bus do not mix.
 
 use std::time::Duration;
 
 use crate::{
     settings::{complaint, good, refuses},
-    support::{Fleet, Handsup, Process, RedisServer, database, eventually, several_nodes_can_be},
+    support::{Fleet, Handsup, Process, RedisServer, can_run_several_nodes, database, eventually},
 };
 
 const PASSWORD: &str = "hunter-2-hunter";
@@ -69,10 +69,10 @@ fn the_password_of_the_bus_is_not_shown() {
     }
 }
 
-/// Neither while the service runs, nor when Redis refuses it, nor when Redis is away.
+/// Not while the service runs, nor when Redis refuses the password, nor when Redis is down.
 #[actix_web::test]
 async fn the_password_of_the_bus_is_in_no_log() {
-    if !several_nodes_can_be() {
+    if !can_run_several_nodes() {
         return;
     }
     let mut redis = RedisServer::start();
@@ -86,20 +86,20 @@ async fn the_password_of_the_bus_is_in_no_log() {
         .log("trace");
     let mut served = handsup.start(&["serve"]);
     let base = served.base();
-    let client = crate::support::Served::client(&base, None);
+    let client = crate::support::RunningProgram::client(&base, None);
     eventually("it serves", || async { (client.get("/health/ready").await.status == 200).then_some(()) }).await;
     tokio::time::sleep(Duration::from_millis(1500)).await;
     redis.kill();
     tokio::time::sleep(Duration::from_millis(1500)).await;
     served.interrupt();
-    assert!(served.ended(Duration::from_secs(15)).success());
+    assert!(served.wait_for_exit(Duration::from_secs(15)).success());
     let said = served.rest_of_stdout() + &served.stderr();
     assert!(said.contains("no connection to Redis"), "it was tried");
     assert!(!said.contains(PASSWORD), "it is shown");
 }
 
-/// How a program that can't serve ends: in one line.
-async fn says_why_not(mut process: Process, what: &str) {
+/// Asserts that a program that cannot serve ends with one line.
+async fn ends_with_reason(mut process: Process, what: &str) {
     let exit = process.exit_within(Duration::from_secs(20)).await;
     assert!(exit.code().is_some_and(|code| code != 0), "{exit}");
     let said = process.stderr();
@@ -109,16 +109,16 @@ async fn says_why_not(mut process: Process, what: &str) {
 
 #[actix_web::test]
 async fn nodes_with_and_without_a_bus_refuse_each_other() {
-    if !several_nodes_can_be() {
+    if !can_run_several_nodes() {
         return;
     }
     let fleet = Fleet::start(1, &[]).await;
-    says_why_not(Process::spawn(&fleet.database()), "in use").await;
+    ends_with_reason(Process::spawn(&fleet.database()), "in use").await;
     assert_eq!(fleet.visitor(0).unwrap().get("/health/ready").await.status, 200);
     fleet.kill(0);
     let alone = Process::start(&fleet.database());
     let url = fleet.redis.borrow().url();
-    says_why_not(Process::spawn_with(&fleet.database(), &[("bus.url", &url)]), "in use").await;
+    ends_with_reason(Process::spawn_with(&fleet.database(), &[("bus.url", &url)]), "in use").await;
     assert_eq!(alone.visitor().get("/health/ready").await.status, 200);
     alone.kill();
     fleet.start_at(0).await;

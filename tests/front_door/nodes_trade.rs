@@ -4,29 +4,29 @@ use serde_json::{Value, json};
 
 use crate::{
     clock::{SELLER, accepted, noon},
-    nodes_alarms::{move_over, socket_since},
-    support::{Client, ManualTime, Nodes, Socket, eventually, several_nodes_can_be, trade_frame},
+    nodes_alarms::{move_past_end, socket_since},
+    support::{Client, ManualTime, Nodes, Socket, can_run_several_nodes, eventually, trade_frame},
 };
 
 const BUYER: i64 = 2;
 
-/// Two nodes, and goods that user 2 has bought of user 1.
+/// Two nodes, and goods that user 2 has bought from user 1.
 async fn sold() -> (Nodes, i64) {
     let time = ManualTime::at(noon());
     let nodes = Nodes::with_time(2, time.clone(), |_| {}).await;
     let goods = nodes[0].goods(SELLER, 0, 60).await;
     accepted(&nodes[1].user(BUYER), goods, 7000).await;
-    move_over(&nodes, &time, goods, noon().plus_ms(60_000)).await;
+    move_past_end(&nodes, &time, goods, noon().plus_ms(60_000)).await;
     (nodes, goods)
 }
 
 async fn trade(client: &Client, goods: i64) -> Socket {
     let mut socket = client.try_trade(goods).await.expect("a socket");
-    socket.hear("goods_info").await;
+    socket.expect_frame("goods_info").await;
     socket
 }
 
-/// What the messages of the trade are, and whether they are read.
+/// The messages of the trade, and whether they are read.
 async fn talk(client: &Client, goods: i64) -> Vec<(String, bool)> {
     let talk = client.get(&format!("/chat/goods/{goods}/")).await.body;
     let one = |m: &Value| (m["content"].as_str().unwrap().to_owned(), m["is_read"].as_bool().unwrap());
@@ -34,8 +34,8 @@ async fn talk(client: &Client, goods: i64) -> Vec<(String, bool)> {
 }
 
 #[actix_web::test]
-async fn a_trade_chat_goes_from_node_to_node_and_what_is_written_to_an_open_socket_is_read() {
-    if !several_nodes_can_be() {
+async fn trade_messages_go_from_node_to_node_and_are_read_on_an_open_socket() {
+    if !can_run_several_nodes() {
         return;
     }
     let (nodes, goods) = sold().await;
@@ -44,9 +44,9 @@ async fn a_trade_chat_goes_from_node_to_node_and_what_is_written_to_an_open_sock
     let mut alarms = [socket_since(&nodes[0].user(BUYER), unread).await, socket_since(&buyer, unread).await];
     let mut here = trade(&seller, goods).await;
     here.send_json(&trade_frame(goods, SELLER, "nobody there")).await;
-    here.hear("message").await;
+    here.expect_frame("message").await;
     for socket in &mut alarms {
-        assert_eq!(socket.expect("chat").await["message"], "nobody there");
+        assert_eq!(socket.expect_alarm("chat").await["message"], "nobody there");
     }
     assert_eq!(nodes[0].user(SELLER).get(&format!("/chat/goods/{goods}/")).await.body[0]["is_read"], false);
 
@@ -56,16 +56,16 @@ async fn a_trade_chat_goes_from_node_to_node_and_what_is_written_to_an_open_sock
         let (own, other) = (format!("from here {turn}"), format!("from there {turn}"));
         here.send_json(&trade_frame(goods, SELLER, &own)).await;
         for socket in [&mut here, &mut there, &mut tab] {
-            let heard = socket.hear("message").await;
-            assert_eq!((&heard["message"], &heard["sender"]), (&json!(own), &json!(SELLER)));
+            let received = socket.expect_frame("message").await;
+            assert_eq!((&received["message"], &received["sender"]), (&json!(own), &json!(SELLER)));
         }
         there.send_json(&trade_frame(goods, BUYER, &other)).await;
         for socket in [&mut here, &mut there, &mut tab] {
-            let heard = socket.hear("message").await;
-            assert_eq!((&heard["message"], &heard["sender"]), (&json!(other), &json!(BUYER)));
+            let received = socket.expect_frame("message").await;
+            assert_eq!((&received["message"], &received["sender"]), (&json!(other), &json!(BUYER)));
         }
         for socket in &mut alarms {
-            assert_eq!(socket.expect("chat").await["message"], own);
+            assert_eq!(socket.expect_alarm("chat").await["message"], own);
         }
     }
     let read = |talk: &[(String, bool)], at: usize| {
@@ -73,18 +73,18 @@ async fn a_trade_chat_goes_from_node_to_node_and_what_is_written_to_an_open_sock
             .filter(|(text, is_read)| *is_read && text.starts_with(if at == 0 { "from there" } else { "from here" }))
             .count()
     };
-    eventually("what was heard is read", || async {
-        // Asked by its author: asking as the other side reads it.
+    eventually("what was received is read", || async {
+        // Each side asks about its own messages, since asking reads those of the other side.
         let (of_seller, of_buyer) = (talk(&seller, goods).await, talk(&buyer, goods).await);
         (read(&of_seller, 1) == 5 && read(&of_buyer, 0) == 5).then_some(())
     })
     .await;
 }
 
-/// Written while the bus is away: both sides hear it all the same, each once and in order.
+/// Written while the bus is down: both sides get each message once and in order.
 #[actix_web::test]
-async fn a_trade_chat_goes_on_while_redis_is_away() {
-    if !several_nodes_can_be() {
+async fn a_trade_chat_goes_on_while_redis_is_down() {
+    if !can_run_several_nodes() {
         return;
     }
     let (mut nodes, goods) = sold().await;
@@ -94,15 +94,15 @@ async fn a_trade_chat_goes_on_while_redis_is_away() {
     let said = |turn: usize| format!("line {turn}");
     for turn in 0..4 {
         here.send_json(&trade_frame(goods, SELLER, &said(turn))).await;
-        assert_eq!(here.hear("message").await["message"], said(turn));
+        assert_eq!(here.expect_frame("message").await["message"], said(turn));
     }
     for turn in 0..4 {
-        assert_eq!(there.hear("message").await["message"], said(turn));
+        assert_eq!(there.expect_frame("message").await["message"], said(turn));
     }
     nodes.redis.start_again();
-    nodes.say_of_their_bus("pass").await;
+    nodes.wait_for_bus_status("pass").await;
     there.send_json(&trade_frame(goods, BUYER, "back")).await;
     for socket in [&mut here, &mut there] {
-        assert_eq!(socket.hear("message").await["message"], "back");
+        assert_eq!(socket.expect_frame("message").await["message"], "back");
     }
 }

@@ -1,5 +1,5 @@
-//! Nodes that are killed and come back, and a Redis that does, while everybody bids and listens at any of them: no answer
-//! was a lie, and nobody has missed anything.
+//! Nodes are killed and restarted, and so is Redis, while everybody bids and listens at any node: every answer is true,
+//! and nobody misses anything.
 
 use std::{
     cell::{Cell, RefCell},
@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 use crate::{
     clock::{SELLER, kinds},
     support::{
-        Client, Fleet, PATIENT_DEADLINE, Socket, bid_frame, check_answered, check_history, check_outbids, dice,
-        eventually_within, goods_body, kills, settled, several_nodes_can_be,
+        Client, Fleet, SLOW_DEADLINE, Socket, bid_frame, can_run_several_nodes, check_answered, check_history,
+        check_outbids, eventually_within, goods_body, kills, rng, wait_until_settled,
     },
 };
 
@@ -28,8 +28,8 @@ const FIRST: i64 = 100;
 /// Goods whose auction ends under fire, after those that go on.
 const SHORT: usize = 2;
 const LONG: usize = 2;
-/// Somebody who has lost his node waits so long before he looks for another one.
-const PAUSE: Duration = Duration::from_millis(30);
+/// How long a client that has lost its node waits before it tries another one.
+const RECONNECT_DELAY: Duration = Duration::from_millis(30);
 
 struct Fire {
     fleet: Fleet,
@@ -38,16 +38,16 @@ struct Fire {
     /// The bodies of all 201, and all bids that their bidder saw in the room.
     answered: RefCell<Vec<Value>>,
     seen: RefCell<Vec<Value>>,
-    dice: RefCell<StdRng>,
-    /// Nobody bids any more.
+    rng: RefCell<StdRng>,
+    /// Bidding is over.
     ceased: Cell<bool>,
-    /// Nobody listens any more.
+    /// Listening is over.
     over: Cell<bool>,
 }
 
 impl Fire {
     fn throw(&self, below: usize) -> usize {
-        self.dice.borrow_mut().random_range(0..below)
+        self.rng.borrow_mut().random_range(0..below)
     }
 
     fn any_client(&self, user: i64) -> Option<Client> {
@@ -58,7 +58,7 @@ impl Fire {
     async fn bid(&self, user: i64) {
         while !self.ceased.get() {
             let Some(client) = self.any_client(user) else {
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(RECONNECT_DELAY).await;
                 continue;
             };
             for _ in 0..self.throw(20) {
@@ -82,7 +82,7 @@ impl Fire {
     async fn bid_in_room(&self, user: i64, client: &Client) {
         let which = self.throw(self.goods.len());
         let goods = self.goods[which];
-        let Ok(Ok(mut room)) = Box::pin(client.try_to_connect(&format!("/ws/auction/{goods}/"))).await else { return };
+        let Ok(Ok(mut room)) = Box::pin(client.try_socket(&format!("/ws/auction/{goods}/"))).await else { return };
         for _ in 0..self.throw(8) {
             let price = self.prices[which].replace(self.prices[which].get() + 1);
             room.try_send_json(&bid_frame(goods, user, price)).await;
@@ -100,17 +100,17 @@ impl Fire {
         }
     }
 
-    /// A user's alarms, by id, over sockets at any node, each of which goes on where the last one ended.
+    /// A user's alarms by id, over sockets at any node, each resumed where the last one ended.
     async fn listen(&self, user: i64) -> BTreeMap<i64, Value> {
-        let (mut heard, mut last) = (BTreeMap::new(), 0);
+        let (mut received, mut last) = (BTreeMap::new(), 0);
         while !self.over.get() {
             let Some(client) = self.any_client(user) else {
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(RECONNECT_DELAY).await;
                 continue;
             };
             let path = format!("/ws/alarms/?since={last}");
-            let Ok(Ok(mut socket)) = client.try_to_connect(&path).await else {
-                tokio::time::sleep(PAUSE).await;
+            let Ok(Ok(mut socket)) = client.try_socket(&path).await else {
+                tokio::time::sleep(RECONNECT_DELAY).await;
                 continue;
             };
             while let Some(frame) = self.next(&mut socket).await {
@@ -120,22 +120,22 @@ impl Fire {
                 let id = frame["id"].as_i64().unwrap();
                 assert!(id > last, "{id} after {last}");
                 last = id;
-                assert!(heard.insert(id, frame).is_none(), "heard twice");
+                assert!(received.insert(id, frame).is_none(), "received twice");
             }
         }
-        heard
+        received
     }
 
-    /// What a room says, over sockets at any node: bids without a gap on each of them.
+    /// Watches a room over sockets at any node: bids without a gap on each of them.
     async fn watch(&self, goods: i64) -> i64 {
         let mut newest = 0;
         while !self.over.get() {
             let Some(client) = self.fleet.visitor(self.throw(3)) else {
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(RECONNECT_DELAY).await;
                 continue;
             };
-            let Ok(Ok(mut socket)) = client.try_to_connect(&format!("/ws/auction/{goods}/")).await else {
-                tokio::time::sleep(PAUSE).await;
+            let Ok(Ok(mut socket)) = client.try_socket(&format!("/ws/auction/{goods}/")).await else {
+                tokio::time::sleep(RECONNECT_DELAY).await;
                 continue;
             };
             let (mut seq, mut ended) = (0, false);
@@ -156,7 +156,7 @@ impl Fire {
         newest
     }
 
-    /// The next frame; none when the socket has ended or all is over.
+    /// The next frame; `None` when the socket has ended or listening is over.
     async fn next(&self, socket: &mut Socket) -> Option<Value> {
         loop {
             if self.over.get() {
@@ -168,16 +168,16 @@ impl Fire {
         }
     }
 
-    /// Nodes are killed and started again; now and then Redis is too, or falls silent.
+    /// Kills and restarts nodes. Now and then Redis is killed too, or suspended.
     async fn trouble(&self, nodes: usize) {
         for round in 0..kills() {
             tokio::time::sleep(Duration::from_millis(300 + self.throw(500) as u64)).await;
             let at = self.throw(nodes);
             self.fleet.kill(at);
             if round % 3 == 1 {
-                self.fleet.redis.borrow().stop_answering();
+                self.fleet.redis.borrow().suspend();
                 tokio::time::sleep(Duration::from_millis(self.throw(2000) as u64)).await;
-                self.fleet.redis.borrow().go_on();
+                self.fleet.redis.borrow().resume();
             }
             if round % 2 == 0 {
                 self.fleet.redis.borrow_mut().kill();
@@ -191,7 +191,7 @@ impl Fire {
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 
-    async fn check(&self, heard: &[BTreeMap<i64, Value>], ends_at: Timestamp) {
+    async fn check(&self, received: &[BTreeMap<i64, Value>], ends_at: Timestamp) {
         let client = |user: i64| self.fleet.user(0, user).unwrap().patient();
         let bidders: Vec<(i64, Client)> = (FIRST..).take(BIDDERS).map(|user| (user, client(user))).collect();
         let visitor = self.fleet.visitor(1).unwrap().patient();
@@ -230,19 +230,19 @@ impl Fire {
                 assert_eq!(late, None);
             }
         }
-        for ((user, bidder), heard) in bidders.iter().zip(heard) {
+        for ((user, bidder), received) in bidders.iter().zip(received) {
             let inbox: Vec<i64> = bidder.inbox().await.iter().map(|alarm| alarm["id"].as_i64().unwrap()).collect();
-            assert_eq!(heard.keys().copied().collect::<Vec<_>>(), inbox, "what user {user} heard");
+            assert_eq!(received.keys().copied().collect::<Vec<_>>(), inbox, "what user {user} received");
         }
         let (answered, seen) = (self.answered.borrow().len(), self.seen.borrow().len());
-        let alarms: usize = heard.iter().map(BTreeMap::len).sum();
-        eprintln!("{stored} bids, of which {answered} were answered and {seen} seen; {alarms} alarms heard");
+        let alarms: usize = received.iter().map(BTreeMap::len).sum();
+        eprintln!("{stored} bids, of which {answered} were answered and {seen} seen; {alarms} alarms received");
         assert!(answered > 50 && seen > 10);
     }
 }
 
 async fn under_fire(nodes: usize, name: &str) {
-    if !several_nodes_can_be() {
+    if !can_run_several_nodes() {
         return;
     }
     let fleet = Fleet::start(nodes, &[("session.heartbeat_s", "2"), ("session.timeout_s", "8")]).await;
@@ -263,12 +263,12 @@ async fn under_fire(nodes: usize, name: &str) {
         fleet,
         answered: RefCell::default(),
         seen: RefCell::default(),
-        dice: RefCell::new(dice(name)),
+        rng: RefCell::new(rng(name)),
         ceased: Cell::new(false),
         over: Cell::new(false),
     };
     let users = || (FIRST..).take(BIDDERS);
-    let course = async {
+    let trouble = async {
         let trouble = async {
             fire.trouble(nodes).await;
             SystemTime.wait_until(ends_at.plus_ms(1000)).await;
@@ -276,41 +276,41 @@ async fn under_fire(nodes: usize, name: &str) {
         };
         join(trouble, join_all(users().map(|user| fire.bid(user)))).await;
         for at in 0..nodes {
-            settled(&fire.fleet.admin(at).unwrap(), ends_at.plus_ms(2000)).await;
+            wait_until_settled(&fire.fleet.admin(at).unwrap(), ends_at.plus_ms(2000)).await;
         }
-        // A last one of all goods that go on, which everybody must come to.
+        // One last bid on all goods that go on, which must reach everybody.
         for at in SHORT..SHORT + LONG {
             let bid = fire.fleet.user(0, SELLER + 1).unwrap().patient().bid(fire.goods[at], 1_000_000_000).await;
             assert_eq!(bid.status, 201, "{}", bid.text);
         }
-        // Nothing is awaited longer than gaps may last.
+        // A gap lasts no longer than this.
         tokio::time::sleep(Duration::from_secs(5)).await;
         fire.over.set(true);
     };
     let listening = join_all(users().map(|user| fire.listen(user)));
     let watching = join_all(fire.goods.iter().map(|goods| fire.watch(*goods)));
-    let ((heard, newest), ()) = join(join(listening, watching), course).await;
-    fire.fleet.know_each_other().await;
+    let ((received, newest), ()) = join(join(listening, watching), trouble).await;
+    fire.fleet.wait_for_peers().await;
     let visitor = fire.fleet.visitor(0).unwrap().patient();
     for (at, (goods, newest)) in fire.goods.iter().zip(newest).enumerate() {
         if at >= SHORT {
-            assert_eq!(newest, visitor.history(*goods).await.len() as i64, "the watchers heard it to the last");
+            assert_eq!(newest, visitor.history(*goods).await.len() as i64, "the watchers saw all of them");
         }
     }
-    eventually_within(PATIENT_DEADLINE, "all are ready", || async {
+    eventually_within(SLOW_DEADLINE, "all are ready", || async {
         (visitor.get("/health/ready").await.status == 200).then_some(())
     })
     .await;
-    fire.check(&heard, ends_at).await;
+    fire.check(&received, ends_at).await;
 }
 
 /// `HANDSUP_TEST_KILLS` says how often.
 #[actix_web::test]
-async fn two_nodes_under_fire_keep_what_they_answer_and_everybody_hears_it() {
-    under_fire(2, "two_nodes_under_fire_keep_what_they_answer_and_everybody_hears_it").await;
+async fn two_nodes_under_fire_keep_what_they_answer_and_everybody_receives_it() {
+    under_fire(2, "two_nodes_under_fire_keep_what_they_answer_and_everybody_receives_it").await;
 }
 
 #[actix_web::test]
-async fn three_nodes_under_fire_keep_what_they_answer_and_everybody_hears_it() {
-    under_fire(3, "three_nodes_under_fire_keep_what_they_answer_and_everybody_hears_it").await;
+async fn three_nodes_under_fire_keep_what_they_answer_and_everybody_receives_it() {
+    under_fire(3, "three_nodes_under_fire_keep_what_they_answer_and_everybody_receives_it").await;
 }

@@ -1,4 +1,4 @@
-//! Who is in a room, whatever way sockets come and go.
+//! Who is in a room, however sockets come and go.
 
 use std::collections::BTreeSet;
 
@@ -7,12 +7,12 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use crate::support::{List, Socket, TestNode, bid_frame, eventually, participants, session_figures};
+use crate::support::{ParticipantList, Socket, TestNode, bid_frame, eventually, participants, session_figures};
 
-/// More watchers than a room in which comings and goings are told one by one.
+/// More watchers than a room may have in which joins and leaves are sent one by one.
 const LARGE: usize = 80;
 
-/// Nobody is in any room, and nothing is left of those who were.
+/// Asserts that nobody is in any room, and that nothing is left of earlier participants.
 async fn nothing_is_left(node: &TestNode) {
     let admins = node.admins();
     eventually("empty rooms", || async {
@@ -24,7 +24,7 @@ async fn nothing_is_left(node: &TestNode) {
 }
 
 #[actix_web::test]
-async fn nobody_bids_before_he_has_entered() {
+async fn a_user_enters_before_their_first_bid() {
     let node = TestNode::start();
     let goods = node.live_goods(1).await;
     let visitor = node.visitor();
@@ -36,18 +36,18 @@ async fn nobody_bids_before_he_has_entered() {
         if user % 2 == 0 {
             socket.send_json(&bid_frame(goods, user, 1000 * user)).await;
         } else {
-            // This goes to any node, which has to know that he is there.
+            // The request goes to any node, which must know the participant.
             if node.nodes() > 1 {
-                node.knows_participants(goods, 1).await;
+                node.wait_for_participants(goods, 1).await;
             }
             assert_eq!(client.bid(goods, 1000 * user).await.status, 201);
         }
         for watcher in watchers.iter_mut().take(3) {
-            let enter = watcher.hear("enter").await;
+            let enter = watcher.expect_frame("enter").await;
             assert_eq!((&enter["user_id"], &enter["participants_count"]), (&json!(user), &json!(1)));
-            assert_eq!(watcher.hear("bid").await["sender"], user);
+            assert_eq!(watcher.expect_frame("bid").await["sender"], user);
         }
-        // He himself may still hear of the one before him.
+        // The user's own socket may still get the join of the one before.
         let own = async |socket: &mut Socket| loop {
             let frame = socket.next().await;
             if frame["user_id"] == user || frame["sender"] == user {
@@ -57,7 +57,7 @@ async fn nobody_bids_before_he_has_entered() {
         assert_eq!((own(&mut socket).await, own(&mut socket).await), (json!("enter"), json!("bid")));
         drop(socket);
         for watcher in watchers.iter_mut().take(3) {
-            assert_eq!(watcher.hear("out").await["user_id"], user);
+            assert_eq!(watcher.expect_frame("out").await["user_id"], user);
         }
     }
     drop(watchers);
@@ -71,7 +71,7 @@ async fn fault_8_a_hundred_sockets_that_come_and_go_quickly_are_one_user() {
     let goods = node.live_goods(1).await;
     let mut witness = node.visitor().room(goods).await;
     let stays = node.user(2).room(goods).await;
-    witness.hear("enter").await;
+    witness.expect_frame("enter").await;
     // All at once, some closed in order, others just dropped.
     let come_and_go = (0..100).map(|nth| {
         let client = node.user(2);
@@ -85,20 +85,20 @@ async fn fault_8_a_hundred_sockets_that_come_and_go_quickly_are_one_user() {
     });
     join_all(come_and_go).await;
     let third = node.user(3).room(goods).await;
-    let entered = witness.hear("enter").await;
+    let entered = witness.expect_frame("enter").await;
     assert_eq!((&entered["user_id"], &entered["participants_count"]), (&json!(3), &json!(2)), "nothing before it");
     drop((stays, third));
-    let mut list = List(BTreeSet::from([2, 3]));
-    list.hear(&witness.next().await);
-    list.hear(&witness.next().await);
-    // Alone, he comes and goes as often as his first and last sockets do.
+    let mut list = ParticipantList(BTreeSet::from([2, 3]));
+    list.apply(&witness.next().await);
+    list.apply(&witness.next().await);
+    // A single user joins and leaves as often as their first and last sockets do.
     for _ in 0..20 {
         join_all((0..5).map(|_| async { drop(node.user(2).room(goods).await) })).await;
     }
     let last = node.user(4).room(goods).await;
     loop {
         let frame = witness.next().await;
-        list.hear(&frame);
+        list.apply(&frame);
         if frame["user_id"] == 4 {
             break;
         }
@@ -106,9 +106,9 @@ async fn fault_8_a_hundred_sockets_that_come_and_go_quickly_are_one_user() {
     if !list.0.contains(&2) {
         assert_eq!(list.0, BTreeSet::from([4]));
     } else {
-        list.hear(&witness.next().await);
+        list.apply(&witness.next().await);
     }
-    eventually("he is gone", || async {
+    eventually("the user is gone", || async {
         (participants(&node.visitor(), goods).await == (json!(1), json!([{"id": 4, "user": "name4"}]))).then_some(())
     })
     .await;
@@ -117,7 +117,7 @@ async fn fault_8_a_hundred_sockets_that_come_and_go_quickly_are_one_user() {
 }
 
 #[actix_web::test]
-async fn many_users_who_come_and_go_are_heard_in_turn_in_small_and_large_rooms() {
+async fn joins_and_leaves_of_many_users_alternate_in_small_and_large_rooms() {
     for watchers in [0, LARGE] {
         let node = TestNode::start();
         let goods = node.live_goods(1).await;
@@ -134,20 +134,20 @@ async fn many_users_who_come_and_go_are_heard_in_turn_in_small_and_large_rooms()
             }
         });
         let mut stay = join_all(come_and_go).await;
-        let mut list = List::default();
+        let mut list = ParticipantList::default();
         let everybody: BTreeSet<i64> = (100..140).collect();
         let end = node.user(999).room(goods).await;
         while !list.0.contains(&999) || list.0.len() < 41 {
-            list.hear(&witness.next().await);
+            list.apply(&witness.next().await);
         }
-        // Whoever has no frames left but his own last entry is there; late goings of his other tabs change nothing.
+        // A user whose last frame is their own join is there; late closes of their other tabs change nothing.
         assert!(list.0.is_superset(&everybody));
         assert_eq!(participants(&node.visitor(), goods).await.0, 41);
         for socket in stay.drain(..) {
             drop(socket);
         }
         while list.0.len() > 1 {
-            list.hear(&witness.next().await);
+            list.apply(&witness.next().await);
         }
         assert_eq!(list.0, BTreeSet::from([999]));
         drop((end, witness, _watchers));
@@ -156,13 +156,13 @@ async fn many_users_who_come_and_go_are_heard_in_turn_in_small_and_large_rooms()
 }
 
 #[actix_web::test]
-async fn a_socket_that_goes_amid_its_handshake_leaves_no_trace() {
+async fn a_socket_that_ends_during_its_handshake_leaves_no_trace() {
     let node = TestNode::with(|settings| settings.session.max_per_user = 1000);
     let goods = node.live_goods(1).await;
     let mut witness = node.visitor().room(goods).await;
     let stays = node.user(3).room(goods).await;
-    let mut list = List::default();
-    list.hear(&witness.next().await);
+    let mut list = ParticipantList::default();
+    list.apply(&witness.next().await);
     let token = node.user(2).token().to_owned();
     let handshake = format!(
         "GET /ws/auction/{goods}/?token={token} HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
@@ -174,7 +174,7 @@ async fn a_socket_that_goes_amid_its_handshake_leaves_no_trace() {
             let mut tcp = TcpStream::connect(address).await.unwrap();
             tcp.write_all(handshake.as_bytes()).await.unwrap();
             match nth % 3 {
-                // At once, in order; at once, with a reset; after a first byte.
+                // Ends at once in order, at once with a reset, or after a first byte.
                 0 => drop(tcp),
                 1 => {
                     socket2::SockRef::from(&tcp).set_linger(Some(std::time::Duration::ZERO)).unwrap();
@@ -188,8 +188,8 @@ async fn a_socket_that_goes_amid_its_handshake_leaves_no_trace() {
     }))
     .await;
     let last = node.user(4).room(goods).await;
-    // However often he came and went: in turn, and in the end he is not there.
-    eventually("he is gone", || async {
+    // However often the user joined and left: the frames alternate, and in the end the user is not there.
+    eventually("the user is gone", || async {
         let there = json!([{"id": 3, "user": "name3"}, {"id": 4, "user": "name4"}]);
         (participants(&node.visitor(), goods).await.1 == there).then_some(())
     })
@@ -197,13 +197,13 @@ async fn a_socket_that_goes_amid_its_handshake_leaves_no_trace() {
     let end = node.user(5).room(goods).await;
     loop {
         let frame = witness.next().await;
-        list.hear(&frame);
+        list.apply(&frame);
         if frame["user_id"] == 5 {
             break;
         }
     }
     assert_eq!(list.0, BTreeSet::from([3, 4, 5]));
-    node.knows_participants(goods, 3).await;
+    node.wait_for_participants(goods, 3).await;
     let figures = session_figures(&node.admins()).await;
     let rooms = json!(node.nodes());
     assert_eq!((&figures["rooms"], &figures["in_rooms"], &figures["users"]), (&rooms, &json!(4), &json!(3)));
@@ -225,7 +225,7 @@ async fn rooms_that_everybody_has_left_are_forgotten() {
         }))
         .await;
         for goods in &goods {
-            node.knows_participants(*goods, 2).await;
+            node.wait_for_participants(*goods, 2).await;
         }
         let figures = session_figures(&node.admins()).await;
         assert_eq!((&figures["rooms"], &figures["in_rooms"]), (&json!(20 * node.nodes()), &json!(60)));

@@ -1,4 +1,5 @@
-//! The examples of `docs/protocol.md`, played in their order: an answer or frame that is not as the page shows it fails.
+//! Runs the examples of `docs/protocol.md` in their order. An answer or frame that differs from the page fails the
+//! test.
 
 use std::{collections::BTreeMap, fs, path::Path, str::FromStr, sync::Arc};
 
@@ -10,17 +11,17 @@ use serde_json::{Value, json};
 use super::{
     events::Stream,
     support::{
-        AnswerBody, Client, Closed, Example, Exchange, ManualTime, Socket, Step, TestNode, claims, examples, settled,
-        signed,
+        AnswerBody, Client, Closed, Example, Exchange, ManualTime, Socket, Step, TestNode, claims, examples, signed,
+        wait_until_settled,
     },
 };
 
-/// Who takes part, as the page says.
+/// The users of the page.
 const PEOPLE: [(&str, i64); 4] = [("seller", 1), ("mina", 2), ("joon", 3), ("admin", 9)];
-/// What the clock shows at the beginning.
+/// The time at the beginning.
 const BEGINNING: &str = "2026-11-22T08:29:27.865Z";
 
-/// A service and who uses it.
+/// A service and its clients.
 struct Stage {
     node: TestNode,
     time: Arc<ManualTime>,
@@ -29,7 +30,7 @@ struct Stage {
 }
 
 #[actix_web::test]
-async fn every_example_of_the_page_is_what_the_service_does() {
+async fn the_service_does_what_every_example_of_the_page_shows() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/protocol.md");
     let examples = examples(&fs::read_to_string(page).unwrap()).unwrap_or_else(|error| panic!("{error}"));
     let time = ManualTime::at(Timestamp::parse_rfc3339(BEGINNING).unwrap());
@@ -53,11 +54,11 @@ impl Stage {
         match step {
             Step::Clock(shows) => {
                 self.time.set(shows);
-                settled(&self.node.admin(), shows).await;
+                wait_until_settled(&self.node.admin(), shows).await;
             }
             Step::Exchange(exchange) => self.exchange(exchange).await?,
             Step::On(name) => {
-                // A handshake that is refused is looked at in the next step.
+                // A refused handshake is checked by the next step.
                 if !self.sockets.contains_key(&name)
                     && let Ok(socket) = self.open(&name).await
                 {
@@ -74,14 +75,14 @@ impl Stage {
                 let text = self.with_tokens(&text);
                 self.socket(on)?.send_text(&text).await;
             }
-            Step::Hears(shown) => {
+            Step::Receives(shown) => {
                 let frame = self.socket(on)?.text_or_close().await;
                 let frame = frame.map_err(|closed| format!("instead of a frame: {closed:?}"))?;
                 if let Some(difference) = shown.difference(&frame) {
                     return Err(difference);
                 }
             }
-            Step::HearsClose(code, reason) => {
+            Step::ReceivesClose(code, reason) => {
                 let socket = self.sockets.remove(on).ok_or("no such socket is open")?;
                 let closed = must_close(socket).await?;
                 let is_shown = closed.code == Some(code) && (reason == "…" || closed.reason == reason);
@@ -174,7 +175,7 @@ impl Stage {
             for ((name, shown), (found_name, found)) in shown.iter().zip(&found) {
                 let json = |text: &str| serde_json::from_str::<Value>(text).map_err(|error| error.to_string());
                 let is_same = match name.as_str() {
-                    "data" => super::support::Shown::parse(shown)?.difference(&json(found)?).is_none(),
+                    "data" => super::support::ExpectedJson::parse(shown)?.difference(&json(found)?).is_none(),
                     _ => shown == found,
                 };
                 if name != found_name || !is_same {
@@ -185,7 +186,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Nobody has heard anything that the page does not show.
+    /// Asserts that no socket has a frame that the page does not show.
     async fn end(self) {
         for (name, mut socket) in self.sockets {
             socket.send(Message::Close(None)).await;
@@ -194,7 +195,7 @@ impl Stage {
     }
 }
 
-/// How the socket ends, and that nothing comes before.
+/// How the socket ends. Asserts that no frame comes before.
 async fn must_close(mut socket: Socket) -> Result<Closed, String> {
     match socket.text_or_close().await {
         Ok(frame) => Err(format!("the page does not show {frame}")),

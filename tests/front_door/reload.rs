@@ -1,4 +1,4 @@
-//! SIGHUP: the settings are read again, what can change while the node runs is in force, and no socket ends by it.
+//! SIGHUP: the settings are read again, those that can change at runtime take effect, and no socket ends.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -10,17 +10,17 @@ use handsup::{
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Client, DEADLINE, Handsup, Raw, SECRET, Served, Socket, goods_body};
+use crate::support::{Client, DEADLINE, Handsup, Raw, RunningProgram, SECRET, Socket, goods_body};
 
 const READ_AGAIN: &str = "SIGHUP: settings reloaded";
 const NOTHING_CHANGED: &str = "SIGHUP: settings not reloaded";
 const OTHER: &str = "another-test-key-that-is-long-enough-too";
 const MARKET: &str = "https://market.example";
 
-/// A running server whose settings stand in a file.
+/// A running server whose settings are in a file.
 struct Changing {
     handsup: Handsup,
-    served: Served,
+    served: RunningProgram,
     base: String,
     times: usize,
 }
@@ -33,7 +33,7 @@ impl Changing {
         Self { handsup, served, base, times: 0 }
     }
 
-    /// Has it read this instead; gives the whole log.
+    /// Makes it read these settings; returns the whole log.
     async fn read(&mut self, text: &str) -> String {
         self.handsup.write("config/local.toml", text);
         self.served.signal(Signal::HUP);
@@ -41,7 +41,7 @@ impl Changing {
         self.served.logged(READ_AGAIN, self.times).await
     }
 
-    /// The same with what can't be taken.
+    /// Makes it refuse these settings.
     async fn refuse(&mut self, text: &str, times: usize) -> String {
         self.handsup.write("config/local.toml", text);
         self.served.signal(Signal::HUP);
@@ -50,7 +50,7 @@ impl Changing {
 
     /// A user with a token of this key.
     fn user(&self, id: i64, key: &str) -> Client {
-        Served::client(&self.base, Some(&token(id, key)))
+        RunningProgram::client(&self.base, Some(&token(id, key)))
     }
 
     async fn live_goods(&self, seller: &Client) -> i64 {
@@ -82,24 +82,24 @@ async fn reads(client: &Client) -> u16 {
     client.get("/alarms").await.status
 }
 
-/// A key rotates, the old one is taken away; who is connected stays so, and hears on.
+/// A key is rotated and the old one is removed. Connected users stay connected and still get alarms.
 #[actix_web::test]
 async fn sighup_rotates_the_keys_and_sockets_stay() {
     let mut server = Changing::start(&keys(SECRET, None));
     let (old, new) = (server.user(2, SECRET), server.user(2, OTHER));
     let mut socket = old.socket_since(0).await;
-    socket.hear("hello").await;
+    socket.expect_frame("hello").await;
     assert_eq!((reads(&old).await, reads(&new).await), (200, 401));
     let log = server.read(&keys(OTHER, Some(SECRET))).await;
     assert!(log.contains("changed: auth.jwt_secret, auth.jwt_secret_previous"), "{log}");
     assert_eq!((reads(&old).await, reads(&new).await), (200, 200));
-    // A token that the node has just seen is refused as well.
+    // A token that the node has just verified is refused as well.
     server.read(&keys(OTHER, None)).await;
     assert_eq!((reads(&old).await, reads(&new).await), (401, 200));
     let goods = server.live_goods(&server.user(1, OTHER)).await;
     assert_eq!(new.bid(goods, 1000).await.status, 201);
     assert_eq!(server.user(3, OTHER).bid(goods, 2000).await.status, 201);
-    socket.expect("outbid").await;
+    socket.expect_alarm("outbid").await;
     let log = server.served.log();
     assert!(!log.contains(SECRET) && !log.contains(OTHER), "{log}");
 }
@@ -110,10 +110,10 @@ async fn sighup_changes_the_origins_the_locale_and_the_rates() {
     let (seller, rival, bidder) = (server.user(1, SECRET), server.user(2, SECRET), server.user(3, SECRET));
     let goods = server.live_goods(&seller).await;
     let mut socket = bidder.socket_since(0).await;
-    socket.hear("hello").await;
+    socket.expect_frame("hello").await;
     assert_eq!(server.handshake_from(MARKET, SECRET), 403);
     assert_eq!((bidder.bid(goods, 1000).await.status, rival.bid(goods, 2000).await.status), (201, 201));
-    assert_eq!(socket.expect("outbid").await["message"], "다른 핸더가 입찰했어요!");
+    assert_eq!(socket.expect_alarm("outbid").await["message"], "다른 핸더가 입찰했어요!");
 
     let own = "[server]\nallowed_origins = [\"https://market.example\"]\n[alarms]\nlocale = \"en\"\n";
     let log = server.read(&(keys(SECRET, None) + own)).await;
@@ -124,25 +124,25 @@ async fn sighup_changes_the_origins_the_locale_and_the_rates() {
     let asked = bidder.send_with(awc::http::Method::OPTIONS, "/goods/", None, &preflight).await;
     assert_eq!(asked.headers.get("access-control-allow-origin").unwrap(), MARKET);
     assert_eq!((bidder.bid(goods, 3000).await.status, rival.bid(goods, 4000).await.status), (201, 201));
-    assert_eq!(socket.expect("outbid").await["message"], "Another bidder has outbid you!");
+    assert_eq!(socket.expect_alarm("outbid").await["message"], "Another bidder has outbid you!");
     assert_eq!(bidder.get("/alarms").await.body["results"][0]["message"], "Another bidder has outbid you!");
 
     let slow = "[limits]\nrequests_per_second = 1\nbids_per_second = 1\nlines_per_second = 1\n";
     server.read(&(keys(SECRET, None) + slow)).await;
     let statuses = [reads(&rival).await, reads(&rival).await, reads(&rival).await];
     assert_eq!(statuses, [200, 200, 429], "a burst of twice the rate passes");
-    // The same rates again don't begin to count anew.
+    // The same rates again do not restart the counting.
     server.read(&(keys(SECRET, None) + slow)).await;
     assert_eq!(reads(&rival).await, 429);
     let mut room =
         Socket::open(&server.base, &format!("/ws/auction/{goods}/"), &[], Some(&token(4, SECRET))).await.unwrap();
-    room.hear("enter").await;
+    room.expect_frame("enter").await;
     for _ in 0..3 {
         room.send_json(&json!({"is_money": false, "message": "hello"})).await;
     }
-    let mut heard = Vec::new();
-    while heard.last() != Some(&json!("alert")) {
-        heard.push(room.next().await["response_type"].clone());
+    let mut received = Vec::new();
+    while received.last() != Some(&json!("alert")) {
+        received.push(room.next().await["response_type"].clone());
     }
     assert_eq!(server.handshake_from(MARKET, SECRET), 403, "origins that are left out are refused again");
 }
@@ -178,13 +178,13 @@ async fn sighup_names_what_needs_a_restart_until_it_comes() {
     assert_eq!(log.matches("needs a restart").count(), 2, "as it was: {log}");
 }
 
-/// Whatever is wrong with it: an unknown key, a bad value, a contradiction, no TOML, what only `serve` asks.
+/// Whatever is wrong: an unknown key, an invalid value, a contradiction, invalid TOML, a check that only `serve` makes.
 #[actix_web::test]
-async fn a_bad_file_at_sighup_changes_nothing() {
+async fn an_invalid_file_at_sighup_changes_nothing() {
     let mut server = Changing::start(&keys(SECRET, None));
     let old = server.user(2, SECRET);
     let mut socket = old.socket_since(0).await;
-    socket.hear("hello").await;
+    socket.expect_frame("hello").await;
     let with_locale = keys(OTHER, None) + "[alarms]\nlocale = \"en\"\n";
     for (time, (text, key)) in (1..).zip([
         (with_locale.clone() + "[session]\ntimeout = 1\n", "session.timeout"),
@@ -194,7 +194,7 @@ async fn a_bad_file_at_sighup_changes_nothing() {
         (with_locale.clone() + "[log]\nformat = \"xml\"\n", "log.format"),
         (with_locale.clone() + "[server]\nmedia_dir = \"nowhere\"\n", "server.media_dir"),
         (keys("short", None), "auth.jwt_secret"),
-        // This needs a restart, so that the key would be in force without what allows it.
+        // Allowing a short key needs a restart, so this key would be in force without its permission.
         (keys("short", None) + "insecure_dev_secret = true\n", "auth.jwt_secret"),
         ("[auth\n".to_owned() + &with_locale, "config/local.toml"),
         (String::new(), "auth.jwt_secret"),
@@ -206,16 +206,16 @@ async fn a_bad_file_at_sighup_changes_nothing() {
     }
     let goods = server.live_goods(&server.user(1, SECRET)).await;
     assert_eq!((old.bid(goods, 1000).await.status, server.user(3, SECRET).bid(goods, 2000).await.status), (201, 201));
-    assert_eq!(socket.expect("outbid").await["message"], "다른 핸더가 입찰했어요!");
+    assert_eq!(socket.expect_alarm("outbid").await["message"], "다른 핸더가 입찰했어요!");
     assert!(!server.served.log().contains(OTHER), "{}", server.served.log());
     let served = &mut server.served;
     served.interrupt();
-    assert_eq!(served.ended(DEADLINE).code(), Some(0));
+    assert_eq!(served.wait_for_exit(DEADLINE).code(), Some(0));
 }
 
-/// However many come, and while it starts.
+/// However many signals arrive, and while it starts.
 #[actix_web::test]
-async fn many_sighups_end_nothing() {
+async fn many_sighups_do_no_harm() {
     let handsup = crate::settings::good();
     let mut served = handsup.start(&["serve"]);
     let base = served.base();
@@ -223,7 +223,7 @@ async fn many_sighups_end_nothing() {
         served.signal(Signal::HUP);
     }
     served.logged(READ_AGAIN, 1).await;
-    assert_eq!(Served::client(&base, None).get("/health/ready").await.status, 200);
+    assert_eq!(RunningProgram::client(&base, None).get("/health/ready").await.status, 200);
     served.interrupt();
-    assert_eq!(served.ended(Duration::from_secs(20)).code(), Some(0));
+    assert_eq!(served.wait_for_exit(Duration::from_secs(20)).code(), Some(0));
 }

@@ -1,5 +1,5 @@
-//! Nodes that are ended in order and started again, one after the other, while everybody goes on: clients that do as they
-//! are told lose nothing and bid nothing twice.
+//! Nodes are stopped in order and started again, one after the other, under load. Clients that do what the contract
+//! says lose nothing and bid nothing twice.
 
 use std::{
     cell::{Cell, RefCell},
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     clock::SELLER,
-    support::{Client, Fleet, check_answered, check_history, check_outbids, goods_body, several_nodes_can_be},
+    support::{Client, Fleet, can_run_several_nodes, check_answered, check_history, check_outbids, goods_body},
 };
 
 const NODES: usize = 2;
@@ -26,14 +26,15 @@ struct Rollout {
     goods: i64,
     price: Cell<i64>,
     stored: RefCell<Vec<Value>>,
-    /// How often a bid had to be asked again.
+    /// How often a bid had to be repeated.
     repeated: Cell<usize>,
     ceased: Cell<bool>,
     over: Cell<bool>,
 }
 
 impl Rollout {
-    /// Bids at his own node; what was not stored there, or whose answer was lost, he asks the other one, with its key.
+    /// Bids at the user's own node. A bid that was not stored there, or whose answer was lost, is repeated at the other
+    /// node with its key.
     async fn bid(&self, at: usize, user: i64) {
         let mut turn = 0;
         while !self.ceased.get() {
@@ -51,7 +52,7 @@ impl Rollout {
         }
     }
 
-    /// The bid's body if it was stored, nothing in it if it was refused, none if nothing is known yet.
+    /// `Some(Some(body))` if the bid was stored, `Some(None)` if it was refused, `None` if nothing is known yet.
     async fn ask(&self, at: usize, user: i64, price: i64, key: &str) -> Option<Option<Value>> {
         let client = self.fleet.user(at, user)?;
         let (path, body) = (format!("/goods/{}/bids", self.goods), json!({"price": price}).to_string().into_bytes());
@@ -72,19 +73,19 @@ impl Rollout {
         }
     }
 
-    /// Listens at his node; when it restarts he comes back, as late as he is told.
+    /// Listens at the user's node. When it restarts, reconnects after the delay that it asked for.
     async fn listen(&self, at: usize, user: i64) -> (BTreeMap<i64, Value>, usize) {
-        let (mut heard, mut restarts) = (BTreeMap::new(), 0);
+        let (mut received, mut restarts) = (BTreeMap::new(), 0);
         while !self.over.get() {
-            let last = heard.last_key_value().map_or(0, |(id, _)| *id);
+            let last = received.last_key_value().map_or(0, |(id, _)| *id);
             let client = self.fleet.user(at, user).expect("one of them runs");
-            let Ok(Ok(mut socket)) = client.try_to_connect(&format!("/ws/alarms/?since={last}")).await else {
+            let Ok(Ok(mut socket)) = client.try_socket(&format!("/ws/alarms/?since={last}")).await else {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 continue;
             };
             let closed = loop {
                 if self.over.get() {
-                    return (heard, restarts);
+                    return (received, restarts);
                 }
                 let Ok(next) = tokio::time::timeout(Duration::from_millis(100), socket.text_or_close()).await else {
                     continue;
@@ -92,7 +93,7 @@ impl Rollout {
                 match next {
                     Ok(frame) if frame["response_type"] == "alram" => {
                         let id = frame["id"].as_i64().unwrap();
-                        assert!(heard.insert(id, frame).is_none(), "heard twice");
+                        assert!(received.insert(id, frame).is_none(), "received twice");
                     }
                     Ok(_) => {}
                     Err(closed) => break closed,
@@ -105,13 +106,13 @@ impl Rollout {
             restarts += 1;
             tokio::time::sleep(Duration::from_millis(retry_ms)).await;
         }
-        (heard, restarts)
+        (received, restarts)
     }
 }
 
 #[actix_web::test]
 async fn nodes_that_restart_in_turn_lose_no_bid_and_no_alarm() {
-    if !several_nodes_can_be() {
+    if !can_run_several_nodes() {
         return;
     }
     let fleet = Fleet::start(NODES, &[("session.heartbeat_s", "2"), ("session.timeout_s", "8")]).await;
@@ -127,25 +128,25 @@ async fn nodes_that_restart_in_turn_lose_no_bid_and_no_alarm() {
         over: Cell::new(false),
     };
     let users: Vec<(usize, i64)> = (FIRST..).take(BIDDERS).enumerate().map(|(nth, user)| (nth % NODES, user)).collect();
-    let course = async {
+    let restarting = async {
         let restarts = async {
             for at in 0..NODES {
                 tokio::time::sleep(Duration::from_millis(700)).await;
                 rollout.fleet.end(at).await;
                 tokio::time::sleep(Duration::from_millis(200)).await;
                 rollout.fleet.start_at(at).await;
-                rollout.fleet.know_each_other().await;
+                rollout.fleet.wait_for_peers().await;
             }
             tokio::time::sleep(Duration::from_millis(700)).await;
             rollout.ceased.set(true);
         };
         join(restarts, join_all(users.iter().map(|(at, user)| rollout.bid(*at, *user)))).await;
-        // As late as anybody may have been told to come back, and then some.
+        // Longer than the longest delay that a node asks for.
         tokio::time::sleep(Duration::from_secs(6)).await;
         rollout.over.set(true);
     };
     let listening = join_all(users.iter().map(|(at, user)| rollout.listen(*at, *user)));
-    let (heard, ()) = join(listening, course).await;
+    let (received, ()) = join(listening, restarting).await;
 
     let history = rollout.fleet.visitor(0).unwrap().history(rollout.goods).await;
     check_history(&history);
@@ -156,10 +157,10 @@ async fn nodes_that_restart_in_turn_lose_no_bid_and_no_alarm() {
     let bidders: Vec<(i64, Client)> =
         users.iter().map(|(_, user)| (*user, rollout.fleet.user(1, *user).unwrap())).collect();
     check_outbids(rollout.goods, &history, &bidders).await;
-    for ((user, bidder), (heard, restarts)) in bidders.iter().zip(&heard) {
+    for ((user, bidder), (received, restarts)) in bidders.iter().zip(&received) {
         let inbox: Vec<i64> = bidder.inbox().await.iter().map(|alarm| alarm["id"].as_i64().unwrap()).collect();
-        assert_eq!(heard.keys().copied().collect::<Vec<_>>(), inbox, "what user {user} heard");
-        assert!(*restarts >= 1, "user {user} was told to come back");
+        assert_eq!(received.keys().copied().collect::<Vec<_>>(), inbox, "what user {user} received");
+        assert!(*restarts >= 1, "user {user} was asked to come back");
     }
     eprintln!("{} bids, {} asked again", history.len(), rollout.repeated.get());
     assert!(history.len() > 50);

@@ -1,4 +1,4 @@
-//! Rooms of the real program when it is killed: what was heard is stored, and nobody is left behind as a ghost.
+//! Rooms of the real program when it is killed: every frame that was received is stored, and no ghost is left behind.
 
 use futures_util::future::join_all;
 use handsup::time_source::{SystemTime, TimeSource};
@@ -20,7 +20,7 @@ async fn live_goods(process: &Process) -> i64 {
     goods
 }
 
-/// Everybody comes in; each with two tabs and all at once.
+/// Everybody enters, each with two tabs and all at once.
 async fn come_in(process: &Process, goods: i64) -> Vec<(i64, Socket)> {
     let tabs = USERS.chain(USERS).map(|user| {
         let client = process.user(user);
@@ -36,29 +36,29 @@ async fn participants(process: &Process, goods: i64) -> Vec<i64> {
     present.iter().map(|user| user["id"].as_i64().unwrap()).collect()
 }
 
-/// Bids and talks over this socket until it ends; what it heard.
+/// Bids and writes lines over this socket until it ends; returns the frames that it received.
 async fn speak(user: i64, socket: &mut Socket, goods: i64, round: i64) -> Vec<Value> {
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     for nth in 0.. {
         let price = 1000 + round * 1_000_000 + nth * 100 + user;
         socket.try_send_json(&bid_frame(goods, user, price)).await;
         socket.try_send_json(&line_frame(goods, user, &format!("{user}.{round}.{nth}"))).await;
-        // One answer to each: his own bid or an alert, and his own line.
+        // One answer to each: the user's own bid or an alert, and their own line.
         let (mut bid, mut line) = (false, false);
         while !(bid && line) {
-            let Some(frame) = socket.try_next().await else { return heard };
+            let Some(frame) = socket.try_next().await else { return received };
             let own = frame["sender"] == user;
             bid |= frame["response_type"] == "alert" || (own && frame["response_type"] == "bid");
             line |= own && frame["response_type"] == "message";
-            heard.push(frame);
+            received.push(frame);
         }
     }
-    heard
+    received
 }
 
-/// Fault 8: in the origin whoever was in a room when it crashed is there for ever.
+/// Fault 8: in the origin a user who was in a room when it crashed stays there for ever.
 #[actix_web::test]
-async fn fault_8_after_a_kill_rooms_are_empty_and_what_was_heard_in_them_is_stored() {
+async fn fault_8_after_a_kill_rooms_are_empty_and_every_frame_received_in_them_is_stored() {
     const KILLS: i64 = 3;
     let folder = tempfile::tempdir().unwrap();
     let database = folder.path().join("x.db");
@@ -75,21 +75,21 @@ async fn fault_8_after_a_kill_rooms_are_empty_and_what_was_heard_in_them_is_stor
         let mut sockets = come_in(&process, goods).await;
         assert_eq!(participants(&process, goods).await, USERS.collect::<Vec<_>>(), "each once");
         for nth in 1..=USERS.end - USERS.start {
-            assert_eq!(witness.hear("enter").await["participants_count"], nth);
+            assert_eq!(witness.expect_frame("enter").await["participants_count"], nth);
         }
         let speaking = join_all(sockets.iter_mut().map(|(user, socket)| speak(*user, socket, goods, round)));
         let killing = async {
-            let mut heard = Vec::new();
-            while heard.len() < 150 {
-                heard.push(witness.next().await);
+            let mut received = Vec::new();
+            while received.len() < 150 {
+                received.push(witness.next().await);
             }
             // The next commit may be anywhere.
             process.kill();
-            heard.extend(witness.until_gone().await);
-            heard
+            received.extend(witness.until_gone().await);
+            received
         };
-        let (spoken, heard) = futures_util::future::join(speaking, killing).await;
-        for frame in spoken.into_iter().flatten().chain(heard) {
+        let (spoken, received) = futures_util::future::join(speaking, killing).await;
+        for frame in spoken.into_iter().flatten().chain(received) {
             match frame["response_type"].as_str().unwrap() {
                 "bid" => bids.push(frame),
                 "message" => {
@@ -103,15 +103,15 @@ async fn fault_8_after_a_kill_rooms_are_empty_and_what_was_heard_in_them_is_stor
         check_history(&history);
         for bid in &bids {
             let stored = history.get(bid["seq"].as_u64().unwrap() as usize - 1);
-            let stored = stored.unwrap_or_else(|| panic!("{bid} was heard and is lost"));
-            // A frame names some things otherwise than the history.
-            for (heard, field) in [("bid_id", "bid_id"), ("sender", "user_id"), ("high_price", "price")] {
-                assert_eq!(stored[field], bid[heard], "{field} of {bid}");
+            let stored = stored.unwrap_or_else(|| panic!("{bid} was received and is lost"));
+            // Some fields have other names in a frame than in the history.
+            for (received, field) in [("bid_id", "bid_id"), ("sender", "user_id"), ("high_price", "price")] {
+                assert_eq!(stored[field], bid[received], "{field} of {bid}");
             }
         }
         for line in &lines {
             let rows = format!("room_lines WHERE content = '{line}'");
-            assert!(count(&database, &rows) >= 1, "{line} was heard and is lost");
+            assert!(count(&database, &rows) >= 1, "{line} was received and is lost");
         }
         let bidders: Vec<_> = USERS.map(|user| (user, process.user(user))).collect();
         check_outbids(goods, &history, &bidders).await;

@@ -1,4 +1,4 @@
-//! The auction room: who is there, what everybody hears, and what only the author of a refused frame hears.
+//! The auction room: who is there, what everybody gets, and what only the author of a refused frame gets.
 
 use handsup::domain::Timestamp;
 use serde_json::json;
@@ -9,7 +9,7 @@ use super::support::{
 };
 
 #[actix_web::test]
-async fn who_comes_and_goes_is_heard_by_everybody_visitors_too() {
+async fn everybody_gets_joins_and_leaves_visitors_too() {
     let node = TestNode::start();
     let goods = node.live_goods(1).await;
     let mut visitor = node.visitor().room(goods).await;
@@ -17,11 +17,11 @@ async fn who_comes_and_goes_is_heard_by_everybody_visitors_too() {
     let entered = json!({
         "response_type": "enter", "sender": 2, "sender_name": "name2", "participants_count": 1, "user_id": 2,
     });
-    assert_eq!(a.next().await, entered, "he hears it too");
+    assert_eq!(a.next().await, entered, "the user gets it too");
     assert_eq!(visitor.next().await, entered);
     let b = node.user(3).room(goods).await;
     for socket in [&mut visitor, &mut a] {
-        let frame = socket.hear("enter").await;
+        let frame = socket.expect_frame("enter").await;
         assert_eq!((&frame["user_id"], &frame["participants_count"]), (&json!(3), &json!(2)));
     }
     let page = node.visitor().get(&format!("/goods/{goods}/")).await.body;
@@ -39,20 +39,20 @@ async fn who_comes_and_goes_is_heard_by_everybody_visitors_too() {
     .await;
 }
 
-/// Fault 8: the origin counts tabs, and keeps whom it forgets to take out.
+/// Fault 8: the origin counts tabs, and keeps users whom it forgets to remove.
 #[actix_web::test]
 async fn fault_8_two_tabs_are_one_participant_and_broken_connections_leave_no_ghost() {
-    let node = TestNode::in_step();
+    let node = TestNode::with_one_worker();
     let goods = node.live_goods(1).await;
     let mut visitor = node.visitor().room(goods).await;
     let first = node.user(2).room(goods).await;
-    assert_eq!(visitor.hear("enter").await["participants_count"], 1);
+    assert_eq!(visitor.expect_frame("enter").await["participants_count"], 1);
     let mut second = node.user(2).room(goods).await;
     first.close().await;
-    // A third user comes: neither the second tab nor the end of the first was heard of before him.
+    // A third user joins: no frame about the second tab or the end of the first came before.
     let third = node.user(3).room(goods).await;
     for socket in [&mut visitor, &mut second] {
-        let frame = socket.hear("enter").await;
+        let frame = socket.expect_frame("enter").await;
         assert_eq!((&frame["user_id"], &frame["participants_count"]), (&json!(3), &json!(2)));
     }
     // No close frame: the connection just ends.
@@ -63,17 +63,17 @@ async fn fault_8_two_tabs_are_one_participant_and_broken_connections_leave_no_gh
 }
 
 #[actix_web::test]
-async fn a_bid_is_heard_by_the_whole_room_whichever_way_it_came() {
+async fn a_bid_over_http_or_a_socket_reaches_the_whole_room() {
     let node = TestNode::start();
     let goods = node.live_goods(1).await;
     let mut visitor = node.visitor().room(goods).await;
     let mut a = node.user(2).room(goods).await;
-    visitor.hear("enter").await;
-    a.hear("enter").await;
+    visitor.expect_frame("enter").await;
+    a.expect_frame("enter").await;
     a.send_json(&bid(goods, 2, 5000)).await;
-    let heard = visitor.hear("bid").await;
+    let received = visitor.expect_frame("bid").await;
     assert_eq!(
-        keys(&heard),
+        keys(&received),
         [
             "bid_id",
             "ends_at",
@@ -88,45 +88,54 @@ async fn a_bid_is_heard_by_the_whole_room_whichever_way_it_came() {
         ]
     );
     assert_eq!(
-        (&heard["sender"], &heard["sender_name"], &heard["sender_image"], &heard["goods_id"], &heard["high_price"]),
+        (
+            &received["sender"],
+            &received["sender_name"],
+            &received["sender_image"],
+            &received["goods_id"],
+            &received["high_price"]
+        ),
         (&json!(2), &json!("name2"), &json!("/media/default.jpeg"), &json!(goods), &json!(5000)),
     );
-    let mut own = a.hear("bid").await;
+    let mut own = a.expect_frame("bid").await;
     assert!(is_instant(&own["server_time"]));
-    // Each node says what time it is there.
-    own["server_time"] = heard["server_time"].clone();
-    assert_eq!(own, heard, "the same for the bidder");
+    // Each node sends its own time.
+    own["server_time"] = received["server_time"].clone();
+    assert_eq!(own, received, "the same for the bidder");
     let over_http = node.user(3).bid(goods, 6000).await;
     assert_eq!(over_http.status, 201);
     for socket in [&mut visitor, &mut a] {
-        let heard = socket.hear("bid").await;
-        assert_eq!((&heard["seq"], &heard["sender"]), (&json!(2), &json!(3)));
-        assert_eq!((&heard["bid_id"], &heard["ends_at"]), (&over_http.body["bid_id"], &over_http.body["ends_at"]));
+        let received = socket.expect_frame("bid").await;
+        assert_eq!((&received["seq"], &received["sender"]), (&json!(2), &json!(3)));
+        assert_eq!(
+            (&received["bid_id"], &received["ends_at"]),
+            (&over_http.body["bid_id"], &over_http.body["ends_at"])
+        );
     }
-    // What was heard is what is stored.
+    // The received bids are the stored ones.
     let history = node.visitor().history(goods).await;
     assert_eq!(history.iter().map(|bid| bid["price"].as_i64().unwrap()).collect::<Vec<_>>(), [5000, 6000]);
-    assert_eq!(node.user(2).heard().await, [("outbid".to_owned(), goods)]);
-    // A price may come as digits.
+    assert_eq!(node.user(2).inbox_kinds().await, [("outbid".to_owned(), goods)]);
+    // A price may be a string of digits.
     a.send_json(&json!({"is_money": true, "message": "7000"})).await;
-    assert_eq!(visitor.hear("bid").await["high_price"], 7000);
+    assert_eq!(visitor.expect_frame("bid").await["high_price"], 7000);
 }
 
 /// Fault 6: the origin broadcasts a refused bid as a bid at the old price, and the bidder learns nothing.
 #[actix_web::test]
 async fn fault_6_a_refusal_goes_to_its_author_alone() {
-    let node = TestNode::in_step();
+    let node = TestNode::with_one_worker();
     let goods = node.live_goods(1).await;
     assert_eq!(node.user(3).bid(goods, 5000).await.status, 201);
     let mut other = node.user(3).room(goods).await;
-    other.hear("enter").await;
-    node.knows_participants(goods, 1).await;
+    other.expect_frame("enter").await;
+    node.wait_for_participants(goods, 1).await;
     let mut alarms = node.user(2).socket_since(0).await;
-    alarms.hear("hello").await;
+    alarms.expect_frame("hello").await;
     let mut a = node.user(2).room(goods).await;
-    a.hear("enter").await;
-    other.hear("enter").await;
-    node.knows_participants(goods, 2).await;
+    a.expect_frame("enter").await;
+    other.expect_frame("enter").await;
+    node.wait_for_participants(goods, 2).await;
     let mut tab = node.user(2).room(goods).await;
     a.send_json(&bid(goods, 2, 5000)).await;
     let alert = json!({
@@ -137,7 +146,7 @@ async fn fault_6_a_refusal_goes_to_its_author_alone() {
     assert_eq!(alarms.next().await, alert);
     let mut seller = node.user(1).room(goods).await;
     for socket in [&mut seller, &mut a, &mut tab, &mut other] {
-        assert_eq!(socket.hear("enter").await["user_id"], 1, "nobody else, and no other tab, heard of the refusal");
+        assert_eq!(socket.expect_frame("enter").await["user_id"], 1, "nobody else, and no other tab, got the refusal");
     }
     seller.send_json(&bid(goods, 1, 9000)).await;
     let alert = seller.next().await;
@@ -147,78 +156,78 @@ async fn fault_6_a_refusal_goes_to_its_author_alone() {
     );
     other.send_json(&bid(goods, 3, 6000)).await;
     for socket in [&mut seller, &mut a, &mut tab, &mut other] {
-        assert_eq!(socket.hear("bid").await["high_price"], 6000);
+        assert_eq!(socket.expect_frame("bid").await["high_price"], 6000);
     }
     assert_eq!(node.visitor().history(goods).await.len(), 2);
 }
 
 #[actix_web::test]
-async fn lines_are_stored_and_heard_as_they_were_written() {
+async fn lines_are_stored_and_sent_unchanged() {
     let node = TestNode::start();
     let goods = node.live_goods(1).await;
     let mut visitor = node.visitor().room(goods).await;
     let mut a = node.user(2).room(goods).await;
-    a.hear("enter").await;
-    visitor.hear("enter").await;
+    a.expect_frame("enter").await;
+    visitor.expect_frame("enter").await;
     let texts = ["안녕 <b>hi</b> \"q\"", &"가".repeat(100), "a\nb & c"];
     for text in texts {
         a.send_json(&line(goods, 2, text)).await;
-        let heard = visitor.hear("message").await;
+        let received = visitor.expect_frame("message").await;
         assert_eq!(
-            keys(&heard),
+            keys(&received),
             ["goods_id", "message", "response_type", "sender", "sender_name", "time"],
             "a line has no picture"
         );
         assert_eq!(
-            (&heard["message"], &heard["sender"], &heard["sender_name"], &heard["goods_id"]),
+            (&received["message"], &received["sender"], &received["sender_name"], &received["goods_id"]),
             (&json!(text), &json!(2), &json!("name2"), &json!(goods)),
         );
-        let time = heard["time"].as_str().unwrap();
+        let time = received["time"].as_str().unwrap();
         assert!(time.starts_with("오전 ") || time.starts_with("오후 "), "{time}");
-        assert_eq!(a.hear("message").await, heard);
+        assert_eq!(a.expect_frame("message").await, received);
     }
-    // No alarm of it, for nobody.
+    // Nobody got an alarm.
     assert_eq!(node.user(2).inbox().await.len() + node.user(1).inbox().await.len(), 0);
     a.send_json(&json!({"is_money": false, "message": "no ids"})).await;
-    assert_eq!(visitor.hear("message").await["message"], "no ids");
+    assert_eq!(visitor.expect_frame("message").await["message"], "no ids");
 }
 
 #[actix_web::test]
-async fn the_start_and_the_end_are_heard_in_the_room() {
+async fn the_start_and_the_end_are_sent_to_the_room() {
     let node = TestNode::start();
     let (sold, unsold) = (node.goods(1, 1500, 2).await, node.goods(1, 1500, 2).await);
     let mut room = node.visitor().room(sold).await;
     let mut empty = node.visitor().room(unsold).await;
     let mut a = node.user(2).room(sold).await;
-    room.hear("enter").await;
-    a.hear("enter").await;
+    room.expect_frame("enter").await;
+    a.expect_frame("enter").await;
     a.send_json(&bid(sold, 2, 1000)).await;
     assert_eq!(a.next().await["code"], "auction_not_started");
     assert_eq!(room.next().await, json!({"response_type": "started"}));
     assert_eq!(empty.next().await, json!({"response_type": "started"}));
-    a.hear("started").await;
+    a.expect_frame("started").await;
     a.send_json(&bid(sold, 2, 1500)).await;
-    assert_eq!(room.hear("bid").await["seq"], 1);
-    a.hear("bid").await;
+    assert_eq!(room.expect_frame("bid").await["seq"], 1);
+    a.expect_frame("bid").await;
     let ended = json!({"response_type": "ended", "buyer_id": 2, "buyer_name": "name2", "high_price": 1500});
     assert_eq!((room.next().await, a.next().await), (ended.clone(), ended));
     let unsold = json!({"response_type": "ended", "buyer_id": null, "buyer_name": null, "high_price": 0});
     assert_eq!(empty.next().await, unsold);
     a.send_json(&bid(sold, 2, 9000)).await;
     assert_eq!(a.next().await["code"], "auction_ended");
-    // People may go on talking.
+    // Lines are still allowed after the end.
     a.send_json(&line(sold, 2, "축하")).await;
-    assert_eq!(room.hear("message").await["message"], "축하");
+    assert_eq!(room.expect_frame("message").await["message"], "축하");
 }
 
 #[actix_web::test]
-async fn a_bid_in_the_soft_close_moves_the_end_and_the_room_hears_it() {
+async fn a_bid_in_the_soft_close_moves_the_end_and_the_room_gets_the_new_one() {
     let noon = Timestamp::parse_rfc3339("2026-11-22T03:00:00Z").unwrap();
     let time = ManualTime::at(noon);
     let node = TestNode::with_time(time.clone(), |settings| settings.auction.soft_close_s = 30);
     let goods = node.goods(1, 0, 120).await;
     let mut room = node.visitor().room(goods).await;
-    // Outside of the last 30 seconds a bid moves nothing.
+    // Before the last 30 seconds a bid does not move the end.
     time.advance_ms(89_000);
     let early = node.user(2).bid(goods, 1000).await.body;
     assert_eq!(early["ends_at"], "2026-11-22T03:02:00.000Z");
@@ -230,15 +239,15 @@ async fn a_bid_in_the_soft_close_moves_the_end_and_the_room_hears_it() {
     time.advance_ms(21_000);
     let late = node.user(3).bid(goods, 2000).await.body;
     assert_eq!(late["ends_at"], "2026-11-22T03:02:20.000Z", "30 s after its arrival");
-    assert_eq!(room.hear("bid").await["ends_at"], late["ends_at"]);
+    assert_eq!(room.expect_frame("bid").await["ends_at"], late["ends_at"]);
     assert_eq!(room.next().await, json!({"response_type": "extended", "ends_at": late["ends_at"]}));
     assert_eq!(node.visitor().get(&format!("/goods/{goods}/")).await.body["ends_at"], late["ends_at"]);
     // At the old end it goes on, …
     time.set(noon.plus_ms(120_500));
     let last = node.user(2).bid(goods, 3000).await;
     assert_eq!((last.status, &last.body["ends_at"]), (201, &json!("2026-11-22T03:02:30.500Z")));
-    room.hear("bid").await;
-    room.hear("extended").await;
+    room.expect_frame("bid").await;
+    room.expect_frame("extended").await;
     // … and at the new one it ends.
     time.set(noon.plus_ms(150_500));
     let ended = json!({"response_type": "ended", "buyer_id": 2, "buyer_name": "name2", "high_price": 3000});
@@ -246,7 +255,7 @@ async fn a_bid_in_the_soft_close_moves_the_end_and_the_room_hears_it() {
 }
 
 #[actix_web::test]
-async fn numbers_of_bids_show_a_gap_that_can_be_fetched() {
+async fn seqs_show_a_gap_that_can_be_fetched() {
     let node = TestNode::start();
     let goods = node.live_goods(1).await;
     for price in [1000, 2000, 3000] {
@@ -254,14 +263,14 @@ async fn numbers_of_bids_show_a_gap_that_can_be_fetched() {
     }
     let mut late = node.visitor().room(goods).await;
     assert_eq!(node.user(3).bid(goods, 4000).await.status, 201);
-    let seq = late.hear("bid").await["seq"].as_i64().unwrap();
-    assert_eq!(seq, 4, "the first that he hears");
+    let seq = late.expect_frame("bid").await["seq"].as_i64().unwrap();
+    assert_eq!(seq, 4, "the first frame after joining");
     let missed = node.visitor().get(&format!("/goods/{goods}/bids?after_seq=0&limit={}", seq - 1)).await.body;
     assert_eq!(missed["results"].as_array().unwrap().len(), 3);
 }
 
 #[actix_web::test]
-async fn bids_over_many_sockets_are_heard_in_order_by_everybody() {
+async fn bids_over_many_sockets_reach_everybody_in_order() {
     let node = TestNode::start();
     let goods = node.live_goods(1).await;
     let mut watchers = Vec::new();
@@ -285,60 +294,60 @@ async fn bids_over_many_sockets_are_heard_in_order_by_everybody() {
     })
     .await;
     for watcher in &mut watchers {
-        let mut heard = Vec::new();
-        while heard.len() < history.len() {
+        let mut received = Vec::new();
+        while received.len() < history.len() {
             let frame = watcher.next().await;
             if frame["response_type"] == "bid" {
-                heard.push((frame["seq"].clone(), frame["high_price"].clone(), frame["sender"].clone()));
+                received.push((frame["seq"].clone(), frame["high_price"].clone(), frame["sender"].clone()));
             }
         }
         let stored = history.iter().map(|bid| (bid["seq"].clone(), bid["price"].clone(), bid["user_id"].clone()));
-        assert_eq!(heard, stored.collect::<Vec<_>>(), "every bid once, in order");
+        assert_eq!(received, stored.collect::<Vec<_>>(), "every bid once, in order");
     }
     drop(sockets);
 }
 
 #[actix_web::test]
-async fn a_new_name_is_what_the_room_hears_from_then_on() {
+async fn a_new_name_is_used_in_the_room_from_then_on() {
     let node = TestNode::start();
     let goods = node.live_goods(1).await;
     let mut a = node.user(2).room(goods).await;
-    assert_eq!(a.hear("enter").await["sender_name"], "name2");
+    assert_eq!(a.expect_frame("enter").await["sender_name"], "name2");
     let renamed = node.admin().put("/admin/users/2", &json!({"username": "새이름"})).await;
     assert_eq!(renamed.status, 200, "{}", renamed.text);
     let a = Mutex::new(a);
     let said = || async {
         let mut a = a.lock().await;
         a.send_json(&line(goods, 2, "hi")).await;
-        (a.hear("message").await["sender_name"] == "새이름").then_some(())
+        (a.expect_frame("message").await["sender_name"] == "새이름").then_some(())
     };
-    node.soon("his new name", said).await;
+    node.soon("the new name", said).await;
     let mut a = a.into_inner();
     a.send_json(&bid(goods, 2, 1000)).await;
-    assert_eq!(a.hear("bid").await["sender_name"], "새이름");
-    // The page, too, says how those are called who are here.
+    assert_eq!(a.expect_frame("bid").await["sender_name"], "새이름");
+    // The page, too, has the current names of the participants.
     let named = || async {
         let page = node.visitor().get(&format!("/goods/{goods}/")).await.body;
         (page["participants"] == json!([{"id": 2, "user": "새이름"}])).then_some(())
     };
-    node.soon("his new name on the page", named).await;
+    node.soon("the new name on the page", named).await;
 }
 
-/// In a large room comings and goings are gathered: what a page shows must go with the frames that follow it.
+/// In a large room joins and leaves are gathered: a page must fit the frames that follow it.
 #[actix_web::test]
-async fn in_a_large_room_nobody_hears_of_somebody_leaving_who_is_not_on_his_page() {
-    // A page goes with the frames of the node that made it.
+async fn in_a_large_room_every_leave_is_of_a_user_on_the_page() {
+    // A page fits the frames of the node that made it.
     let node = TestNode::alone(|_| {});
     let goods = node.live_goods(1).await;
     let mut watchers = Vec::new();
     for _ in 0..400 {
         watchers.push(node.visitor().room(goods).await);
     }
-    // What was gathered may leave before the page is made; then the page is of the time behind it, and shows nothing.
+    // The gathered frames may be sent before the page is made; then the page is newer, and this round shows nothing.
     let mut shown = 0;
     for user in 100..150 {
         let leaves = node.user(user).room(goods).await;
-        // His coming has been told; his leaving will be gathered when the newcomer is there.
+        // The user's join has been sent; their leave is gathered when the newcomer is there.
         while watchers[0].next().await["user_id"] != user {}
         drop(leaves);
         let mut newcomer = node.user(3).room(goods).await;
@@ -347,7 +356,7 @@ async fn in_a_large_room_nobody_hears_of_somebody_leaving_who_is_not_on_his_page
             page["participants"].as_array().unwrap().iter().map(|one| one["id"].as_i64().unwrap()).collect();
         let is_shown = there.contains(&user);
         shown += usize::from(is_shown);
-        // His own coming is told last, behind everything that was gathered before it.
+        // The newcomer's own join is sent last, behind everything that was gathered before it.
         loop {
             let frame = newcomer.next().await;
             let id = frame["user_id"].as_i64();
@@ -372,11 +381,11 @@ async fn in_a_large_room_nobody_hears_of_somebody_leaving_who_is_not_on_his_page
             return;
         }
     }
-    panic!("the pages never show who is about to be told to have gone: {shown}");
+    panic!("no page shows a user whose leave is still pending: {shown}");
 }
 
 #[actix_web::test]
-async fn deleted_goods_end_their_room_and_nothing_remembers_them() {
+async fn deleting_goods_ends_their_room_and_leaves_nothing() {
     let node = TestNode::start();
     let goods = node.goods(1, 3_600_000, 60).await;
     let mut room = node.visitor().room(goods).await;
@@ -386,7 +395,7 @@ async fn deleted_goods_end_their_room_and_nothing_remembers_them() {
     assert_eq!((room.closed().await.code, a.closed().await.code), (Some(4404), Some(4404)));
     assert_eq!(node.user(2).try_room(goods).await.err(), Some(404));
     eventually("no such goods", || async { (node.user(2).bid(goods, 1000).await.status == 404).then_some(()) }).await;
-    // Sockets that open while their goods are deleted end as well, or don't open.
+    // Sockets that open while their goods are deleted close too, or do not open.
     for _ in 0..5 {
         let goods = node.goods(1, 3_600_000, 60).await;
         let (visitor, seller) = (node.visitor(), node.user(1));
@@ -401,7 +410,7 @@ async fn deleted_goods_end_their_room_and_nothing_remembers_them() {
 }
 
 #[actix_web::test]
-async fn a_user_who_is_refused_has_no_room_socket_left_whenever_it_was_opened() {
+async fn a_refused_user_has_no_room_socket_left_whenever_it_was_opened() {
     let node = TestNode::start();
     let goods = node.live_goods(1).await;
     let admin = node.admin();

@@ -1,4 +1,4 @@
-//! What becomes of a user's sessions when his token ends, when he is refused, and when he asks too often.
+//! A user's sessions when their token expires, when they are refused, and when they send too often.
 
 use awc::http::Method;
 use handsup::domain::Timestamp;
@@ -6,11 +6,11 @@ use serde_json::{Value, json};
 
 use crate::support::{Client, Closed, ManualTime, Raw, Socket, TestNode, claims, signed};
 
-fn some_time() -> Timestamp {
+fn start_of_test() -> Timestamp {
     Timestamp::parse_rfc3339("2026-11-22T08:00:00.000Z").unwrap()
 }
 
-/// A token that holds for so many seconds.
+/// A token that is valid for so many seconds.
 fn holding(user: i64, now: Timestamp, seconds: i64) -> String {
     signed(&claims(&json!(user), now, &json!({"exp": now.secs() + seconds})))
 }
@@ -28,8 +28,8 @@ async fn is_open(socket: &mut Socket) {
 
 /// Fault 14: in the origin an expired token keeps its socket for ever.
 #[actix_web::test]
-async fn fault_14_a_socket_ends_when_its_token_does() {
-    let time = ManualTime::at(some_time());
+async fn fault_14_a_socket_ends_when_its_token_expires() {
+    let time = ManualTime::at(start_of_test());
     let node = TestNode::with_time(time.clone(), |_| {});
     let mut short = open(&node, &holding(7, node.now(), 60)).await;
     let mut long = open(&node, &holding(7, node.now(), 3600)).await;
@@ -39,14 +39,14 @@ async fn fault_14_a_socket_ends_when_its_token_does() {
     let reason = "token expired or refused".to_owned();
     assert_eq!(short.closed().await, Closed { code: Some(4401), reason });
     is_open(&mut long).await;
-    // Also far behind the first look at the clock.
+    // Also far behind the first check of the clock.
     time.advance_ms(3_540_000);
     assert_eq!(long.closed().await.code, Some(4401));
 }
 
 #[actix_web::test]
-async fn fault_14_a_token_that_ends_is_refused_on_the_next_request() {
-    let time = ManualTime::at(some_time());
+async fn fault_14_an_expired_token_is_refused_on_the_next_request() {
+    let time = ManualTime::at(start_of_test());
     let node = TestNode::with_time(time.clone(), |_| {});
     let client = node.client(Some(holding(7, node.now(), 60)));
     time.advance_ms(59_999);
@@ -56,15 +56,15 @@ async fn fault_14_a_token_that_ends_is_refused_on_the_next_request() {
 }
 
 #[actix_web::test]
-async fn a_fresh_token_keeps_the_socket() {
-    let time = ManualTime::at(some_time());
+async fn a_fresh_token_keeps_the_socket_open() {
+    let time = ManualTime::at(start_of_test());
     let node = TestNode::with_time(time.clone(), |_| {});
     let mut renewed = open(&node, &holding(7, node.now(), 60)).await;
     let mut witness = open(&node, &holding(7, node.now(), 60)).await;
     let fresh = holding(7, node.now(), 120);
     renewed.send_json(&json!({"type": "auth", "token": fresh})).await;
     let answer = renewed.next().await;
-    assert_eq!(answer, json!({"response_type": "auth", "exp": some_time().secs() + 120}));
+    assert_eq!(answer, json!({"response_type": "auth", "exp": start_of_test().secs() + 120}));
     time.advance_ms(60_000);
     assert_eq!(witness.closed().await.code, Some(4401));
     is_open(&mut renewed).await;
@@ -72,10 +72,10 @@ async fn a_fresh_token_keeps_the_socket() {
     assert_eq!(renewed.closed().await.code, Some(4401), "the fresh token ends too");
 }
 
-/// Also a token that ends sooner counts: it is the newest word.
+/// A token that expires sooner counts too: the newest token decides.
 #[actix_web::test]
-async fn a_token_that_ends_sooner_shortens_the_session() {
-    let time = ManualTime::at(some_time());
+async fn a_token_that_expires_sooner_shortens_the_session() {
+    let time = ManualTime::at(start_of_test());
     let node = TestNode::with_time(time.clone(), |_| {});
     let mut socket = open(&node, &holding(7, node.now(), 3600)).await;
     socket.send_json(&json!({"type": "auth", "token": holding(7, node.now(), 30)})).await;
@@ -85,7 +85,7 @@ async fn a_token_that_ends_sooner_shortens_the_session() {
 }
 
 #[actix_web::test]
-async fn another_users_or_a_bad_token_ends_the_socket() {
+async fn another_users_token_or_an_invalid_one_ends_the_socket() {
     let node = TestNode::start();
     let now = node.now();
     let mut bystander = open(&node, &holding(7, now, 3600)).await;
@@ -98,7 +98,7 @@ async fn another_users_or_a_bad_token_ends_the_socket() {
     is_open(&mut bystander).await;
 }
 
-/// Fault 14: in the origin inactive users go on as if nothing were.
+/// Fault 14: in the origin inactive users go on as if nothing had happened.
 #[actix_web::test]
 async fn fault_14_an_inactive_user_is_out_at_once_and_may_come_back() {
     let node = TestNode::start();
@@ -109,10 +109,10 @@ async fn fault_14_an_inactive_user_is_out_at_once_and_may_come_back() {
     assert_eq!(other.next().await["response_type"], "hello");
     let changed = node.admin().put("/admin/users/7", &json!({"is_active": false})).await;
     assert_eq!((changed.status, &changed.body["is_active"]), (200, &json!(false)));
-    // At once: no grace between the answer to the admin and the refusal, on other nodes as soon as they hear of it.
-    for user in node.on_each(user.token()) {
+    // Refused at once after the answer to the admin; on other nodes as soon as the event arrives.
+    for user in node.on_each_node(user.token()) {
         let refused = || async { (user.get("/alarms").await.status == 401).then_some(()) };
-        node.soon("he is out", refused).await;
+        node.soon("the user is out", refused).await;
     }
     assert_eq!(user.bid(goods, 1000).await.code(), "unauthorized");
     for path in [format!("/goods/{goods}/"), format!("/goods/{goods}/bids"), "/alarms".into(), "/alarms/unread".into()]
@@ -130,15 +130,15 @@ async fn fault_14_an_inactive_user_is_out_at_once_and_may_come_back() {
     let changed = node.admin().put("/admin/users/7", &json!({"is_active": true})).await;
     assert_eq!((changed.status, &changed.body["is_active"]), (200, &json!(true)));
     let back = || async { (user.bid(goods, 1000).await.status == 201).then_some(()) };
-    node.soon("he is back", back).await;
+    node.soon("the user is back", back).await;
 }
 
 #[actix_web::test]
-async fn an_inactive_user_stays_out_over_a_restart_and_with_new_tokens() {
+async fn an_inactive_user_stays_refused_over_a_restart_and_with_new_tokens() {
     let node = TestNode::start();
     assert_eq!(node.user(7).get("/alarms").await.status, 200);
     assert_eq!(node.admin().put("/admin/users/7", &json!({"is_active": false})).await.status, 200);
-    // One who has never been here can be shut out, too.
+    // A user who has never been here can be refused, too.
     assert_eq!(node.admin().put("/admin/users/70", &json!({"is_active": false})).await.status, 200);
     let node = node.restart();
     let now = node.now();
@@ -152,7 +152,7 @@ async fn an_inactive_user_stays_out_over_a_restart_and_with_new_tokens() {
 }
 
 #[actix_web::test]
-async fn what_the_admin_says_of_a_user_is_what_others_see() {
+async fn an_admins_changes_to_a_user_are_what_others_see() {
     let node = TestNode::start();
     let goods = node.live_goods(7).await;
     let said = json!({"username": "김철수", "profile_image": "/media/people/7.png", "rating_score": 45});
@@ -162,13 +162,13 @@ async fn what_the_admin_says_of_a_user_is_what_others_see() {
     });
     assert_eq!((changed.status, &changed.body), (200, &expected));
     assert_eq!(node.visitor().get(&format!("/goods/{goods}/")).await.body["seller"], expected);
-    // Only what is said changes; a token from before doesn't set the name back.
+    // Only the given fields change. An earlier token does not set the name back.
     let older = signed(&claims(&json!(7), node.now(), &json!({"username": "old", "iat": node.now().secs() - 60})));
     assert_eq!(node.client(Some(older)).get("/alarms").await.status, 200);
     assert_eq!(node.admin().put("/admin/users/7", &json!({})).await.body, expected);
 }
 
-/// Sends until it is refused; how many passed, and that the refusal says when to come back.
+/// Sends until it is refused; returns how many passed. Asserts that the refusal says when to come back.
 async fn passed_before_429(client: &Client, method: Method, path: &str, body: Option<&str>) -> usize {
     for passed in 0..1000 {
         let answer = client.send(method.clone(), path, body.map(|body| body.as_bytes().to_vec())).await;
@@ -184,15 +184,15 @@ async fn passed_before_429(client: &Client, method: Method, path: &str, body: Op
 }
 
 #[actix_web::test]
-async fn bids_have_a_rate_of_each_user() {
-    // Each node has rates of its own.
+async fn bids_have_a_rate_per_user() {
+    // Each node has its own rates.
     let node = TestNode::alone(|settings| settings.limits.bids_per_second = 2);
     let goods = node.live_goods(1).await;
     let path = format!("/goods/{goods}/bids");
     let body = Some("{\"price\":1000}");
     let passed = passed_before_429(&node.user(2), Method::POST, &path, body).await;
     assert!(passed >= 4, "a burst of twice the rate passes, not {passed}");
-    // Others have their own, reading has another, and admins have none.
+    // Other users have their own rate, reading has another, and admins have none.
     assert_eq!(node.user(3).bid(goods, 2000).await.status, 201);
     assert_eq!(node.user(2).get(&path).await.status, 200);
     let admin = node.admin();
@@ -202,14 +202,14 @@ async fn bids_have_a_rate_of_each_user() {
 }
 
 #[actix_web::test]
-async fn requests_have_a_rate_of_each_user_and_of_each_address() {
-    // Each node has rates of its own.
+async fn requests_have_a_rate_per_user_and_per_address() {
+    // Each node has its own rates.
     let node = TestNode::alone(|settings| settings.limits.requests_per_second = 2);
     let path = format!("/goods/{}/", node.live_goods(1).await);
     assert!(passed_before_429(&node.visitor(), Method::GET, &path, None).await >= 4);
     assert!(passed_before_429(&node.user(2), Method::GET, "/alarms", None).await >= 4);
     assert_eq!(node.user(3).get("/alarms").await.status, 200);
-    // An address can't give itself a rate of its own.
+    // A client cannot get another rate by naming another address.
     let forwarded = [("X-Forwarded-For", "203.0.113.7")];
     let mut statuses = Vec::new();
     for _ in 0..10 {
@@ -239,12 +239,12 @@ async fn requests_have_a_rate_of_each_user_and_of_each_address() {
     }
 }
 
-/// Contract 4: 401, 429, body, 404, seller, not started, ended, too low. Each bid here has all the faults that come
-/// later in the list.
+/// Contract 4: 401, 429, body, 404, seller, not started, ended, too low. Each bid here also has all the faults that
+/// come later in this list.
 #[actix_web::test]
 async fn refusals_come_in_the_contracts_order() {
-    let time = ManualTime::at(some_time());
-    // Each node has rates of its own.
+    let time = ManualTime::at(start_of_test());
+    // Each node has its own rates.
     let node = TestNode::alone_with_time(time.clone(), |settings| settings.limits.bids_per_second = 2);
     let goods = node.goods(1, 60_000, 60).await;
     let (bids, nowhere) = (format!("/goods/{goods}/bids"), "/goods/99/bids".to_owned());

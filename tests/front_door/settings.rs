@@ -1,4 +1,5 @@
-//! The real program and its settings: what stops the start, which source goes before which, what is shown and what not.
+//! The real program and its settings: what stops the start, which source takes precedence, what is shown and what is
+//! not.
 
 use std::{
     net::{SocketAddr, TcpListener, TcpStream},
@@ -8,21 +9,23 @@ use std::{
 use handsup::app::DEV_SECRET;
 use serde_json::{Value, json};
 
-use crate::support::{Client, DEADLINE, Handsup, Raw, SECRET, Served, Socket, claims, database, goods_body, signed};
+use crate::support::{
+    Client, DEADLINE, Handsup, Raw, RunningProgram, SECRET, Socket, claims, database, goods_body, signed,
+};
 
-/// One that could serve: a proper key, and port 0.
+/// Settings that could serve: a proper key, and port 0.
 pub fn good() -> Handsup {
     Handsup::new().set("auth.jwt_secret", SECRET).set("server.bind", "127.0.0.1:0")
 }
 
-/// The one line on stderr, log lines aside.
+/// The one line on stderr apart from log lines.
 pub fn complaint(stderr: &str) -> &str {
     let lines: Vec<&str> = stderr.lines().filter(|line| !line.starts_with('[')).collect();
     assert_eq!(lines.len(), 1, "exactly one line: {stderr}");
     lines[0]
 }
 
-/// `serve` must end by itself, say why in one line with the key, and never listen.
+/// Asserts that `serve` ends by itself, says why in one line that names the key, and never listens.
 pub fn refuses(handsup: &Handsup, words: &[&str], key: &str) {
     let ran = handsup.run(words);
     let (stdout, stderr) = (String::from_utf8(ran.stdout).unwrap(), String::from_utf8(ran.stderr).unwrap());
@@ -34,9 +37,9 @@ pub fn refuses(handsup: &Handsup, words: &[&str], key: &str) {
     assert!(!stderr.contains(SECRET), "{stderr}");
 }
 
-/// Fault 17: the origin signs with `secret` when nobody says otherwise.
+/// Fault 17: the origin signs with `secret` unless it is configured.
 #[test]
-fn fault_17_without_a_proper_key_it_does_not_serve() {
+fn fault_17_without_a_proper_key_the_program_does_not_serve() {
     // A port that is free now: nothing may listen on it afterwards.
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let handsup = || Handsup::new().set("server.bind", &port.to_string());
@@ -53,23 +56,23 @@ fn fault_17_without_a_proper_key_it_does_not_serve() {
 }
 
 #[actix_web::test]
-async fn fault_17_only_who_asks_for_it_gets_the_insecure_key() {
+async fn fault_17_the_insecure_key_is_used_only_on_request() {
     let handsup = Handsup::new().set("auth.insecure_dev_secret", "true").set("server.bind", "127.0.0.1:0");
     let served = handsup.start(&["serve"]);
     let base = served.base();
-    assert_eq!(Served::client(&base, None).get("/health/ready").await.status, 200);
-    // Even so the origin's key is none.
+    assert_eq!(RunningProgram::client(&base, None).get("/health/ready").await.status, 200);
+    // Even then the origin's key is not accepted.
     let forged = jsonwebtoken::encode(
         &jsonwebtoken::Header::default(),
         &json!({"user_id": 1, "exp": 4_000_000_000i64, "admin": true}),
         &jsonwebtoken::EncodingKey::from_secret(b"secret"),
     );
-    let forger = Served::client(&base, Some(&forged.unwrap()));
+    let forger = RunningProgram::client(&base, Some(&forged.unwrap()));
     assert_eq!(forger.get("/admin/health").await.code(), "unauthorized");
 }
 
 #[test]
-fn unknown_keys_stop_the_start_wherever_they_stand() {
+fn unknown_keys_stop_the_start_in_every_source() {
     for key in ["auction.duration", "bogus", "auth.jwt_secrets", "limits.prices", "server.port"] {
         refuses(&good().set(key, "5"), &["serve"], key);
         refuses(&good().set(key, "5"), &["config"], key);
@@ -87,7 +90,7 @@ fn unknown_keys_stop_the_start_wherever_they_stand() {
 }
 
 #[test]
-fn bad_values_stop_the_start() {
+fn invalid_values_stop_the_start() {
     for (key, bad) in [
         ("server.bind", "nowhere"),
         ("server.bind", "127.0.0.1"),
@@ -140,7 +143,7 @@ fn bad_values_stop_the_start() {
     refuses(&good(), &["serve", "--config", "missing.toml"], "missing.toml");
 }
 
-/// Each value is good by itself; together they can't hold. The line names the key to change.
+/// Each value is valid by itself, but not together with the other. The line names the key to change.
 #[test]
 fn settings_that_contradict_each_other_stop_the_start() {
     for (pair, key) in [
@@ -165,9 +168,9 @@ fn settings_that_contradict_each_other_stop_the_start() {
     }
 }
 
-/// What is merely unusual is taken.
+/// Unusual values are accepted.
 #[test]
-fn settings_that_only_look_strange_together_do_not_stop_the_start() {
+fn settings_that_are_only_unusual_do_not_stop_the_start() {
     let strange = good()
         .set("session.heartbeat_s", "2")
         .set("session.timeout_s", "3")
@@ -184,10 +187,10 @@ fn settings_that_only_look_strange_together_do_not_stop_the_start() {
 }
 
 #[actix_web::test]
-async fn pictures_come_from_the_settings_folder() {
+async fn pictures_come_from_the_folder_of_the_settings() {
     let handsup = good().file("pictures/goods/a.png", "a picture").set("server.media_dir", "pictures");
     let served = handsup.start(&["serve"]);
-    let picture = Served::client(&served.base(), None).get("/media/goods/a.png").await;
+    let picture = RunningProgram::client(&served.base(), None).get("/media/goods/a.png").await;
     assert_eq!((picture.status, picture.text.as_str()), (200, "a picture"));
 }
 
@@ -215,9 +218,9 @@ fn other_databases_are_refused() {
     }
 }
 
-/// Nobody listens there, or somebody who never answers.
+/// Nobody listens there, or a server that never answers.
 #[test]
-fn a_server_that_is_not_there_stops_the_start_in_time_with_one_line() {
+fn an_unreachable_database_server_stops_the_start_in_time_with_one_line() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     for address in [closed, silent.local_addr().unwrap()] {
@@ -234,10 +237,10 @@ fn a_server_that_is_not_there_stops_the_start_in_time_with_one_line() {
     }
 }
 
-/// Libpq is linked in without OpenSSL by default, and must say so rather than go on in the clear.
+/// Libpq is linked without OpenSSL by default. The start must fail rather than connect without encryption.
 #[cfg(not(feature = "postgres-tls"))]
 #[test]
-fn tls_that_is_asked_for_and_not_built_in_stops_the_start() {
+fn tls_that_is_requested_but_not_built_in_stops_the_start() {
     for mode in ["require", "verify-ca", "verify-full"] {
         let url = format!("postgres://me:secret-4711@127.0.0.1:1/handsup?sslmode={mode}");
         let ran = good().set("database.url", &url).run(&["serve"]);
@@ -248,7 +251,7 @@ fn tls_that_is_asked_for_and_not_built_in_stops_the_start() {
 }
 
 #[actix_web::test]
-async fn the_operator_sees_which_engine_it_is() {
+async fn the_operator_sees_which_engine_is_used() {
     let node = crate::support::TestNode::start();
     let engine = node.admin().get("/admin/health").await.body["checks"]["database"]["engine"].take();
     assert_eq!(engine, if database::on_sqlite_only() { "sqlite" } else { "postgres" });
@@ -264,14 +267,14 @@ fn the_dev_login_is_refused_where_others_could_reach_it() {
 }
 
 #[test]
-fn a_port_that_is_taken_is_one_line_too() {
+fn a_port_that_is_taken_stops_the_start_with_one_line() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     refuses(&good().set("server.bind", &address), &["serve"], "server.bind");
 }
 
 #[test]
-fn a_database_in_use_is_one_line_too() {
+fn a_database_in_use_stops_the_start_with_one_line() {
     let handsup = good();
     let served = handsup.start(&["serve"]);
     served.base();
@@ -286,7 +289,7 @@ fn shown(handsup: &Handsup, words: &[&str]) -> Value {
 }
 
 #[test]
-fn later_sources_go_before_earlier_ones() {
+fn later_sources_take_precedence_over_earlier_ones() {
     let default = shown(&Handsup::new(), &["config"]);
     assert_eq!(default["auction"]["duration_s"], 1200);
     assert_eq!(default["server"]["bind"], "127.0.0.1:8000");
@@ -308,7 +311,7 @@ fn later_sources_go_before_earlier_ones() {
     assert_eq!(all["server"]["workers"], 3);
     let without = shown(&handsup, &["config"]);
     assert_eq!(without["auction"]["soft_close_s"], 1, "the file only counts when it is given");
-    // A `config/default.toml` in place goes before the built-in one, and after all others.
+    // A `config/default.toml` in the folder takes precedence over the built-in one, but not over any other source.
     let handsup = Handsup::new().file("config/default.toml", local).file("config/local.toml", mine);
     let auction = &shown(&handsup, &["config"])["auction"];
     assert_eq!((&auction["duration_s"], &auction["close_grace_ms"]), (&json!(200), &json!(1)));
@@ -332,21 +335,21 @@ fn secrets_are_never_shown() {
     let with_password = Handsup::new().set("database.url", "postgres://me:s3cret-4711@db/handsup?sslpassword=4712");
     let url = shown(&with_password, &["config"])["database"]["url"].take();
     assert_eq!(url, "postgres://me:********@db/handsup?sslpassword=********");
-    // Nor in the complaint about another key, or about the secret itself.
+    // Nor in a complaint about another key, or about the secret itself.
     for handsup in [good().set("auction.duration_s", "x"), good().set("auth.jwt_secret", "short-4711")] {
         let stderr = String::from_utf8(handsup.run(&["serve"]).stderr).unwrap();
         assert!(!stderr.contains(SECRET) && !stderr.contains("4711"), "{stderr}");
     }
 }
 
-/// A key of digits, or one that looks like a truth value, is a key all the same.
+/// A key of digits, or one that looks like a boolean, is a valid key.
 #[actix_web::test]
-async fn a_key_of_digits_is_a_key() {
+async fn a_key_of_digits_is_valid() {
     let digits = "12345678901234567890123456789012";
     let handsup = Handsup::new().set("auth.jwt_secret", digits).set("server.bind", "127.0.0.1:0");
     let served = handsup.start(&["serve"]);
     let token = handsup.token(&["--user-id", "5", "--username", "kim"]);
-    assert_eq!(Served::client(&served.base(), Some(&token)).get("/alarms").await.status, 200);
+    assert_eq!(RunningProgram::client(&served.base(), Some(&token)).get("/alarms").await.status, 200);
 }
 
 #[actix_web::test]
@@ -354,7 +357,7 @@ async fn the_token_command_prints_what_the_server_accepts() {
     let handsup = good();
     let served = handsup.start(&[]);
     let base = served.base();
-    let of = |words: &[&str]| Served::client(&base, Some(&handsup.token(words)));
+    let of = |words: &[&str]| RunningProgram::client(&base, Some(&handsup.token(words)));
     let kim = of(&["--user-id", "5", "--username", "김철수"]);
     assert_eq!(kim.get("/alarms").await.status, 200);
     assert_eq!(kim.get("/admin/health").await.code(), "forbidden");
@@ -385,7 +388,7 @@ async fn the_token_command_prints_what_the_server_accepts() {
 }
 
 #[test]
-fn migrate_makes_the_database_and_nothing_else() {
+fn migrate_creates_the_database_and_nothing_else() {
     let handsup = Handsup::new().set("database.url", "sqlite://deep/down/market.db");
     for time in ["first", "second"] {
         let ran = handsup.run(&["migrate"]);
@@ -397,7 +400,7 @@ fn migrate_makes_the_database_and_nothing_else() {
 }
 
 #[test]
-fn words_that_are_no_command_are_refused() {
+fn unknown_commands_are_refused() {
     for words in [&["sevre"][..], &["serve", "now"], &["--port", "1"], &["config", "--secret"]] {
         let ran = good().run(words);
         assert!(!ran.status.success() && ran.stdout.is_empty(), "{words:?}");
@@ -405,17 +408,17 @@ fn words_that_are_no_command_are_refused() {
 }
 
 #[test]
-fn a_signal_ends_the_server_in_order() {
+fn a_signal_stops_the_server_in_order() {
     let handsup = good();
     let mut served = handsup.start(&["serve"]);
     served.base();
     served.interrupt();
-    assert_eq!(served.ended(DEADLINE).code(), Some(0));
+    assert_eq!(served.wait_for_exit(DEADLINE).code(), Some(0));
 }
 
-/// The demo needs nothing, and nothing of this place gets in its way.
+/// The demo needs nothing, and nothing in the folder interferes.
 #[test]
-fn the_demo_plays_and_ends_with_ctrl_c() {
+fn the_demo_runs_and_ends_with_ctrl_c() {
     let handsup = Handsup::new()
         .set("no.such", "1")
         .set("server.bind", "nowhere")
@@ -424,16 +427,16 @@ fn the_demo_plays_and_ends_with_ctrl_c() {
         .file("config/local.toml", "[nothing]\na = 1\n");
     let mut demo = handsup.start(&["demo"]);
     demo.line_with("listening on http://127.0.0.1:", DEADLINE);
-    let heard = demo.line_with("\"response_type\":\"alram\"", Duration::from_secs(60));
-    assert!(heard.contains("\"kind\":"), "{heard}");
+    let received = demo.line_with("\"response_type\":\"alram\"", Duration::from_secs(60));
+    assert!(received.contains("\"kind\":"), "{received}");
     demo.interrupt();
-    assert_eq!(demo.ended(DEADLINE).code(), Some(0));
+    assert_eq!(demo.wait_for_exit(DEADLINE).code(), Some(0));
     assert!(!demo.stderr().contains("panicked"));
     let left: Vec<_> = std::fs::read_dir(handsup.folder()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["config"], "nothing of it stays");
 }
 
-/// Contract 2: no token is ever written to a log, however much is logged and however it came.
+/// Contract 2: no token is ever logged, at any level and however it was sent.
 #[actix_web::test]
 async fn no_token_and_no_key_is_ever_logged() {
     for filter in ["debug", "trace"] {
@@ -446,7 +449,7 @@ async fn no_token_and_no_key_is_ever_logged() {
         let fresh = handsup.token(&["--user-id", "7", "--username", "kim"]);
         let expired = signed(&claims(&json!(7), now, &json!({"exp": now.secs() - 1})));
         let refresh = signed(&claims(&json!(7), now, &json!({"token_type": "refresh"})));
-        let given = Served::client(&base, None).post("/dev/token", &json!({"user_id": 7})).await;
+        let given = RunningProgram::client(&base, None).post("/dev/token", &json!({"user_id": 7})).await;
         let given = given.body["token"].as_str().unwrap().to_owned();
         let mut tokens = vec![good.clone(), fresh.clone(), expired.clone(), refresh.clone(), given.clone()];
         for token in [&good, &given, &expired, &refresh] {
@@ -458,11 +461,11 @@ async fn no_token_and_no_key_is_ever_logged() {
         assert_eq!(socket.next().await["response_type"], "auth");
         socket.send_json(&json!({"type": "auth", "token": expired})).await;
         assert_eq!(socket.closed().await.code, Some(4401));
-        // A request that breaks off while a token is on its way.
+        // A request that breaks off in the middle of a token.
         Raw::connect(address)
             .write(format!("GET /alarms HTTP/1.1\r\nAuthorization: Bearer {good}\r\nX: \0").as_bytes());
         served.interrupt();
-        assert_eq!(served.ended(Duration::from_secs(20)).code(), Some(0));
+        assert_eq!(served.wait_for_exit(Duration::from_secs(20)).code(), Some(0));
         let log = served.rest_of_stdout() + &served.stderr();
         assert!(
             log.contains("DEBUG") || log.contains("TRACE") || log.contains("INFO"),
@@ -479,20 +482,20 @@ async fn no_token_and_no_key_is_ever_logged() {
     }
 }
 
-/// Sends the token in every way that there is; what is answered doesn't matter.
+/// Sends the token in every possible place; the answers do not matter.
 async fn use_everywhere(base: &str, address: SocketAddr, token: &str) {
-    let client: Client = Served::client(base, Some(token));
+    let client: Client = RunningProgram::client(base, Some(token));
     client.get("/alarms").await;
     client.get("/nothing/here").await;
     client.bid(1, 1000).await;
     client.post("/goods/", &json!({"token": token})).await;
     client.get(&format!("/alarms?token={token}&limit=x")).await;
-    Served::client(base, None).get(&format!("/goods/1/?token={token}")).await;
+    RunningProgram::client(base, None).get(&format!("/goods/1/?token={token}")).await;
     let bearer = format!("bearer.{token}");
     for path in [format!("/ws/alram/?token={token}"), format!("/ws/alarms/?since=x&token={token}")] {
         Raw::connect(address).handshake(&path, &[]);
         Raw::connect(address).handshake(&path, &[("Origin", "https://evil.example")]);
-        Served::client(base, None).get(&path).await;
+        RunningProgram::client(base, None).get(&path).await;
     }
     Raw::connect(address).handshake("/ws/alarms/", &[("Sec-WebSocket-Protocol", &format!("handsup.v1, {bearer}"))]);
     if let Ok(mut socket) = Socket::open(base, &format!("/ws/alram/?token={token}"), &[], None).await {
@@ -501,9 +504,9 @@ async fn use_everywhere(base: &str, address: SocketAddr, token: &str) {
     }
 }
 
-/// What the parser cites of a broken file may be a secret.
+/// The part that a parser cites of a broken file may be a secret.
 #[test]
-fn a_broken_file_is_named_without_what_stands_in_it() {
+fn a_broken_file_is_named_without_its_contents() {
     let key = "a-key-that-nobody-else-may-know-4711";
     let broken = [
         format!("[auth]\njwt_secret = \"{key}\njwt_secret_previous = 1\n"),

@@ -1,4 +1,4 @@
-//! What a start reads and finds: it says what it has opened, and stops rather than go on with something else.
+//! What a start reads and opens: it logs what it has opened, and stops rather than open something else.
 
 use std::{
     fs,
@@ -13,16 +13,16 @@ use crate::{
     support::{Handsup, Process, database, eventually, goods_body},
 };
 
-/// Nothing was made in the folder beside what the test put there: no database of its own was opened.
+/// Asserts that the folder has only the test's files, so that no database was created.
 fn made_nothing(handsup: &Handsup) {
     assert!(!handsup.folder().join("data").exists(), "it opened a database");
 }
 
-/// Makes something of this name that can't be read.
+/// Makes something of this name that cannot be read.
 type Spoil = fn(&Path);
 
 #[test]
-fn a_settings_file_that_is_there_and_cannot_be_read_stops_the_start() {
+fn an_unreadable_settings_file_stops_the_start() {
     for (path, words) in [
         ("config/default.toml", &["serve"][..]),
         ("config/local.toml", &["serve"]),
@@ -43,7 +43,7 @@ fn a_settings_file_that_is_there_and_cannot_be_read_stops_the_start() {
             let file = handsup.folder().join(path);
             spoil(&file);
             if what == "somebody else's" && fs::read(&file).is_ok() {
-                // Root reads everything.
+                // Root can read everything.
                 continue;
             }
             refuses(&handsup, words, path);
@@ -58,7 +58,7 @@ fn a_settings_file_that_is_there_and_cannot_be_read_stops_the_start() {
 }
 
 #[test]
-fn an_empty_value_stops_the_start_wherever_it_stands() {
+fn an_empty_value_stops_the_start_in_every_source() {
     for key in [
         "database.url",
         "server.bind",
@@ -95,7 +95,7 @@ fn an_empty_value_stops_the_start_wherever_it_stands() {
     refuses(&good().set("server.allowed_origins", ","), &["serve"], "server.allowed_origins");
 }
 
-/// The line of the log that says what was opened. The log has a thread of its own, which nobody waits for.
+/// The line of the log that says what was opened. The log has a thread of its own, so the line may come later.
 async fn opening(process: &Process) -> String {
     let said = || async { Some(process.stderr()).filter(|said| said.contains("schema ")) };
     let said = eventually("the line", said).await;
@@ -105,7 +105,7 @@ async fn opening(process: &Process) -> String {
 }
 
 #[actix_web::test]
-async fn the_start_says_which_database_it_made_or_opened() {
+async fn the_start_logs_which_database_it_created_or_opened() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.db");
     let url = database::url_of(&path);
@@ -131,7 +131,7 @@ async fn the_start_says_which_database_it_made_or_opened() {
     }
 }
 
-/// A second process must end by itself with one line, whatever it calls the database.
+/// Asserts that a second process ends by itself with one line, under any name of the database.
 pub async fn in_use(database: &Path) {
     let mut second = Process::spawn(database);
     let exit = second.exit().await;
@@ -142,7 +142,7 @@ pub async fn in_use(database: &Path) {
 }
 
 #[actix_web::test]
-async fn one_file_has_one_process_whichever_of_its_names_is_used() {
+async fn one_database_file_has_one_process_under_any_of_its_names() {
     if !database::on_sqlite_only() {
         return;
     }
@@ -161,7 +161,7 @@ async fn one_file_has_one_process_whichever_of_its_names_is_used() {
     for name in &names {
         in_use(name).await;
     }
-    // Whatever else lies there: a lock is not a file that somebody can tidy away.
+    // Whatever else is in the folder: no file there is the lock, since somebody could delete it.
     for entry in fs::read_dir(at("data")).unwrap() {
         let path = entry.unwrap().path();
         if !["x.db", "x.db-wal", "x.db-shm"].iter().any(|name| path.ends_with(name)) {
@@ -171,16 +171,17 @@ async fn one_file_has_one_process_whichever_of_its_names_is_used() {
     for name in &names {
         in_use(name).await;
     }
-    // Its death frees all of them at once.
+    // The process's death frees all of them at once.
     process.kill();
     let process = Process::start(&at("symlink.db"));
     in_use(&at("data/x.db")).await;
     process.kill();
 }
 
-/// Whoever lost a database may still find in its WAL what was answered last: a new database would take its place.
+/// After a loss of the database file the WAL may still contain the last answered writes; a new database would replace
+/// it.
 #[actix_web::test]
-async fn a_start_throws_no_wal_away_whose_database_is_missing() {
+async fn a_start_keeps_a_wal_whose_database_is_missing() {
     if !database::on_sqlite_only() {
         return;
     }
@@ -209,7 +210,7 @@ async fn a_start_throws_no_wal_away_whose_database_is_missing() {
 
 /// Migrating and copying would write beside the running process as well.
 #[actix_web::test]
-async fn no_command_writes_into_a_database_in_use_by_another_of_its_names() {
+async fn no_command_writes_to_a_database_in_use_under_any_of_its_names() {
     if !database::on_sqlite_only() {
         return;
     }
@@ -226,16 +227,16 @@ async fn no_command_writes_into_a_database_in_use_by_another_of_its_names() {
     }
     refuses(&good().set("database.url", &url), &["migrate"], "in use");
     process.kill();
-    // Nor may a copy read and write the same file.
+    // Neither may a copy read and write the same file.
     let own = format!("sqlite://{}", file.display());
     let ran = handsup.run(&["copy", "--from", &own, "--to", &url]);
     assert!(!ran.status.success());
     assert!(String::from_utf8(ran.stderr).unwrap().contains("in use"));
 }
 
-/// Rows of a schema that is not known would be misread, and lost when they are written again.
+/// Rows of an unknown schema would be misread, and lost when they are written again.
 #[actix_web::test]
-async fn a_database_of_a_newer_version_is_refused_and_left_as_it_is() {
+async fn a_database_of_a_newer_version_is_refused_and_unchanged() {
     let handsup = Handsup::new();
     let [newer, other] = ["newer.db", "other.db"].map(|name| handsup.folder().join(name));
     Process::start(&newer).kill();
@@ -254,7 +255,7 @@ async fn a_database_of_a_newer_version_is_refused_and_left_as_it_is() {
         [(["copy", "--from", &url, "--to", &fresh], "--from"), (["copy", "--from", &fresh, "--to", &url], "--to")]
     {
         if which == "--to" {
-            // Something to copy from.
+            // A database to copy from.
             Process::start(&other).kill();
         }
         let ran = handsup.run(&words);
@@ -263,7 +264,7 @@ async fn a_database_of_a_newer_version_is_refused_and_left_as_it_is() {
         assert!(said.contains(which) && said.contains("newer version"), "{said}");
     }
     assert_eq!(database::count(&newer, "__diesel_schema_migrations WHERE version = '20991231000001'"), 1);
-    // The version that knows it goes on.
+    // The version that knows the schema still works.
     database::run(&newer, "DROP TABLE newer; DELETE FROM __diesel_schema_migrations WHERE version = '20991231000001'");
     Process::start(&newer).kill();
 }

@@ -1,9 +1,9 @@
-//! How many statements a list costs: the same, however long it is. Fails with every query that somebody adds per row.
+//! The number of statements of a list is the same however long it is. The test fails with every query added per row.
 
 use crate::support::{Market, statements_of, watch_statements};
 
-/// The lists, and the most statements that each may take. Of goods: themselves, people, first pictures, likers, the
-/// viewer's likes; of the recommended two phases.
+/// The lists, and how many statements each may take at most. Of goods: the goods, people, first pictures, likers, and
+/// the viewer's likes. The recommended goods come in two phases.
 const LISTS: [(&str, usize); 10] = [
     ("/goods/", 5),
     ("/goods/?search=camera&category=&status=", 5),
@@ -17,7 +17,7 @@ const LISTS: [(&str, usize); 10] = [
     ("/chat/goods/2/", 3),
 ];
 
-/// What each list takes where there are so many live goods, sold goods, likes, lines and messages.
+/// The statements of each list with so many live goods, sold goods, likes, lines and messages.
 async fn costs(rows: i64) -> Vec<(usize, Vec<String>)> {
     let market = Market::open();
     for i in 0..rows {
@@ -35,7 +35,7 @@ async fn costs(rows: i64) -> Vec<(usize, Vec<String>)> {
     assert_eq!(viewer.get("/alarms").await.status, 200, "the viewer is known from here on");
     let mut costs = Vec::new();
     for (path, _) in LISTS {
-        // What the house reads of its own accord (old alarms, at its start) may come in between, and only adds to them.
+        // Retention reads old alarms at its start. Its statements may come in between, and only add to the list's own.
         let mut least: Option<(usize, Vec<String>)> = None;
         for _ in 0..3 {
             statements_of(&node);
@@ -52,7 +52,7 @@ async fn costs(rows: i64) -> Vec<(usize, Vec<String>)> {
 }
 
 #[actix_web::test]
-async fn a_list_takes_as_many_statements_as_a_list_of_one() {
+async fn a_long_list_takes_as_many_statements_as_a_list_of_one() {
     let (few, many) = (costs(1).await, costs(12).await);
     for (((path, most), (few_rows, few)), (many_rows, many)) in LISTS.iter().zip(few).zip(many) {
         assert!(few_rows <= 2 && many_rows >= 10, "{path}: {few_rows} and {many_rows} rows");

@@ -1,5 +1,5 @@
-//! A storm of alarms over connections that keep breaking: whoever resumes from the last alarm that he has seen sees each
-//! of them once and in order, and so does a session of his that never breaks.
+//! A storm of alarms over connections that keep breaking: a client that resumes from the last alarm that it has seen
+//! sees each alarm once and in order, and so does a session of the same user that never breaks.
 
 use std::{cell::Cell, time::Duration};
 
@@ -16,13 +16,13 @@ use crate::support::{Client, DEADLINE, Socket, TestNode};
 
 const SELLER: i64 = 1;
 const VICTIM: i64 = 2;
-/// Goods on which the victim is outbid at the same time, by so many bidders, so many times on each.
+/// The goods on which the victim is outbid at the same time, each by so many bidders, so many times.
 const GOODS: usize = 12;
 const BIDDERS: i64 = 4;
 const TIMES: i64 = 150;
 const ALARMS: usize = GOODS * TIMES as usize;
 
-/// Frames that are seen before a connection breaks, at most.
+/// The most frames that are read before a connection breaks.
 const FRAMES: usize = 20;
 /// The latest moment at which a connection breaks, whatever it is doing.
 const BREAKS_WITHIN_MS: u64 = 30;
@@ -34,11 +34,11 @@ enum Break {
     Unread,
     /// After so many alarms, without a close.
     After(usize),
-    /// At that moment, without a close: in the middle of the handshake, of the backlog, of whatever comes.
+    /// At that moment, without a close: in the middle of the handshake, the backlog or anything else.
     Amid(Duration),
-    /// After so many alarms with a close frame whose answer nobody waits for.
+    /// After so many alarms, with a close frame but without waiting for its answer.
     Said(usize),
-    /// After so many alarms with a close frame, while the server answers it.
+    /// After so many alarms, with a close frame, while the server answers it.
     Closed(usize, Duration),
 }
 
@@ -61,7 +61,7 @@ impl Break {
 struct Seen {
     alarms: Vec<Value>,
     connections: usize,
-    /// Connections that were opened while the storm went on, and those of them that brought something.
+    /// The connections that were opened during the storm, and those of them that brought something.
     amid_storm: usize,
     fruitful: usize,
 }
@@ -71,10 +71,10 @@ impl Seen {
         self.alarms.last().map_or(0, |alarm| alarm["id"].as_i64().unwrap())
     }
 
-    /// Reads so many more alarms; not more than there will be.
+    /// Reads so many more alarms, but not more than there will be.
     async fn read(&mut self, socket: &mut Socket, frames: usize) {
         for _ in 0..frames.min(ALARMS - self.alarms.len()) {
-            self.alarms.push(socket.expect("outbid").await);
+            self.alarms.push(socket.expect_alarm("outbid").await);
         }
     }
 }
@@ -97,7 +97,7 @@ async fn one_connection(victim: &Client, seen: &mut Seen, how: Break) {
                 let mut socket = resume(victim, seen).await;
                 seen.read(&mut socket, ALARMS).await;
             };
-            // Usually too late for the reading to be over: that is the point.
+            // Usually the time runs out during the read, on purpose.
             let _ = tokio::time::timeout(moment, reading).await;
         }
         Break::Said(frames) => {
@@ -114,7 +114,7 @@ async fn one_connection(victim: &Client, seen: &mut Seen, how: Break) {
     }
 }
 
-/// Comes back again and again until it has seen everything.
+/// Reconnects until it has seen everything.
 async fn reconnect_until_all_is_seen(victim: &Client, storming: &Cell<bool>) -> Seen {
     let seed: u64 = rand::random();
     eprintln!("seed {seed}");
@@ -138,15 +138,15 @@ async fn outbid(goods: i64, victim: &Client, bidders: &[Client]) {
     }
 }
 
-/// What must be the same in the inbox as on the wire; whether an alarm still holds changes with time.
+/// The fields that must be equal in the inbox and on the wire. Whether an alarm still holds changes with time.
 fn briefs(alarms: &[Value]) -> Vec<[Value; 5]> {
     let fields = ["id", "kind", "goods_id", "high_price", "created_at"];
     alarms.iter().map(|alarm| fields.map(|field| alarm[field].clone())).collect()
 }
 
 #[actix_web::test]
-async fn whoever_comes_back_again_and_again_sees_each_alarm_once_and_in_order() {
-    // A broken connection keeps its seat until the node has noticed.
+async fn a_client_that_keeps_reconnecting_sees_each_alarm_once_and_in_order() {
+    // A broken connection keeps its place until the node has noticed.
     let node = TestNode::with(|settings| settings.session.max_per_user = 1000);
     let goods: Vec<i64> = stream::iter(0..GOODS).then(|_| node.live_goods(SELLER)).collect().await;
     let bidders: Vec<Client> = (10..).take(BIDDERS as usize).map(|id| node.user(id)).collect();

@@ -1,43 +1,36 @@
-//! The trade chat: for seller and buyer of sold goods and nobody else, and nothing written there is lost.
+//! The trade chat: for seller and buyer of sold goods and nobody else. No message is lost.
 
 use futures_util::future::join_all;
-use handsup::{
-    domain::Timestamp,
-    time_source::{SystemTime, TimeSource},
-};
+use handsup::time_source::{SystemTime, TimeSource};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Client, ManualTime, Process, Socket, TestNode, count, ended, eventually, goods_body, keys, line_frame,
-    session_figures, sold_goods, trade_frame,
+    Client, ManualTime, Process, Socket, TestNode, count, eventually, goods_body, keys, line_frame, noon_in_seoul,
+    session_figures, sold_goods, trade_frame, wait_for_end,
 };
 
 const SELLER: i64 = 1;
 const BUYER: i64 = 2;
 
-fn noon() -> Timestamp {
-    Timestamp::parse_rfc3339("2026-11-22T03:00:00Z").unwrap()
-}
-
-/// Told in step: see [`TestNode::in_step`].
+/// Goods that user 2 has bought from user 1, on a node with one worker: see [`TestNode::with_one_worker`].
 async fn sold() -> (i64, TestNode) {
-    let time = ManualTime::at(noon());
+    let time = ManualTime::at(noon_in_seoul());
     let node = TestNode::with_time(time.clone(), |settings| settings.server.workers = Some(1));
     (sold_goods(&node, &time).await, node)
 }
 
-/// A trade socket that has been told what was sold.
+/// A trade socket after its `goods_info`.
 async fn trade(client: &Client, goods: i64) -> Socket {
     let mut socket = client.try_trade(goods).await.expect("a socket");
-    socket.hear("goods_info").await;
+    socket.expect_frame("goods_info").await;
     socket
 }
 
-/// The alarm socket of a user, with nothing waiting but what comes from now on.
+/// A user's alarm socket, which gets only new alarms.
 async fn alarms(client: &Client) -> Socket {
     let last = client.get("/alarms/unread").await.body["last_id"].as_i64().unwrap();
     let mut socket = client.socket_since(last).await;
-    socket.hear("hello").await;
+    socket.expect_frame("hello").await;
     socket
 }
 
@@ -49,7 +42,7 @@ async fn chat_alarms(client: &Client) -> Vec<Value> {
 /// Fault 13: in the origin anybody reads and writes in any trade chat.
 #[actix_web::test]
 async fn fault_13_only_seller_and_buyer_of_sold_goods_have_a_trade_chat() {
-    let time = ManualTime::at(noon());
+    let time = ManualTime::at(noon_in_seoul());
     let node = TestNode::with_time(time.clone(), |_| {});
     let scheduled = node.goods(SELLER, 3_600_000, 60).await;
     let live = node.goods(SELLER, 0, 7200).await;
@@ -59,8 +52,8 @@ async fn fault_13_only_seller_and_buyer_of_sold_goods_have_a_trade_chat() {
     assert_eq!(node.user(3).bid(sold, 1000).await.status, 201);
     assert_eq!(node.user(BUYER).bid(sold, 7000).await.status, 201);
     time.advance_ms(60_000);
-    ended(&node, sold).await;
-    ended(&node, unsold).await;
+    wait_for_end(&node, sold).await;
+    wait_for_end(&node, unsold).await;
     let open = async |user: i64, goods: i64| node.user(user).try_trade(goods).await.err();
     for user in [SELLER, BUYER, 3] {
         assert_eq!(open(user, scheduled).await, Some(403), "before the start");
@@ -74,7 +67,7 @@ async fn fault_13_only_seller_and_buyer_of_sold_goods_have_a_trade_chat() {
     assert_eq!(node.visitor().try_trade(sold).await.err(), Some(401));
     assert_eq!(open(SELLER, sold).await, None);
     assert_eq!(open(BUYER, sold).await, None);
-    // A trade chat cannot be had by making goods that say they have one.
+    // Making goods with a trade room in the body opens no trade chat.
     let own = json!({
         "starts_at": node.now(), "trade_room": 1, "trade_room_id": 1, "status": false, "buyer": 4, "high_price": 9000,
     });
@@ -82,27 +75,27 @@ async fn fault_13_only_seller_and_buyer_of_sold_goods_have_a_trade_chat() {
     assert_eq!(open(4, made.body["id"].as_i64().unwrap()).await, Some(403));
 }
 
-/// Fault 13, the other way in: what is said in the auction room of sold goods is no trade message.
+/// Fault 13, the other way in: a line in the auction room of sold goods is not a trade message.
 #[actix_web::test]
-async fn fault_13_the_auction_room_of_sold_goods_leads_nowhere() {
+async fn fault_13_the_auction_room_of_sold_goods_gives_no_access() {
     let (goods, node) = sold().await;
     let mut seller = trade(&node.user(SELLER), goods).await;
     let mut stranger = node.user(3).room(goods).await;
-    stranger.hear("enter").await;
+    stranger.expect_frame("enter").await;
     stranger.send_json(&line_frame(goods, 3, "as a line")).await;
-    stranger.hear("message").await;
+    stranger.expect_frame("message").await;
     stranger.send_json(&trade_frame(goods, 3, "as a trade message")).await;
-    assert_eq!(stranger.hear("alert").await["code"], "invalid_body");
+    assert_eq!(stranger.expect_frame("alert").await["code"], "invalid_body");
     seller.send_json(&trade_frame(goods, SELLER, "hi")).await;
-    assert_eq!(seller.next().await["message"], "hi", "the first that is heard here");
+    assert_eq!(seller.next().await["message"], "hi", "the first frame here");
     stranger.send_json(&line_frame(goods, 3, "another line")).await;
-    assert_eq!(stranger.hear("message").await["message"], "another line", "and it is not heard there");
+    assert_eq!(stranger.expect_frame("message").await["message"], "another line", "and it does not arrive there");
     assert_eq!(count(&node.database(), "trade_messages"), 1);
 }
 
 #[actix_web::test]
 async fn goods_info_comes_first_and_to_the_new_socket_alone() {
-    let time = ManualTime::at(noon());
+    let time = ManualTime::at(noon_in_seoul());
     let node = TestNode::with_time(time.clone(), |_| {});
     let plain = sold_goods(&node, &time).await;
     let own = json!({
@@ -113,7 +106,7 @@ async fn goods_info_comes_first_and_to_the_new_socket_alone() {
     let pictured = made.body["id"].as_i64().expect("goods");
     assert_eq!(node.user(BUYER).bid(pictured, 9000).await.status, 201);
     time.advance_ms(60_000);
-    ended(&node, pictured).await;
+    wait_for_end(&node, pictured).await;
     let mut first = node.user(SELLER).try_trade(plain).await.unwrap();
     let info = json!({
         "response_type": "goods_info", "image": null, "high_price": 7000, "title": "camera", "goods_id": plain,
@@ -137,7 +130,7 @@ async fn goods_info_comes_first_and_to_the_new_socket_alone() {
 }
 
 #[actix_web::test]
-async fn a_message_reaches_all_sockets_of_both_sides_and_its_alarm_the_other_side_only() {
+async fn a_message_reaches_all_sockets_of_both_sides_and_its_alarm_only_the_other_side() {
     let (goods, node) = sold().await;
     let (seller, buyer) = (node.user(SELLER), node.user(BUYER));
     assert_eq!(node.admin().put("/admin/users/2", &json!({"profile_image": "/media/p/2.png"})).await.status, 200);
@@ -151,16 +144,16 @@ async fn a_message_reaches_all_sockets_of_both_sides_and_its_alarm_the_other_sid
     let mut of_buyer = alarms(&buyer).await;
     sockets[0].send_json(&trade_frame(goods, BUYER, "직거래 <b>가능?</b>")).await;
     for socket in &mut sockets {
-        let heard = socket.next().await;
+        let received = socket.next().await;
         assert_eq!(
-            keys(&heard),
+            keys(&received),
             ["goods_id", "message", "response_type", "sender", "sender_image", "sender_name", "time"]
         );
         let expected = json!({
             "response_type": "message", "message": "직거래 <b>가능?</b>", "sender": BUYER,
             "sender_image": "/media/p/2.png", "sender_name": "name2", "goods_id": goods, "time": "오후 12:01",
         });
-        assert_eq!(heard, expected);
+        assert_eq!(received, expected);
     }
     let alarm = of_seller[0].next().await;
     assert_eq!(
@@ -177,7 +170,7 @@ async fn a_message_reaches_all_sockets_of_both_sides_and_its_alarm_the_other_sid
     let mut listed = alarm;
     listed["read"] = json!(false);
     assert_eq!(chat_alarms(&seller).await, [listed]);
-    // The other way; ids as strings, or not there at all.
+    // The other direction; ids as strings, or missing.
     for (nth, frame) in [
         json!({"user_id": SELLER.to_string(), "goods_id": goods.to_string(), "message": "네"}),
         json!({"message": "네"}),
@@ -188,49 +181,52 @@ async fn a_message_reaches_all_sockets_of_both_sides_and_its_alarm_the_other_sid
     {
         sockets[2].send_json(frame).await;
         for socket in &mut sockets {
-            let heard = socket.next().await;
-            assert_eq!((&heard["sender"], &heard["goods_id"]), (&json!(SELLER), &json!(goods)), "ints");
-            assert_eq!((&heard["message"], &heard["sender_image"]), (&json!("네"), &json!("/media/default.jpeg")));
+            let received = socket.next().await;
+            assert_eq!((&received["sender"], &received["goods_id"]), (&json!(SELLER), &json!(goods)), "ints");
+            assert_eq!(
+                (&received["message"], &received["sender_image"]),
+                (&json!("네"), &json!("/media/default.jpeg"))
+            );
         }
-        assert_eq!(of_buyer.expect("chat").await["sender"], SELLER, "the first that he hears of");
+        assert_eq!(of_buyer.expect_alarm("chat").await["sender"], SELLER, "the first alarm of the buyer");
         assert_eq!(chat_alarms(&buyer).await.len(), nth + 1);
     }
-    assert_eq!(chat_alarms(&seller).await.len(), 1, "no alarm of what he wrote himself");
+    assert_eq!(chat_alarms(&seller).await.len(), 1, "no alarm of their own message");
     assert_eq!(count(&node.database(), "trade_messages"), 4);
 }
 
 #[actix_web::test]
-async fn the_alarm_waits_for_who_is_not_there_and_can_be_muted() {
+async fn a_chat_alarm_waits_for_an_offline_user_and_can_be_muted() {
     let (goods, node) = sold().await;
     let (seller, buyer) = (node.user(SELLER), node.user(BUYER));
     let mut socket = trade(&buyer, goods).await;
     let from = seller.get("/alarms/unread").await.body["last_id"].as_i64().unwrap();
     for text in ["one", "two"] {
         socket.send_json(&trade_frame(goods, BUYER, text)).await;
-        socket.hear("message").await;
+        socket.expect_frame("message").await;
     }
     let mut later = seller.socket_since(from).await;
-    later.hear("hello").await;
-    assert_eq!(later.expect("chat").await["message"], "one");
-    assert_eq!(later.expect("chat").await["message"], "two");
+    later.expect_frame("hello").await;
+    assert_eq!(later.expect_alarm("chat").await["message"], "one");
+    assert_eq!(later.expect_alarm("chat").await["message"], "two");
     let mut existing_client = seller.socket().await;
-    assert_eq!(existing_client.expect("auction_sold").await["goods_id"], goods);
-    assert_eq!(existing_client.expect("chat").await["message"], "one");
-    // Muted: stored as read, listed, not sent; the message itself is heard as ever.
+    assert_eq!(existing_client.expect_alarm("auction_sold").await["goods_id"], goods);
+    assert_eq!(existing_client.expect_alarm("chat").await["message"], "one");
+    // Muted: the alarm is stored as read, listed and not sent. The message itself is sent as ever.
     assert_eq!(seller.put("/alarms/preferences", &json!({"muted": ["chat"]})).await.status, 200);
     let mut of_seller = trade(&seller, goods).await;
     socket.send_json(&trade_frame(goods, BUYER, "three")).await;
-    assert_eq!(of_seller.hear("message").await["message"], "three");
+    assert_eq!(of_seller.expect_frame("message").await["message"], "three");
     assert_eq!(seller.put("/alarms/preferences", &json!({"muted": []})).await.status, 200);
     socket.send_json(&trade_frame(goods, BUYER, "four")).await;
-    assert_eq!(later.expect("chat").await["message"], "four");
+    assert_eq!(later.expect_alarm("chat").await["message"], "four");
     let stored: Vec<(Value, Value)> =
         chat_alarms(&seller).await.iter().map(|alarm| (alarm["message"].clone(), alarm["read"].clone())).collect();
     let expected = [("one", false), ("two", false), ("three", true), ("four", false)];
     assert_eq!(stored, expected.map(|(text, read)| (json!(text), json!(read))));
 }
 
-/// The existing client draws every frame of this socket as a bubble.
+/// The existing client shows every frame of this socket as a message.
 #[actix_web::test]
 async fn refusals_go_to_the_authors_alarm_sockets_and_nowhere_else() {
     let (goods, node) = sold().await;
@@ -285,56 +281,56 @@ async fn refusals_go_to_the_authors_alarm_sockets_and_nowhere_else() {
             let text = good.repeat(times);
             sockets[0].send_json(&trade_frame(goods, BUYER, &text)).await;
             for socket in &mut sockets {
-                assert_eq!(socket.hear("message").await["message"], text, "the first that comes here");
+                assert_eq!(socket.expect_frame("message").await["message"], text, "the first that comes here");
             }
-            assert_eq!(of_seller.expect("chat").await["message"], text, "whole, in the alarm too");
+            assert_eq!(of_seller.expect_alarm("chat").await["message"], text, "whole, in the alarm too");
         }
     }
 }
 
-/// What is read of user 1's and user 2's messages.
+/// The number of read messages of users 1 and 2 that match.
 fn read(node: &TestNode, what: &str) -> i64 {
     count(&node.database(), &format!("trade_messages WHERE is_read AND {what}"))
 }
 
 #[actix_web::test]
-async fn what_was_written_to_an_open_socket_of_the_other_side_is_read_and_nothing_else() {
+async fn only_messages_sent_to_an_open_socket_of_the_other_side_are_read() {
     let (goods, node) = sold().await;
     let (seller, buyer) = (node.user(SELLER), node.user(BUYER));
     let mut of_buyer = trade(&buyer, goods).await;
     let mut tab = trade(&buyer, goods).await;
     for text in ["before 1", "before 2"] {
         of_buyer.send_json(&trade_frame(goods, BUYER, text)).await;
-        of_buyer.hear("message").await;
-        tab.hear("message").await;
+        of_buyer.expect_frame("message").await;
+        tab.expect_frame("message").await;
     }
-    // His other tab is not the other side; nor is the seller elsewhere.
+    // The author's other tab is not the other side, nor is the seller elsewhere.
     let mut of_seller = trade(&seller, goods).await;
     of_seller.send_json(&trade_frame(goods, SELLER, "to the buyer")).await;
     eventually("it is read", || async { (read(&node, "content = 'to the buyer'") == 1).then_some(()) }).await;
     of_buyer.send_json(&trade_frame(goods, BUYER, "to the seller")).await;
     eventually("it is read", || async { (read(&node, "content = 'to the seller'") == 1).then_some(()) }).await;
-    assert_eq!(read(&node, "content LIKE 'before%'"), 0, "he has not seen these");
+    assert_eq!(read(&node, "content LIKE 'before%'"), 0, "the seller has not seen these");
     of_seller.close().await;
     let admins = node.admins();
     let in_rooms = || async { (session_figures(&admins).await["in_rooms"] == 2).then_some(()) };
     eventually("the seller is gone", in_rooms).await;
     of_buyer.send_json(&trade_frame(goods, BUYER, "after")).await;
     for _ in 0..3 {
-        tab.hear("message").await;
+        tab.expect_frame("message").await;
     }
-    // What is written behind it, and read, is proof that nothing is on its way for those.
+    // A later message that is read shows that no read is pending for the earlier ones.
     let mut of_seller = trade(&seller, goods).await;
     of_buyer.send_json(&trade_frame(goods, BUYER, "seen again")).await;
-    assert_eq!(of_seller.hear("message").await["message"], "seen again");
+    assert_eq!(of_seller.expect_frame("message").await["message"], "seen again");
     eventually("it is read", || async { (read(&node, "content = 'seen again'") == 1).then_some(()) }).await;
     assert_eq!(read(&node, "1 = 1"), 3);
     assert_eq!(chat_alarms(&seller).await.len(), 5, "the alarm is sent in any case");
 }
 
-/// Reading is written down in steps; a socket that ends between two of them has shown its last messages all the same.
+/// Reads are stored in batches. A socket that ends between two of them has still shown its last messages.
 #[actix_web::test]
-async fn what_a_socket_took_just_before_its_end_is_read() {
+async fn messages_sent_to_a_socket_just_before_its_end_are_read() {
     let (goods, node) = sold().await;
     let (seller, buyer) = (node.user(SELLER), node.user(BUYER));
     let mut of_buyer = trade(&buyer, goods).await;
@@ -342,7 +338,7 @@ async fn what_a_socket_took_just_before_its_end_is_read() {
         let mut of_seller = trade(&seller, goods).await;
         for _ in 0..4 {
             of_buyer.send_json(&trade_frame(goods, BUYER, "hi")).await;
-            assert_eq!(of_seller.hear("message").await["message"], "hi");
+            assert_eq!(of_seller.expect_frame("message").await["message"], "hi");
         }
         drop(of_seller);
         let all = round * 4;
@@ -353,7 +349,7 @@ async fn what_a_socket_took_just_before_its_end_is_read() {
 #[actix_web::test]
 async fn both_sides_at_once_see_the_same_conversation() {
     const EACH: usize = 50;
-    let time = ManualTime::at(noon());
+    let time = ManualTime::at(noon_in_seoul());
     let node = TestNode::with_time(time.clone(), |_| {});
     let goods = sold_goods(&node, &time).await;
     let mut sockets = Vec::new();
@@ -364,21 +360,21 @@ async fn both_sides_at_once_see_the_same_conversation() {
         for nth in 0..EACH {
             socket.send_json(&trade_frame(goods, *user, &nth.to_string())).await;
         }
-        let mut heard = Vec::new();
-        while heard.len() < 4 * EACH {
-            let frame = socket.hear("message").await;
-            heard.push((frame["sender"].clone(), frame["message"].clone()));
+        let mut received = Vec::new();
+        while received.len() < 4 * EACH {
+            let frame = socket.expect_frame("message").await;
+            received.push((frame["sender"].clone(), frame["message"].clone()));
         }
-        heard
+        received
     });
-    let mut heard = join_all(talking).await;
+    let mut received = join_all(talking).await;
     if node.nodes() > 1 {
-        // What is said on a node at once is heard there at once, before what others say has come from elsewhere.
-        for one in &mut heard {
+        // A node's own messages are shown there at once, before those that come from other nodes.
+        for one in &mut received {
             one.sort_by_key(|(sender, message)| (sender.as_i64(), message.as_str().map(str::to_owned)));
         }
     }
-    assert!(heard.iter().all(|one| *one == heard[0]), "everybody hears the same, in the same order");
+    assert!(received.iter().all(|one| *one == received[0]), "everybody gets the same, in the same order");
     for user in [SELLER, BUYER] {
         assert_eq!(chat_alarms(&node.user(user)).await.len(), 2 * EACH);
     }
@@ -386,7 +382,7 @@ async fn both_sides_at_once_see_the_same_conversation() {
 }
 
 #[actix_web::test]
-async fn a_message_that_was_seen_is_stored_with_its_alarm_whenever_the_program_is_killed() {
+async fn a_message_that_was_seen_before_a_kill_is_stored_with_its_alarm() {
     let folder = tempfile::tempdir().unwrap();
     let database = folder.path().join("x.db");
     let mut process = Process::start_with(&database, &[("limits.lines_per_second", "10000")]);
@@ -399,14 +395,14 @@ async fn a_message_that_was_seen_is_stored_with_its_alarm_whenever_the_program_i
         let (seller, buyer) = (process.user(SELLER), process.user(BUYER));
         let open = || async { seller.try_trade(goods).await.ok() };
         let mut of_seller = eventually("the end", open).await;
-        of_seller.hear("goods_info").await;
+        of_seller.expect_frame("goods_info").await;
         let mut of_buyer = trade(&buyer, goods).await;
         for nth in 0..20 {
             of_buyer.send_json(&trade_frame(goods, BUYER, &format!("{round}.{nth}"))).await;
         }
-        // Killed amid them: as soon as the last of these is seen.
+        // Killed in the middle of them: as soon as the last of these is seen.
         for _ in 0..=round * 5 {
-            seen.push(of_seller.hear("message").await["message"].as_str().unwrap().to_owned());
+            seen.push(of_seller.expect_frame("message").await["message"].as_str().unwrap().to_owned());
         }
         process.kill();
         for frame in of_seller.until_gone().await {

@@ -1,4 +1,5 @@
-//! Trades over HTTP: the list with its counts and newest messages, the messages with their marks, and who gets neither.
+//! Trades over HTTP: the list with its counts and newest messages, the messages and whether they are read, and who is
+//! refused.
 
 use serde_json::{Value, json};
 
@@ -14,7 +15,7 @@ fn user(id: i64) -> Value {
     })
 }
 
-/// Contents of the messages and whether they are read.
+/// The messages' contents and whether they are read.
 async fn talk(client: &Client, path: &str) -> Vec<(String, bool)> {
     let answer = client.get(path).await;
     assert_eq!(answer.status, 200, "{path}: {}", answer.text);
@@ -26,13 +27,13 @@ fn said(messages: &[(&str, bool)]) -> Vec<(String, bool)> {
     messages.iter().map(|(text, is_read)| ((*text).to_owned(), *is_read)).collect()
 }
 
-/// Unread messages in the list's only trade.
+/// The number of unread messages in the only trade of the list.
 async fn waiting(client: &Client) -> Value {
     client.get("/chat/").await.body[0]["wait_cnt"].clone()
 }
 
 #[actix_web::test]
-async fn the_list_of_trades_is_the_origins_shape() {
+async fn the_list_of_trades_has_the_origins_shape() {
     let market = Market::open();
     let silent = market.ended_with(1, Some(2), |goods| goods.title = "silent".to_owned());
     market.time.advance_ms(1000);
@@ -68,10 +69,10 @@ async fn the_list_of_trades_is_the_origins_shape() {
 }
 
 #[actix_web::test]
-async fn the_latest_activity_comes_first() {
+async fn the_trade_with_the_latest_activity_comes_first() {
     let market = Market::open();
     let (first, second, third) = (market.ended(1, Some(2)), market.ended(2, Some(3)), market.ended(4, Some(2)));
-    // All three opened in one moment: then the newest room is first.
+    // All three were opened at one moment, so the newest room comes first.
     let time = market.time.clone();
     let node = market.serve();
     assert_eq!(ids(&node.user(2).get("/chat/").await.body), [third, second, first]);
@@ -85,7 +86,7 @@ async fn the_latest_activity_comes_first() {
 }
 
 #[actix_web::test]
-async fn a_list_of_trades_has_an_end() {
+async fn a_list_of_trades_is_limited() {
     let market = Market::open();
     let trades: Vec<i64> = (0..202).map(|_| market.ended(1, Some(2))).collect();
     let node = market.serve();
@@ -96,7 +97,7 @@ async fn a_list_of_trades_has_an_end() {
 }
 
 #[actix_web::test]
-async fn who_looks_at_messages_has_read_the_other_sides() {
+async fn requesting_messages_reads_those_of_the_other_side() {
     let market = Market::open();
     let goods = market.ended(1, Some(2));
     market.message(goods, 2, "are you there?");
@@ -106,7 +107,7 @@ async fn who_looks_at_messages_has_read_the_other_sides() {
     let (seller, buyer) = (node.user(1), node.user(2));
     let path = format!("/chat/goods/{goods}/");
     assert_eq!((waiting(&seller).await, waiting(&buyer).await), (json!(2), json!(1)));
-    // The list reads nothing.
+    // The list does not mark anything as read.
     assert_eq!(waiting(&seller).await, json!(2));
     let answer = buyer.get(&path).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
@@ -118,7 +119,7 @@ async fn who_looks_at_messages_has_read_the_other_sides() {
     for message in answer.body.as_array().unwrap() {
         has_exactly(message, vec!["content", "is_read", "created_at", "author"]);
     }
-    // His own stay unread until the other side looks; the other side's are read by this very look.
+    // The viewer's own messages stay unread until the other side reads them; this request reads the other side's.
     let seen = said(&[("are you there?", false), ("yes", true), ("fine", false)]);
     assert_eq!(talk(&buyer, &path).await, seen);
     assert_eq!((waiting(&seller).await, waiting(&buyer).await), (json!(2), json!(0)));
@@ -129,7 +130,7 @@ async fn who_looks_at_messages_has_read_the_other_sides() {
 }
 
 #[actix_web::test]
-async fn looking_again_and_again_writes_nothing() {
+async fn repeated_requests_write_nothing() {
     let market = Market::open();
     let goods = market.ended(1, Some(2));
     market.message(goods, 1, "hello");
@@ -153,14 +154,14 @@ async fn looking_again_and_again_writes_nothing() {
 }
 
 #[actix_web::test]
-async fn messages_are_shown_also_when_the_mark_cannot_be_written() {
+async fn messages_are_shown_even_if_their_read_state_cannot_be_written() {
     let market = Market::open();
     let goods = market.ended(1, Some(2));
     market.message(goods, 1, "hello");
     let node = market.serve();
     let (buyer, path) = (node.user(2), format!("/chat/goods/{goods}/"));
     assert_eq!(waiting(&buyer).await, json!(1));
-    let locked = Locked::by_somebody(node.folder());
+    let locked = Locked::by_another_connection(node.folder());
     assert_eq!(talk(&buyer, &path).await, said(&[("hello", false)]), "as it is stored");
     drop(locked);
     assert_eq!(talk(&buyer, &path).await, said(&[("hello", true)]));
@@ -184,7 +185,7 @@ async fn the_newest_thousand_messages_come_first_and_older_ones_by_page() {
     assert_eq!(waiting(&buyer).await, json!(0));
 }
 
-/// Everything that nobody but the two sides may see, asked for by everybody else.
+/// Everything that only the two sides may see, requested by everybody else.
 #[actix_web::test]
 async fn fault_13_nobody_else_reads_a_trade() {
     let market = Market::open();
@@ -199,7 +200,7 @@ async fn fault_13_nobody_else_reads_a_trade() {
         assert!(!answer.text.contains("mat"));
         assert_eq!(node.user(id).get("/chat/").await.text, "[]", "{id}");
     }
-    // An admin's token opens the admin calls, no letters.
+    // An admin's token allows the admin calls, not other people's messages.
     assert_eq!(node.admin().get(&path).await.code(), "forbidden");
     for client in [node.visitor(), node.client(Some("bad".into()))] {
         for path in [path.as_str(), "/chat/", "/chat", "/chat/goods/99/", "/chat/goods/x"] {
@@ -207,7 +208,7 @@ async fn fault_13_nobody_else_reads_a_trade() {
             assert_eq!((answer.status, answer.code()), (401, "unauthorized"), "{path}");
         }
     }
-    // A room that somebody gives to his own goods is not theirs.
+    // A trade room in the body of new goods gives no access to it.
     let own = crate::support::goods_body(&json!({"starts_at": node.now(), "trade_room": 1, "trade_room_id": 1}));
     let mine = node.user(4).post("/goods/", &own).await.body["id"].as_i64().unwrap();
     assert_eq!(node.user(4).get(&format!("/chat/goods/{mine}/")).await.code(), "forbidden");
@@ -215,7 +216,7 @@ async fn fault_13_nobody_else_reads_a_trade() {
 }
 
 #[actix_web::test]
-async fn fault_18_goods_without_a_trade_are_refused_not_broken() {
+async fn fault_18_a_request_for_goods_without_a_trade_is_refused() {
     let market = Market::open();
     let (scheduled, live, unsold) = (market.scheduled(1), market.live(1), market.ended(1, None));
     market.bid(live, 2, 1000, market.now());
@@ -257,9 +258,9 @@ async fn an_empty_trade_is_an_empty_list() {
     }
 }
 
-/// What a socket has taken is read, also when it goes right after.
+/// A message that a socket was sent is read, even if the socket closes right after.
 #[actix_web::test]
-async fn what_was_written_to_a_socket_is_read_however_soon_it_closes() {
+async fn a_message_sent_to_a_socket_is_read_however_soon_it_closes() {
     let node = TestNode::start();
     let goods = node.goods(1, 0, 2).await;
     let (seller, buyer) = (node.user(1), node.user(2));
@@ -269,15 +270,15 @@ async fn what_was_written_to_a_socket_is_read_however_soon_it_closes() {
     })
     .await;
     let mut writes = buyer.try_trade(goods).await.unwrap();
-    writes.hear("goods_info").await;
-    // Before the other side has opened a socket: not read by what comes later.
+    writes.expect_frame("goods_info").await;
+    // Written before the other side has opened a socket, and not read by later messages.
     writes.send_json(&json!({"message": "early"})).await;
-    writes.hear("message").await;
+    writes.expect_frame("message").await;
     let mut reads = seller.try_trade(goods).await.unwrap();
-    reads.hear("goods_info").await;
+    reads.expect_frame("goods_info").await;
     for text in ["one", "two", "three"] {
         writes.send_json(&json!({"message": text})).await;
-        assert_eq!(reads.hear("message").await["message"], text);
+        assert_eq!(reads.expect_frame("message").await["message"], text);
     }
     drop(reads);
     eventually("three of four read", || async { (seller.get("/chat/").await.body[0]["wait_cnt"] == 1).then_some(()) })

@@ -1,5 +1,5 @@
-//! What happens where a connection stops being HTTP: nothing of either side is lost there, and who asks in vain is
-//! answered like anybody else.
+//! The point where a connection stops being HTTP: nothing of either side is lost there, and a refused upgrade is
+//! answered like any other request.
 
 use crate::support::{CLOSE, Raw, Scene, TEXT, masked};
 
@@ -13,8 +13,8 @@ fn handshake(scene: &Scene) -> Vec<u8> {
 }
 
 #[actix_web::test]
-async fn what_a_client_sends_without_waiting_for_the_handshakes_answer_is_heard() {
-    let scene = Scene::set().await;
+async fn frames_sent_before_the_handshakes_answer_are_processed() {
+    let scene = Scene::open().await;
     let mut raw = Raw::connect(scene.node.address());
     let mut request = handshake(&scene);
     request.extend(masked(TEXT, PING));
@@ -25,12 +25,12 @@ async fn what_a_client_sends_without_waiting_for_the_handshakes_answer_is_heard(
     assert_eq!(raw.close_frame().0, 4321);
     raw.end_of_input();
     raw.ends();
-    scene.must_be_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
 #[actix_web::test]
 async fn a_connection_that_was_used_for_requests_may_become_a_socket() {
-    let scene = Scene::set().await;
+    let scene = Scene::open().await;
     let mut raw = Raw::connect(scene.node.address());
     let mut requests = b"GET /goods/ HTTP/1.1\r\nHost: x\r\n\r\n".repeat(2);
     requests.extend(handshake(&scene));
@@ -40,16 +40,16 @@ async fn a_connection_that_was_used_for_requests_may_become_a_socket() {
     }
     raw.write(&masked(TEXT, PING));
     assert_eq!(raw.text()["response_type"], "pong");
-    scene.must_be_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
 #[actix_web::test]
-async fn who_asks_for_an_upgrade_where_there_is_none_gets_the_answer_whole_and_the_connection_ends() {
-    let scene = Scene::set().await;
+async fn a_refused_upgrade_is_answered_whole_and_ends_the_connection() {
+    let scene = Scene::open().await;
     for (path, status) in [("/goods/", 200), ("/nowhere", 404), ("/ws/alarms/", 401), ("/media/default.jpeg", 200)] {
         let mut raw = Raw::connect(scene.node.address());
         raw.write(format!("GET {path} HTTP/1.1\r\n{HANDSHAKE}\r\n").as_bytes());
-        let (head, body) = raw.everything();
+        let (head, body) = raw.read_to_end();
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {head}");
         assert!(head.to_ascii_lowercase().contains("connection: close\r\n"), "{path}: {head}");
         let length = format!("content-length: {}\r\n", body.len());
@@ -59,13 +59,13 @@ async fn who_asks_for_an_upgrade_where_there_is_none_gets_the_answer_whole_and_t
             body.len()
         );
     }
-    scene.must_be_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
-/// An answer without a length, which nobody frames here: its end is the connection's.
+/// The answer has no length and no chunks: its end is the end of the connection.
 #[actix_web::test]
-async fn a_stream_of_events_that_was_asked_to_become_a_socket_is_a_stream_of_events() {
-    let scene = Scene::set().await;
+async fn an_event_stream_that_is_asked_to_upgrade_stays_an_event_stream() {
+    let scene = Scene::open().await;
     let mut raw = Raw::connect(scene.node.address());
     let path = format!("/alarms/stream?since=0&token={}", scene.rude.token());
     raw.write(format!("GET {path} HTTP/1.1\r\n{HANDSHAKE}\r\n").as_bytes());
@@ -74,13 +74,13 @@ async fn a_stream_of_events_that_was_asked_to_become_a_socket_is_a_stream_of_eve
     assert!(!answer.head.to_ascii_lowercase().contains("transfer-encoding"), "{}", answer.head);
     assert_eq!(raw.exactly(7).expect("an event"), b"data: {");
     drop(raw);
-    scene.must_be_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
-/// What comes behind such a request is no body: it is answered at once, and not when nothing more comes.
+/// Bytes behind such a request are not a body: it is answered at once, without waiting for more.
 #[actix_web::test]
-async fn a_bid_that_asks_to_become_a_socket_is_refused_at_once() {
-    let scene = Scene::set().await;
+async fn a_bid_that_asks_to_upgrade_is_refused_at_once() {
+    let scene = Scene::open().await;
     let mut raw = Raw::connect(scene.node.address());
     let bid = "{\"price\":1000}";
     let bearer = format!("Authorization: Bearer {}\r\nContent-Length: {}\r\n", scene.rude.token(), bid.len());
@@ -89,13 +89,13 @@ async fn a_bid_that_asks_to_become_a_socket_is_refused_at_once() {
     assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_body"));
     raw.end_of_input();
     raw.ends();
-    scene.must_be_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
-/// What stays HTTP becomes no socket: nobody would carry it.
+/// A request that stays HTTP never becomes a socket.
 #[actix_web::test]
-async fn a_handshake_with_a_body_or_with_other_protocols_beside_is_refused() {
-    let scene = Scene::set().await;
+async fn a_handshake_with_a_body_or_another_protocol_is_refused() {
+    let scene = Scene::open().await;
     let of_one = HANDSHAKE.replace("Upgrade: websocket", "Upgrade: websocket, another");
     let chunked = format!("{HANDSHAKE}Transfer-Encoding: chunked\r\n");
     for headers in [of_one, chunked] {
@@ -105,16 +105,16 @@ async fn a_handshake_with_a_body_or_with_other_protocols_beside_is_refused() {
         let answer = raw.answer().expect("an answer");
         assert_eq!((answer.status, answer.code().as_str()), (400, "invalid_body"), "{headers}");
     }
-    scene.must_be_unharmed().await;
+    scene.assert_unharmed().await;
 }
 
 #[actix_web::test]
-async fn the_answer_to_head_has_no_body_whatever_else_is_asked_for() {
-    let scene = Scene::set().await;
+async fn the_answer_to_head_has_no_body_even_with_an_upgrade() {
+    let scene = Scene::open().await;
     for path in ["/goods/", "/media/default.jpeg"] {
         let mut raw = Raw::connect(scene.node.address());
         raw.write(format!("HEAD {path} HTTP/1.1\r\n{HANDSHAKE}\r\n").as_bytes());
-        let (head, body) = raw.everything();
+        let (head, body) = raw.read_to_end();
         assert!(head.starts_with("HTTP/1.1 ") && !head.contains("content-length: 0"), "{path}: {head}");
         assert!(body.is_empty(), "{path}: {} bytes", body.len());
     }

@@ -1,16 +1,15 @@
-//! What users do with goods beside bidding, and find again: `GET /goods/user/{id}/`, the like that is toggled, goods
-//! deleted before their start.
+//! A user's goods: `GET /goods/user/{id}/`, the like that is toggled, goods deleted before their start.
 
 use awc::http::Method;
 use serde_json::{Value, json};
 
 use crate::{
-    lists::{LISTED, ids},
+    lists::{LIST_FIELDS, ids},
     support::{ManualTime, Market, TestNode, eventually, goods_body, has_exactly},
 };
 
 #[actix_web::test]
-async fn a_users_goods_are_those_that_he_sells_buys_or_likes() {
+async fn a_users_goods_are_those_that_they_sell_buy_or_like() {
     let market = Market::open();
     let (scheduled, live) = (market.scheduled(1), market.live(1));
     let (sold, unsold) = (market.ended(1, Some(2)), market.ended(1, None));
@@ -30,7 +29,7 @@ async fn a_users_goods_are_those_that_he_sells_buys_or_likes() {
         ("/goods/user/1/?status=false", &[unsold, sold]),
         ("/goods/user/1/?status=buy", &[]),
         ("/goods/user/1/?status=like", &[]),
-        // Leading is not yet having bought.
+        // A leader has not bought yet.
         ("/goods/user/2/?status=buy", &[sold]),
         ("/goods/user/2/?status=like", &[of_another, scheduled]),
         ("/goods/user/2/?status=sell", &[]),
@@ -39,11 +38,11 @@ async fn a_users_goods_are_those_that_he_sells_buys_or_likes() {
         let answer = viewer.get(path).await;
         assert_eq!((answer.status, &ids(&answer.body)[..]), (200, expected), "{path}: {}", answer.text);
         for goods in answer.body.as_array().unwrap() {
-            has_exactly(goods, LISTED.to_vec());
+            has_exactly(goods, LIST_FIELDS.to_vec());
             assert_eq!(goods["is_like"], [scheduled, of_another].contains(&goods["id"].as_i64().unwrap()));
         }
     }
-    // The marketplace has users whom nobody here has seen yet: they have no goods.
+    // The marketplace has users that this service has not seen yet: they have no goods.
     assert_eq!(viewer.get("/goods/user/77/?status=sell").await.body, json!([]));
     assert_eq!(viewer.get("/goods/user/77/?page=2").await.code(), "not_found");
     for unknown in ["0", "x", "-1", "01", "99999999999999999999"] {
@@ -67,7 +66,7 @@ async fn a_users_goods_come_in_pages_of_ten() {
         assert_eq!(ids(&node.visitor().get(&format!("{path}page=2")).await.body), goods[..1], "{path}");
         assert_eq!(node.visitor().get(&format!("{path}page=3")).await.code(), "not_found", "{path}");
         let all = node.visitor().get(path.trim_end_matches(['?', '&'])).await.body;
-        assert_eq!(ids(&all).len(), 11, "the existing client asks for no page, and wants them all");
+        assert_eq!(ids(&all).len(), 11, "the existing client names no page and needs all of them");
     }
 }
 
@@ -101,7 +100,7 @@ async fn fault_18_an_anonymous_like_is_401() {
 }
 
 #[actix_web::test]
-async fn only_the_seller_deletes_and_only_before_the_start() {
+async fn only_the_seller_may_delete_goods_and_only_before_the_start() {
     let time = ManualTime::at(handsup::domain::Timestamp::parse_rfc3339("2026-11-22T08:00:00Z").unwrap());
     let node = TestNode::with_time(time.clone(), |_| {});
     let (seller, other) = (node.user(1), node.user(2));
@@ -127,7 +126,7 @@ async fn only_the_seller_deletes_and_only_before_the_start() {
     }
     assert_eq!(ids(&node.visitor().get("/goods/").await.body), goods[2..]);
     assert_eq!(node.visitor().get("/goods/user/2/?status=like").await.text, "[]");
-    // The time decides, not the clock's tick; and what has begun can't be undone.
+    // The time decides, not the clock's tick; and goods that have started cannot be deleted.
     time.advance_ms(60_000);
     assert_eq!(refused(seller.delete(&path(goods[2])).await), (409, "auction_started".into()));
     eventually("the start", || async {
@@ -145,7 +144,7 @@ async fn only_the_seller_deletes_and_only_before_the_start() {
 }
 
 #[actix_web::test]
-async fn words_in_the_place_of_ids_go_to_their_own_calls() {
+async fn paths_with_words_in_place_of_ids_have_their_own_handlers() {
     let node = TestNode::start();
     node.live_goods(1).await;
     for (method, path) in [

@@ -1,5 +1,5 @@
-//! A database of its own for each test: an SQLite file in the test's folder, or, where `HANDSUP_TEST_POSTGRES` names a
-//! server (`postgres://USER@HOST:PORT`), a fresh one there. A test names it by the path of the file on either engine.
+//! A database for each test: an SQLite file in the test's folder or, if `HANDSUP_TEST_POSTGRES` names a server
+//! (`postgres://USER@HOST:PORT`), a fresh database there. On either engine a test names it by the path of the file.
 #![allow(dead_code)] // Each suite uses its own part.
 
 use std::{
@@ -21,7 +21,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 /// Databases of this process on the server, by the path that names them.
 static MADE: LazyLock<Mutex<BTreeMap<PathBuf, String>>> = LazyLock::new(Mutex::default);
-/// Each has a number of its own.
+/// The number in the next database's name.
 static NUMBERS: AtomicU32 = AtomicU32::new(1);
 
 /// The server that the tests use, if they run on PostgreSQL.
@@ -29,45 +29,45 @@ pub fn server() -> Option<String> {
     std::env::var("HANDSUP_TEST_POSTGRES").ok().filter(|server| !server.is_empty())
 }
 
-/// For a test about the files of SQLite: whether it is to run. `if !on_sqlite_only() { return }`.
+/// Whether a test about SQLite's files runs. `if !on_sqlite_only() { return }`.
 pub fn on_sqlite_only() -> bool {
     server().is_none()
 }
 
-/// For a test about the connections to a server: whether it is to run.
+/// Whether a test about the connections to a server runs.
 pub fn on_postgres_only() -> bool {
     server().is_some()
 }
 
-/// `database.url` of a test's usual database in its folder.
+/// `database.url` of the default database in this folder.
 pub fn url(folder: &Path) -> String {
-    url_of(&usual(folder))
+    url_of(&default_path(folder))
 }
 
-/// The usual database of a folder.
-pub fn usual(folder: &Path) -> PathBuf {
+/// The path of a folder's default database.
+pub fn default_path(folder: &Path) -> PathBuf {
     folder.join("test.db")
 }
 
-/// `database.url` of a database; the same for the same path, with what is stored there.
+/// `database.url` of a database: the same one for the same path.
 pub fn url_of(database: &Path) -> String {
     match server() {
         None => format!("sqlite://{}", database.display()),
-        Some(server) => format!("{server}/{}", on_server(database, "")),
+        Some(server) => format!("{server}/{}", server_database(database, "")),
     }
 }
 
-/// The name of a database on the server, where it is made if it is not there.
-fn on_server(database: &Path, how: &str) -> String {
+/// The name of this database on the server. It is created if it does not exist.
+fn server_database(database: &Path, how: &str) -> String {
     let mut made = MADE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     if let Some(name) = made.get(database) {
         return name.clone();
     }
     let mut server = administrator();
     if made.is_empty() {
-        drop_those_of_the_dead(&mut server);
+        drop_left_databases(&mut server);
     }
-    // Whose folder is gone is no longer used.
+    // A database whose folder is gone is no longer used.
     made.retain(|path, name| {
         let is_used = path.parent().is_some_and(Path::exists);
         if !is_used {
@@ -88,34 +88,34 @@ fn administrator() -> PgConnection {
     conn
 }
 
-/// Somebody may still be connected: a node that a failed test has left.
+/// Drops a database, even if a node of a failed test is still connected.
 fn drop_database(server: &mut PgConnection, name: &str) {
     let dropped = server.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"));
     assert!(dropped.is_ok(), "{name} can't be dropped: {dropped:?}");
 }
 
-/// What test processes have left that are no more.
-fn drop_those_of_the_dead(server: &mut PgConnection) {
+/// Drops what earlier test processes have left behind.
+fn drop_left_databases(server: &mut PgConnection) {
     let names: Vec<String> =
         sql::<Text>("SELECT datname::text FROM pg_database WHERE datname LIKE 'test\\_%'").load(server).unwrap();
     for name in names {
         let process = name.split('_').nth(1).unwrap_or_default();
         if !Path::new("/proc").join(process).exists() {
-            // Another test process may be at it as well.
+            // Another test process may drop it at the same time.
             let _ = server.batch_execute(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"));
         }
     }
 }
 
-/// A connection to a database's file that waits for its turn, as any writer does: a node that ends, and others who look
-/// behind the service's back, hold the lock for moments.
+/// A connection to a database's file that waits for its turn, as any writer does: a node that stops, and other tests'
+/// connections, hold the lock for moments.
 pub fn sqlite(database: &Path) -> SqliteConnection {
     let mut conn = SqliteConnection::establish(database.to_str().unwrap()).unwrap();
     conn.batch_execute("PRAGMA busy_timeout = 30000").unwrap();
     conn
 }
 
-/// Runs statements behind the service's back.
+/// Runs statements directly in the database.
 pub fn run(database: &Path, statements: &str) {
     match server() {
         None => sqlite(database).batch_execute(statements),
@@ -124,7 +124,7 @@ pub fn run(database: &Path, statements: &str) {
     .unwrap();
 }
 
-/// The one number that a SELECT's expression and the rest of it (`count(*) FROM inbox`) give.
+/// The one number that `SELECT what` returns, for example `count(*) FROM inbox`.
 pub fn number(database: &Path, what: &str) -> i64 {
     let query = sql::<BigInt>(&format!("SELECT {what}"));
     match server() {
@@ -134,28 +134,28 @@ pub fn number(database: &Path, what: &str) -> i64 {
     .unwrap()
 }
 
-/// How many rows there are of this table, or of `table WHERE …`.
+/// The number of rows of this table, or of `table WHERE …`.
 pub fn count(database: &Path, rows: &str) -> i64 {
     number(database, &format!("count(*) FROM {rows}"))
 }
 
-/// Copies a database that nobody has open.
+/// Copies a database that is not open.
 pub fn copy(from: &Path, to: &Path) {
     if on_sqlite_only() {
-        // An end in order leaves everything in this one file.
+        // After an orderly end everything is in this one file.
         assert!(!from.with_extension("db-wal").exists(), "{} is still open", from.display());
         std::fs::copy(from, to).unwrap();
     } else {
-        let from = on_server(from, "");
-        on_server(to, &format!("TEMPLATE {from}"));
+        let from = server_database(from, "");
+        server_database(to, &format!("TEMPLATE {from}"));
     }
 }
 
-/// Somebody else who holds the database, so that no writer gets to it, until this is dropped.
+/// Another connection that holds the writer's lock until it is dropped.
 pub struct Locked(Box<dyn FnMut(&str) + Send>);
 
 impl Locked {
-    pub fn by_somebody(folder: &Path) -> Self {
+    pub fn by_another_connection(folder: &Path) -> Self {
         let url = url(folder);
         let mut run: Box<dyn FnMut(&str) + Send> = match url.strip_prefix("sqlite://") {
             Some(path) => {
@@ -178,8 +178,8 @@ impl Drop for Locked {
     }
 }
 
-/// A server that has stopped, as far as a service with this folder's database can tell, until this is dropped: all its
-/// connections are broken and it gets no new ones.
+/// A server that is down for the service with this folder's database until this is dropped: its connections are broken
+/// and it gets no new ones.
 pub struct Stopped {
     server: PgConnection,
     name: String,
@@ -187,7 +187,7 @@ pub struct Stopped {
 
 impl Stopped {
     pub fn server_of(folder: &Path) -> Self {
-        let name = on_server(&usual(folder), "");
+        let name = server_database(&default_path(folder), "");
         let mut server = administrator();
         server.batch_execute(&format!("ALTER DATABASE {name} ALLOW_CONNECTIONS false")).unwrap();
         break_connections(&mut server, &name);
@@ -201,26 +201,27 @@ impl Drop for Stopped {
     }
 }
 
-/// A server that answers nobody on the connections that a service with this folder's database has, until this is dropped.
+/// A server that does not answer on the service's connections to this folder's database until this is dropped.
 pub struct Silent(Vec<i32>);
 
 impl Silent {
-    /// `None` where this process may not stop those of the server.
+    /// `None` if this process may not stop the server's processes.
     pub fn server_of(folder: &Path) -> Option<Self> {
-        let name = on_server(&usual(folder), "");
+        let name = server_database(&default_path(folder), "");
         let of_service = format!("FROM pg_stat_activity WHERE datname = '{name}' AND application_name = 'handsup'");
         let mut server = administrator();
         let mut silent = Self(Vec::new());
         let give_up = std::time::Instant::now() + std::time::Duration::from_secs(30);
-        // Each when it is idle: one that is at work may hold what the whole server needs. Until none is left that speaks.
+        // Suspends each process while it is idle, since a busy one may hold what the whole server needs, until all are
+        // suspended.
         loop {
             let query = format!("SELECT pid {of_service} AND state = 'idle'");
             let idle: Vec<i32> = sql::<Integer>(&query).load(&mut server).unwrap();
-            let speaking: Vec<i32> = idle.into_iter().filter(|process| !silent.0.contains(process)).collect();
-            if !speaking.is_empty() && !Self::signal_all(Signal::STOP, &speaking) {
+            let awake: Vec<i32> = idle.into_iter().filter(|process| !silent.0.contains(process)).collect();
+            if !awake.is_empty() && !Self::signal_all(Signal::STOP, &awake) {
                 return None;
             }
-            silent.0.extend(speaking);
+            silent.0.extend(awake);
             let all: i64 = sql::<BigInt>(&format!("SELECT count(*) {of_service}")).get_result(&mut server).unwrap();
             if all <= silent.0.len() as i64 {
                 return Some(silent);
@@ -242,9 +243,9 @@ impl Drop for Silent {
     }
 }
 
-/// Breaks all connections to this folder's database; new ones are taken at once.
+/// Breaks all connections to this folder's database. New ones are accepted at once.
 pub fn break_all_connections(folder: &Path) {
-    break_connections(&mut administrator(), &on_server(&usual(folder), ""));
+    break_connections(&mut administrator(), &server_database(&default_path(folder), ""));
 }
 
 fn break_connections(server: &mut PgConnection, name: &str) {
@@ -253,7 +254,7 @@ fn break_connections(server: &mut PgConnection, name: &str) {
         .unwrap();
 }
 
-/// All that a stopped service has stored, beside its folder too, as bytes.
+/// Everything that a stopped service has stored, in its folder and on the server, as bytes.
 pub fn all_that_is_stored(folder: &Path) -> Vec<u8> {
     let mut stored = Vec::new();
     for file in std::fs::read_dir(folder).unwrap() {

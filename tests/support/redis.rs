@@ -1,5 +1,5 @@
-//! A Redis of a test's own, which can fall silent, die and come back: a private `redis-server` on a free port that keeps
-//! nothing on disk and is gone with the test.
+//! A Redis for one test, which can fall silent, die and come back: a private `redis-server` on a free port that stores
+//! nothing on disk and ends with the test.
 #![allow(dead_code)] // Each suite uses its own part.
 
 use std::{
@@ -13,17 +13,17 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// The longest that a server may take to answer, or to be stopped.
+/// How long a server may take to answer or to stop.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// How long one question may take: a server that is only just there may have taken the connection and no more.
-const ANSWER: Duration = Duration::from_secs(1);
-/// How long to wait before looking again.
-const PAUSE: Duration = Duration::from_millis(5);
-/// Between asking for a free port and taking it, somebody else may have taken it.
+/// How long one command may take: a server that is just starting may accept a connection and do no more.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(1);
+/// The interval between two checks.
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// How many ports are tried: another process may take a free one first.
 const ATTEMPTS: usize = 10;
 
-/// For a test that needs Redis: whether it is to run. `if !redis_is_here() { return }`. Without the program it is
-/// skipped, unless `HANDSUP_TEST_REDIS` says that it must be there.
+/// Whether a test that needs Redis runs. `if !redis_is_here() { return }`. Without the program it is skipped, unless
+/// `HANDSUP_TEST_REDIS` requires it.
 pub fn redis_is_here() -> bool {
     let version = Command::new("redis-server").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     let is_here = version.is_ok_and(|status| status.success());
@@ -35,9 +35,9 @@ pub fn redis_is_here() -> bool {
     is_here
 }
 
-/// `redis-server`. Dropping it kills it.
+/// A running `redis-server`. Dropping it kills it.
 pub struct RedisServer {
-    /// None while it is dead.
+    /// `None` while it is dead.
     child: Option<Child>,
     port: u16,
     folder: TempDir,
@@ -53,10 +53,10 @@ impl RedisServer {
                 return server;
             }
         }
-        panic!("no redis-server starts: {}", server.said());
+        panic!("no redis-server starts: {}", server.output());
     }
 
-    /// Its process.
+    /// The id of its process.
     pub fn process(&self) -> u32 {
         self.child.as_ref().expect("it runs").id()
     }
@@ -66,7 +66,7 @@ impl RedisServer {
         format!("redis://127.0.0.1:{}/", self.port)
     }
 
-    /// `kill -9`: it is gone, with all that it knew and all its connections, when this returns.
+    /// `kill -9`: when this returns it is gone, with its data and its connections.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
@@ -74,33 +74,33 @@ impl RedisServer {
         }
     }
 
-    /// Starts it anew where it was, with nothing in it, and waits until it answers.
+    /// Starts it again on the same port, empty, and waits until it answers.
     pub fn start_again(&mut self) {
         self.kill();
         let give_up = Instant::now() + DEADLINE;
-        // A client that tries to come back may be given this very port for its own end, for a moment.
+        // A client that reconnects may be given this very port for its own end for a moment.
         while !self.launch() {
-            assert!(Instant::now() < give_up, "redis-server does not come back: {}", self.said());
-            std::thread::sleep(PAUSE);
+            assert!(Instant::now() < give_up, "redis-server does not come back: {}", self.output());
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 
-    /// Takes connections and says nothing, until [`go_on`](Self::go_on). It is silent when this returns.
-    pub fn stop_answering(&self) {
+    /// Suspends it until [`resume`](Self::resume): it accepts connections and answers nothing.
+    pub fn suspend(&self) {
         self.signal(Signal::STOP);
         let give_up = Instant::now() + DEADLINE;
         while !self.is_stopped() {
             assert!(Instant::now() < give_up, "redis-server does not stop");
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 
-    /// Answers again, also what it was asked meanwhile.
-    pub fn go_on(&self) {
+    /// Lets it answer again, also what it was asked meanwhile.
+    pub fn resume(&self) {
         self.signal(Signal::CONT);
     }
 
-    /// Whether it answers on this port; false when it has ended instead.
+    /// Starts it. Returns whether it answers on this port, or false if it has ended.
     fn launch(&mut self) -> bool {
         let log = File::create(self.folder.path().join("log")).expect("a log");
         let child = Command::new("redis-server")
@@ -123,12 +123,12 @@ impl RedisServer {
             if answering(self.port) == Some(id) {
                 return true;
             }
-            assert!(Instant::now() < give_up, "redis-server does not answer: {}", self.said());
-            std::thread::sleep(PAUSE);
+            assert!(Instant::now() < give_up, "redis-server does not answer: {}", self.output());
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 
-    fn said(&self) -> String {
+    fn output(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
@@ -137,12 +137,12 @@ impl RedisServer {
         kill_process(process, signal).expect("redis-server is there");
     }
 
-    /// A signal has only been sent when this is asked; it tells when it has had its effect on all threads.
+    /// A signal takes effect later than the call returns; this checks that all threads have stopped.
     fn is_stopped(&self) -> bool {
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.id())).expect("its threads");
         threads.flatten().all(|thread| {
             let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-            // The state stands behind the name, which is in brackets.
+            // The state follows the name, which is in parentheses.
             stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
         })
     }
@@ -162,20 +162,20 @@ fn free_port() -> u16 {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|taken| taken.local_addr()).expect("a free port").port()
 }
 
-/// The process id of the Redis that answers a PING on this port: on a port that was taken, somebody else's might.
+/// The process id of the Redis that answers a PING on this port: another process may have taken the port.
 fn answering(port: u16) -> Option<u32> {
-    let mut tcp = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), ANSWER).ok()?;
-    tcp.set_read_timeout(Some(ANSWER)).ok()?;
-    tcp.set_write_timeout(Some(ANSWER)).ok()?;
+    let mut tcp = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), COMMAND_TIMEOUT).ok()?;
+    tcp.set_read_timeout(Some(COMMAND_TIMEOUT)).ok()?;
+    tcp.set_write_timeout(Some(COMMAND_TIMEOUT)).ok()?;
     tcp.write_all(b"PING\r\nINFO server\r\nQUIT\r\n").ok()?;
-    let mut said = Vec::new();
-    // Whatever came before the end of the connection counts.
-    if let Err(error) = tcp.read_to_end(&mut said)
+    let mut output = Vec::new();
+    // What came before the end of the connection counts.
+    if let Err(error) = tcp.read_to_end(&mut output)
         && error.kind() != ErrorKind::ConnectionReset
     {
         return None;
     }
-    let said = String::from_utf8_lossy(&said);
-    let id = said.lines().find_map(|line| line.strip_prefix("process_id:"))?;
-    said.starts_with("+PONG").then(|| id.trim().parse().ok()).flatten()
+    let output = String::from_utf8_lossy(&output);
+    let id = output.lines().find_map(|line| line.strip_prefix("process_id:"))?;
+    output.starts_with("+PONG").then(|| id.trim().parse().ok()).flatten()
 }

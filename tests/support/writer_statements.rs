@@ -1,10 +1,10 @@
-//! Which statements the writer of one database runs, on PostgreSQL: each is a round trip.
+//! The statements that the writer of one PostgreSQL database runs: each is a round trip.
 
 use std::sync::Mutex;
 
 use diesel::connection::{Instrumentation, InstrumentationEvent, set_default_instrumentation};
 
-/// The database that is watched, and what its writer ran.
+/// The name of the watched database, and what its writer has run.
 static WATCHED: Mutex<(String, Vec<String>)> = Mutex::new((String::new(), Vec::new()));
 
 #[derive(Default)]
@@ -32,13 +32,13 @@ impl Instrumentation for Watch {
     }
 }
 
-/// Watches the connections to this database that are opened after this. One database for each program.
+/// Watches the connections that are opened to this database from now on. One database for each program.
 pub fn watch(url: &str) {
     url.clone_into(&mut WATCHED.lock().unwrap().0);
     set_default_instrumentation(|| Some(Box::new(Watch::default()))).unwrap();
 }
 
-/// What the writer has run since the last time.
+/// What the writer has run since the last call.
 pub fn taken() -> Vec<String> {
     std::mem::take(&mut WATCHED.lock().unwrap().1)
 }

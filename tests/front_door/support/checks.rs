@@ -1,31 +1,31 @@
-//! What must hold of the bids and alarms of any goods, whatever happened to them, and of the fields of any body.
+//! Checks of bids, alarms and fields that hold after any test.
 
 use handsup::domain::Timestamp;
 use serde_json::Value;
 
-use super::{Client, PATIENT_DEADLINE, eventually_within};
+use super::{Client, SLOW_DEADLINE, eventually_within};
 
-/// Waits until the clock has done everything that was due at `at`, and every large audience is served. `admin` is an
-/// admin's client.
-pub async fn settled(admin: &Client, at: Timestamp) {
-    // The parts of one health answer are not of one moment: what the first look missed, the second one sees.
+/// Waits until the clock has done everything that is due at `at` and every fan-out is complete. `admin` is an admin's
+/// client.
+pub async fn wait_until_settled(admin: &Client, at: Timestamp) {
+    // A health answer is not a snapshot of one moment: the second check sees what changed during the first.
     for _ in 0..2 {
-        let look = || async { looks_settled(admin, at).await.then_some(()) };
-        eventually_within(PATIENT_DEADLINE, "what is due", look).await;
+        let poll = || async { is_settled(admin, at).await.then_some(()) };
+        eventually_within(SLOW_DEADLINE, "what is due", poll).await;
     }
 }
 
-async fn looks_settled(admin: &Client, at: Timestamp) -> bool {
+async fn is_settled(admin: &Client, at: Timestamp) -> bool {
     let checks = admin.get("/admin/health").await.body["checks"].take();
     let (clock, ledger) = (&checks["auction_clock"], &checks["ledger"]);
-    // A database that could not be read in time knows of nothing overdue either.
-    let seen = checks["database"]["status"] == "pass";
-    let looked = clock["last_tick"].as_str().is_some_and(|tick| tick >= at.rfc3339().as_str());
-    let done = clock["oldest_overdue"].is_null() && clock["under_way"] == 0;
-    seen && looked && done && ledger["open_fanouts"] == 0
+    // If the database could not be read in time, nothing overdue is known either.
+    let is_readable = checks["database"]["status"] == "pass";
+    let has_ticked = clock["last_tick"].as_str().is_some_and(|tick| tick >= at.rfc3339().as_str());
+    let is_idle = clock["oldest_overdue"].is_null() && clock["under_way"] == 0;
+    is_readable && has_ticked && is_idle && ledger["open_fanouts"] == 0
 }
 
-/// Prices strictly rise, `seq` counts from 1 without gaps.
+/// Prices strictly rise, and `seq` counts from 1 without gaps.
 pub fn check_history(history: &[Value]) {
     let seqs: Vec<i64> = history.iter().map(|bid| bid["seq"].as_i64().unwrap()).collect();
     assert_eq!(seqs, (1..=history.len() as i64).collect::<Vec<_>>(), "no gaps");
@@ -33,7 +33,7 @@ pub fn check_history(history: &[Value]) {
     assert!(history.windows(2).all(rises), "strictly rising: {history:?}");
 }
 
-/// Every bid of these goods that was answered with 201 is in the history as it was answered.
+/// Every bid on these goods that was answered with 201 is in the history as it was answered.
 pub fn check_answered<'a>(history: &[Value], answered: impl IntoIterator<Item = &'a Value>) {
     for bid in answered {
         let seq = usize::try_from(bid["seq"].as_i64().unwrap()).unwrap();
@@ -44,7 +44,7 @@ pub fn check_answered<'a>(history: &[Value], answered: impl IntoIterator<Item = 
     }
 }
 
-/// Each change of the leader is one `outbid` in the inbox of who led before, in this order, and there is no other.
+/// Each change of the leader is one `outbid` in the inbox of the previous leader, in this order, and there is no other.
 /// `bidders` are all who bid on these goods.
 pub async fn check_outbids(goods: i64, history: &[Value], bidders: &[(i64, Client)]) {
     for (user, bidder) in bidders {
@@ -54,12 +54,12 @@ pub async fn check_outbids(goods: i64, history: &[Value], bidders: &[(i64, Clien
         let ids: Vec<i64> = inbox.iter().map(|alarm| alarm["id"].as_i64().unwrap()).collect();
         assert!(ids.is_sorted_by(|a, b| a < b), "ids strictly rise: {ids:?}");
         let is_outbid = |alarm: &&Value| alarm["kind"] == "outbid" && alarm["goods_id"] == goods;
-        let heard: Vec<&Value> = inbox.iter().filter(is_outbid).map(|alarm| &alarm["high_price"]).collect();
-        assert_eq!(heard, expected, "what user {user} heard of goods {goods}");
+        let received: Vec<&Value> = inbox.iter().filter(is_outbid).map(|alarm| &alarm["high_price"]).collect();
+        assert_eq!(received, expected, "outbids of user {user} on goods {goods}");
     }
 }
 
-/// An object with these fields and no others.
+/// Asserts that an object has these fields and no others.
 pub fn has_exactly(value: &Value, mut expected: Vec<&str>) {
     let mut fields: Vec<&str> = value.as_object().expect("an object").keys().map(String::as_str).collect();
     fields.sort_unstable();

@@ -1,43 +1,43 @@
-//! A user over HTTP.
+//! An HTTP client of one user or visitor.
 
 use std::time::Duration;
 
 use awc::http::{Method, header::HeaderMap};
 use serde_json::{Value, json};
 
-use super::{DEADLINE, PATIENT_DEADLINE, Socket, doors::Rounds};
+use super::{DEADLINE, SLOW_DEADLINE, Socket, addresses::Rotation};
 
-/// How long a patient user waits before he asks again.
-const PAUSE: Duration = Duration::from_millis(50);
+/// How long a retrying client waits before the next attempt.
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
-/// One user (or a visitor) with a connection pool of his own.
+/// One user, or a visitor, with their own connection pool.
 pub struct Client {
-    place: Place,
+    target: Target,
     token: Option<String>,
     http: awc::Client,
-    is_patient: bool,
+    retries: bool,
 }
 
-/// Where a client goes.
-enum Place {
-    /// To one node, whatever he does.
-    One(String),
-    /// To the nodes of a service in turn.
-    Any(Rounds),
+/// Where a client sends its requests.
+enum Target {
+    /// One node for everything.
+    Node(String),
+    /// The nodes of a service in turn.
+    Service(Rotation),
 }
 
-/// What came back.
+/// An HTTP answer.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
-    /// The body as JSON, null if it is none.
+    /// The body as JSON, null if it is not JSON.
     pub body: Value,
     pub text: String,
 }
 
 impl Answer {
-    /// The problem's code, and that the answer is a well-formed problem of its status.
+    /// The problem's code. Asserts that the answer is a well-formed problem of its status.
     pub fn code(&self) -> &str {
         assert_eq!(self.headers.get("content-type").unwrap(), "application/problem+json", "{}", self.text);
         assert_eq!(self.body["status"], self.status, "{}", self.text);
@@ -47,8 +47,8 @@ impl Answer {
         self.body["code"].as_str().expect("a code")
     }
 
-    /// Whether it came to nothing only for the moment, and asking again does nothing twice.
-    fn can_be_asked_again(&self, method: &Method) -> bool {
+    /// Whether the failure is temporary and a repetition has no second effect.
+    fn is_retryable(&self, method: &Method) -> bool {
         self.status == 503
             && self.code() == "unavailable"
             && (*method != Method::POST || !self.text.contains("may have been stored"))
@@ -57,36 +57,36 @@ impl Answer {
 
 impl Client {
     pub fn new(base: String, token: Option<String>) -> Self {
-        Self::at(Place::One(base), token)
+        Self::with_target(Target::Node(base), token)
     }
 
     /// A client whose requests and sockets go to one node after the other.
-    pub fn of_all(rounds: Rounds, token: Option<String>) -> Self {
-        Self::at(Place::Any(rounds), token)
+    pub fn over_nodes(rotation: Rotation, token: Option<String>) -> Self {
+        Self::with_target(Target::Service(rotation), token)
     }
 
-    fn at(place: Place, token: Option<String>) -> Self {
-        Self { place, token, http: awc::Client::builder().timeout(DEADLINE).finish(), is_patient: false }
+    fn with_target(target: Target, token: Option<String>) -> Self {
+        Self { target, token, http: awc::Client::builder().timeout(DEADLINE).finish(), retries: false }
     }
 
     fn for_request(&self) -> String {
-        match &self.place {
-            Place::One(base) => base.clone(),
-            Place::Any(rounds) => rounds.for_request(),
+        match &self.target {
+            Target::Node(base) => base.clone(),
+            Target::Service(rotation) => rotation.for_request(),
         }
     }
 
     fn for_socket(&self) -> String {
-        match &self.place {
-            Place::One(base) => base.clone(),
-            Place::Any(rounds) => rounds.for_socket(),
+        match &self.target {
+            Target::Node(base) => base.clone(),
+            Target::Service(rotation) => rotation.for_socket(),
         }
     }
 
-    /// The same, who does what the contract says about a 503 that has stored nothing: he asks again. For tests of what
-    /// is stored, not of how soon it can be read or written: the disk of the tests may stall for seconds.
+    /// The same client, which repeats a request that was answered with a 503 and stored nothing, as the contract
+    /// recommends. For tests of what is stored, not of how fast: the disk under the tests may stall for seconds.
     pub fn patient(self) -> Self {
-        Self { is_patient: true, ..self }
+        Self { retries: true, ..self }
     }
 
     pub fn token(&self) -> &str {
@@ -109,12 +109,12 @@ impl Client {
         self.send(Method::DELETE, path, None).await
     }
 
-    /// Sends whatever bytes as a JSON body.
+    /// Sends any bytes as a JSON body.
     pub async fn send(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Answer {
         self.send_with(method, path, body, &[]).await
     }
 
-    /// Sends with headers of the test's own.
+    /// Sends a request with further headers.
     pub async fn send_with(
         &self,
         method: Method,
@@ -122,18 +122,18 @@ impl Client {
         body: Option<Vec<u8>>,
         headers: &[(&str, &str)],
     ) -> Answer {
-        let give_up = tokio::time::Instant::now() + PATIENT_DEADLINE;
+        let give_up = tokio::time::Instant::now() + SLOW_DEADLINE;
         loop {
             let answer = self.try_send_with(method.clone(), path, body.clone(), headers).await;
             let answer = answer.unwrap_or_else(|error| panic!("{path}: {error}"));
-            if !(self.is_patient && answer.can_be_asked_again(&method)) || tokio::time::Instant::now() > give_up {
+            if !(self.retries && answer.is_retryable(&method)) || tokio::time::Instant::now() > give_up {
                 return answer;
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(RETRY_INTERVAL).await;
         }
     }
 
-    /// Sends to a server that may be gone, or go while it answers.
+    /// Sends to a server that may be down or go down while it answers.
     pub async fn try_send_with(
         &self,
         method: Method,
@@ -167,7 +167,7 @@ impl Client {
         self.post(&format!("/goods/{goods}/bids"), &json!({"price": price})).await
     }
 
-    /// Bids at a server that may be gone, or go while it answers.
+    /// Bids at a server that may be down or go down while it answers.
     pub async fn try_bid(&self, goods: i64, price: i64) -> Result<Answer, String> {
         let body = json!({"price": price}).to_string().into_bytes();
         self.try_send_with(Method::POST, &format!("/goods/{goods}/bids"), Some(body), &[]).await
@@ -207,8 +207,8 @@ impl Client {
         }
     }
 
-    /// Kinds and goods of the inbox, oldest first.
-    pub async fn heard(&self) -> Vec<(String, i64)> {
+    /// Kind and goods of each alarm in the inbox, oldest first.
+    pub async fn inbox_kinds(&self) -> Vec<(String, i64)> {
         let inbox = self.inbox().await;
         inbox.iter().map(|a| (a["kind"].as_str().unwrap().to_owned(), a["goods_id"].as_i64().unwrap())).collect()
     }
@@ -226,12 +226,13 @@ impl Client {
         Socket::open(&self.for_socket(), &path, &[], self.token.as_deref()).await.expect("a socket")
     }
 
-    /// Any socket of a server that may be gone, or go while it answers; a refusal at the handshake is its status.
-    pub async fn try_to_connect(&self, path: &str) -> Result<Result<Socket, u16>, String> {
+    /// Any socket of a server that may be down or go down while it answers. `Err` of the inner result is the status of
+    /// a refused handshake.
+    pub async fn try_socket(&self, path: &str) -> Result<Result<Socket, u16>, String> {
         Socket::try_open(&self.for_socket(), path, &[], self.token.as_deref()).await
     }
 
-    /// A socket of an auction room, opened as the existing client does; a visitor's without a token.
+    /// A socket of an auction room, opened as the existing client does. A visitor's has no token.
     pub async fn room(&self, goods: i64) -> Socket {
         self.try_room(goods).await.expect("a socket")
     }

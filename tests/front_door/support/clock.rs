@@ -1,4 +1,4 @@
-//! A clock that stands still until a test moves it.
+//! Clocks that stand still until a test moves them.
 
 use std::{
     future::Future,
@@ -8,6 +8,11 @@ use std::{
 
 use handsup::{domain::Timestamp, time_source::TimeSource};
 use tokio::sync::watch;
+
+/// 12:00 in Seoul, where the service is used.
+pub fn noon_in_seoul() -> Timestamp {
+    Timestamp::parse_rfc3339("2026-11-22T03:00:00Z").unwrap()
+}
 
 /// Time that a test moves.
 #[derive(Debug)]
@@ -36,13 +41,13 @@ impl TimeSource for ManualTime {
         let mut now = self.0.subscribe();
         let begun = *now.borrow();
         Box::pin(async move {
-            // Who sleeps while a real clock is set back wakes when he has slept long enough.
+            // A sleeper wakes when a real clock is set back, after its interval.
             let _ = now.wait_for(|now| *now >= until || *now < begun).await;
         })
     }
 }
 
-/// Time that a test moves and that wakes nobody before it is told to: what happens until then, happens without the
+/// Time that a test moves, with no timer firing before [`wake`](Self::wake): until then nothing happens through the
 /// auction clock.
 #[derive(Debug)]
 pub struct SilentTime {
@@ -59,7 +64,7 @@ impl SilentTime {
         self.time.set(now);
     }
 
-    /// From now on it wakes whoever waits.
+    /// From now on timers fire.
     pub fn wake(&self) {
         self.wakes.send_replace(true);
     }
@@ -79,7 +84,7 @@ impl TimeSource for SilentTime {
     }
 }
 
-/// Time that a test moves, and that can hold up a worker of the node in the moment in which it looks at it.
+/// Time that a test moves, and that can hold up a worker of the node while it reads the time.
 #[derive(Debug)]
 pub struct HoldingTime {
     time: Arc<ManualTime>,
@@ -89,24 +94,24 @@ pub struct HoldingTime {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Hold {
-    Nobody,
-    /// Whoever looks after so many more looks.
+    Off,
+    /// The next reader after this many more reads.
     After(u32),
     Holding,
 }
 
 impl HoldingTime {
     pub fn at(start: Timestamp) -> Arc<Self> {
-        Arc::new(Self { time: ManualTime::at(start), hold: Mutex::new(Hold::Nobody), released: Condvar::new() })
+        Arc::new(Self { time: ManualTime::at(start), hold: Mutex::new(Hold::Off), released: Condvar::new() })
     }
 
     pub fn set(&self, now: Timestamp) {
         self.time.set(now);
     }
 
-    /// Holds up the next worker but so many, with what it saw.
-    pub fn hold_a_worker_after(&self, looks: u32) {
-        *self.hold.lock().unwrap() = Hold::After(looks);
+    /// Holds up a worker after `reads` more reads. It goes on with the time that it has read.
+    pub fn hold_worker_after(&self, reads: u32) {
+        *self.hold.lock().unwrap() = Hold::After(reads);
     }
 
     pub fn holds(&self) -> bool {
@@ -114,7 +119,7 @@ impl HoldingTime {
     }
 
     pub fn release(&self) {
-        *self.hold.lock().unwrap() = Hold::Nobody;
+        *self.hold.lock().unwrap() = Hold::Off;
         self.released.notify_all();
     }
 
@@ -122,8 +127,8 @@ impl HoldingTime {
         let mut hold = self.hold.lock().unwrap();
         *hold = match *hold {
             Hold::After(0) => Hold::Holding,
-            Hold::After(looks) => return *hold = Hold::After(looks - 1),
-            Hold::Nobody | Hold::Holding => return,
+            Hold::After(reads) => return *hold = Hold::After(reads - 1),
+            Hold::Off | Hold::Holding => return,
         };
         drop(self.released.wait_while(hold, |hold| *hold == Hold::Holding).unwrap());
     }
@@ -132,7 +137,7 @@ impl HoldingTime {
 impl TimeSource for HoldingTime {
     fn now(&self) -> Timestamp {
         let now = self.time.now();
-        // Workers have names, and so has the ledger's thread; the node's own thread, with the clock, has none.
+        // Worker threads and the ledger's thread have names; the node's own thread, which runs the clock, has none.
         if std::thread::current().name().is_some_and(|name| name != "ledger") {
             self.hold_up();
         }

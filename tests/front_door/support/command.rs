@@ -1,4 +1,4 @@
-//! The real program, in a folder of its own and with no environment but what a test gives it.
+//! The real program, run in its own folder and with no environment but what a test sets.
 
 use std::{
     io::{BufRead, BufReader},
@@ -15,13 +15,13 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use super::{Client, DEADLINE, PATIENT_DEADLINE};
+use super::{Client, DEADLINE, SLOW_DEADLINE};
 
-/// A folder to run the program in.
+/// A folder to run the program in, and its environment.
 pub struct Handsup {
     folder: TempDir,
     environment: Vec<(String, String)>,
-    /// What a shell's `ulimit` sets before the program begins.
+    /// A limit that a shell's `ulimit` sets before the program begins.
     ulimit: Option<&'static str>,
 }
 
@@ -54,7 +54,7 @@ impl Handsup {
         self
     }
 
-    /// The same, while the program runs.
+    /// Writes a file into the folder while the program runs.
     pub fn write(&self, path: &str, text: &str) {
         let path = self.folder().join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -68,12 +68,12 @@ impl Handsup {
     /// Runs a command that ends by itself.
     pub fn run(&self, words: &[&str]) -> Output {
         let mut started = self.start(words);
-        let status = started.ended(DEADLINE);
+        let status = started.wait_for_exit(DEADLINE);
         let stdout = started.rest_of_stdout().into_bytes();
         Output { status, stdout, stderr: started.stderr().into_bytes() }
     }
 
-    /// What `handsup token` prints: one token and nothing else.
+    /// The output of `handsup token`: one token and nothing else.
     pub fn token(&self, words: &[&str]) -> String {
         let ran = self.run(&[&["token"], words].concat());
         assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
@@ -82,7 +82,7 @@ impl Handsup {
         stdout.trim_end().to_owned()
     }
 
-    /// The program, for a test that starts it its own way.
+    /// The program, for a test that starts it itself.
     pub fn command(&self, words: &[&str]) -> Command {
         let mut program = Command::new(env!("CARGO_BIN_EXE_handsup"));
         if let Some(limit) = self.ulimit {
@@ -94,15 +94,15 @@ impl Handsup {
         program
     }
 
-    /// Starts a command that goes on.
-    pub fn start(&self, words: &[&str]) -> Served {
+    /// Starts a command that keeps running.
+    pub fn start(&self, words: &[&str]) -> RunningProgram {
         let child = self.command(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = child.expect("the program starts");
-        let (tell, lines) = channel();
+        let (sender, lines) = channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let reader = std::thread::spawn(move || {
             for line in stdout.lines().map_while(Result::ok) {
-                let _ = tell.send(line);
+                let _ = sender.send(line);
             }
         });
         let mut errors = BufReader::new(child.stderr.take().unwrap());
@@ -115,12 +115,12 @@ impl Handsup {
                 line.clear();
             }
         });
-        Served { child, lines, reader: Some(reader), log, log_reader: Some(log_reader) }
+        RunningProgram { child, lines, reader: Some(reader), log, log_reader: Some(log_reader) }
     }
 }
 
 /// A running program. Dropping it kills it.
-pub struct Served {
+pub struct RunningProgram {
     child: Child,
     lines: Receiver<String>,
     reader: Option<JoinHandle<()>>,
@@ -128,8 +128,8 @@ pub struct Served {
     log_reader: Option<JoinHandle<()>>,
 }
 
-impl Served {
-    /// The next line of stdout that has this in it.
+impl RunningProgram {
+    /// The next line of stdout that contains `what`.
     pub fn line_with(&self, what: &str, within: Duration) -> String {
         let give_up = Instant::now() + within;
         loop {
@@ -142,9 +142,9 @@ impl Served {
         }
     }
 
-    /// `http://…`, once it listens.
+    /// `http://…`, as soon as it listens.
     pub fn base(&self) -> String {
-        let line = self.line_with("listening on ", PATIENT_DEADLINE);
+        let line = self.line_with("listening on ", SLOW_DEADLINE);
         line.split_once("listening on ").unwrap().1.trim().to_owned()
     }
 
@@ -153,7 +153,7 @@ impl Served {
         Client::new(base.to_owned(), token.map(str::to_owned))
     }
 
-    /// What Ctrl-C does.
+    /// Sends what Ctrl-C sends.
     pub fn interrupt(&self) {
         self.signal(Signal::INT);
     }
@@ -162,7 +162,7 @@ impl Served {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// A limit of its own, now: the soft one and the hard one.
+    /// Its soft and hard limit of this name, as the kernel shows them now.
     pub fn limit(&self, line: &str) -> (u64, u64) {
         let limits = std::fs::read_to_string(format!("/proc/{}/limits", self.child.id())).unwrap();
         let numbers = limits.lines().find_map(|found| found.strip_prefix(line)).expect("the line");
@@ -170,43 +170,43 @@ impl Served {
         (numbers.next().unwrap(), numbers.next().unwrap())
     }
 
-    /// What it has written to stderr by now.
+    /// Everything that it has written to stderr so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
-    /// Waits until this stands on stderr so many times; gives all of it.
+    /// Waits until stderr contains `what` so many times. Returns all of stderr.
     pub async fn logged(&self, what: &str, times: usize) -> String {
-        let look = || async { Some(self.log()).filter(|log| log.matches(what).count() >= times) };
-        super::eventually(&format!("{what:?} in the log"), look).await
+        let poll = || async { Some(self.log()).filter(|log| log.matches(what).count() >= times) };
+        super::eventually(&format!("{what:?} in the log"), poll).await
     }
 
     /// Waits for its end.
-    pub fn ended(&mut self, within: Duration) -> ExitStatus {
+    pub fn wait_for_exit(&mut self, within: Duration) -> ExitStatus {
         let give_up = Instant::now() + within;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(Instant::now() < give_up, "it did not end");
+            assert!(Instant::now() < give_up, "the program did not end");
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 
-    /// What it still has printed, after its end.
+    /// The rest of its stdout, after its end.
     pub fn rest_of_stdout(&mut self) -> String {
         self.reader.take().unwrap().join().unwrap();
         self.lines.try_iter().map(|line| line + "\n").collect()
     }
 
-    /// All that it wrote to stderr, after its end.
+    /// All of its stderr, after its end.
     pub fn stderr(&mut self) -> String {
         self.log_reader.take().unwrap().join().unwrap();
         self.log()
     }
 }
 
-impl Drop for Served {
+impl Drop for RunningProgram {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -1,4 +1,4 @@
-//! A client that does not read.
+//! A client that stops reading.
 
 use std::net::SocketAddr;
 
@@ -7,13 +7,13 @@ use tokio::{
     net::{TcpSocket, TcpStream},
 };
 
-/// An alarm socket by hand, with a receive buffer so small that the kernel can't hide that nobody reads.
-pub async fn socket_that_does_not_read(address: SocketAddr, token: &str) -> TcpStream {
+/// An alarm socket opened by hand, with a receive buffer so small that the kernel cannot hide that nobody reads.
+pub async fn stalled_socket(address: SocketAddr, token: &str) -> TcpStream {
     open(address, &format!("/ws/alram/?token={token}")).await
 }
 
-/// The same in an auction room.
-pub async fn room_that_does_not_read(address: SocketAddr, goods: i64, token: &str) -> TcpStream {
+/// The same for an auction room.
+pub async fn stalled_room_socket(address: SocketAddr, goods: i64, token: &str) -> TcpStream {
     open(address, &format!("/ws/auction/{goods}/?token={token}")).await
 }
 

@@ -1,13 +1,13 @@
-//! The examples of `docs/protocol.md`, read from its fenced blocks: `http`, an exchange; `ws`, what goes over WebSockets;
-//! `clock`, what the service's clock shows from there on. What cannot be read is an error: an example that nobody plays
-//! proves nothing.
+//! The examples of `docs/protocol.md`, read from its fenced blocks: `http` is an exchange, `ws` are frames of
+//! WebSockets, `clock` is the service's time from there on. An example that cannot be read is an error, because an
+//! example that is never run proves nothing.
 
 use handsup::domain::Timestamp;
 use serde_json::Value;
 
-/// Blocks of other kinds that the page may have.
+/// Kinds of blocks that are not examples.
 const NOT_PLAYED: [&str; 3] = ["sh", "toml", "js"];
-/// A value, or further fields or elements, of whatever kind.
+/// Stands for any value, or for further fields or elements.
 const ANY: &str = "\u{e000}";
 
 /// One step, and the line of the page on which it begins.
@@ -19,20 +19,21 @@ pub struct Example {
 
 #[derive(Debug)]
 pub enum Step {
-    /// The clock shows this from now on.
+    /// The service's time from now on.
     Clock(Timestamp),
     /// A request and its answer.
     Exchange(Exchange),
-    /// `USER on PATH`, perhaps `as SUBPROTOCOLS`: what follows is this socket's, which is opened if it isn't yet.
+    /// `USER on PATH`, optionally `as SUBPROTOCOLS`: selects this socket for the next steps, and opens it if it is not
+    /// open.
     On(String),
     /// The client sends this text.
     Sends(String),
     /// The client closes.
     Closes,
     /// The server sends this frame.
-    Hears(Shown),
+    Receives(ExpectedJson),
     /// The server closes, with this reason.
-    HearsClose(u16, String),
+    ReceivesClose(u16, String),
     /// The server refuses the handshake with this status.
     IsRefused(u16),
 }
@@ -52,12 +53,12 @@ pub struct Exchange {
 #[derive(Debug)]
 pub enum AnswerBody {
     Empty,
-    Json(Shown),
+    Json(ExpectedJson),
     /// Server-sent events: the first of the stream, each with its fields in order.
     Events(Vec<Vec<(String, String)>>),
 }
 
-/// All examples, in the order of the page.
+/// All examples, in the page's order.
 pub fn examples(page: &str) -> Result<Vec<Example>, String> {
     let mut examples = Vec::new();
     let mut lines = page.lines().enumerate().map(|(at, line)| (at + 1, line));
@@ -84,7 +85,7 @@ pub fn examples(page: &str) -> Result<Vec<Example>, String> {
             }
             "ws" => examples.extend(frames(&block)?),
             other if NOT_PLAYED.contains(&other) => {}
-            other => return Err(at(format!("nobody knows what to do with a block of {other:?}"))),
+            other => return Err(at(format!("a block of unknown kind {other:?}"))),
         }
     }
     if examples.is_empty() { Err("the page has no example".to_owned()) } else { Ok(examples) }
@@ -100,7 +101,7 @@ fn exchange(text: &str) -> Result<Exchange, String> {
     let answer = match answer {
         None => AnswerBody::Empty,
         Some(events) if is_stream => AnswerBody::Events(events.split("\n\n").map(fields).collect::<Result<_, _>>()?),
-        Some(json) => AnswerBody::Json(Shown::parse(&json)?),
+        Some(json) => AnswerBody::Json(ExpectedJson::parse(&json)?),
     };
     Ok(Exchange {
         method: method.to_owned(),
@@ -131,7 +132,7 @@ fn fields(lines: &str) -> Result<Fields, String> {
     lines.lines().map(field).collect()
 }
 
-/// A line that begins with a space goes on with the one before.
+/// A line that begins with a space continues the one before.
 fn frames(block: &[(usize, &str)]) -> Result<Vec<Example>, String> {
     let mut joined: Vec<(usize, String)> = Vec::new();
     for (at, line) in block.iter().filter(|(_, line)| !line.trim().is_empty()) {
@@ -156,23 +157,23 @@ fn frame(line: &str) -> Result<Step, String> {
     if let Some(sent) = line.strip_prefix("→ ") {
         return Ok(if sent == "close" { Step::Closes } else { Step::Sends(sent.to_owned()) });
     }
-    let Some(heard) = line.strip_prefix("← ") else {
+    let Some(received) = line.strip_prefix("← ") else {
         let is_opened = line.split_once(" on /").is_some_and(|(user, _)| !user.contains(' '));
         return if is_opened { Ok(Step::On(line.to_owned())) } else { Err(format!("{line:?} is no frame")) };
     };
-    if let Ok(status) = heard.parse() {
+    if let Ok(status) = received.parse() {
         return Ok(Step::IsRefused(status));
     }
-    let Some(close) = heard.strip_prefix("close ") else { return Shown::parse(heard).map(Step::Hears) };
+    let Some(close) = received.strip_prefix("close ") else { return ExpectedJson::parse(received).map(Step::Receives) };
     let (code, reason) = close.split_once(' ').ok_or("close CODE REASON")?;
-    Ok(Step::HearsClose(code.parse().map_err(|_| format!("{code:?} is no code"))?, reason.to_owned()))
+    Ok(Step::ReceivesClose(code.parse().map_err(|_| format!("{code:?} is no code"))?, reason.to_owned()))
 }
 
-/// JSON as the page shows it: `…` stands for any value, or for further fields or elements, `"…"` for any text.
+/// JSON as the page shows it: `…` stands for any value, or for further fields or elements; `"…"` for any text.
 #[derive(Debug)]
-pub struct Shown(Value);
+pub struct ExpectedJson(Value);
 
-impl Shown {
+impl ExpectedJson {
     pub fn parse(text: &str) -> Result<Self, String> {
         let (mut json, mut nesting, mut before) = (String::new(), Vec::new(), ' ');
         let mut chars = text.chars();
@@ -208,7 +209,7 @@ impl Shown {
         serde_json::from_str(&json).map(Self).map_err(|error| format!("{error} in {text}"))
     }
 
-    /// Where what came differs from what is shown, if it does.
+    /// The first difference between the expected and the actual JSON, if any.
     pub fn difference(&self, found: &Value) -> Option<String> {
         difference(&self.0, found).map(|(path, why)| format!("{path} {why} in {found}"))
     }
@@ -262,8 +263,8 @@ mod tests {
         for (bad, why) in [
             ("no block at all", "no example"),
             ("```sh\nls\n```", "no example"),
-            ("```htp\nGET /x\n```", "nobody knows"),
-            ("```\nGET /x\n```", "nobody knows"),
+            ("```htp\nGET /x\n```", "unknown kind"),
+            ("```\nGET /x\n```", "unknown kind"),
             ("```http\nGET /x\n\nHTTP/1.1 200 OK\n", "no end"),
             ("```http\nGET /x\n```", "HTTP/1.1"),
             ("```http\nGET x\n\nHTTP/1.1 200 OK\n```", "METHOD"),
@@ -284,8 +285,9 @@ mod tests {
 
     #[test]
     fn what_differs_from_what_is_shown_is_found() {
-        let shown =
-            Shown::parse(r#"{"a": 1, "b": {"c": "…", "d": […]}, "e": …, "f": [{"g": null, …}], "h": "x … \" y"}"#);
+        let shown = ExpectedJson::parse(
+            r#"{"a": 1, "b": {"c": "…", "d": […]}, "e": …, "f": [{"g": null, …}], "h": "x … \" y"}"#,
+        );
         let shown = shown.unwrap();
         let good =
             || json!({"a": 1, "b": {"c": "t", "d": [1, 2]}, "e": [], "f": [{"g": null, "i": 1}], "h": "x … \" y"});

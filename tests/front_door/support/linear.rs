@@ -1,17 +1,16 @@
-//! Decides whether one order of calls explains everything that clients saw of the bids on one goods item, each call
-//! taking effect at one moment between its beginning and its answer (linearizability).
-//!
-//! In general that is a search over all orders. Here it is none, because prices strictly rise: the stored history says
-//! which bid came when, and a price named in an answer says between which two bids it was given. So each call has a
-//! stage in which its moment lies, the stages have one order, and what is left to ask is whether every call can have a
-//! moment in its own time that is not before the moments of earlier stages. The earliest possible moments answer that.
+//! Decides whether one order of calls explains everything that clients saw of the bids on one goods item, with each
+//! call taking effect at one moment between its beginning and its answer (linearizability).
+//! ¶ In general this is a search over all orders. Here prices strictly rise, so the stored history gives the order of
+//! bids, and the price in an answer says between which two bids the call was judged. Each call therefore has a stage
+//! that contains its moment, and the stages have one order. What remains is whether every call can have a moment within
+//! its own time that is not before the moments of earlier stages. The earliest possible moments decide that.
 
 use std::{
     collections::{HashMap, HashSet},
     time::Duration,
 };
 
-/// What the rule needs to know.
+/// The facts that the bid rule needs.
 #[derive(Debug, Clone, Copy)]
 pub struct Auction {
     pub seller: i64,
@@ -19,17 +18,17 @@ pub struct Auction {
     pub min_increment: i64,
 }
 
-/// What one client saw of one call. Times are by one clock that never steps.
+/// What one client saw of one call. Times are by one monotonic clock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
     pub user: i64,
     pub price: i64,
     pub key: Option<u32>,
     pub began: Duration,
-    /// Of an unknown outcome: when it was given up, which says nothing.
+    /// If the outcome is unknown: when the client gave up, which says nothing.
     pub ended: Duration,
     pub outcome: Outcome,
-    /// The answer was marked as the first one again.
+    /// The answer was marked as a repetition of the first one.
     pub replayed: bool,
 }
 
@@ -46,9 +45,9 @@ pub enum Outcome {
     Ended,
     SellerCannotBid,
     KeyReused,
-    /// Refused for a reason outside the rule, and certainly without effect.
+    /// Refused for a reason outside the bid rule, certainly without effect.
     NotStored,
-    /// No answer, or one that says that it doesn't know: it may have taken effect at any time after its beginning.
+    /// No answer, or one that leaves the outcome open: the call may have taken effect at any time after its beginning.
     Unknown,
     /// Not a bid: the goods' page, with the number of bids and the highest price.
     Saw {
@@ -68,10 +67,10 @@ pub struct Stored {
 /// Why no order explains what was seen.
 pub type Contradiction = String;
 
-/// The end of an unknown outcome.
-const NEVER: Duration = Duration::MAX;
+/// The end of a call with unknown outcome.
+const FOREVER: Duration = Duration::MAX;
 
-/// A call that was judged, and the stages in which its moment may lie: usually one.
+/// A call that was judged, and the range of stages that its moment may be in: usually one.
 #[derive(Debug, Clone, Copy)]
 struct Judged {
     call: usize,
@@ -79,17 +78,17 @@ struct Judged {
     last: usize,
 }
 
-/// Decides. `history` is what is stored when all calls are over.
+/// Decides whether one order explains the calls. `history` is what is stored after all of them.
 pub fn explain(auction: &Auction, calls: &[Call], history: &[Stored]) -> Result<(), Contradiction> {
     check_keys(calls);
     let bids = Bids { auction, history };
     bids.follow_the_rule()?;
     let judged = bids.judged(calls)?;
     let moments = earliest_moments(calls, &judged, bids.stages())?;
-    answers_again(calls, &judged, &moments)
+    check_replays(calls, &judged, &moments)
 }
 
-/// A key without a first answer has one price, or it could not be told which of its calls was the first.
+/// A key without a first answer must have one price, or its first call could not be identified.
 fn check_keys(calls: &[Call]) {
     let mut prices: HashMap<Key, i64> = HashMap::new();
     for call in calls.iter().filter(|call| call.outcome == Outcome::Unknown) {
@@ -102,7 +101,7 @@ fn check_keys(calls: &[Call]) {
     assert!(calls.iter().all(|call| one_price(&call)), "not decided here: another price under a key without an answer");
 }
 
-/// Stages, in their order: before the start, then each state of the bids and each accepted bid in turn, after the end.
+/// The stages in order: before the start; each state of the bids and each acceptance in turn; after the end.
 struct Bids<'a> {
     auction: &'a Auction,
     history: &'a [Stored],
@@ -119,12 +118,12 @@ impl Bids<'_> {
         self.of_state(self.history.len()) + 1
     }
 
-    /// While so many bids are accepted.
+    /// The stage while so many bids are accepted.
     fn of_state(&self, seq: usize) -> usize {
         1 + 2 * seq
     }
 
-    /// The acceptance itself, between the state before it and the state after it.
+    /// The stage of the acceptance itself, between the state before and the state after it.
     fn of_acceptance(&self, seq: usize) -> usize {
         2 * seq
     }
@@ -153,7 +152,8 @@ impl Bids<'_> {
         Ok(())
     }
 
-    /// The calls that were judged by the rule, each with its stages. What was not judged has none: it fits everywhere.
+    /// The calls that were judged by the bid rule, each with its stages. Calls that were not judged are left out: they
+    /// fit everywhere.
     fn judged(&self, calls: &[Call]) -> Result<Vec<Judged>, Contradiction> {
         let mut judged = Vec::new();
         for (at, call) in calls.iter().enumerate().filter(|(_, call)| !call.replayed) {
@@ -161,8 +161,8 @@ impl Bids<'_> {
                 judged.push(Judged { call: at, first, last });
             }
         }
-        self.told_later(calls, &mut judged)?;
-        self.unheard_bids(calls, &mut judged)?;
+        self.add_replayed(calls, &mut judged)?;
+        self.add_unanswered(calls, &mut judged)?;
         let mut made = HashSet::new();
         for one in judged.iter().filter(|one| self.is_acceptance(one.first)) {
             if !made.insert(one.first) {
@@ -172,42 +172,43 @@ impl Bids<'_> {
         Ok(judged)
     }
 
-    /// Calls without an answer, of which later ones under the same key tell what it was.
-    fn told_later(&self, calls: &[Call], judged: &mut Vec<Judged>) -> Result<(), Contradiction> {
+    /// Adds the unanswered calls whose answer is known from a later call under the same key.
+    fn add_replayed(&self, calls: &[Call], judged: &mut Vec<Judged>) -> Result<(), Contradiction> {
         let firsts = first_answers(calls, judged)?;
-        let mut told: HashMap<Key, usize> = HashMap::new();
+        let mut replays: HashMap<Key, usize> = HashMap::new();
         for (at, again) in calls.iter().enumerate().filter(|(_, call)| call.replayed) {
             let Some(key) = keyed(again) else { return Err(format!("again, without a key: {again:?}")) };
             let Some((first, last)) = self.stages_of(again)? else { return Err(format!("no verdict: {again:?}")) };
-            // What a first one is told twice has to agree, which is looked at when the moments are known.
-            if !firsts.contains_key(&key) && told.insert(key, at).is_none() {
-                let meant = |call: &Call| keyed(call) == Some(key);
-                let call = earliest_unheard(calls, meant).ok_or_else(|| format!("nothing went before: {again:?}"))?;
+            // Two replays of one first answer must agree, which is checked when the moments are known.
+            if !firsts.contains_key(&key) && replays.insert(key, at).is_none() {
+                let matches = |call: &Call| keyed(call) == Some(key);
+                let call =
+                    earliest_unanswered(calls, matches).ok_or_else(|| format!("nothing went before: {again:?}"))?;
                 judged.push(Judged { call, first, last });
             }
         }
         Ok(())
     }
 
-    /// Calls without an answer that must have been the stored bids that nobody was told of.
-    fn unheard_bids(&self, calls: &[Call], judged: &mut Vec<Judged>) -> Result<(), Contradiction> {
+    /// Adds the unanswered calls that must have made the stored bids without an answer.
+    fn add_unanswered(&self, calls: &[Call], judged: &mut Vec<Judged>) -> Result<(), Contradiction> {
         let firsts = first_answers(calls, judged)?;
         let made: HashSet<usize> = judged.iter().map(|one| one.first).collect();
         for bid in self.history {
             let stage = self.of_acceptance(bid.seq);
             if !made.contains(&stage) {
-                let meant = |call: &Call| {
+                let matches = |call: &Call| {
                     let free = keyed(call).is_none_or(|key| !firsts.contains_key(&key));
                     free && (call.user, call.price) == (bid.user, bid.price)
                 };
-                let call = earliest_unheard(calls, meant).ok_or_else(|| format!("nobody made {bid:?}"))?;
+                let call = earliest_unanswered(calls, matches).ok_or_else(|| format!("nobody made {bid:?}"))?;
                 judged.push(Judged { call, first: stage, last: stage });
             }
         }
         Ok(())
     }
 
-    /// In which stages an answer was given; `None` if it could be in any. An answer that fits no stage contradicts.
+    /// The stages that an answer fits; `None` if it fits any. An answer that fits no stage is a contradiction.
     fn stages_of(&self, call: &Call) -> Result<Option<(usize, usize)>, Contradiction> {
         let only = |stage| Ok(Some((stage, stage)));
         let others = matches!(call.outcome, Outcome::TooLow { .. } | Outcome::NotStarted | Outcome::Ended);
@@ -252,7 +253,7 @@ impl Bids<'_> {
     }
 }
 
-/// Keys are a user's own.
+/// A user and one of their keys.
 type Key = (i64, u32);
 
 fn keyed(call: &Call) -> Option<Key> {
@@ -272,13 +273,13 @@ fn first_answers(calls: &[Call], judged: &[Judged]) -> Result<HashMap<Key, usize
     Ok(firsts)
 }
 
-/// Of several calls without an answer that could be meant, the earliest leaves the most room to all others.
-fn earliest_unheard(calls: &[Call], meant: impl Fn(&Call) -> bool) -> Option<usize> {
-    let unheard = calls.iter().enumerate().filter(|(_, call)| call.outcome == Outcome::Unknown && meant(call));
-    unheard.min_by_key(|(_, call)| call.began).map(|(at, _)| at)
+/// Among the unanswered calls that match, the earliest leaves the most freedom to all others.
+fn earliest_unanswered(calls: &[Call], matches: impl Fn(&Call) -> bool) -> Option<usize> {
+    let unanswered = calls.iter().enumerate().filter(|(_, call)| call.outcome == Outcome::Unknown && matches(call));
+    unanswered.min_by_key(|(_, call)| call.began).map(|(at, _)| at)
 }
 
-/// The earliest moment of each judged call, if all of them can have one in their own time.
+/// The earliest moment of each judged call, if all of them have one within their own time.
 fn earliest_moments(
     calls: &[Call],
     judged: &[Judged],
@@ -289,14 +290,14 @@ fn earliest_moments(
         by_stage[one.first].push(one);
     }
     let mut moments = HashMap::new();
-    // Where each stage can begin: not before the moments of all stages that are over by then.
+    // The earliest beginning of each stage: not before the moments of all stages that are over by then.
     let mut ends: Vec<Duration> = vec![Duration::ZERO; stages];
     let mut floor = Duration::ZERO;
     for stage in 0..stages {
         for one in &by_stage[stage] {
             let call = &calls[one.call];
             let moment = call.began.max(floor);
-            let latest = if call.outcome == Outcome::Unknown { NEVER } else { call.ended };
+            let latest = if call.outcome == Outcome::Unknown { FOREVER } else { call.ended };
             if moment > latest {
                 return Err(format!("{call:?} was over before what it shows could be, at {moment:?}"));
             }
@@ -308,10 +309,10 @@ fn earliest_moments(
     Ok(moments)
 }
 
-/// Whoever was given a first answer again, or was told that his key is another bid's, came after that bid.
-fn answers_again(calls: &[Call], judged: &[Judged], moments: &HashMap<usize, Duration>) -> Result<(), Contradiction> {
+/// A replayed answer, or a refusal because the key belongs to another bid, must come after that bid.
+fn check_replays(calls: &[Call], judged: &[Judged], moments: &HashMap<usize, Duration>) -> Result<(), Contradiction> {
     let firsts = first_answers(calls, judged)?;
-    let mut told: HashMap<Key, &Call> = HashMap::new();
+    let mut replays: HashMap<Key, &Call> = HashMap::new();
     for call in calls.iter().filter(|call| call.replayed || call.outcome == Outcome::KeyReused) {
         let first = keyed(call).and_then(|key| Some((key, *firsts.get(&key)?)));
         let Some((key, at)) = first else { return Err(format!("nothing had this key before: {call:?}")) };
@@ -324,7 +325,7 @@ fn answers_again(calls: &[Call], judged: &[Judged], moments: &HashMap<usize, Dur
             return Err(format!("{call:?} after {first:?}"));
         }
         let answer =
-            if first.outcome == Outcome::Unknown && !reused { *told.entry(key).or_insert(call) } else { first };
+            if first.outcome == Outcome::Unknown && !reused { *replays.entry(key).or_insert(call) } else { first };
         if !reused && answer.outcome != call.outcome {
             return Err(format!("{call:?} after {answer:?}"));
         }

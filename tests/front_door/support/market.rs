@@ -1,5 +1,5 @@
-//! A marketplace in the state that a test wants, at a time that it knows: written through the ledger before the node
-//! opens the database, so that auctions of the past, room lines and trade messages are as the service writes them.
+//! A marketplace in the state and at the time that a test wants. It is written through the ledger before the node opens
+//! the database, so that past auctions, room lines and trade messages are as the service writes them.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -22,7 +22,7 @@ pub struct Market {
 }
 
 impl Market {
-    /// 08:29:27.865026 in UTC, 17:29 in Seoul; users 1 to 9 are known.
+    /// The time is 08:29:27.865026 in UTC, 17:29 in Seoul; users 1 to 9 are known.
     pub fn open() -> Self {
         let time = ManualTime::at(Timestamp::parse_rfc3339("2026-11-22T08:29:27.865026Z").unwrap());
         let market = Self::on(Arc::new(tempfile::tempdir().unwrap()), time);
@@ -35,24 +35,24 @@ impl Market {
         Self { time, folder, seed: Some(seed) }
     }
 
-    /// The market of a node that is stopped for it.
+    /// The market of a node, which is stopped for it.
     pub fn of(mut node: TestNode, time: &Arc<ManualTime>) -> Self {
         node.stop();
         Self::on(Arc::clone(&node.folder), Arc::clone(time))
     }
 
-    /// A node on all that was written.
+    /// Starts a node on what was written.
     pub fn serve(mut self) -> TestNode {
         self.seed.take().unwrap().finish();
         TestNode::on(self.folder, self.time, |_| {})
     }
 
-    /// Where it is written.
+    /// The file of the database.
     pub fn database(&self) -> PathBuf {
-        database::usual(self.folder.path())
+        database::default_path(self.folder.path())
     }
 
-    /// What time it is here.
+    /// The market's time.
     pub fn now(&self) -> Timestamp {
         self.time.now()
     }
@@ -61,7 +61,7 @@ impl Market {
         self.seed.as_ref().unwrap()
     }
 
-    /// Goods that start then and last an hour, changed by `change`.
+    /// Goods that start at `starts_at` and last an hour, changed by `change`.
     pub fn goods_at(&self, seller: i64, starts_at: Timestamp, change: impl FnOnce(&mut NewGoods)) -> i64 {
         let mut goods = NewGoods {
             title: "camera".to_owned(),
@@ -90,7 +90,7 @@ impl Market {
         goods
     }
 
-    /// Goods whose auction has just ended; with a buyer, who bid 7000, or without.
+    /// Goods whose auction has just ended: with a buyer, who bid 7000, or unsold.
     pub fn ended(&self, seller: i64, buyer: Option<i64>) -> i64 {
         self.ended_with(seller, buyer, |_| {})
     }
@@ -115,7 +115,7 @@ impl Market {
         assert!(matches!(placed.verdicts[..], [BidVerdict::Accepted(_)]), "{:?}", placed.verdicts);
     }
 
-    /// Said in an auction room, all at this moment.
+    /// Lines said in an auction room, all at this moment.
     pub fn lines(&self, goods: i64, user: i64, texts: impl IntoIterator<Item = String>) {
         let line = |text: String| SayLine {
             goods: GoodsId::from_stored(goods),
@@ -125,7 +125,7 @@ impl Market {
         assert!(self.seed().write(texts.into_iter().map(line)).into_iter().all(|said| said == LineSaid::Yes));
     }
 
-    /// Written to the other side of a trade, all at this moment.
+    /// Messages written to the other side of a trade, all at this moment.
     pub fn messages(&self, goods: i64, user: i64, texts: impl IntoIterator<Item = String>) {
         let message = |text: String| SendTradeMessage {
             goods: GoodsId::from_stored(goods),
@@ -135,7 +135,7 @@ impl Market {
         assert!(self.seed().write(texts.into_iter().map(message)).into_iter().all(|sent| sent == MessageSent::Yes));
     }
 
-    /// Written a second after whatever came before.
+    /// A message written a second after everything before.
     pub fn message(&self, goods: i64, user: i64, text: &str) {
         self.time.advance_ms(1000);
         self.messages(goods, user, [text.to_owned()]);

@@ -1,5 +1,6 @@
-//! A node to test against and clients to test it with. Waiting always has a deadline; nothing sleeps to be in time.
+//! A node to test and clients to test it with. Every wait has a deadline, and no test sleeps to be in time.
 
+mod addresses;
 mod checks;
 mod client;
 mod clock;
@@ -7,7 +8,6 @@ mod command;
 #[path = "../../support/database.rs"]
 pub mod database;
 mod dead_reader;
-mod doors;
 mod examples;
 pub mod linear;
 mod market;
@@ -41,23 +41,23 @@ use handsup::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use self::doors::{Doors, base};
+use self::addresses::{NodeAddresses, base};
 pub use self::{
-    checks::{check_answered, check_history, check_outbids, has_exactly, is_instant, settled},
+    checks::{check_answered, check_history, check_outbids, has_exactly, is_instant, wait_until_settled},
     client::{Answer, Client},
-    clock::{HoldingTime, ManualTime, SilentTime},
-    command::{Handsup, Served},
+    clock::{HoldingTime, ManualTime, SilentTime, noon_in_seoul},
+    command::{Handsup, RunningProgram},
     database::count,
-    dead_reader::{room_that_does_not_read, socket_that_does_not_read},
-    examples::{AnswerBody, Example, Exchange, Shown, Step, examples},
+    dead_reader::{stalled_room_socket, stalled_socket},
+    examples::{AnswerBody, Example, Exchange, ExpectedJson, Step, examples},
     market::Market,
-    nodes::{Fleet, Nodes, bus_of, several_nodes_can_be},
-    presence::{List, participants, people},
+    nodes::{Fleet, Nodes, bus_health, can_run_several_nodes},
+    presence::{ParticipantList, listed_users, participants},
     process::Process,
-    random::{dice, kills},
+    random::{kills, rng},
     raw::{BINARY, CLOSE, CONTINUES, CONTINUES_LAST, Raw, TEXT, TEXT_BEGINS, masked},
     redis::RedisServer,
-    room::{bid_frame, ended, keys, line_frame, session_figures, sold_goods, trade_frame},
+    room::{bid_frame, keys, line_frame, session_figures, sold_goods, trade_frame, wait_for_end},
     scene::Scene,
     seed::Seed,
     socket::{Closed, Socket},
@@ -65,11 +65,11 @@ pub use self::{
     tokens::{claims, signed, signed_with},
 };
 
-/// The longest that anything may take in a test before it counts as not happening.
+/// The longest that anything may take in a test.
 pub const DEADLINE: Duration = Duration::from_secs(10);
-/// The same for what nobody claims to be quick, a start above all: each of its migrations waits for the disk, which the
-/// other tests use as well.
-pub const PATIENT_DEADLINE: Duration = Duration::from_secs(60);
+/// The longest that slow things may take, above all a start: each of its migrations waits for a disk that all tests
+/// share.
+pub const SLOW_DEADLINE: Duration = Duration::from_secs(60);
 /// The key of all test nodes.
 pub const SECRET: &str = "a-test-key-that-is-long-enough-to-be-one";
 
@@ -86,16 +86,16 @@ pub fn settings(folder: &TempDir) -> Settings {
     settings
 }
 
-/// How many nodes a test has that doesn't ask for one alone: `HANDSUP_TEST_NODES`, or 1. Several share the database, the
-/// time, and one Redis for all tests of the process.
-fn usual_nodes() -> usize {
+/// How many nodes a test has that does not ask for one alone: `HANDSUP_TEST_NODES`, or 1. Several nodes share the
+/// database, the time, and one Redis for all tests of the process.
+fn default_node_count() -> usize {
     match std::env::var("HANDSUP_TEST_NODES") {
         Ok(nodes) if !nodes.is_empty() => nodes.parse().expect("HANDSUP_TEST_NODES: a number"),
         _ => 1,
     }
 }
 
-/// The Redis of all tests that need none of their own; gone when none of them runs.
+/// The Redis of all tests without one of their own. It ends with the last of them.
 fn shared_redis() -> Arc<RedisServer> {
     static SHARED: Mutex<Weak<RedisServer>> = Mutex::new(Weak::new());
     let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -106,18 +106,18 @@ fn shared_redis() -> Arc<RedisServer> {
     })
 }
 
-/// A running service: one node, or where `HANDSUP_TEST_NODES` says so several, to which clients go in turn. Dropping it
-/// stops it in order.
+/// A running service: one node, or several if `HANDSUP_TEST_NODES` asks for it, to which clients go in turn. Dropping
+/// it stops it in order.
 pub struct TestNode {
-    doors: Doors,
+    addresses: NodeAddresses,
     time: Arc<dyn TimeSource>,
     folder: Arc<TempDir>,
     running: Vec<Running>,
-    /// None: this is the only node, and has no bus.
+    /// `None`: this is the only node, and has no bus.
     redis: Option<Arc<RedisServer>>,
 }
 
-/// A node on a thread and an actix system of its own.
+/// A node on its own thread and actix system.
 struct Running {
     address: SocketAddr,
     stop: tokio::sync::oneshot::Sender<()>,
@@ -126,30 +126,30 @@ struct Running {
 
 impl Running {
     fn start(settings: Settings, time: Arc<dyn TimeSource>) -> Self {
-        let (tell_address, told_address) = std::sync::mpsc::channel();
-        let (stop, told_stop) = tokio::sync::oneshot::channel::<()>();
+        let (address_sender, address_receiver) = std::sync::mpsc::channel();
+        let (stop, stop_received) = tokio::sync::oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
             actix::System::new().block_on(async move {
                 let node = Node::start(&settings, time).expect("the node starts");
-                tell_address.send(node.addresses[0]).unwrap();
-                let _ = told_stop.await;
+                address_sender.send(node.addresses[0]).unwrap();
+                let _ = stop_received.await;
                 node.stop().await;
             });
         });
-        let address = told_address.recv_timeout(PATIENT_DEADLINE).expect("the node listens");
+        let address = address_receiver.recv_timeout(SLOW_DEADLINE).expect("the node listens");
         Self { address, stop, thread }
     }
 }
 
 impl TestNode {
-    /// A node with the usual settings and the machine's clock.
+    /// A node with the test settings and the machine's clock.
     pub fn start() -> Self {
         Self::with(|_| {})
     }
 
-    /// A node with one worker: what one socket has heard, all that are open have been told, and none that comes later
-    /// hears it. (A worker that is late may tell a socket what was said just before it came.)
-    pub fn in_step() -> Self {
+    /// A node with one worker. What one socket has received, all open sockets have been sent, and no later one gets it.
+    /// (With several workers, a late one may send a socket a frame from just before it opened.)
+    pub fn with_one_worker() -> Self {
         Self::with(|settings| settings.server.workers = Some(1))
     }
 
@@ -158,17 +158,17 @@ impl TestNode {
         Self::with_time(Arc::new(SystemTime), change)
     }
 
-    /// A node whose settings are changed and whose time is `time`'s.
+    /// A node with this time, whose settings are changed by `change`.
     pub fn with_time(time: Arc<dyn TimeSource>, change: impl FnOnce(&mut Settings)) -> Self {
         Self::on(Arc::new(tempfile::tempdir().unwrap()), time, change)
     }
 
-    /// One node, however many a test usually has: for what is one process's own.
+    /// Exactly one node, for what one process does by itself.
     pub fn alone(change: impl FnOnce(&mut Settings)) -> Self {
         Self::alone_with_time(Arc::new(SystemTime), change)
     }
 
-    /// One node whose settings are changed and whose time is `time`'s.
+    /// Exactly one node with this time.
     pub fn alone_with_time(time: Arc<dyn TimeSource>, change: impl FnOnce(&mut Settings)) -> Self {
         Self::of_nodes(1, Arc::new(tempfile::tempdir().unwrap()), time, change)
     }
@@ -181,7 +181,7 @@ impl TestNode {
     }
 
     fn on(folder: Arc<TempDir>, time: Arc<dyn TimeSource>, change: impl FnOnce(&mut Settings)) -> Self {
-        Self::of_nodes(usual_nodes(), folder, time, change)
+        Self::of_nodes(default_node_count(), folder, time, change)
     }
 
     fn of_nodes(
@@ -194,31 +194,31 @@ impl TestNode {
         let redis = (nodes > 1).then(shared_redis);
         settings.bus.url = redis.as_ref().map(|redis| redis.url());
         if redis.is_some() {
-            // Many tests move the time to an end and no further; what the grace is for has tests of its own.
+            // Many tests move the time to an end and no further. The grace has tests of its own.
             settings.auction.close_grace_ms = 0;
         }
         change(&mut settings);
         let start = |_| Running::start(settings.clone(), Arc::clone(&time));
         let running: Vec<Running> = (0..nodes).map(start).collect();
-        let doors = Doors::of(running.iter().map(|node| node.address).collect());
-        let service = Self { doors, time, folder, running, redis };
+        let addresses = NodeAddresses::of(running.iter().map(|node| node.address).collect());
+        let service = Self { addresses, time, folder, running, redis };
         if service.redis.is_some() {
-            service.acquainted();
+            service.wait_for_peers();
         }
         service
     }
 
-    /// Waits until it is on disk that the user has everything up to this alarm. With several nodes, what one has just been told
-    /// is known to the others then, and he might get it twice until then.
-    pub async fn knows_received(&self, user: i64, up_to: i64) {
+    /// Waits until the receipt of this alarm and all before it is on disk. Several nodes know it from then on; before,
+    /// they may send the alarm again.
+    pub async fn wait_for_receipt(&self, user: i64, up_to: i64) {
         let stored = format!("users WHERE id = {user} AND received_up_to >= {up_to}");
-        let known = || async { (count(&database::usual(self.folder()), &stored) == 1).then_some(()) };
-        eventually("the mark is known", known).await;
+        let stored = || async { (count(&database::default_path(self.folder()), &stored) == 1).then_some(()) };
+        eventually("the receipt is on disk", stored).await;
     }
 
-    /// Waits until the nodes know each other.
-    fn acquainted(&self) {
-        let give_up = Instant::now() + PATIENT_DEADLINE;
+    /// Waits until each node is connected to all others.
+    fn wait_for_peers(&self) {
+        let give_up = Instant::now() + SLOW_DEADLINE;
         let bearer = self.admin_token();
         let request = format!("GET /admin/health HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {bearer}\r\n\r\n");
         for node in &self.running {
@@ -231,7 +231,7 @@ impl TestNode {
                 if bus["status"] == "pass" && bus["others"] == self.running.len() - 1 {
                     break;
                 }
-                assert!(Instant::now() < give_up, "the nodes don't find each other: {bus}");
+                assert!(Instant::now() < give_up, "the nodes do not connect: {bus}");
                 std::thread::sleep(Duration::from_millis(5));
             }
         }
@@ -251,22 +251,22 @@ impl TestNode {
         }
     }
 
-    /// How many nodes it is.
+    /// The number of nodes.
     pub fn nodes(&self) -> usize {
-        self.doors.all().len()
+        self.addresses.all().len()
     }
 
-    /// `http://…`; of several nodes the next one's.
+    /// `http://…`; the next node of several.
     pub fn base(&self) -> String {
         base(self.address())
     }
 
-    /// Where it listens; of several nodes the next one.
+    /// The address it listens on; the next node of several.
     pub fn address(&self) -> SocketAddr {
-        self.doors.next()
+        self.addresses.next()
     }
 
-    /// Its database, to look into behind its back.
+    /// The file of its database, to read and change it directly.
     pub fn database(&self) -> std::path::PathBuf {
         self.folder().join("test.db")
     }
@@ -276,14 +276,14 @@ impl TestNode {
         self.folder.path()
     }
 
-    /// What time it is for the node.
+    /// The node's time.
     pub fn now(&self) -> Timestamp {
         self.time.now()
     }
 
-    /// A client with this token, or without.
+    /// A client with this token, or without one.
     pub fn client(&self, token: Option<String>) -> Client {
-        Client::of_all(self.doors.for_client(), token)
+        Client::over_nodes(self.addresses.for_client(), token)
     }
 
     /// A client of this user, with a token for an hour.
@@ -296,15 +296,15 @@ impl TestNode {
         self.client(Some(self.admin_token()))
     }
 
-    /// A client with this token for each node, who goes to no other.
-    pub fn on_each(&self, token: &str) -> Vec<Client> {
+    /// For each node a client with this token that goes to no other node.
+    pub fn on_each_node(&self, token: &str) -> Vec<Client> {
         let on_node = |address: &SocketAddr| Client::new(base(*address), Some(token.to_owned()));
-        self.doors.all().iter().map(on_node).collect()
+        self.addresses.all().iter().map(on_node).collect()
     }
 
-    /// An admin's client of each node.
+    /// An admin's client for each node.
     pub fn admins(&self) -> Vec<Client> {
-        self.on_each(&self.admin_token())
+        self.on_each_node(&self.admin_token())
     }
 
     fn admin_token(&self) -> String {
@@ -317,24 +317,24 @@ impl TestNode {
         self.client(None)
     }
 
-    /// What holds at once on one node, and within moments where other nodes have to hear of it.
-    pub async fn soon<T, F: Future<Output = Option<T>>>(&self, what: &str, mut look: impl FnMut() -> F) -> T {
+    /// What holds at once on one node, and within moments on several, where a change goes over the bus.
+    pub async fn soon<T, F: Future<Output = Option<T>>>(&self, what: &str, mut poll: impl FnMut() -> F) -> T {
         if self.nodes() == 1 {
-            return look().await.unwrap_or_else(|| panic!("{what} is not so"));
+            return poll().await.unwrap_or_else(|| panic!("{what} did not happen"));
         }
-        eventually(what, look).await
+        eventually(what, poll).await
     }
 
-    /// Waits until every node knows that so many users are in the auction room.
-    pub async fn knows_participants(&self, goods: i64, count: usize) {
+    /// Waits until every node counts so many users in the auction room.
+    pub async fn wait_for_participants(&self, goods: i64, count: usize) {
         let page = format!("/goods/{goods}/");
         for admin in self.admins() {
-            let look = || async { (admin.get(&page).await.body["participants_count"] == count).then_some(()) };
-            self.soon("who is in the room", look).await;
+            let poll = || async { (admin.get(&page).await.body["participants_count"] == count).then_some(()) };
+            self.soon("who is in the room", poll).await;
         }
     }
 
-    /// Goods of `seller` that start now (or `starts_in_ms` from now) and last so long.
+    /// Goods of `seller` that start in `starts_in_ms` and last `lasts_s`.
     pub async fn goods(&self, seller: i64, starts_in_ms: i64, lasts_s: i64) -> i64 {
         let starts_at = self.now().plus_ms(starts_in_ms);
         let body = goods_body(&json!({"starts_at": starts_at, "duration_s": lasts_s}));
@@ -343,10 +343,10 @@ impl TestNode {
         made.body["id"].as_i64().unwrap()
     }
 
-    /// Goods that are live now, for long enough; whoever comes into their room now does not hear the start.
+    /// Goods that are live and stay so. Sockets that open from now on get no frame about the start.
     pub async fn live_goods(&self, seller: i64) -> i64 {
         let goods = self.goods(seller, 0, 1200).await;
-        // An admin has no rate that this could use up.
+        // An admin has no rate limit.
         let (admin, page) = (self.admin(), format!("/goods/{goods}/"));
         eventually("the start", || async { (admin.get(&page).await.body["status"] == true).then_some(()) }).await;
         goods
@@ -355,7 +355,7 @@ impl TestNode {
 
 impl Drop for TestNode {
     fn drop(&mut self) {
-        // A failing test must not wait for the node as well.
+        // A failing test does not wait for the node.
         if !std::thread::panicking() {
             self.stop();
         }
@@ -369,7 +369,18 @@ pub fn token(user: i64, now: Timestamp) -> String {
     Keys::new(SECRET, None).mint(&new, now).unwrap()
 }
 
-/// A good body for `POST /goods/`, with some fields of its own.
+/// Outbids user 2 so many times, each time on goods of their own: an outbid on goods that user 2 leads again would no
+/// longer hold.
+pub async fn outbid_times(node: &TestNode, times: i64) {
+    let (victim, other) = (node.user(2), node.user(3));
+    for _ in 0..times {
+        let goods = node.live_goods(1).await;
+        assert_eq!(victim.bid(goods, 1000).await.status, 201);
+        assert_eq!(other.bid(goods, 1001).await.status, 201);
+    }
+}
+
+/// A valid body for `POST /goods/`, with some fields replaced or added.
 pub fn goods_body(own: &Value) -> Value {
     let mut body = json!({
         "title": "camera", "content": "a camera", "category": "기타", "start_price": 1000, "predict_price": 20000,
@@ -380,20 +391,20 @@ pub fn goods_body(own: &Value) -> Value {
     body
 }
 
-/// Tries until `what` gives something, with a deadline; for states that no event announces.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, look: impl FnMut() -> F) -> T {
-    eventually_within(DEADLINE, what, look).await
+/// Polls `poll` until it returns something, within [`DEADLINE`]. For states that no event announces.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, poll: impl FnMut() -> F) -> T {
+    eventually_within(DEADLINE, what, poll).await
 }
 
-/// The same with a deadline of the test's own.
+/// Polls `poll` within a given deadline.
 pub async fn eventually_within<T, F: Future<Output = Option<T>>>(
     deadline: Duration,
     what: &str,
-    mut look: impl FnMut() -> F,
+    mut poll: impl FnMut() -> F,
 ) -> T {
     let give_up = tokio::time::Instant::now() + deadline;
     loop {
-        if let Some(found) = look().await {
+        if let Some(found) = poll().await {
             return found;
         }
         assert!(tokio::time::Instant::now() < give_up, "{what} did not happen");

@@ -1,5 +1,5 @@
-//! Several nodes of one service, on one database and one Redis: in this process with a time that a test moves, or as the
-//! real program, which can be killed.
+//! Several nodes of one service, on one database and one Redis: in this process with a time that a test moves, or as
+//! the real program, which can be killed.
 
 use std::{cell::RefCell, ops::Index, path::PathBuf, sync::Arc};
 
@@ -11,25 +11,25 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{
-    Client, PATIENT_DEADLINE, Process, TestNode, database, eventually_within,
+    Client, Process, SLOW_DEADLINE, TestNode, database, eventually_within,
     redis::{RedisServer, redis_is_here},
 };
 
-/// Nodes share a PostgreSQL and a Redis: whether both are there. `if !several_nodes_can_be() { return }`.
-pub fn several_nodes_can_be() -> bool {
+/// Whether this machine has the PostgreSQL and Redis that several nodes need. `if !can_run_several_nodes() { return }`.
+pub fn can_run_several_nodes() -> bool {
     database::on_postgres_only() && redis_is_here()
 }
 
-/// What a node says of its bus.
-pub async fn bus_of(admin: &Client) -> Value {
+/// A node's figures of its bus.
+pub async fn bus_health(admin: &Client) -> Value {
     admin.get("/admin/health").await.body["checks"]["bus"].take()
 }
 
-/// Waits until each of these nodes hears all the others.
-async fn know_each_other(admins: &[Client]) {
+/// Waits until each of these nodes is connected to all others.
+async fn wait_for_peers(admins: &[Client]) {
     for admin in admins {
-        eventually_within(PATIENT_DEADLINE, "the nodes hear each other", || async {
-            let bus = bus_of(admin).await;
+        eventually_within(SLOW_DEADLINE, "the nodes are connected", || async {
+            let bus = bus_health(admin).await;
             (bus["status"] == "pass" && bus["others"] == admins.len() - 1).then_some(())
         })
         .await;
@@ -45,73 +45,73 @@ pub struct Nodes {
 }
 
 impl Nodes {
-    /// So many, with the usual settings and the machine's clock.
+    /// `count` nodes with the test settings and the machine's clock.
     pub async fn start(count: usize) -> Self {
         Self::with(count, |_| {}).await
     }
 
-    /// So many, with settings of the test's own.
+    /// `count` nodes with further settings.
     pub async fn with(count: usize, change: impl Fn(&mut Settings)) -> Self {
         Self::with_time(count, Arc::new(SystemTime), change).await
     }
 
-    /// The same, with a time of the test's own, which is that of all of them.
+    /// `count` nodes with further settings and one time for all of them.
     pub async fn with_time(count: usize, time: Arc<dyn TimeSource>, change: impl Fn(&mut Settings)) -> Self {
         let mut nodes = Self::none(Arc::clone(&time));
         for _ in 0..count {
             nodes.add(Arc::clone(&time), &change);
         }
-        nodes.know_each_other().await;
+        nodes.wait_for_peers().await;
         nodes
     }
 
-    /// None so far.
+    /// No node yet.
     pub fn none(time: Arc<dyn TimeSource>) -> Self {
         Self { nodes: Vec::new(), time, redis: RedisServer::start(), folder: Arc::new(tempfile::tempdir().unwrap()) }
     }
 
-    /// One more, with a time of its own.
+    /// Adds a node with a time of its own.
     pub fn add(&mut self, time: Arc<dyn TimeSource>, change: impl FnOnce(&mut Settings)) {
         let url = self.redis.url();
         self.nodes.push(TestNode::of_nodes(1, Arc::clone(&self.folder), time, |settings| {
             settings.bus.url = Some(url);
-            // Several of them share one server and its connections.
+            // Several nodes share one server and its connections.
             settings.database.pool = 4;
             change(settings);
         }));
     }
 
-    /// One more, like the first ones.
+    /// Adds a node like the first ones.
     pub fn add_one(&mut self) {
         self.add(Arc::clone(&self.time), |_| {});
     }
 
-    /// A node that is not among them any more; it still runs.
+    /// Removes a node from this list; it still runs.
     pub fn take(&mut self, at: usize) -> TestNode {
         self.nodes.remove(at)
     }
 
-    /// Waits until all of them hear each other.
-    pub async fn know_each_other(&self) {
-        know_each_other(&self.nodes.iter().map(TestNode::admin).collect::<Vec<_>>()).await;
+    /// Waits until all of them are connected.
+    pub async fn wait_for_peers(&self) {
+        wait_for_peers(&self.nodes.iter().map(TestNode::admin).collect::<Vec<_>>()).await;
     }
 
-    /// Waits until all of them say this of their bus.
-    pub async fn say_of_their_bus(&self, status: &str) {
+    /// Waits until all of them report this status of the bus.
+    pub async fn wait_for_bus_status(&self, status: &str) {
         for node in &self.nodes {
             let admin = node.admin();
-            eventually_within(PATIENT_DEADLINE, status, || async {
-                (bus_of(&admin).await["status"] == status).then_some(())
+            eventually_within(SLOW_DEADLINE, status, || async {
+                (bus_health(&admin).await["status"] == status).then_some(())
             })
             .await;
         }
     }
 
-    /// A figure of each node's bus.
+    /// One figure of each node's bus.
     pub async fn bus_figures(&self, name: &str) -> Vec<u64> {
         let mut figures = Vec::new();
         for node in &self.nodes {
-            figures.push(bus_of(&node.admin()).await[name].as_u64().expect("a figure"));
+            figures.push(bus_health(&node.admin()).await[name].as_u64().expect("a figure"));
         }
         figures
     }
@@ -120,12 +120,12 @@ impl Nodes {
         self.nodes.iter()
     }
 
-    /// Clients of this user, one of each node.
+    /// For each node a client of this user.
     pub fn users(&self, id: i64) -> Vec<Client> {
         self.nodes.iter().map(|node| node.user(id)).collect()
     }
 
-    /// Visitors, one of each node.
+    /// For each node a visitor.
     pub fn visitors(&self) -> Vec<Client> {
         self.nodes.iter().map(TestNode::visitor).collect()
     }
@@ -135,9 +135,9 @@ impl Nodes {
         self.folder.path()
     }
 
-    /// Their database, to look into behind their back.
+    /// The file of their database, to read and change it directly.
     pub fn database(&self) -> PathBuf {
-        database::usual(self.folder.path())
+        database::default_path(self.folder.path())
     }
 }
 
@@ -149,7 +149,7 @@ impl Index<usize> for Nodes {
     }
 }
 
-/// Nodes that are processes of their own. Each has its place, where it comes back after its end.
+/// Nodes that are processes of their own. Each has a position, at which it can be started again.
 pub struct Fleet {
     nodes: RefCell<Vec<Option<Process>>>,
     settings: Vec<(String, String)>,
@@ -158,16 +158,16 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// So many, with these settings (`section.key`).
+    /// `count` nodes with these settings (`section.key`).
     pub async fn start(count: usize, settings: &[(&str, &str)]) -> Self {
         let fleet = Self::none(settings);
         fleet.nodes.borrow_mut().resize_with(count, || None);
         futures_util::future::join_all((0..count).map(|at| fleet.start_at(at))).await;
-        fleet.know_each_other().await;
+        fleet.wait_for_peers().await;
         fleet
     }
 
-    /// None so far: what there is to be in the database can be written first.
+    /// No node yet, so that the database can be filled first.
     pub fn none(settings: &[(&str, &str)]) -> Self {
         let redis = RedisServer::start();
         let mut all = vec![
@@ -187,10 +187,10 @@ impl Fleet {
 
     /// Their database.
     pub fn database(&self) -> PathBuf {
-        database::usual(self.folder.path())
+        database::default_path(self.folder.path())
     }
 
-    /// Starts the one that is missing here and waits until it listens; whatever else goes on, goes on.
+    /// Starts the node at this position and waits until it listens. Other tasks of the test go on meanwhile.
     pub async fn start_at(&self, at: usize) {
         let (database, settings) = (self.database(), self.settings.clone());
         let process = tokio::task::spawn_blocking(move || {
@@ -199,9 +199,9 @@ impl Fleet {
         });
         let process = process.await.expect("it listens");
         let mut nodes = self.nodes.borrow_mut();
-        let places = nodes.len().max(at + 1);
-        nodes.resize_with(places, || None);
-        assert!(nodes[at].replace(process).is_none(), "one is here already");
+        let positions = nodes.len().max(at + 1);
+        nodes.resize_with(positions, || None);
+        assert!(nodes[at].replace(process).is_none(), "a node runs here already");
     }
 
     /// `kill -9`.
@@ -209,19 +209,19 @@ impl Fleet {
         self.nodes.borrow_mut()[at].take().expect("it runs").kill();
     }
 
-    /// It stands still until [`go_on`](Self::go_on); its clients still look for it there.
-    pub fn stand_still(&self, at: usize) {
-        self.nodes.borrow()[at].as_ref().expect("it runs").stand_still();
+    /// Suspends the process until [`resume`](Self::resume). Clients still go to it.
+    pub fn suspend(&self, at: usize) {
+        self.nodes.borrow()[at].as_ref().expect("it runs").suspend();
     }
 
-    pub fn go_on(&self, at: usize) {
-        self.nodes.borrow()[at].as_ref().expect("it runs").go_on();
+    pub fn resume(&self, at: usize) {
+        self.nodes.borrow()[at].as_ref().expect("it runs").resume();
     }
 
-    /// SIGTERM; when it has ended by itself. Until then it is still where its clients look for it.
+    /// Sends SIGTERM and waits for its end. Until then clients still go to it.
     pub async fn end(&self, at: usize) {
         self.nodes.borrow()[at].as_ref().expect("it runs").terminate();
-        let exit = eventually_within(PATIENT_DEADLINE, "its end", || async {
+        let exit = eventually_within(SLOW_DEADLINE, "its end", || async {
             self.nodes.borrow_mut()[at].as_mut().expect("it runs").has_ended()
         });
         let exit = exit.await;
@@ -229,10 +229,10 @@ impl Fleet {
         assert_eq!(exit.code(), Some(0), "{}", process.stderr());
     }
 
-    /// Waits until all that run hear each other.
-    pub async fn know_each_other(&self) {
+    /// Waits until all running nodes are connected.
+    pub async fn wait_for_peers(&self) {
         let admins: Vec<Client> = self.nodes.borrow().iter().flatten().map(Process::admin).collect();
-        know_each_other(&admins).await;
+        wait_for_peers(&admins).await;
     }
 
     /// A client of this user at the node here, or at the next one that runs.

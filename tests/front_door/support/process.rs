@@ -1,4 +1,4 @@
-//! The real program as a process of its own, which can be killed.
+//! `handsup serve` as a process of its own, which can be killed.
 
 use std::{
     fs::File,
@@ -18,7 +18,7 @@ use handsup::{
 };
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
-use super::{Client, DEADLINE, PATIENT_DEADLINE, SECRET, database, eventually_within, token};
+use super::{Client, DEADLINE, SECRET, SLOW_DEADLINE, database, eventually_within, token};
 
 /// `handsup serve`. Dropping it kills it.
 pub struct Process {
@@ -34,13 +34,13 @@ impl Process {
         Self::spawn(database).listening()
     }
 
-    /// The same, with further settings (`section.key`).
+    /// The same with further settings (`section.key`).
     pub fn start_with(database: &Path, settings: &[(&str, &str)]) -> Self {
         Self::spawn_with(database, settings).listening()
     }
 
-    /// The same, but no file of it may grow over so many KiB until [`lift_limit`](Self::lift_limit): a full disk, as
-    /// far as the program can tell. A shell sets this up.
+    /// The same, but no file that it writes may grow over `kib` KiB until [`lift_limit`](Self::lift_limit): for the
+    /// program this is a full disk. A shell sets the limit.
     pub fn start_on_small_disk(database: &Path, kib: u32) -> Self {
         let mut shell = Command::new("bash");
         shell.arg("-c").arg(format!("ulimit -S -f {kib}; exec \"$0\" serve"));
@@ -48,7 +48,7 @@ impl Process {
         Self::run(shell, database, &[]).listening()
     }
 
-    /// There is room again.
+    /// Makes room again.
     pub fn lift_limit(&self) {
         let none = Rlimit { current: None, maximum: None };
         prlimit(Some(Pid::from_child(&self.child)), Resource::Fsize, none).unwrap();
@@ -57,7 +57,7 @@ impl Process {
     /// Waits until it listens.
     pub fn listening(self) -> Self {
         let mut process = self;
-        match process.address.recv_timeout(PATIENT_DEADLINE) {
+        match process.address.recv_timeout(SLOW_DEADLINE) {
             Ok(base) => process.base = base,
             Err(_) => panic!("it does not listen: {}", process.stderr()),
         }
@@ -69,7 +69,7 @@ impl Process {
         Self::spawn_with(database, &[])
     }
 
-    /// The same, with further settings (`section.key`).
+    /// The same with further settings (`section.key`).
     pub fn spawn_with(database: &Path, settings: &[(&str, &str)]) -> Self {
         let mut program = Command::new(env!("CARGO_BIN_EXE_handsup"));
         program.arg("serve");
@@ -80,7 +80,7 @@ impl Process {
         let variable = |key: &str| format!("HANDSUP__{}", key.to_uppercase().replace('.', "__"));
         let stderr = tempfile::tempfile().unwrap();
         let mut child = program
-            // No settings of the machine or of the folder get in the way.
+            // Settings of the machine or the folder must not interfere.
             .env_clear()
             .current_dir(database.parent().unwrap())
             .env("HANDSUP__SERVER__BIND", "127.0.0.1:0")
@@ -94,20 +94,20 @@ impl Process {
             .stderr(stderr.try_clone().unwrap())
             .spawn()
             .expect("the program starts");
-        let (tell, address) = channel();
+        let (sender, address) = channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         // Reads to the end, so that the program never waits for its reader.
         std::thread::spawn(move || {
             for line in stdout.lines().map_while(Result::ok) {
                 if let Some(base) = line.strip_prefix("listening on ") {
-                    let _ = tell.send(base.to_owned());
+                    let _ = sender.send(base.to_owned());
                 }
             }
         });
         Self { child, address, base: String::new(), stderr }
     }
 
-    /// Whether it has said by now that it listens.
+    /// Whether it has printed by now that it listens.
     pub fn listens(&self) -> bool {
         self.address.try_recv().is_ok()
     }
@@ -131,40 +131,40 @@ impl Process {
         self.base.trim_start_matches("http://").parse().expect("an address")
     }
 
-    /// Its memory in KiB as the kernel counts it: `VmRSS` now, `VmHWM` at its highest.
+    /// Its memory in KiB as the kernel counts it: `VmRSS` now, `VmHWM` at its peak.
     pub fn memory_kib(&self, line: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let value = status.lines().find_map(|found| found.strip_prefix(line)?.strip_prefix(':')).expect("the line");
         value.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
-    /// A way to a file of this name that it has open, also if nobody else can find it any more.
+    /// A path to a file of this name that it has open, even if the file has been deleted.
     pub fn open_file(&self, name: &str) -> PathBuf {
-        let leads_there = |way: &PathBuf| {
-            let file = std::fs::read_link(way).unwrap_or_default();
+        let is_of_file = |path: &PathBuf| {
+            let file = std::fs::read_link(path).unwrap_or_default();
             file.to_string_lossy().trim_end_matches(" (deleted)").ends_with(&format!("/{name}"))
         };
-        let ways = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
-        ways.map(|way| way.unwrap().path()).find(leads_there).expect("the file is open")
+        let paths = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+        paths.map(|path| path.unwrap().path()).find(is_of_file).expect("the file is open")
     }
 
-    /// `kill -9`: it is gone when this returns, and was there until then.
+    /// `kill -9`: the process runs until this call and has ended when it returns.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         let exit = self.child.wait().unwrap();
-        assert_eq!(exit.signal(), Some(9), "{exit}: it had ended by itself");
+        assert_eq!(exit.signal(), Some(9), "{exit}: it ended by itself before");
     }
 
     pub fn terminate(&self) {
         self.signal(Signal::TERM);
     }
 
-    /// It stands still until [`go_on`](Self::go_on), as a machine may that has too much to do.
-    pub fn stand_still(&self) {
+    /// Suspends the process until [`resume`](Self::resume), like a machine that has too much to do.
+    pub fn suspend(&self) {
         self.signal(Signal::STOP);
     }
 
-    pub fn go_on(&self) {
+    pub fn resume(&self) {
         self.signal(Signal::CONT);
     }
 
@@ -172,23 +172,23 @@ impl Process {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// How it ends, by itself.
+    /// Waits for it to end by itself.
     pub async fn exit(&mut self) -> ExitStatus {
         self.exit_within(DEADLINE).await
     }
 
-    /// The same, with a deadline of the test's own.
+    /// Waits for it to end by itself within a given deadline.
     pub async fn exit_within(&mut self, deadline: Duration) -> ExitStatus {
         let process = std::cell::RefCell::new(self);
         eventually_within(deadline, "its end", || async { process.borrow_mut().has_ended() }).await
     }
 
-    /// How it has ended, if it has.
+    /// Its exit status, if it has ended.
     pub fn has_ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().unwrap()
     }
 
-    /// What it has said on stderr until now.
+    /// Everything that it has written to stderr so far.
     pub fn stderr(&self) -> String {
         let (mut file, mut text) = (&self.stderr, String::new());
         file.rewind().unwrap();

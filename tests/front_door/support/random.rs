@@ -1,9 +1,9 @@
-//! Randomness that can be had again: every test that rolls dice says its seed.
+//! Repeatable randomness: every random test prints its seed.
 
 use rand::{SeedableRng, rngs::StdRng};
 
-/// Dice for the test of this name. `HANDSUP_TEST_SEED` throws them as in an earlier run.
-pub fn dice(test: &str) -> StdRng {
+/// A random generator for the test of this name. `HANDSUP_TEST_SEED` repeats an earlier run.
+pub fn rng(test: &str) -> StdRng {
     let seed = match std::env::var("HANDSUP_TEST_SEED") {
         Ok(seed) => seed.parse().expect("a number"),
         Err(_) => rand::random(),
@@ -12,7 +12,7 @@ pub fn dice(test: &str) -> StdRng {
     StdRng::seed_from_u64(seed)
 }
 
-/// How often the program is killed in one test: `HANDSUP_TEST_KILLS`, a few if it isn't set.
+/// How often a test kills the program: `HANDSUP_TEST_KILLS`, or 3.
 pub fn kills() -> usize {
     std::env::var("HANDSUP_TEST_KILLS").map_or(3, |kills| kills.parse().expect("a number"))
 }

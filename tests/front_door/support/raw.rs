@@ -1,4 +1,5 @@
-//! Bytes on a TCP connection: what no well-behaved client sends. Blocking, because nothing else runs on a test's thread.
+//! Bytes on a TCP connection, for what no well-behaved client sends. Blocking, because nothing else runs on a test's
+//! thread.
 
 use std::{
     io::{Read, Write},
@@ -10,7 +11,7 @@ use serde_json::Value;
 
 use super::DEADLINE;
 
-/// First bytes of WebSocket frames: the last of a message, or more to come.
+/// First bytes of WebSocket frames: of a whole message, or of one in fragments.
 pub const TEXT: u8 = 0x81;
 pub const TEXT_BEGINS: u8 = 0x01;
 pub const BINARY: u8 = 0x82;
@@ -33,7 +34,7 @@ pub struct RawAnswer {
 }
 
 impl RawAnswer {
-    /// The code of the problem that it is.
+    /// The code of the problem in the body.
     pub fn code(&self) -> String {
         assert!(self.head.to_ascii_lowercase().contains("content-type: application/problem+json"), "{}", self.head);
         let body: Value = serde_json::from_slice(&self.body).expect("JSON");
@@ -50,12 +51,12 @@ impl Raw {
         Self { tcp, unread: Vec::new() }
     }
 
-    /// Its own address, as the server sees it.
+    /// The client's address, as the server sees it.
     pub fn local_address(&self) -> SocketAddr {
         self.tcp.local_addr().unwrap()
     }
 
-    /// A WebSocket of this token, upgraded by hand.
+    /// A WebSocket with this token, upgraded by hand.
     pub fn socket(address: SocketAddr, token: &str) -> Self {
         let mut raw = Self::connect(address);
         let answer = raw.handshake("/ws/alarms/?since=0", &[("Authorization", &format!("Bearer {token}"))]);
@@ -73,7 +74,7 @@ impl Raw {
         raw
     }
 
-    /// Asks for an upgrade, with headers of the test's own.
+    /// Requests an upgrade, with further headers.
     pub fn handshake(&mut self, path: &str, headers: &[(&str, &str)]) -> RawAnswer {
         let mut request = format!(
             "GET {path} HTTP/1.1\r\nHost: {}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
@@ -87,12 +88,12 @@ impl Raw {
         self.answer().expect("an answer to the handshake")
     }
 
-    /// Writes bytes. The server may have ended the connection already: what it answered is what matters.
+    /// Writes bytes. The server may have ended the connection already; only its answer matters.
     pub fn write(&mut self, bytes: &[u8]) {
         let _ = self.tcp.write_all(bytes);
     }
 
-    /// Nothing more is sent from this side.
+    /// Ends the sending direction.
     pub fn end_of_input(&mut self) {
         let _ = self.tcp.shutdown(Shutdown::Write);
     }
@@ -115,8 +116,8 @@ impl Raw {
         Some(RawAnswer { status: head[9..12].parse().expect("a status"), head, body })
     }
 
-    /// Head and body of an answer after which the server ends the connection, whatever length it says.
-    pub fn everything(&mut self) -> (String, Vec<u8>) {
+    /// Head and body of an answer after which the server ends the connection, whatever length the answer declares.
+    pub fn read_to_end(&mut self) -> (String, Vec<u8>) {
         while self.more().is_some() {}
         let at = self.unread.windows(4).position(|four| four == b"\r\n\r\n").expect("a head") + 4;
         let body = self.unread.split_off(at);
@@ -134,7 +135,7 @@ impl Raw {
         Some((begin[0], self.exactly(length)?))
     }
 
-    /// The next text frame, as JSON; pings are passed over.
+    /// The next text frame, as JSON; pings are skipped.
     pub fn text(&mut self) -> Value {
         loop {
             match self.frame().expect("the socket is open") {
@@ -144,7 +145,7 @@ impl Raw {
         }
     }
 
-    /// Code and reason of the server's close frame, which must come; frames before it are thrown away.
+    /// Code and reason of the server's close frame, which must come; frames before it are skipped.
     pub fn close_frame(&mut self) -> (u16, String) {
         loop {
             let (first, payload) = self.frame().expect("a close frame");
@@ -156,14 +157,14 @@ impl Raw {
         }
     }
 
-    /// Reads until the server ends the connection; how long that took.
+    /// Reads until the server ends the connection; returns how long that took.
     pub fn ends(&mut self) -> Duration {
         let begun = Instant::now();
         while self.more().is_some() {}
         begun.elapsed()
     }
 
-    /// The next bytes; `None` when the connection has ended before.
+    /// The next bytes; `None` when the connection ends before.
     pub fn exactly(&mut self, length: usize) -> Option<Vec<u8>> {
         while self.unread.len() < length {
             self.more()?;
@@ -171,7 +172,7 @@ impl Raw {
         Some(self.unread.drain(..length).collect())
     }
 
-    /// Reads what there is; `None` when the connection has ended. Silence for too long is a failure.
+    /// Reads what has arrived; `None` when the connection has ended. Silence until the deadline fails the test.
     fn more(&mut self) -> Option<()> {
         let mut buffer = [0; 4096];
         match self.tcp.read(&mut buffer) {

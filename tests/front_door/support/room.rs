@@ -1,4 +1,4 @@
-//! What is said in rooms, and what comes of it.
+//! Frames that clients send into rooms, and their effects.
 
 use serde_json::{Map, Value, json};
 
@@ -26,8 +26,8 @@ pub fn keys(frame: &Value) -> Vec<&str> {
     keys
 }
 
-/// What `/admin/health` says of sessions, added up over the nodes of these admins: sockets are on one of them each, users
-/// and rooms may be on several.
+/// The figures of `sessions` in `/admin/health`, summed over the nodes of these admins. A socket is on one node; a user
+/// or a room may be on several, and counts once for each.
 pub async fn session_figures(admins: &[Client]) -> Value {
     let mut all = Map::new();
     for admin in admins {
@@ -46,12 +46,12 @@ pub async fn sold_goods(node: &TestNode, time: &ManualTime) -> i64 {
     let goods = node.goods(1, 0, 60).await;
     assert_eq!(node.user(2).bid(goods, 7000).await.status, 201);
     time.advance_ms(60_000);
-    ended(node, goods).await;
+    wait_for_end(node, goods).await;
     goods
 }
 
-/// Waits until the clock has told the end of these goods.
-pub async fn ended(node: &TestNode, goods: i64) {
+/// Waits until the clock has ended these goods.
+pub async fn wait_for_end(node: &TestNode, goods: i64) {
     let (visitor, page) = (node.visitor(), format!("/goods/{goods}/"));
     eventually("the end", || async { (visitor.get(&page).await.body["status"] == false).then_some(()) }).await;
 }

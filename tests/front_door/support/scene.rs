@@ -1,22 +1,22 @@
-//! A scene that bad input must leave as it is: live goods with a leader who listens.
+//! A scene that bad input must not change: live goods with a leader who has an open socket.
 
 use serde_json::Value;
 
 use super::{Client, Socket, TestNode};
 
 pub struct Scene {
-    /// Live, of user 1; user 2 leads with 1000.
+    /// Live goods of user 1; user 2 leads with 1000.
     pub goods: i64,
-    /// Any user who sends bad things.
+    /// The user who sends bad input.
     pub rude: Client,
     leader: Socket,
     before: (Vec<Value>, Value),
-    /// Dropped last: a node that ends waits for its sockets.
+    /// Dropped last: a node that stops waits for its sockets.
     pub node: TestNode,
 }
 
 impl Scene {
-    pub async fn set() -> Self {
+    pub async fn open() -> Self {
         Self::on(TestNode::start()).await
     }
 
@@ -34,14 +34,14 @@ impl Scene {
         format!("/goods/{}/bids", self.goods)
     }
 
-    /// Nothing was stored, and the leader's socket is up and hears the next bid as its next frame.
-    pub async fn must_be_unharmed(mut self) {
+    /// Asserts that nothing was stored, and that the leader's socket is open and gets the next bid as its next frame.
+    pub async fn assert_unharmed(mut self) {
         assert_eq!(state(&self.node, self.goods).await, self.before, "goods and bids are as before");
         assert_eq!(self.rude.inbox().await, Vec::<Value>::new());
         let answer = self.node.user(4).bid(self.goods, 2000).await;
         assert_eq!(answer.status, 201, "{}", answer.text);
         assert_eq!(answer.body["seq"], 2);
-        let alarm = self.leader.expect("outbid").await;
+        let alarm = self.leader.expect_alarm("outbid").await;
         assert_eq!(alarm["high_price"], 2000);
         assert_eq!(self.node.visitor().get("/health/ready").await.status, 200);
     }

@@ -1,5 +1,5 @@
-//! Writes straight into a database before a node opens it: through the library's own ledger, so that everything is as
-//! the service itself would have written it, but thousands in a second.
+//! Writes into a database before a node opens it. It uses the library's own ledger, so that the rows are as the service
+//! writes them, at thousands a second.
 
 use std::{
     sync::{Arc, mpsc::channel},
@@ -16,9 +16,9 @@ use handsup::{
 };
 
 /// Writes under way at once: fewer than the ledger's queue holds.
-const UNDER_WAY: usize = 2048;
+const UNDER_WAY_LIMIT: usize = 2048;
 
-/// A database that nobody else has open.
+/// A database that is not open anywhere else.
 pub struct Seed(LedgerThread);
 
 impl Seed {
@@ -26,7 +26,7 @@ impl Seed {
         Self::at(url, Arc::new(SystemTime))
     }
 
-    /// With a time of the test's own.
+    /// With a given time.
     pub fn at(url: &str, time: Arc<dyn TimeSource>) -> Self {
         let url = DatabaseUrl::parse(url).unwrap();
         let opened = Store::open(&url, 1).unwrap();
@@ -34,23 +34,23 @@ impl Seed {
         Self(opened.start_ledger(rules, time, Box::new(|_| {})).unwrap())
     }
 
-    /// Writes all of these, many in a transaction; returns what became of each, in order.
+    /// Writes all of these, many in a transaction; returns their results in order.
     pub fn write<W: Write>(&self, writes: impl IntoIterator<Item = W>) -> Vec<W::Out> {
-        let (ledger, (tell, told)) = (self.0.ledger(), channel::<Result<W::Out, WriteError>>());
+        let (ledger, (sender, receiver)) = (self.0.ledger(), channel::<Result<W::Out, WriteError>>());
         let (mut done, mut submitted) = (Vec::new(), 0);
-        let learn = || told.recv().expect("an answer").expect("it is stored");
+        let next_result = || receiver.recv().expect("an answer").expect("it is stored");
         for write in writes {
-            if submitted - done.len() == UNDER_WAY {
-                done.push(learn());
+            if submitted - done.len() == UNDER_WAY_LIMIT {
+                done.push(next_result());
             }
-            let tell = tell.clone();
+            let sender = sender.clone();
             ledger.submit(write, Instant::now() + Duration::from_secs(60), move |result| {
-                let _ = tell.send(result);
+                let _ = sender.send(result);
             });
             submitted += 1;
         }
         while done.len() < submitted {
-            done.push(learn());
+            done.push(next_result());
         }
         done
     }
@@ -63,7 +63,7 @@ impl Seed {
         }));
     }
 
-    /// Goods that start then and last a day.
+    /// Goods that start at these times and last a day.
     pub fn goods(&self, seller: i64, title: &str, starts: impl IntoIterator<Item = Timestamp>) -> Vec<i64> {
         let made = self.write(starts.into_iter().map(|starts_at| MakeGoods {
             seller: UserId::from_stored(seller),
@@ -82,7 +82,7 @@ impl Seed {
         made.into_iter().map(|(id, _)| id.get()).collect()
     }
 
-    /// All of these users like all of these goods.
+    /// Makes all of these users like all of these goods.
     pub fn likes(&self, goods: &[i64], users: impl IntoIterator<Item = i64> + Clone) {
         for goods in goods {
             let goods = GoodsId::from_stored(*goods);
@@ -92,7 +92,7 @@ impl Seed {
         }
     }
 
-    /// Everything is on disk, and the database is free.
+    /// Waits until everything is on disk, and closes the database.
     pub fn finish(self) {
         self.0.stop();
     }

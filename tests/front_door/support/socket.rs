@@ -1,4 +1,4 @@
-//! A WebSocket client. It answers pings as a browser does, unless it is told to be silent.
+//! A WebSocket client. It answers pings as a browser does, unless [`Socket::answers_pings`] is off.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::DEADLINE;
 /// How a socket ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Closed {
-    /// The code of the close frame; `None` when the connection just ended.
+    /// The code of the close frame; `None` if the connection ended without one.
     pub code: Option<u16>,
     pub reason: String,
 }
@@ -24,17 +24,17 @@ pub struct Socket {
     framed: Framed<BoxedSocket, Codec>,
     /// The subprotocol that the server chose.
     pub protocol: Option<String>,
-    /// Answer pings.
-    pub alive: bool,
+    /// Whether it answers pings.
+    pub answers_pings: bool,
 }
 
 impl Socket {
-    /// Opens a socket; a refusal at the handshake is its status.
+    /// Opens a socket. `Err` is the status of a refused handshake.
     pub async fn open(base: &str, path: &str, protocols: &[&str], bearer: Option<&str>) -> Result<Self, u16> {
         Self::try_open(base, path, protocols, bearer).await.unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
-    /// Opens a socket at a server that may be gone, or go while it answers.
+    /// Opens a socket at a server that may be down or go down while it answers.
     pub async fn try_open(
         base: &str,
         path: &str,
@@ -52,7 +52,7 @@ impl Socket {
             Ok((response, framed)) => {
                 let protocol = response.headers().get("sec-websocket-protocol");
                 let protocol = protocol.map(|value| value.to_str().unwrap().to_owned());
-                Ok(Ok(Self { framed, protocol, alive: true }))
+                Ok(Ok(Self { framed, protocol, answers_pings: true }))
             }
             Err(awc::error::WsClientError::InvalidResponseStatus(status)) => Ok(Err(status.as_u16())),
             Err(error) => Err(error.to_string()),
@@ -71,7 +71,7 @@ impl Socket {
         self.send_text(&frame.to_string()).await;
     }
 
-    /// Sends to a server that may have closed the socket by now.
+    /// Sends to a server that may have closed the socket already.
     pub async fn try_send_json(&mut self, frame: &Value) {
         let _ = self.framed.send(Message::Text(frame.to_string().into())).await;
     }
@@ -95,7 +95,7 @@ impl Socket {
         next.and_then(Result::ok)
     }
 
-    /// The next ping's payload; texts before it are returned with it.
+    /// The next ping's payload. Texts before it are skipped.
     pub async fn next_ping(&mut self) -> String {
         loop {
             match self.frame().await.expect("the socket is open") {
@@ -111,8 +111,8 @@ impl Socket {
         loop {
             match self.frame().await.expect("the socket is open") {
                 Frame::Text(text) => return serde_json::from_slice(&text).expect("JSON"),
-                Frame::Ping(payload) if self.alive => {
-                    // The socket may be closing: what matters is what comes, not whether this gets out.
+                Frame::Ping(payload) if self.answers_pings => {
+                    // The socket may be closing; a pong that cannot be sent does not matter.
                     let _ = self.framed.send(Message::Pong(payload)).await;
                 }
                 Frame::Ping(_) | Frame::Pong(_) => {}
@@ -121,15 +121,15 @@ impl Socket {
         }
     }
 
-    /// The next alarm of this kind, which must be the next text frame.
-    pub async fn expect(&mut self, kind: &str) -> Value {
+    /// The next text frame, which must be an alarm of this kind.
+    pub async fn expect_alarm(&mut self, kind: &str) -> Value {
         let alarm = self.next().await;
         assert_eq!(alarm["kind"], kind, "{alarm}");
         alarm
     }
 
-    /// The next text frame, which must be of this `response_type`.
-    pub async fn hear(&mut self, response_type: &str) -> Value {
+    /// The next text frame, which must have this `response_type`.
+    pub async fn expect_frame(&mut self, response_type: &str) -> Value {
         let frame = self.next().await;
         assert_eq!(frame["response_type"], response_type, "{frame}");
         frame
@@ -153,17 +153,17 @@ impl Socket {
         }
     }
 
-    /// All text frames until the connection is gone, in whatever way.
+    /// All text frames until the connection ends in any way.
     pub async fn until_gone(&mut self) -> Vec<Value> {
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         loop {
             match self.frame().await {
-                Some(Frame::Text(text)) => heard.push(serde_json::from_slice(&text).expect("JSON")),
+                Some(Frame::Text(text)) => received.push(serde_json::from_slice(&text).expect("JSON")),
                 Some(Frame::Ping(payload)) => {
                     let _ = self.framed.send(Message::Pong(payload)).await;
                 }
                 Some(_) => {}
-                None => return heard,
+                None => return received,
             }
         }
     }
@@ -186,7 +186,7 @@ impl Socket {
         tokio::time::timeout(time, self.close_code()).await.ok()
     }
 
-    /// How the socket ends; texts before it are thrown away.
+    /// How the socket ends. Texts before it are skipped.
     pub async fn closed(&mut self) -> Closed {
         let mut closed = Closed { code: None, reason: String::new() };
         while let Some(frame) = self.frame().await {
@@ -197,7 +197,7 @@ impl Socket {
                     }
                     let _ = self.framed.send(Message::Close(None)).await;
                 }
-                Frame::Ping(payload) if self.alive => {
+                Frame::Ping(payload) if self.answers_pings => {
                     let _ = self.framed.send(Message::Pong(payload)).await;
                 }
                 _ => {}

@@ -1,5 +1,5 @@
-//! Which statements the reading connections of a node run. Told apart by the database: each node has its own, and only
-//! those that a test asks for are watched.
+//! The statements that a node's reading connections run. Each node has its own database, which tells them apart. Only
+//! the databases that a test asks for are watched.
 
 use std::{
     collections::HashMap,
@@ -11,12 +11,12 @@ use diesel::connection::{Instrumentation, InstrumentationEvent, set_default_inst
 
 use super::{TestNode, database};
 
-/// By what both engines call the database when they open it.
+/// Statements by the name under which both engines open the database.
 static WATCHED: LazyLock<Mutex<HashMap<String, Vec<String>>>> = LazyLock::new(Mutex::default);
 
 #[derive(Default)]
 struct Watch {
-    /// Of this connection, if it is one that is watched.
+    /// The database of this connection, if it is watched.
     database: Option<String>,
     reads_only: bool,
 }
@@ -31,7 +31,7 @@ impl Instrumentation for Watch {
             (InstrumentationEvent::StartQuery { query, .. }, Some(database)) => {
                 let statement = query.to_string();
                 self.reads_only |= statement.contains("query_only") || statement.contains("read_only = on");
-                // The pool asks a connection whether it still answers: not one of the service's statements.
+                // The pool probes whether a connection still answers: that is not a statement of the service.
                 if self.reads_only && statement.contains("FROM") {
                     WATCHED.lock().unwrap().entry(database.clone()).or_default().push(statement);
                 }
@@ -41,18 +41,18 @@ impl Instrumentation for Watch {
     }
 }
 
-/// Without what the service adds on its way to the database.
+/// The database's name in a URL, without what the service adds.
 fn name_in(url: &str) -> String {
     url.trim_start_matches("sqlite://").split('?').next().unwrap_or_default().to_owned()
 }
 
-/// Watches the connections to this database that are opened after this.
+/// Watches the connections that are opened to this database from now on.
 pub fn watch_statements(database: &Path) {
     WATCHED.lock().unwrap().insert(name_in(&database::url_of(database)), Vec::new());
     set_default_instrumentation(|| Some(Box::new(Watch::default()))).unwrap();
 }
 
-/// What this node has read since the last time.
+/// What this node has read since the last call.
 pub fn statements_of(node: &TestNode) -> Vec<String> {
     let database = name_in(&database::url(node.folder()));
     std::mem::take(WATCHED.lock().unwrap().get_mut(&database).expect("a database that is watched"))

@@ -1,4 +1,4 @@
-//! A room with many watchers: everybody hears everything, once and in order, and the count is right.
+//! A room with many watchers: everybody gets every frame once and in order, and the count is right.
 
 use std::collections::BTreeSet;
 
@@ -15,22 +15,22 @@ use crate::support::{Client, Socket, TestNode, bid_frame, line_frame, session_fi
 const TIMES: i64 = 50;
 const FIRST_USER: i64 = 1000;
 
-/// `HANDSUP_TEST_WATCHERS` says how many visitors; a fifth as many users.
-fn crowd() -> (usize, usize) {
+/// `HANDSUP_TEST_WATCHERS` says how many visitors; there are a fifth as many users.
+fn audience() -> (usize, usize) {
     let visitors = std::env::var("HANDSUP_TEST_WATCHERS").map_or(1000, |count| count.parse().expect("a number"));
     (visitors, visitors / 5)
 }
 
-/// What one watcher hears until the last bid and the last line.
+/// The frames of one watcher until the last bid and the last line.
 #[derive(Default)]
-struct Heard {
+struct Frames {
     entered: Vec<i64>,
     counts: Vec<u64>,
     bids: Vec<(i64, i64)>,
     lines: Vec<String>,
 }
 
-impl Heard {
+impl Frames {
     fn note(&mut self, frame: &Value) {
         match frame["response_type"].as_str().unwrap() {
             "enter" => {
@@ -43,17 +43,17 @@ impl Heard {
         }
     }
 
-    fn is_all(&self) -> bool {
+    fn is_complete(&self) -> bool {
         self.bids.len() as i64 >= TIMES && self.lines.len() as i64 >= TIMES
     }
 }
 
-async fn hear(socket: &mut Socket) -> Heard {
-    let mut heard = Heard::default();
-    while !heard.is_all() {
-        heard.note(&socket.next().await);
+async fn receive_all(socket: &mut Socket) -> Frames {
+    let mut received = Frames::default();
+    while !received.is_complete() {
+        received.note(&socket.next().await);
     }
-    heard
+    received
 }
 
 async fn open(clients: impl Iterator<Item = Client>, goods: i64) -> Vec<Socket> {
@@ -67,21 +67,21 @@ fn allow_many_files() {
 }
 
 #[actix_web::test]
-async fn everybody_in_a_big_room_hears_everything_once_and_in_order() {
+async fn everybody_in_a_large_room_gets_every_frame_once_and_in_order() {
     allow_many_files();
-    let (visitors, users) = crowd();
+    let (visitors, users) = audience();
     let node = TestNode::start();
     let goods = node.live_goods(1).await;
-    // From the beginning: it hears of everybody who comes.
+    // A witness of all joins.
     let mut witness = node.visitor().room(goods).await;
     let mut watchers = open((1..visitors).map(|_| node.visitor()), goods).await;
     let listing = open((FIRST_USER..).take(users).map(|user| node.user(user)), goods);
     let entering = async {
-        let mut heard = Heard::default();
-        while heard.entered.len() < users {
-            heard.note(&witness.next().await);
+        let mut received = Frames::default();
+        while received.entered.len() < users {
+            received.note(&witness.next().await);
         }
-        heard
+        received
     };
     let (more, entered) = join(listing, entering).await;
     watchers.extend(more);
@@ -94,21 +94,21 @@ async fn everybody_in_a_big_room_hears_everything_once_and_in_order() {
     assert_eq!(page["participants"].as_array().unwrap().len(), users);
 
     let mut bidder = node.user(2).room(goods).await;
-    let mut speaker = node.user(3).room(goods).await;
+    let mut author = node.user(3).room(goods).await;
     let speaking = async {
         for nth in 0..TIMES {
             bidder.send_json(&bid_frame(goods, 2, 1000 + nth)).await;
-            speaker.send_json(&line_frame(goods, 3, &nth.to_string())).await;
+            author.send_json(&line_frame(goods, 3, &nth.to_string())).await;
         }
-        join(hear(&mut bidder), hear(&mut speaker)).await;
+        join(receive_all(&mut bidder), receive_all(&mut author)).await;
     };
-    let (heard, ()) = join(join_all(watchers.iter_mut().map(hear)), speaking).await;
-    for heard in heard {
-        assert_eq!(heard.bids, (0..TIMES).map(|nth| (nth + 1, 1000 + nth)).collect::<Vec<_>>());
-        assert_eq!(heard.lines, (0..TIMES).map(|nth| nth.to_string()).collect::<Vec<_>>());
-        // Those who came in early hear of those who came later, and nobody hears of anybody twice.
-        assert_eq!(heard.entered.iter().collect::<BTreeSet<_>>().len(), heard.entered.len());
-        assert!(heard.counts.is_sorted() && heard.counts.last() == Some(&(users as u64 + 2)));
+    let (received, ()) = join(join_all(watchers.iter_mut().map(receive_all)), speaking).await;
+    for received in received {
+        assert_eq!(received.bids, (0..TIMES).map(|nth| (nth + 1, 1000 + nth)).collect::<Vec<_>>());
+        assert_eq!(received.lines, (0..TIMES).map(|nth| nth.to_string()).collect::<Vec<_>>());
+        // A participant gets the joins of later ones, and none twice.
+        assert_eq!(received.entered.iter().collect::<BTreeSet<_>>().len(), received.entered.len());
+        assert!(received.counts.is_sorted() && received.counts.last() == Some(&(users as u64 + 2)));
     }
     let figures = session_figures(&node.admins()).await;
     let all = visitors + users + 2;

@@ -1,4 +1,4 @@
-//! Where the nodes of a service listen. Whoever comes goes to the next one, so that what a test does on one node is seen
+//! The addresses of a service's nodes. Clients and sockets go to them in turn, so that the effects of one node are seen
 //! on another.
 
 use std::{
@@ -10,15 +10,15 @@ use std::{
     },
 };
 
-/// All doors of one service; clones take turns together.
+/// The addresses of one service's nodes. Clones take turns together.
 #[derive(Clone)]
-pub struct Doors {
+pub struct NodeAddresses {
     addresses: Arc<[SocketAddr]>,
     sockets: Arc<AtomicUsize>,
     clients: Arc<AtomicUsize>,
 }
 
-impl Doors {
+impl NodeAddresses {
     pub fn of(addresses: Vec<SocketAddr>) -> Self {
         Self { addresses: addresses.into(), sockets: Arc::default(), clients: Arc::default() }
     }
@@ -32,28 +32,28 @@ impl Doors {
         self.addresses[self.sockets.fetch_add(1, Ordering::Relaxed) % self.addresses.len()]
     }
 
-    /// For the requests of the next client.
-    pub fn for_client(&self) -> Rounds {
-        Rounds { doors: self.clone(), turn: Cell::new(self.clients.fetch_add(1, Ordering::Relaxed)) }
+    /// A rotation for the requests of the next client.
+    pub fn for_client(&self) -> Rotation {
+        Rotation { addresses: self.clone(), turn: Cell::new(self.clients.fetch_add(1, Ordering::Relaxed)) }
     }
 }
 
-/// The doors as one client takes them.
-pub struct Rounds {
-    doors: Doors,
+/// One client's rotation over the nodes.
+pub struct Rotation {
+    addresses: NodeAddresses,
     turn: Cell<usize>,
 }
 
-impl Rounds {
+impl Rotation {
     /// `http://…` for the next request.
     pub fn for_request(&self) -> String {
         let turn = self.turn.replace(self.turn.get().wrapping_add(1));
-        base(self.doors.addresses[turn % self.doors.addresses.len()])
+        base(self.addresses.addresses[turn % self.addresses.addresses.len()])
     }
 
     /// `http://…` for the next socket.
     pub fn for_socket(&self) -> String {
-        base(self.doors.next())
+        base(self.addresses.next())
     }
 }
 
