@@ -1,4 +1,4 @@
-//! The Redis that tests start for themselves does what they rely on.
+//! The Redis that tests start has the properties that they rely on.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 #[path = "support/redis.rs"]
@@ -20,7 +20,7 @@ fn connection(server: &RedisServer) -> TcpStream {
     tcp
 }
 
-/// What it answers, in so many bytes.
+/// Sends a command; returns this many bytes of the answer.
 fn ask(tcp: &mut TcpStream, command: &str, bytes: usize) -> String {
     tcp.write_all(format!("{command}\r\n").as_bytes()).unwrap();
     let mut answer = vec![0; bytes];
@@ -29,7 +29,7 @@ fn ask(tcp: &mut TcpStream, command: &str, bytes: usize) -> String {
 }
 
 #[test]
-fn each_test_has_its_own_and_a_kill_loses_what_it_knew() {
+fn each_test_has_its_own_redis_and_a_kill_loses_its_data() {
     if !redis_is_here() {
         return;
     }
@@ -48,7 +48,7 @@ fn each_test_has_its_own_and_a_kill_loses_what_it_knew() {
 }
 
 #[test]
-fn one_that_has_stopped_answering_takes_connections_and_answers_when_it_goes_on() {
+fn a_suspended_redis_accepts_connections_and_answers_when_it_is_resumed() {
     if !redis_is_here() {
         return;
     }

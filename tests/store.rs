@@ -1,5 +1,5 @@
-//! The store's suite: the ledger's promises to whoever writes, whatever the engine. Rules have their tests in `domain`,
-//! the whole service in `front_door`.
+//! The store: what the ledger promises to its callers, on either engine. Rules are tested in `domain`, the whole
+//! service in `front_door`.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 #[path = "support/database.rs"]
@@ -25,16 +25,16 @@ use handsup::{
     time_source::{SystemTime, TimeSource},
 };
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 
-type Heard = Arc<Mutex<Vec<(Alarm, Vec<UserId>)>>>;
+type DispatchedAlarms = Arc<Mutex<Vec<(Alarm, Vec<UserId>)>>>;
 
 /// A fresh database with its ledger.
 struct Fixture {
     store: Store,
     ledger: Ledger,
     thread: Option<LedgerThread>,
-    heard: Heard,
+    dispatched: DispatchedAlarms,
     folder: Arc<tempfile::TempDir>,
 }
 
@@ -46,20 +46,20 @@ impl Fixture {
     fn on(folder: Arc<tempfile::TempDir>) -> Self {
         let url = DatabaseUrl::parse(&database::url(folder.path())).unwrap();
         let opened = Store::open(&url, 2).unwrap();
-        let heard = Heard::default();
+        let dispatched = DispatchedAlarms::default();
         let store = opened.store.clone();
-        let hears = Arc::clone(&heard);
+        let dispatched_by_ledger = Arc::clone(&dispatched);
         let observer = Box::new(move |all: Vec<Committed>| {
             let alarms = all.into_iter().filter_map(|one| match one {
                 Committed::Alarm { alarm, receivers } => Some((alarm, receivers.iter().map(|to| to.user).collect())),
                 _ => None,
             });
-            hears.lock().unwrap().extend(alarms);
+            dispatched_by_ledger.lock().unwrap().extend(alarms);
         });
         let thread = opened
             .start_ledger(LedgerRules { soft_close_ms: 0, several_writers: false }, Arc::new(SystemTime), observer)
             .unwrap();
-        Self { store, ledger: thread.ledger(), thread: Some(thread), heard, folder }
+        Self { store, ledger: thread.ledger(), thread: Some(thread), dispatched, folder }
     }
 
     fn reopen(mut self) -> Self {
@@ -68,7 +68,7 @@ impl Fixture {
     }
 
     async fn write<W: Write>(&self, write: W) -> W::Out {
-        self.ledger.write(write, PATIENCE).await.unwrap()
+        self.ledger.write(write, WRITE_TIMEOUT).await.unwrap()
     }
 
     /// Goods whose auction began a minute ago.
@@ -76,7 +76,7 @@ impl Fixture {
         self.goods_until(SystemTime.now().plus_ms(3_600_000)).await
     }
 
-    /// The same, with another end.
+    /// Goods with another end.
     async fn goods_until(&self, ends_at: Timestamp) -> GoodsId {
         self.goods_between(SystemTime.now().plus_ms(-60_000), ends_at).await
     }
@@ -98,37 +98,37 @@ impl Fixture {
         self.write(MakeGoods { seller: user(1), goods }).await.0
     }
 
-    /// Holds the writer until the sender is dropped, so that what is handed in meanwhile goes in one transaction.
+    /// Holds the writer until the sender is dropped, so that all writes submitted meanwhile go into one transaction.
     fn hold(&self) -> mpsc::Sender<()> {
         let (release, held) = mpsc::channel();
         let (begun, begins) = mpsc::channel();
-        let hold = Hold { begun: Mutex::new(begun), held: Mutex::new(held) };
-        self.ledger.submit(hold, Instant::now() + PATIENCE, |_| {});
-        begins.recv_timeout(PATIENCE).unwrap();
+        let hold = HoldWriter { begun: Mutex::new(begun), held: Mutex::new(held) };
+        self.ledger.submit(hold, Instant::now() + WRITE_TIMEOUT, |_| {});
+        begins.recv_timeout(WRITE_TIMEOUT).unwrap();
         release
     }
 
-    /// Hands a write in; its result comes over the channel.
+    /// Submits a write; its result comes over the channel.
     fn submit<W: Write>(&self, write: W) -> mpsc::Receiver<Result<W::Out, WriteError>> {
-        let (tell, told) = mpsc::channel();
-        self.ledger.submit(write, Instant::now() + PATIENCE, move |result| {
-            let _ = tell.send(result);
+        let (sender, receiver) = mpsc::channel();
+        self.ledger.submit(write, Instant::now() + WRITE_TIMEOUT, move |result| {
+            let _ = sender.send(result);
         });
-        told
+        receiver
     }
 }
 
-struct Hold {
+struct HoldWriter {
     begun: Mutex<mpsc::Sender<()>>,
     held: Mutex<mpsc::Receiver<()>>,
 }
 
-impl Write for Hold {
+impl Write for HoldWriter {
     type Out = ();
 
     fn run(&self, _: &mut Tx<'_>) -> Result<(), StoreError> {
         let _ = self.begun.lock().unwrap().send(());
-        let _ = self.held.lock().unwrap().recv_timeout(PATIENCE);
+        let _ = self.held.lock().unwrap().recv_timeout(WRITE_TIMEOUT);
         Ok(())
     }
 }
@@ -153,13 +153,13 @@ impl Write for Panics {
     }
 }
 
-/// Moves the database's file away before its transaction is committed.
-struct Moves {
+/// Moves the database's file away before its own transaction is committed.
+struct MovesFile {
     from: std::path::PathBuf,
     to: std::path::PathBuf,
 }
 
-impl Write for Moves {
+impl Write for MovesFile {
     type Out = ();
 
     fn run(&self, _: &mut Tx<'_>) -> Result<(), StoreError> {
@@ -191,7 +191,7 @@ fn accepted(verdict: &BidVerdict) -> Option<i64> {
 }
 
 #[actix_web::test]
-async fn what_waits_is_committed_together() {
+async fn waiting_writes_are_committed_together() {
     let fixture = Fixture::new();
     let goods = fixture.goods().await;
     let before = fixture.ledger.figures().commits;
@@ -199,17 +199,17 @@ async fn what_waits_is_committed_together() {
     let answers: Vec<_> = (0..50).map(|i| fixture.submit(bid(goods, 2 + i % 3, 100 + i))).collect();
     drop(release);
     for (seq, answer) in (1..).zip(answers) {
-        let placed = answer.recv_timeout(PATIENCE).unwrap().unwrap();
+        let placed = answer.recv_timeout(WRITE_TIMEOUT).unwrap().unwrap();
         assert_eq!(accepted(&placed.verdicts[0]), Some(seq));
     }
     assert_eq!(fixture.ledger.figures().commits - before, 2, "the one that held, and one for all that waited");
     let history = fixture.store.bids_after(goods, 0, 100).await.unwrap();
-    // Bidders need no row of their own to be judged, but their names come with the history.
+    // Bidders need no row to be judged, but the history joins their names.
     assert_eq!(history.map(|bids| bids.len()), Some(0), "bidders that were never seen");
 }
 
 #[actix_web::test]
-async fn a_batch_of_bids_is_four_round_trips_however_large() {
+async fn a_batch_of_bids_of_any_size_takes_four_round_trips() {
     if !database::on_postgres_only() {
         return;
     }
@@ -217,7 +217,7 @@ async fn a_batch_of_bids_is_four_round_trips_however_large() {
     writer_statements::watch(&database::url(folder.path()));
     let fixture = Fixture::on(folder);
     let goods = [fixture.goods().await, fixture.goods().await];
-    // The first bid would record the start.
+    // The first bid would record the start too.
     for goods in goods {
         fixture.write(StartAuction(goods)).await;
     }
@@ -228,7 +228,7 @@ async fn a_batch_of_bids_is_four_round_trips_however_large() {
         writer_statements::taken();
         drop(release);
         for answer in answers {
-            assert!(accepted(&answer.recv_timeout(PATIENCE).unwrap().unwrap().verdicts[0]).is_some());
+            assert!(accepted(&answer.recv_timeout(WRITE_TIMEOUT).unwrap().unwrap().verdicts[0]).is_some());
         }
         let statements = writer_statements::taken();
         let batch = statements.iter().skip_while(|statement| *statement != "COMMIT").skip(1);
@@ -238,7 +238,7 @@ async fn a_batch_of_bids_is_four_round_trips_however_large() {
 }
 
 #[actix_web::test]
-async fn a_write_that_fails_or_panics_costs_nobody_else() {
+async fn a_write_that_fails_or_panics_affects_no_other() {
     let fixture = Fixture::new();
     let goods = fixture.goods().await;
     let release = fixture.hold();
@@ -247,41 +247,44 @@ async fn a_write_that_fails_or_panics_costs_nobody_else() {
     let panics = fixture.submit(Panics);
     let last = fixture.submit(bid(goods, 3, 200));
     drop(release);
-    assert_eq!(fails.recv_timeout(PATIENCE).unwrap(), Err(WriteError::NotStored));
-    assert_eq!(panics.recv_timeout(PATIENCE).unwrap(), Err(WriteError::NotStored));
+    assert_eq!(fails.recv_timeout(WRITE_TIMEOUT).unwrap(), Err(WriteError::NotStored));
+    assert_eq!(panics.recv_timeout(WRITE_TIMEOUT).unwrap(), Err(WriteError::NotStored));
     for (seq, answer) in [(1, first), (2, last)] {
-        assert_eq!(accepted(&answer.recv_timeout(PATIENCE).unwrap().unwrap().verdicts[0]), Some(seq));
+        assert_eq!(accepted(&answer.recv_timeout(WRITE_TIMEOUT).unwrap().unwrap().verdicts[0]), Some(seq));
     }
-    let heard: Vec<_> = fixture.heard.lock().unwrap().iter().map(|(a, to)| (a.kind, to.clone())).collect();
-    assert_eq!(heard, [(AlarmKind::Outbid, vec![user(2)])], "told once, though the batch was tried twice");
+    let dispatched: Vec<_> = fixture.dispatched.lock().unwrap().iter().map(|(a, to)| (a.kind, to.clone())).collect();
+    assert_eq!(dispatched, [(AlarmKind::Outbid, vec![user(2)])], "sent once, although the batch was tried twice");
 }
 
 #[actix_web::test]
-async fn what_comes_too_late_or_finds_no_room_is_certainly_not_stored() {
+async fn a_write_after_its_deadline_or_into_a_full_queue_is_not_stored() {
     let fixture = Fixture::new();
     let goods = fixture.goods().await;
     let release = fixture.hold();
-    let (tell, told) = mpsc::channel();
-    fixture.ledger.submit(bid(goods, 2, 100), Instant::now(), move |result| tell.send(result).unwrap());
+    let (sender, receiver) = mpsc::channel();
+    fixture.ledger.submit(bid(goods, 2, 100), Instant::now(), move |result| sender.send(result).unwrap());
     let mut refused = 0;
     for _ in 0..5000 {
-        let (tell, told) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         fixture.ledger.submit(bid(goods, 2, 1), Instant::now(), move |result| {
-            let _ = tell.send(result);
+            let _ = sender.send(result);
         });
-        refused += u64::from(matches!(told.try_recv(), Ok(Err(WriteError::NotStored))));
+        refused += u64::from(matches!(receiver.try_recv(), Ok(Err(WriteError::NotStored))));
     }
     assert!(refused > 0, "the queue is bounded");
     assert_eq!(fixture.ledger.figures().overflows, refused);
     drop(release);
-    assert!(matches!(told.recv_timeout(PATIENCE).unwrap(), Err(WriteError::NotStored)), "its deadline had passed");
+    assert!(
+        matches!(receiver.recv_timeout(WRITE_TIMEOUT).unwrap(), Err(WriteError::NotStored)),
+        "its deadline had passed"
+    );
     fixture.write(EnsureUser { id: user(2), name: None, iat: None }).await;
     assert_eq!(fixture.ledger.figures().expired + refused, 5001);
     assert_eq!(fixture.store.bids_after(goods, 0, 9).await.unwrap().map(|bids| bids.len()), Some(0));
 }
 
 #[actix_web::test]
-async fn a_locked_database_refuses_in_time_and_recovers_by_itself() {
+async fn a_locked_database_refuses_in_time_and_recovers() {
     let fixture = Fixture::new();
     let goods = fixture.goods().await;
     let locked = database::Locked::by_another_connection(fixture.folder.path());
@@ -293,9 +296,10 @@ async fn a_locked_database_refuses_in_time_and_recovers_by_itself() {
     assert!(!fixture.ledger.figures().failing);
 }
 
-/// A start with more likers than one chunk: the audience is who liked at that moment, whatever happens meanwhile.
+/// A start with more likers than one chunk: its audience are those who liked the goods at that moment, whatever happens
+/// meanwhile.
 #[actix_web::test]
-async fn a_large_audience_is_served_in_chunks_and_each_of_it_once() {
+async fn a_large_audience_is_alarmed_in_chunks_each_user_once() {
     let fixture = Fixture::new();
     let goods = fixture.goods().await;
     let release = fixture.hold();
@@ -303,37 +307,38 @@ async fn a_large_audience_is_served_in_chunks_and_each_of_it_once() {
     let likes: Vec<_> = (1001..=2750).map(|of| fixture.submit(like(of, true))).collect();
     drop(release);
     for like in likes {
-        assert_eq!(like.recv_timeout(PATIENCE).unwrap(), Ok(LikeSet::Yes));
+        assert_eq!(like.recv_timeout(WRITE_TIMEOUT).unwrap(), Ok(LikeSet::Yes));
     }
     fixture.write(like(1500, false)).await;
     let release = fixture.hold();
     let start = fixture.submit(StartAuction(goods));
-    // In the start's own transaction, behind it: one takes his like back, one begins to like, one does both.
+    // In the start's own transaction, after it: one removes their like, one adds one, one does both.
     let changes = [like(2240, false), like(3000, true), like(2241, false), like(2241, true)].map(|c| fixture.submit(c));
     drop(release);
-    assert_eq!(start.recv_timeout(PATIENCE).unwrap().unwrap().unwrap().phase, Phase::Live);
+    assert_eq!(start.recv_timeout(WRITE_TIMEOUT).unwrap().unwrap().unwrap().phase, Phase::Live);
     for change in changes {
-        assert_eq!(change.recv_timeout(PATIENCE).unwrap(), Ok(LikeSet::Yes));
+        assert_eq!(change.recv_timeout(WRITE_TIMEOUT).unwrap(), Ok(LikeSet::Yes));
     }
-    // The chunks go with these writes, or by themselves.
+    // The chunks are written with these writes, or by themselves.
     while fixture.ledger.figures().open_fanouts > 0 {
         fixture.write(EnsureUser { id: user(1), name: None, iat: None }).await;
     }
-    let heard = fixture.heard.lock().unwrap().clone();
-    assert!(heard.len() > 2, "in chunks, each an alarm of its own");
-    assert!(heard.windows(2).all(|pair| pair[0].0.id < pair[1].0.id && pair[0].0.event == pair[1].0.event));
-    let mut receivers: Vec<i64> = heard.iter().flat_map(|(_, to)| to.iter().map(|user| user.get())).collect();
+    let dispatched = fixture.dispatched.lock().unwrap().clone();
+    assert!(dispatched.len() > 2, "in chunks, each an alarm of its own");
+    assert!(dispatched.windows(2).all(|pair| pair[0].0.id < pair[1].0.id && pair[0].0.event == pair[1].0.event));
+    let mut receivers: Vec<i64> = dispatched.iter().flat_map(|(_, to)| to.iter().map(|user| user.get())).collect();
     receivers.sort_unstable();
     let expected: Vec<i64> = (1001..=2750).filter(|of| *of != 1500).collect();
     assert_eq!(receivers, expected);
-    // The marks of likes that were taken back are gone: the audience of the next event is right.
+    // Removed likes leave nothing, so the audience of the next event is right.
     let detail = fixture.store.goods_detail(goods, Some(user(2240))).await.unwrap().unwrap();
     assert_eq!((detail.facts.like_count, detail.is_like), (1749, false));
 }
 
-/// The last minute is told while bids go on: who had bid before it is told, however often he bids meanwhile.
+/// `ending_soon` is fanned out while bids go on: everybody who had bid before it gets it once, however often they bid
+/// meanwhile.
 #[actix_web::test]
-async fn who_bids_again_while_the_last_minute_is_told_is_told_all_the_same() {
+async fn a_bidder_who_bids_again_during_the_fan_out_of_ending_soon_still_gets_it() {
     let fixture = Fixture::new();
     let now = SystemTime.now();
     let goods = fixture.goods_between(now.plus_ms(-1_200_000), now.plus_ms(30_000)).await;
@@ -342,39 +347,43 @@ async fn who_bids_again_while_the_last_minute_is_told_is_told_all_the_same() {
     let bids: Vec<_> = (1001..=1600).map(|of| fixture.submit(bid(goods, of, of))).collect();
     drop(release);
     for bid in bids {
-        assert!(accepted(&bid.recv_timeout(PATIENCE).unwrap().unwrap().verdicts[0]).is_some());
+        assert!(accepted(&bid.recv_timeout(WRITE_TIMEOUT).unwrap().unwrap().verdicts[0]).is_some());
     }
-    fixture.heard.lock().unwrap().clear();
+    fixture.dispatched.lock().unwrap().clear();
     let release = fixture.hold();
-    let told = fixture.submit(RaiseEndingSoon(goods));
+    let raised = fixture.submit(RaiseEndingSoon(goods));
     let (again, first) = (fixture.submit(bid(goods, 1590, 2000)), fixture.submit(bid(goods, 1700, 2001)));
     drop(release);
-    told.recv_timeout(PATIENCE).unwrap().unwrap().unwrap();
+    raised.recv_timeout(WRITE_TIMEOUT).unwrap().unwrap().unwrap();
     for bid in [again, first] {
-        assert!(accepted(&bid.recv_timeout(PATIENCE).unwrap().unwrap().verdicts[0]).is_some());
+        assert!(accepted(&bid.recv_timeout(WRITE_TIMEOUT).unwrap().unwrap().verdicts[0]).is_some());
     }
     while fixture.ledger.figures().open_fanouts > 0 {
         fixture.write(EnsureUser { id: user(1), name: None, iat: None }).await;
     }
-    let heard = fixture.heard.lock().unwrap().clone();
-    let of_kind = heard.iter().filter(|(alarm, _)| alarm.kind == AlarmKind::EndingSoon);
+    let dispatched = fixture.dispatched.lock().unwrap().clone();
+    let of_kind = dispatched.iter().filter(|(alarm, _)| alarm.kind == AlarmKind::EndingSoon);
     let mut receivers: Vec<i64> = of_kind.flat_map(|(_, to)| to.iter().map(|user| user.get())).collect();
     receivers.sort_unstable();
     assert_eq!(receivers, (1001..=1600).collect::<Vec<i64>>());
 }
 
 #[actix_web::test]
-async fn a_fan_out_goes_on_after_a_restart() {
+async fn a_fan_out_resumes_after_a_restart() {
     let fixture = Fixture::new();
     let goods = fixture.goods().await;
     for of in 1001..=2100 {
-        fixture.ledger.submit(SetLike { user: user(of), goods, like: Like::On }, Instant::now() + PATIENCE, |_| {});
+        fixture.ledger.submit(
+            SetLike { user: user(of), goods, like: Like::On },
+            Instant::now() + WRITE_TIMEOUT,
+            |_| {},
+        );
     }
     let release = fixture.hold();
     let start = fixture.submit(StartAuction(goods));
-    // Stopped right behind the start: the rest of the audience is left to the next run.
+    // Stopped right after the start: the rest of the audience is left to the next run.
     drop(release);
-    start.recv_timeout(PATIENCE).unwrap().unwrap();
+    start.recv_timeout(WRITE_TIMEOUT).unwrap().unwrap();
     let fixture = fixture.reopen();
     while fixture.ledger.figures().open_fanouts > 0 {
         fixture.write(EnsureUser { id: user(1), name: None, iat: None }).await;
@@ -386,13 +395,17 @@ async fn a_fan_out_goes_on_after_a_restart() {
     }
 }
 
-/// One whose alarm is gone can't go on; it is tried again and again, and holds up nobody.
+/// A fan-out whose alarm is gone cannot continue. It is retried again and again, and delays no other.
 #[actix_web::test]
-async fn a_fan_out_that_cannot_go_on_holds_up_no_other() {
+async fn a_fan_out_that_cannot_continue_delays_no_other() {
     let fixture = Fixture::new();
     let goods = fixture.goods().await;
     for of in 1001..=2700 {
-        fixture.ledger.submit(SetLike { user: user(of), goods, like: Like::On }, Instant::now() + PATIENCE, |_| {});
+        fixture.ledger.submit(
+            SetLike { user: user(of), goods, like: Like::On },
+            Instant::now() + WRITE_TIMEOUT,
+            |_| {},
+        );
     }
     let mut fixture = fixture;
     fixture.thread.take().unwrap().stop();
@@ -401,13 +414,13 @@ async fn a_fan_out_that_cannot_go_on_holds_up_no_other() {
     let fixture = Fixture::on(Arc::clone(&fixture.folder));
     fixture.write(StartAuction(goods)).await;
     let all = 1001..=2700_i64;
-    let deadline = Instant::now() + 4 * PATIENCE;
+    let deadline = Instant::now() + 4 * WRITE_TIMEOUT;
     let mut receivers = Vec::new();
     while receivers.len() < all.clone().count() {
-        assert!(Instant::now() < deadline, "{} were told", receivers.len());
+        assert!(Instant::now() < deadline, "{} were alarmed", receivers.len());
         fixture.write(EnsureUser { id: user(1), name: None, iat: None }).await;
-        let heard = fixture.heard.lock().unwrap().clone();
-        receivers = heard.iter().flat_map(|(_, to)| to.iter().map(|user| user.get())).collect();
+        let dispatched = fixture.dispatched.lock().unwrap().clone();
+        receivers = dispatched.iter().flat_map(|(_, to)| to.iter().map(|user| user.get())).collect();
     }
     receivers.sort_unstable();
     assert_eq!(receivers, all.collect::<Vec<i64>>());
@@ -426,14 +439,14 @@ async fn an_end_changes_everything_at_once_and_only_once() {
     let ending = fixture.goods_until(now.plus_ms(-1)).await;
     fixture.write(bid_at(ending, 2, 100, now)).await;
     fixture.write(bid_at(ending, 3, 200, now)).await;
-    fixture.heard.lock().unwrap().clear();
+    fixture.dispatched.lock().unwrap().clear();
     for _ in 0..2 {
         let Ended::Yes(state) = fixture.write(EndAuction(ending)).await else { panic!("it is due") };
         assert_eq!(state.phase, Phase::Ended);
     }
-    let heard: Vec<_> = fixture.heard.lock().unwrap().iter().map(|(a, to)| (a.kind, to.clone())).collect();
+    let dispatched: Vec<_> = fixture.dispatched.lock().unwrap().iter().map(|(a, to)| (a.kind, to.clone())).collect();
     assert_eq!(
-        heard,
+        dispatched,
         [
             (AlarmKind::AuctionWon, vec![user(3)]),
             (AlarmKind::AuctionSold, vec![user(1)]),
@@ -454,13 +467,13 @@ fn bid_at(goods: GoodsId, of: i64, price: i64, now: Timestamp) -> PlaceBids {
 }
 
 #[actix_web::test]
-async fn recommended_goods_keep_the_order_of_the_busiest_and_are_filled_up_with_the_newest() {
+async fn recommended_goods_are_the_busiest_in_order_then_the_newest() {
     let fixture = Fixture::new();
     let mut goods = Vec::new();
     for _ in 0..14 {
         goods.push(fixture.goods().await);
     }
-    // The second has ended, the others are scheduled or live.
+    // One has ended, the others are scheduled or live.
     let over = fixture.goods_until(SystemTime.now().plus_ms(-1000)).await;
     assert!(matches!(fixture.write(EndAuction(over)).await, Ended::Yes(_)));
     fixture.write(StartAuction(goods[13])).await;
@@ -475,21 +488,22 @@ async fn recommended_goods_keep_the_order_of_the_busiest_and_are_filled_up_with_
     let filled =
         [goods[3], goods[12], goods[0], goods[13], goods[11], goods[10], goods[9], goods[8], goods[7], goods[6]];
     assert_eq!(recommended(some).await, filled);
-    // Ten that count may stand behind hundreds that don't, and more than ten are too many.
+    // Ten existing goods may come after hundreds that are gone, and at most ten are returned.
     let gone = (1000..1450).map(GoodsId::from_stored);
     let behind: Vec<GoodsId> = gone.chain(goods.iter().copied()).collect();
     assert_eq!(recommended(behind).await, goods[..10]);
 }
 
 #[actix_web::test]
-async fn a_received_mark_never_goes_back() {
+async fn a_received_cursor_never_goes_back() {
     let fixture = Fixture::new();
     fixture.write(EnsureUser { id: user(2), name: None, iat: None }).await;
     let goods = fixture.goods().await;
     for price in 0..4 {
         fixture.write(bid(goods, 2 + price % 2, 100 + price)).await;
     }
-    let ids: Vec<_> = fixture.heard.lock().unwrap().iter().filter(|(_, to)| to == &[user(2)]).map(|h| h.0.id).collect();
+    let ids: Vec<_> =
+        fixture.dispatched.lock().unwrap().iter().filter(|(_, to)| to == &[user(2)]).map(|h| h.0.id).collect();
     assert_eq!(ids.len(), 2);
     fixture.write(MarkReceived(vec![(user(2), ids[1])])).await;
     fixture.write(MarkReceived(vec![(user(2), ids[0])])).await;
@@ -499,9 +513,9 @@ async fn a_received_mark_never_goes_back() {
     assert_eq!(since.cursor, AlarmCursor::START);
 }
 
-/// Committed where a restart would not look for it: nobody can say yes or no until the file is back.
+/// Committed where a restart would not find it: the outcome is unknown until the file is back.
 #[actix_web::test]
-async fn what_is_committed_into_a_file_that_was_moved_away_is_unknown_until_it_is_back() {
+async fn a_commit_into_a_file_that_was_moved_away_is_unknown_until_it_is_back() {
     if !database::on_sqlite_only() {
         return;
     }
@@ -510,30 +524,30 @@ async fn what_is_committed_into_a_file_that_was_moved_away_is_unknown_until_it_i
     fixture.write(bid(goods, 2, 100)).await;
     let (here, away) = (database::default_path(fixture.folder.path()), fixture.folder.path().join("away.db"));
     let release = fixture.hold();
-    let moves = fixture.submit(Moves { from: here.clone(), to: away.clone() });
+    let moves = fixture.submit(MovesFile { from: here.clone(), to: away.clone() });
     let under_way = fixture.submit(bid(goods, 3, 200));
     drop(release);
-    assert_eq!(moves.recv_timeout(PATIENCE).unwrap(), Err(WriteError::Unknown));
-    assert_eq!(under_way.recv_timeout(PATIENCE).unwrap().err(), Some(WriteError::Unknown));
-    assert_eq!(fixture.ledger.write(bid(goods, 4, 300), PATIENCE).await.err(), Some(WriteError::NotStored));
+    assert_eq!(moves.recv_timeout(WRITE_TIMEOUT).unwrap(), Err(WriteError::Unknown));
+    assert_eq!(under_way.recv_timeout(WRITE_TIMEOUT).unwrap().err(), Some(WriteError::Unknown));
+    assert_eq!(fixture.ledger.write(bid(goods, 4, 300), WRITE_TIMEOUT).await.err(), Some(WriteError::NotStored));
     assert!(matches!(fixture.store.bids_after(goods, 0, 100).await, Err(StoreError::Lost(_))));
-    assert!(fixture.heard.lock().unwrap().is_empty(), "nobody is told what may not be so");
+    assert!(fixture.dispatched.lock().unwrap().is_empty(), "nobody is alarmed before the outcome is known");
 
     std::fs::rename(&away, &here).unwrap();
-    let deadline = Instant::now() + PATIENCE;
-    while fixture.heard.lock().unwrap().is_empty() {
-        assert!(Instant::now() < deadline, "the loser is told of the bid that is stored after all");
+    let deadline = Instant::now() + WRITE_TIMEOUT;
+    while fixture.dispatched.lock().unwrap().is_empty() {
+        assert!(Instant::now() < deadline, "the loser gets no alarm about the stored bid");
         std::thread::sleep(Duration::from_millis(5));
     }
     let placed = fixture.write(bid(goods, 4, 300)).await;
     assert_eq!(accepted(&placed.verdicts[0]), Some(3), "behind the bid of 200");
-    let outbid: Vec<Vec<UserId>> = fixture.heard.lock().unwrap().iter().map(|(_, to)| to.clone()).collect();
+    let outbid: Vec<Vec<UserId>> = fixture.dispatched.lock().unwrap().iter().map(|(_, to)| to.clone()).collect();
     assert_eq!(outbid, [vec![user(2)], vec![user(3)]]);
 }
 
-/// A process that is killed may have sent its COMMIT: what it wrote comes before whatever the next one reads.
+/// A process that is killed may have sent its COMMIT. Its writes come before everything that the next writer reads.
 #[actix_web::test]
-async fn a_writer_begins_behind_what_an_earlier_one_has_under_way() {
+async fn a_writer_starts_after_the_pending_commit_of_an_earlier_one() {
     if !database::on_postgres_only() {
         return;
     }

@@ -1,4 +1,4 @@
-//! Two ways to blind the auction clock that the day found, each by itself.
+//! Two situations in which the auction clock once missed deadlines, found by the day.
 
 use std::{path::Path, sync::Arc};
 
@@ -10,14 +10,14 @@ use handsup::{
 
 use super::{
     begin,
-    test_service::{DayTime, Heard, TestService},
+    test_service::{DayTime, DispatchedAlarms, TestService},
 };
 
 const HOUR_MS: i64 = 3_600_000;
 const SELLER: i64 = 1;
 
-async fn service(folder: &Path, time: &Arc<DayTime>, heard: &Heard) -> TestService {
-    let service = TestService::open(&folder.join("x.db"), Arc::clone(time), 0, Arc::clone(heard));
+async fn service(folder: &Path, time: &Arc<DayTime>, dispatched: &DispatchedAlarms) -> TestService {
+    let service = TestService::open(&folder.join("x.db"), Arc::clone(time), 0, Arc::clone(dispatched));
     service.write(EnsureUser { id: UserId::from_stored(SELLER), name: None, iat: None }).await;
     service.settle().await;
     service
@@ -43,8 +43,8 @@ async fn phase(service: &TestService, goods: GoodsId) -> Phase {
     service.store.goods_detail(goods, None).await.unwrap().unwrap().facts.phase
 }
 
-/// Moves on in steps that a clock of its own would see, at least.
-async fn go_on(service: &TestService, time: &DayTime, from: Timestamp, ms: i64) {
+/// Moves the time in steps of at most a minute, as a running clock would see it.
+async fn advance(service: &TestService, time: &DayTime, from: Timestamp, ms: i64) {
     for minute in 1..=ms / 60_000 {
         time.set(from.plus_ms(minute * 60_000));
         service.settle().await;
@@ -53,33 +53,33 @@ async fn go_on(service: &TestService, time: &DayTime, from: Timestamp, ms: i64) 
 
 #[actix::test]
 async fn goods_made_after_the_clock_was_set_back_start_and_end_in_time() {
-    let (folder, heard) = (tempfile::tempdir().unwrap(), Heard::default());
+    let (folder, dispatched) = (tempfile::tempdir().unwrap(), DispatchedAlarms::default());
     let time = DayTime::at(begin());
-    let service = service(folder.path(), &time, &heard).await;
+    let service = service(folder.path(), &time, &dispatched).await;
     let set_back = begin().plus_ms(-HOUR_MS);
     time.set(set_back);
     service.settle().await;
     let goods = make(&service, set_back.plus_ms(HOUR_MS / 3), HOUR_MS / 6).await;
-    go_on(&service, &time, set_back, HOUR_MS / 3).await;
+    advance(&service, &time, set_back, HOUR_MS / 3).await;
     assert_eq!(phase(&service, goods).await, Phase::Live);
-    go_on(&service, &time, set_back.plus_ms(HOUR_MS / 3), HOUR_MS / 6).await;
+    advance(&service, &time, set_back.plus_ms(HOUR_MS / 3), HOUR_MS / 6).await;
     assert_eq!(phase(&service, goods).await, Phase::Ended);
-    let told: Vec<_> = heard.lock().unwrap().iter().map(|(alarm, _)| alarm.kind).collect();
-    assert_eq!(told, [AlarmKind::AuctionUnsold]);
+    let kinds: Vec<_> = dispatched.lock().unwrap().iter().map(|(alarm, _)| alarm.kind).collect();
+    assert_eq!(kinds, [AlarmKind::AuctionUnsold]);
     service.stop();
 }
 
 #[actix::test]
-async fn however_many_auctions_are_live_the_next_ones_start_and_end_in_time() {
-    let (folder, heard) = (tempfile::tempdir().unwrap(), Heard::default());
+async fn the_next_auctions_start_and_end_in_time_however_many_are_live() {
+    let (folder, dispatched) = (tempfile::tempdir().unwrap(), DispatchedAlarms::default());
     let time = DayTime::at(begin());
-    let service = service(folder.path(), &time, &heard).await;
+    let service = service(folder.path(), &time, &dispatched).await;
     join_all((0..1500).map(|_| make(&service, begin(), 24 * HOUR_MS))).await;
     let next = make(&service, begin().plus_ms(HOUR_MS / 2), HOUR_MS / 6).await;
     service.settle().await;
-    go_on(&service, &time, begin(), HOUR_MS / 2).await;
+    advance(&service, &time, begin(), HOUR_MS / 2).await;
     assert_eq!(phase(&service, next).await, Phase::Live);
-    go_on(&service, &time, begin().plus_ms(HOUR_MS / 2), HOUR_MS / 6).await;
+    advance(&service, &time, begin().plus_ms(HOUR_MS / 2), HOUR_MS / 6).await;
     assert_eq!(phase(&service, next).await, Phase::Ended);
     service.stop();
 }

@@ -1,6 +1,6 @@
 //! A whole day of thousands of auctions in seconds: starts, last minutes and ends, bids around each of them, midnight,
-//! stops of the service and steps of the clock, forth and back. After every step what the service told is compared
-//! with what the contract says (`model`), at the end also what it stored.
+//! stops of the service, and clock steps forward and back. After each step the dispatched alarms are compared with the
+//! contract's (`model`), at the end also what is stored.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod clock;
@@ -27,8 +27,8 @@ use handsup::{
 };
 use rand::{RngExt, rngs::StdRng, seq::IndexedRandom};
 
-use model::{Auction, Auctions, Soon, Told};
-use test_service::{DayTime, Heard, TestService};
+use model::{Auction, Auctions, LastMinute, SentAlarm};
+use test_service::{DayTime, DispatchedAlarms, TestService};
 
 const AUCTIONS: usize = 3000;
 const DAY_MS: i64 = 86_400_000;
@@ -36,10 +36,10 @@ const MINUTE_MS: i64 = 60_000;
 const SELLERS: std::ops::Range<i64> = 1..40;
 /// Sellers bid too.
 const BIDDERS: std::ops::Range<i64> = 30..230;
-/// Who likes the few goods that everybody likes: more than one portion of alarms.
-const CROWD: std::ops::Range<i64> = 1000..1620;
+/// Likers of the few goods that everybody likes: more than one chunk of alarms.
+const LARGE_AUDIENCE: std::ops::Range<i64> = 1000..1620;
 
-/// 12:00 in Seoul, where half of the day is the next one.
+/// 12:00 in Seoul, so that half of the day is on the next date.
 fn begin() -> Timestamp {
     Timestamp::parse_rfc3339("2026-11-22T03:00:00Z").unwrap()
 }
@@ -50,16 +50,16 @@ struct Day {
     time: Arc<DayTime>,
     now: Timestamp,
     auctions: Auctions,
-    /// Those that have not ended.
+    /// Auctions that have not ended.
     open: BTreeSet<i64>,
-    heard: Heard,
-    /// What each user was told, in order.
+    dispatched: DispatchedAlarms,
+    /// The alarms of each user, in order.
     inboxes: BTreeMap<i64, Vec<(AlarmId, AlarmKind, i64)>>,
-    once: BTreeSet<Told>,
+    once: BTreeSet<SentAlarm>,
     last_alarm: Option<AlarmId>,
-    /// What should have been told since it was last compared.
-    expected: Vec<Told>,
-    /// Whom last minutes concerned at that time: who came since may be told or not.
+    /// Alarms that are expected since the last comparison.
+    expected: Vec<SentAlarm>,
+    /// Who was concerned by last minutes before the step. A user who came since may get the alarm or not.
     concerned: Option<BTreeMap<i64, BTreeSet<i64>>>,
     /// Steps since the service was started or the clock was set forward.
     quiet_steps: u32,
@@ -76,14 +76,14 @@ struct Figures {
     bids: usize,
     accepted: usize,
     moved_ends: usize,
-    most_live: usize,
+    max_live: usize,
 }
 
-/// What comes next.
+/// The next move of the day.
 enum Move {
     On,
     Set(Timestamp),
-    /// Down for so long.
+    /// Down for this many milliseconds.
     Down(i64),
 }
 
@@ -92,7 +92,7 @@ fn a_day_of_thousands_of_auctions_keeps_every_promise() {
     let begun = Instant::now();
     let mut day = Day::new(random::rng("a_day_of_thousands_of_auctions_keeps_every_promise"));
     while !day.is_over() {
-        // With its system everything of a life ends that has not ended by itself.
+        // Everything of one life that has not ended by itself ends with its system.
         actix::System::new().block_on(day.live());
     }
     actix::System::new().block_on(day.check_stored());
@@ -104,13 +104,13 @@ impl Day {
     fn new(rng: StdRng) -> Self {
         Self {
             rng,
-            // In memory where there is such a folder: other tests are about what survives, this one commits all day.
+            // In memory where possible: this test commits all day, and other tests are about what survives.
             folder: tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap(),
             time: DayTime::at(begin()),
             now: begin(),
             auctions: Auctions::new(),
             open: BTreeSet::new(),
-            heard: Heard::default(),
+            dispatched: DispatchedAlarms::default(),
             inboxes: BTreeMap::new(),
             once: BTreeSet::new(),
             last_alarm: None,
@@ -135,18 +135,18 @@ impl Day {
         self.time.set(now);
     }
 
-    /// One life of the service, with settings of its own.
+    /// One life of the service, with its own settings.
     async fn live(&mut self) {
         self.soft_ms = *[0, 30_000].choose(&mut self.rng).unwrap();
         let service =
-            TestService::open(&self.database(), Arc::clone(&self.time), self.soft_ms, Arc::clone(&self.heard));
+            TestService::open(&self.database(), Arc::clone(&self.time), self.soft_ms, Arc::clone(&self.dispatched));
         self.quiet_steps = 0;
         self.figures.lives += 1;
         if self.figures.lives == 1 {
             join_all(
                 SELLERS
                     .chain(BIDDERS)
-                    .chain(CROWD)
+                    .chain(LARGE_AUDIENCE)
                     .map(|id| service.write(EnsureUser { id: UserId::from_stored(id), name: None, iat: None })),
             )
             .await;
@@ -155,7 +155,7 @@ impl Day {
             let amid = self.rng.random_ratio(1, 400);
             self.step(&service, amid).await;
             if amid {
-                // The next life finds what is due now half done.
+                // The next life finds this moment's work half done.
                 break;
             }
             match self.next_move() {
@@ -173,7 +173,7 @@ impl Day {
         service.stop();
     }
 
-    /// What happens while time stands still: bids before and after the clock has looked, then sellers and likers.
+    /// What happens at one moment: bids before and after the clock has ticked, then sellers and likers.
     async fn step(&mut self, service: &TestService, amid: bool) {
         self.figures.steps += 1;
         if self.concerned.is_none() {
@@ -198,7 +198,7 @@ impl Day {
             service.settle().await;
             self.settled(&new);
         }
-        self.compare_told();
+        self.compare_alarms();
         self.likes(service).await;
         self.quiet_steps += 1;
     }
@@ -233,24 +233,24 @@ impl Day {
             return later;
         }
         let now = self.now;
-        let soon = self.open.iter().map(|id| &self.auctions[id]).flat_map(|auction| {
+        let last_minute = self.open.iter().map(|id| &self.auctions[id]).flat_map(|auction| {
             let last_minute = auction.ends_at.plus_ms(-MINUTE_MS);
             [auction.starts_at, last_minute, auction.ends_at].into_iter().filter(move |at| *at > now && *at <= later)
         });
-        let dues: Vec<Timestamp> = soon.collect();
+        let dues: Vec<Timestamp> = last_minute.collect();
         let Some(due) = dues.choose(&mut self.rng) else { return later };
         let beside = *[-1, 0, 0, 1, 1000].choose(&mut self.rng).unwrap();
         Timestamp::from_micros((due.micros() + beside).max(now.micros() + 1))
     }
 
-    /// Many bids at once: on auctions whose start or end is near, on a few others, and on what is over.
+    /// Many bids at once: on auctions near their start or end, on some others, and on ended ones.
     async fn bids(&mut self, service: &TestService) {
         let now = self.now;
         let near = |at: Timestamp| at.ms_since(now).abs() < 2000;
         let hot = |auction: &Auction| near(auction.starts_at) || near(auction.ends_at) || auction.in_last_minute(now);
         let mut targets: Vec<i64> = self.open.iter().copied().filter(|id| hot(&self.auctions[id])).take(8).collect();
         let live: Vec<i64> = self.open.iter().copied().filter(|id| self.auctions[id].phase == Phase::Live).collect();
-        self.figures.most_live = self.figures.most_live.max(live.len());
+        self.figures.max_live = self.figures.max_live.max(live.len());
         targets.extend(live.sample(&mut self.rng, 3));
         if !self.auctions.is_empty() {
             targets.extend((0..2).map(|_| self.rng.random_range(1..=self.auctions.len() as i64)));
@@ -275,7 +275,7 @@ impl Day {
         }
     }
 
-    /// The clock has done what is due: so does the model.
+    /// The clock has done what is due, and so does the model.
     fn settled(&mut self, auctions: &BTreeSet<i64>) {
         // Right after a start or a jump of the clock, deadlines may still be being read.
         let certain = self.quiet_steps > 1;
@@ -290,10 +290,10 @@ impl Day {
         }
     }
 
-    /// Sellers hand in goods, evenly over the day.
+    /// Sellers make goods, evenly over the day.
     async fn make_goods(&mut self, service: &TestService) -> BTreeSet<i64> {
         let share = (self.now.ms_since(begin()) as f64 / DAY_MS as f64).clamp(0.0, 1.0);
-        // Some also while the clock, set back, comes to hours it has seen before.
+        // Sometimes also while the clock, set back, passes hours that it has seen before.
         let now_and_then = self.auctions.len() + self.rng.random_range(0..3);
         let by_now = ((AUCTIONS as f64 * share) as usize).max(now_and_then).min(AUCTIONS);
         let missing = by_now - self.auctions.len();
@@ -327,7 +327,7 @@ impl Day {
         starts_at = Timestamp::from_micros(starts_at.micros() / 1000 * 1000);
         if rng.random_ratio(1, 3) && starts_at > self.now.plus_ms(MINUTE_MS) {
             starts_at = Timestamp::from_secs(starts_at.secs() / 60 * 60);
-            // Nine hours ahead of UTC, summer and winter.
+            // Seoul is nine hours ahead of UTC, in summer and winter.
             let minutes = (starts_at.secs() - begin().secs()) / 60 + 12 * 60;
             let (day, hour, minute) = (22 + minutes / 1440, minutes / 60 % 24, minutes % 60);
             start = StartInput::Local { date: format!("2026-11-{day}"), time: format!("{hour}:{minute:02}") };
@@ -348,7 +348,7 @@ impl Day {
             phase: Phase::Scheduled,
             likers: BTreeSet::new(),
             bids: Vec::new(),
-            soon: Soon::default(),
+            last_minute: LastMinute::default(),
         };
         let price = Price::from_stored(start_price);
         let draft = GoodsDraft {
@@ -365,7 +365,7 @@ impl Day {
         (auction, draft)
     }
 
-    /// Some begin to like goods, some cease to; now and then everybody likes the same.
+    /// Some users like goods, some remove their like; now and then everybody likes the same goods.
     async fn likes(&mut self, service: &TestService) {
         let open: Vec<i64> = self.open.iter().copied().collect();
         let mut likes = Vec::new();
@@ -377,7 +377,7 @@ impl Day {
             let waits = |id: &&i64| self.auctions[*id].phase == Phase::Scheduled;
             let ahead: Vec<i64> = open.iter().filter(waits).copied().collect();
             if let Some(goods) = ahead.choose(&mut self.rng) {
-                likes.extend(CROWD.map(|user| (*goods, user, true)));
+                likes.extend(LARGE_AUDIENCE.map(|user| (*goods, user, true)));
             }
         }
         for (goods, user, like) in &likes {
@@ -398,46 +398,48 @@ impl Day {
         assert!(join_all(likes.into_iter().map(set)).await.into_iter().all(|set| set == LikeSet::Yes));
     }
 
-    /// What was told since the last time is what should have been told: each once, to nobody else, with rising ids.
-    fn compare_told(&mut self) {
-        let heard = self.heard.lock().unwrap().split_off(0);
-        let mut told = Vec::new();
+    /// Asserts that the alarms since the last comparison are the expected ones: each once, to nobody else, with rising
+    /// ids.
+    fn compare_alarms(&mut self) {
+        let dispatched = self.dispatched.lock().unwrap().split_off(0);
+        let mut sent = Vec::new();
         let mut last_minutes: BTreeMap<i64, (Timestamp, BTreeSet<i64>)> = BTreeMap::new();
-        for (alarm, receivers) in heard {
+        for (alarm, receivers) in dispatched {
             assert!(self.last_alarm < Some(alarm.id), "ids rise in commit order: {alarm:?}");
             self.last_alarm = Some(alarm.id);
             let goods = alarm.goods.unwrap().get();
             for user in receivers {
                 let one = (alarm.kind, goods, user.get());
                 self.inboxes.entry(user.get()).or_default().push((alarm.id, alarm.kind, goods));
-                assert!(alarm.kind == AlarmKind::Outbid || self.once.insert(one), "told twice: {one:?}");
+                assert!(alarm.kind == AlarmKind::Outbid || self.once.insert(one), "sent twice: {one:?}");
                 match alarm.kind {
                     AlarmKind::EndingSoon => {
                         let minute = last_minutes.entry(goods).or_insert((alarm.created_at, BTreeSet::new()));
                         minute.1.insert(user.get());
                     }
-                    _ => told.push(one),
+                    _ => sent.push(one),
                 }
             }
         }
         let mut expected = std::mem::take(&mut self.expected);
-        told.sort_unstable();
+        sent.sort_unstable();
         expected.sort_unstable();
-        assert_eq!(told, expected, "at {:?}", self.now);
+        assert_eq!(sent, expected, "at {:?}", self.now);
         let before = self.concerned.take().unwrap();
-        for (goods, (at, told)) in last_minutes {
+        for (goods, (at, sent)) in last_minutes {
             let auction = self.auctions.get_mut(&goods).unwrap();
             let in_time = auction.is_in_or_past_last_minute(at) && at < auction.ends_at;
-            assert!(in_time && !auction.soon.told, "at {:?}: {auction:?}", self.now);
-            auction.soon.told = true;
+            assert!(in_time && !auction.last_minute.sent, "at {:?}: {auction:?}", self.now);
+            auction.last_minute.sent = true;
             if at != self.now {
-                // Told behind the last look, while people changed their likes: the clock had only just read of it.
-                assert!(!auction.soon.certain, "late, at {:?}: {auction:?}", self.now);
+                // Dispatched after the last settled moment, while users changed their likes: the clock had only just
+                // read of it.
+                assert!(!auction.last_minute.certain, "late, at {:?}: {auction:?}", self.now);
                 continue;
             }
             let meant =
-                before.get(&goods).is_none_or(|must| must.is_subset(&told)) && told.is_subset(&auction.concerned());
-            assert!(meant, "at {:?}: {told:?}, {auction:?}", self.now);
+                before.get(&goods).is_none_or(|must| must.is_subset(&sent)) && sent.is_subset(&auction.concerned());
+            assert!(meant, "at {:?}: {sent:?}, {auction:?}", self.now);
         }
     }
 }

@@ -1,5 +1,4 @@
-//! What the contract says should become of the day's auctions: a second, plain telling of it, without a database,
-//! without actors, one thing after the other.
+//! What the contract says about the day's auctions: a second, sequential implementation without a database or actors.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,8 +8,8 @@ use handsup::{
     store::writes::BidVerdict,
 };
 
-/// An alarm to one user about one goods item.
-pub type Told = (AlarmKind, i64, i64);
+/// An alarm to one user about one goods item: kind, goods, user.
+pub type SentAlarm = (AlarmKind, i64, i64);
 
 const MINUTE_MS: i64 = 60_000;
 
@@ -24,21 +23,21 @@ pub struct Auction {
     pub ends_at: Timestamp,
     pub phase: Phase,
     pub likers: BTreeSet<i64>,
-    /// Accepted: user, price, arrival.
+    /// Accepted bids: user, price, arrival.
     pub bids: Vec<(i64, i64, Timestamp)>,
-    pub soon: Soon,
+    pub last_minute: LastMinute,
 }
 
-/// The last minute: told once, if the service was there in it.
+/// The last minute, whose alarm is sent once if the service runs in it.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Soon {
-    /// Settled moments in it.
+pub struct LastMinute {
+    /// The number of settled moments in it.
     seen: u32,
-    /// At one of them the clock had long known of it.
+    /// Whether the clock certainly knew of it at one of these moments.
     pub certain: bool,
-    /// At the first of them it may have concerned nobody: then it is over without a word.
-    nobody: bool,
-    pub told: bool,
+    /// Whether it may have concerned nobody at the first of them: then no alarm is sent.
+    concerned_nobody: bool,
+    pub sent: bool,
 }
 
 impl Auction {
@@ -54,19 +53,19 @@ impl Auction {
         self.bids.iter().map(|bid| bid.0).collect()
     }
 
-    /// Whom a last minute that is told now is meant for.
+    /// The users whom a last minute concerns now.
     pub fn concerned(&self) -> BTreeSet<i64> {
         &self.likers | &self.bidders()
     }
 
-    /// A bid that arrived now was answered. Whoever is outbid is told.
+    /// Checks the answer to a bid that arrived now. Returns the alarm to the user who is outbid.
     pub fn answered(
         &mut self,
         (user, price): (i64, i64),
         now: Timestamp,
         soft_ms: i64,
         answer: &BidAnswer,
-    ) -> Option<Told> {
+    ) -> Option<SentAlarm> {
         let context = || format!("{user} bids {price} at {now:?}: {answer:?}, {self:?}");
         let BidAnswer::Verdict(verdict) = answer else { panic!("not judged: {}", context()) };
         let expected = if user == self.seller {
@@ -81,7 +80,7 @@ impl Auction {
         match (expected, verdict) {
             (Some(expected), BidVerdict::Refused(refusal)) => assert_eq!(expected, *refusal, "{}", context()),
             (None, BidVerdict::Refused(Refusal::TooLow { high_price, minimum })) => {
-                // It may be from shortly before, when several come at once: then it was low already.
+                // It may be from shortly before, when several bids come at once: the bid was too low already then.
                 let high = high_price.map(|price| price.won());
                 assert!(price < minimum.won() && minimum.won() <= self.minimum(), "{}", context());
                 let known = high.is_none() || self.bids.iter().any(|bid| Some(bid.1) == high);
@@ -93,8 +92,8 @@ impl Auction {
                 let outbid = self.bids.last().map(|bid| bid.0).filter(|leader| *leader != user);
                 self.bids.push((user, price, now));
                 self.ends_at = self.ends_at.max(now.plus_ms(soft_ms));
-                let told = (stored.seq.get(), stored.ends_at, stored.bid.received_at);
-                assert_eq!(told, (self.bids.len() as i64, self.ends_at, now));
+                let sent = (stored.seq.get(), stored.ends_at, stored.bid.received_at);
+                assert_eq!(sent, (self.bids.len() as i64, self.ends_at, now));
                 return outbid.map(|leader| (AlarmKind::Outbid, self.id, leader));
             }
             _ => panic!("{}", context()),
@@ -102,29 +101,30 @@ impl Auction {
         None
     }
 
-    /// Everything due now is done. Who is told (without the last minute, whose moment is the clock's).
-    /// `certain`: the clock has long known what lies ahead; `concerned`: somebody was, when time stopped here.
-    pub fn settled(&mut self, now: Timestamp, certain: bool, concerned: bool) -> Vec<Told> {
+    /// Does everything due now. Returns the alarms, without those of the last minute, whose moment is the clock's.
+    /// `certain`: the clock has long known the deadlines; `concerned`: the last minute concerned somebody when time
+    /// stopped here.
+    pub fn settled(&mut self, now: Timestamp, certain: bool, concerned: bool) -> Vec<SentAlarm> {
         if self.phase == Phase::Ended {
             return Vec::new();
         }
         if now >= self.ends_at {
             self.phase = Phase::Ended;
-            let must = !self.soon.nobody && (self.soon.seen > 1 || self.soon.certain);
-            assert!(self.soon.told || !must, "its last minute was not told: {self:?}");
-            return self.told_at_end();
+            let must = !self.last_minute.concerned_nobody && (self.last_minute.seen > 1 || self.last_minute.certain);
+            assert!(self.last_minute.sent || !must, "no alarm about its last minute: {self:?}");
+            return self.alarms_at_end();
         }
-        let mut told = Vec::new();
+        let mut sent = Vec::new();
         if self.phase == Phase::Scheduled && now >= self.starts_at {
             self.phase = Phase::Live;
-            told.extend(self.likers.iter().map(|user| (AlarmKind::AuctionStarted, self.id, *user)));
+            sent.extend(self.likers.iter().map(|user| (AlarmKind::AuctionStarted, self.id, *user)));
         }
         if self.in_last_minute(now) {
-            self.soon.nobody |= self.soon.seen == 0 && !concerned;
-            self.soon.seen += 1;
-            self.soon.certain |= certain;
+            self.last_minute.concerned_nobody |= self.last_minute.seen == 0 && !concerned;
+            self.last_minute.seen += 1;
+            self.last_minute.certain |= certain;
         }
-        told
+        sent
     }
 
     /// Only auctions of five minutes and more have a last minute.
@@ -136,17 +136,17 @@ impl Auction {
         self.is_in_or_past_last_minute(now) && self.phase == Phase::Live && now < self.ends_at
     }
 
-    fn told_at_end(&self) -> Vec<Told> {
+    fn alarms_at_end(&self) -> Vec<SentAlarm> {
         let Some((buyer, ..)) = self.bids.last() else {
             return vec![(AlarmKind::AuctionUnsold, self.id, self.seller)];
         };
         let losers = self.bidders().into_iter().filter(|bidder| bidder != buyer);
-        let mut told: Vec<Told> = losers.map(|loser| (AlarmKind::AuctionLost, self.id, loser)).collect();
-        told.push((AlarmKind::AuctionWon, self.id, *buyer));
-        told.push((AlarmKind::AuctionSold, self.id, self.seller));
-        told
+        let mut sent: Vec<SentAlarm> = losers.map(|loser| (AlarmKind::AuctionLost, self.id, loser)).collect();
+        sent.push((AlarmKind::AuctionWon, self.id, *buyer));
+        sent.push((AlarmKind::AuctionSold, self.id, self.seller));
+        sent
     }
 }
 
-/// All of them, by id.
+/// All auctions, by id.
 pub type Auctions = BTreeMap<i64, Auction>;

@@ -1,4 +1,4 @@
-//! At the end of the day: what is stored is what was told, and what the model says.
+//! The end of the day: what is stored is what was sent and what the model says.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -14,27 +14,27 @@ use super::{
     test_service::{READERS, TestService},
 };
 
-/// Reads at once: as many as there are connections, so that none waits for its turn, however slow the machine is.
-const AT_ONCE: usize = READERS as usize;
+/// Concurrent reads: one for each connection, so that none waits on a slow machine.
+const CONCURRENT_READS: usize = READERS as usize;
 const PAGE: i64 = 200;
 
 impl Day {
     pub async fn check_stored(&self) {
-        let service = TestService::open(&self.database(), Arc::clone(&self.time), 0, Arc::clone(&self.heard));
+        let service = TestService::open(&self.database(), Arc::clone(&self.time), 0, Arc::clone(&self.dispatched));
         service.settle().await;
-        assert!(self.heard.lock().unwrap().is_empty(), "nothing is told again");
+        assert!(self.dispatched.lock().unwrap().is_empty(), "nothing is sent again");
         let store = &service.store;
         let all: Vec<_> = self.auctions.values().collect();
         let mut rooms = BTreeSet::new();
-        for some in all.chunks(AT_ONCE) {
+        for some in all.chunks(CONCURRENT_READS) {
             let details = join_all(some.iter().map(|auction| check_goods(store, auction))).await;
             for room in details.iter().filter_map(|goods| goods.facts.trade_room) {
                 assert!(rooms.insert(room), "trade room {room} has two auctions");
             }
         }
         let inboxes: Vec<_> = self.inboxes.iter().collect();
-        for some in inboxes.chunks(AT_ONCE) {
-            join_all(some.iter().map(|(user, told)| check_inbox(store, **user, told))).await;
+        for some in inboxes.chunks(CONCURRENT_READS) {
+            join_all(some.iter().map(|(user, sent)| check_inbox(store, **user, sent))).await;
         }
         service.stop();
     }
@@ -60,7 +60,7 @@ async fn check_goods(store: &Store, auction: &Auction) -> GoodsDetail {
     goods
 }
 
-async fn check_inbox(store: &Store, user: i64, told: &[(AlarmId, AlarmKind, i64)]) {
+async fn check_inbox(store: &Store, user: i64, sent: &[(AlarmId, AlarmKind, i64)]) {
     let (mut stored, mut after) = (Vec::new(), 0);
     loop {
         let query = AlarmQuery { after: Some(after), before: None, unread: false, limit: PAGE };
@@ -70,5 +70,5 @@ async fn check_inbox(store: &Store, user: i64, told: &[(AlarmId, AlarmKind, i64)
         stored.extend(page.into_iter().map(|row| (row.alarm.id, row.alarm.kind, row.alarm.goods.unwrap().get())));
     }
     assert!(stored.is_sorted_by(|a, b| a.0 < b.0), "ids strictly rise in the inbox of {user}");
-    assert_eq!(stored, told, "what user {user} was told");
+    assert_eq!(stored, sent, "the alarms of user {user}");
 }

@@ -1,5 +1,5 @@
-//! The production store, ledger, bid desk and auction clock, wired as the node wires them, without a network around
-//! them: what makes thousands of auctions fit into seconds. Time is the test's.
+//! The production store, ledger, bid router and auction clock, wired as a node wires them but without a network, which
+//! is why thousands of auctions fit into seconds. The test sets the time.
 
 use std::{
     future::Future,
@@ -20,14 +20,14 @@ use tokio::sync::{oneshot, watch};
 
 use super::database;
 
-/// Its reading connections.
+/// The number of reading connections.
 pub const READERS: u32 = 2;
 
-/// The longest that anything may take in real time before it counts as not happening.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest that anything may take in real time.
+const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Time that stands still until the test moves it, forward or back. Like the machine's clock it may wake a sleeper
-/// early when it is set: real sleeps are short, so whoever sleeps while a real clock is set back wakes soon too.
+/// Time that stands still until the test moves it, forward or back. Like a machine's clock it may wake a sleeper early
+/// when it is set, since real sleeps are short.
 #[derive(Debug)]
 pub struct DayTime(watch::Sender<Timestamp>);
 
@@ -57,8 +57,8 @@ impl TimeSource for DayTime {
     }
 }
 
-/// Alarms with their receivers, in the order in which the rest of the service was told.
-pub type Heard = Arc<Mutex<Vec<(Alarm, Vec<UserId>)>>>;
+/// Alarms with their receivers, in the order in which they were dispatched.
+pub type DispatchedAlarms = Arc<Mutex<Vec<(Alarm, Vec<UserId>)>>>;
 
 /// One life of the service, between two stops. Must be opened inside an actix system that ends with it.
 pub struct TestService {
@@ -72,7 +72,7 @@ pub struct TestService {
 }
 
 impl TestService {
-    pub fn open(database: &Path, time: Arc<DayTime>, soft_close_ms: i64, heard: Heard) -> Self {
+    pub fn open(database: &Path, time: Arc<DayTime>, soft_close_ms: i64, dispatched: DispatchedAlarms) -> Self {
         let url = DatabaseUrl::parse(&database::url_of(database)).unwrap();
         let opened = Store::open(&url, READERS).unwrap();
         let store = opened.store.clone();
@@ -82,7 +82,7 @@ impl TestService {
             for committed in all {
                 match committed {
                     Committed::Alarm { alarm, receivers } => {
-                        heard.lock().unwrap().push((alarm, receivers.iter().map(|to| to.user).collect()))
+                        dispatched.lock().unwrap().push((alarm, receivers.iter().map(|to| to.user).collect()))
                     }
                     Committed::GoodsMade(goods) => clock_of.get().expect("a clock").do_send(WatchGoods(goods)),
                     Committed::UserChanged(_) | Committed::Room(_) => {}
@@ -102,13 +102,13 @@ impl TestService {
         Self { store, ledger, thread, router, clock, gate, time }
     }
 
-    /// Finishes what is queued.
+    /// Finishes what is queued and stops.
     pub fn stop(self) {
         self.thread.stop();
     }
 
     pub async fn write<W: Write>(&self, write: W) -> W::Out {
-        self.ledger.write(write, PATIENCE).await.expect("it is stored")
+        self.ledger.write(write, STEP_TIMEOUT).await.expect("it is stored")
     }
 
     /// A bid arrives now; the answer comes over the channel.
@@ -123,7 +123,7 @@ impl TestService {
             };
             let bidder = Arc::new(User::first_seen(bid.user, None, None));
             let bid = KeyedBid { bid, bidder, key: None };
-            let place = PlaceBid { bid, deadline: Instant::now() + PATIENCE, reply };
+            let place = PlaceBid { bid, deadline: Instant::now() + STEP_TIMEOUT, reply };
             assert!(self.router.try_send(place).is_ok(), "the router takes it");
         });
         answer
@@ -131,24 +131,21 @@ impl TestService {
 
     /// Waits until everything that is due now is done.
     pub async fn settle(&self) {
-        let give_up = Instant::now() + PATIENCE;
-        // What one look can't see of one moment, the second one does.
-        let mut good_looks = 0;
-        while good_looks < 2 {
+        let give_up = Instant::now() + STEP_TIMEOUT;
+        // A change during the first check is seen by the second one.
+        let mut settled_checks = 0;
+        while settled_checks < 2 {
             let now = self.time.now();
             let clock = self.clock.send(GetClockFigures).await.unwrap();
             let overdue = self.store.oldest_overdue(now).await.unwrap();
             let fanouts = self.ledger.figures().open_fanouts;
             let done = clock.last_tick == Some(now) && clock.under_way == 0 && fanouts == 0;
             if done && overdue.is_none() {
-                good_looks += 1;
+                settled_checks += 1;
                 continue;
             }
-            good_looks = 0;
-            assert!(
-                Instant::now() < give_up,
-                "at {now:?} it stays undone: {overdue:?}, {clock:?}, {fanouts} audiences"
-            );
+            settled_checks = 0;
+            assert!(Instant::now() < give_up, "at {now:?} not settled: {overdue:?}, {clock:?}, {fanouts} fan-outs");
             tokio::time::sleep(Duration::from_micros(500)).await;
         }
     }
