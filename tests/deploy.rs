@@ -1,10 +1,10 @@
-//! `deploy/` and `docs/operating.md` say of the program what is so. Their files are read as text, line by line; nothing
-//! is started but `handsup config`.
+//! `deploy/` and `docs/operating.md` agree with the program. Their files are read as text, line by line. Only `handsup
+//! config` is started.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
 
-/// Long enough, and in no file.
+/// Long enough for a key, and in no file.
 const SECRET: &str = "a-secret-of-this-test-and-of-nothing-else";
 
 fn read(path: &str) -> String {
@@ -12,14 +12,14 @@ fn read(path: &str) -> String {
     fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Without comments, which may say anything, and without empty lines.
+/// The lines without comments and empty lines.
 fn lines(path: &str) -> Vec<String> {
     let text = read(path);
     let is_comment = |line: &&str| line.trim_start().starts_with('#');
     text.lines().filter(|line| !is_comment(line) && !line.trim().is_empty()).map(str::to_owned).collect()
 }
 
-/// What stands behind `before` in the lines that have it, up to `until`.
+/// What follows `before` in the lines that contain it, up to `until`.
 fn all_behind<'a>(lines: &'a [String], before: &str, until: &[char]) -> Vec<&'a str> {
     let rest = |line: &'a String| line.split_once(before).map(|(_, rest)| rest);
     lines.iter().filter_map(rest).map(|rest| rest.split(until).next().unwrap_or(rest).trim()).collect()
@@ -30,7 +30,7 @@ fn behind<'a>(lines: &'a [String], before: &str, until: &[char]) -> &'a str {
     found.first().unwrap_or_else(|| panic!("no line with {before:?}"))
 }
 
-/// The lines of one block: those behind `head` that are indented more.
+/// The lines of one block: those after `head` that are indented more.
 fn block(lines: &[String], head: &str) -> Vec<String> {
     let indent = |line: &str| line.len() - line.trim_start().len();
     let at = lines.iter().position(|line| line.trim() == head).unwrap_or_else(|| panic!("no {head:?}"));
@@ -38,22 +38,22 @@ fn block(lines: &[String], head: &str) -> Vec<String> {
     lines[at + 1..].iter().take_while(inside).cloned().collect()
 }
 
-/// `10s`, `1m`, `20` in seconds.
+/// `10s`, `1m` or `20` in seconds.
 fn seconds(text: &str) -> i64 {
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
     number.parse::<i64>().unwrap() * if unit == "m" { 60 } else { 1 }
 }
 
-/// All that is said in the form `HANDSUP__SECTION__KEY=value` or `HANDSUP__SECTION__KEY: value`.
+/// All variables in the form `HANDSUP__SECTION__KEY=value` or `HANDSUP__SECTION__KEY: value`.
 fn environment(path: &str) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
     for line in lines(path) {
         let Some(at) = line.find("HANDSUP__") else { continue };
         let name: String = line[at..].chars().take_while(|c| c.is_ascii_uppercase() || *c == '_').collect();
         let value = line[at + name.len()..].trim_start_matches([':', '=', ' ']).trim_end_matches(['\\', ' ']);
-        // Compose puts in what `.env` holds.
+        // Compose inserts the values of `.env`.
         let value = match value.strip_prefix("${") {
-            // Passed on only if it is set.
+            // Compose passes it on only if it is set.
             None if value.is_empty() => continue,
             Some(rest) if rest.contains(":?") => SECRET.to_owned(),
             Some(rest) => rest.trim_end_matches('}').split_once(":-").map_or("", |(_, other)| other).to_owned(),
@@ -65,7 +65,7 @@ fn environment(path: &str) -> BTreeMap<String, String> {
     found
 }
 
-/// What `handsup config` makes of it.
+/// The settings that `handsup config` makes of it.
 fn settings(path: &str, environment: &BTreeMap<String, String>) -> toml::Table {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_handsup"));
@@ -85,7 +85,7 @@ fn number(settings: &toml::Table, section: &str, key: &str) -> i64 {
 }
 
 #[test]
-fn the_settings_of_image_unit_and_compose_are_ones_that_the_program_takes() {
+fn the_program_accepts_the_settings_of_image_unit_and_compose() {
     let image = environment("deploy/Dockerfile");
     let in_image = settings("deploy/Dockerfile", &image);
     assert!(in_image["server"]["bind"].as_str().unwrap().starts_with("0.0.0.0:"), "reached from outside of it");
@@ -95,7 +95,7 @@ fn the_settings_of_image_unit_and_compose_are_ones_that_the_program_takes() {
     let node = settings("deploy/compose.yaml", &node);
     let database = node["database"]["url"].as_str().unwrap();
     assert!(database.starts_with("postgres://"), "two nodes share it: {database}");
-    assert!(read("deploy/compose.yaml").contains("HANDSUP__BUS__URL: redis://redis\n"), "and hear of each other");
+    assert!(read("deploy/compose.yaml").contains("HANDSUP__BUS__URL: redis://redis\n"), "and share a bus");
 
     let unit = settings("deploy/handsup.service", &environment("deploy/handsup.service"));
     let folder = behind(&lines("deploy/handsup.service"), "StateDirectory=", &[]).to_owned();
@@ -136,7 +136,7 @@ fn ports_and_addresses_agree() {
     let published = block(&compose, "nginx:");
     let inside = behind(&published, "ports: [", &[']']).trim_matches('"').rsplit_once(':').unwrap().1.to_owned();
     assert_eq!(behind(&nginx, "        listen ", &[';']), inside);
-    // What a node's URLs name are services, and it waits for them.
+    // The hosts in a node's URLs are services, and the node waits for them.
     let waited = block(&block(&compose, "x-node: &node"), "depends_on:");
     for url in ["HANDSUP__DATABASE__URL: postgres://handsup@", "HANDSUP__BUS__URL: redis://"] {
         let service = format!("{}:", behind(&compose, url, &['/']));
@@ -146,21 +146,21 @@ fn ports_and_addresses_agree() {
 }
 
 #[test]
-fn limits_and_times_around_a_node_are_wider_than_its_own() {
+fn limits_and_timeouts_around_a_node_are_wider_than_its_own() {
     let defaults = settings("deploy/Dockerfile", &environment("deploy/Dockerfile"));
     let compose = lines("deploy/compose.yaml");
     let node = block(&compose, "x-node: &node");
     let unit = lines("deploy/handsup.service");
     let nginx = lines("deploy/nginx.conf");
 
-    // A node ends within 10 s.
+    // A node stops within 10 s.
     assert!(seconds(behind(&node, "stop_grace_period: ", &[])) > 10);
     assert!(seconds(behind(&unit, "TimeoutStopSec=", &[])) > 10);
     let sockets = number(&defaults, "session", "max");
     for files in [behind(&node, "nofile: ", &[]), behind(&unit, "LimitNOFILE=", &[])] {
         assert!(files.parse::<i64>().unwrap() > sockets + 1000, "{files}");
     }
-    // Both nodes' sockets may land on one worker, and each has a client's side and a node's.
+    // The sockets of both nodes may be on one worker, each with a connection to the client and one to the node.
     for connections in ["worker_connections ", "worker_rlimit_nofile "] {
         assert!(behind(&nginx, connections, &[';']).parse::<i64>().unwrap() > 4 * sockets, "{connections}");
     }
@@ -176,7 +176,7 @@ fn limits_and_times_around_a_node_are_wider_than_its_own() {
         let location = block(&nginx, location);
         assert!(seconds(behind(&location, "proxy_read_timeout ", &[';'])) > silence, "{location:?}");
     }
-    // A 503 of a node comes within 3 s.
+    // A node sends a 503 within 3 s.
     assert!(seconds(behind(&block(&nginx, "location / {"), "proxy_read_timeout ", &[';'])) > 3);
 }
 
@@ -215,13 +215,13 @@ fn nginx_repeats_no_bid_and_logs_no_token() {
     }
     let logs = all_behind(&nginx, "    access_log ", &[';']);
     assert!(logs.len() == 1 && logs[0].ends_with(" without_query"), "{logs:?}");
-    // Messages about requests cite their first line: only the main level, which knows no requests, says more.
+    // Messages about requests contain their first line, so only the main level, which is not about requests, logs more.
     let of_requests = all_behind(&nginx, "    error_log ", &[';']);
     assert!(of_requests.len() == 1 && of_requests[0].ends_with(" emerg"), "{of_requests:?}");
 }
 
 #[test]
-fn no_file_holds_a_secret_and_none_gets_into_the_image() {
+fn no_file_contains_a_secret_and_none_gets_into_the_image() {
     let is_secret = |name: &str| ["SECRET", "PASSWORD", "TOKEN"].iter().any(|word| name.contains(word));
     for line in lines("deploy/.env.example") {
         let (name, value) = line.split_once('=').unwrap();
@@ -242,7 +242,7 @@ fn no_file_holds_a_secret_and_none_gets_into_the_image() {
     assert!(lines(".gitignore").iter().any(|line| line == "/deploy/.env"));
     assert_eq!(lines(".dockerignore")[0], "*", "what is not named stays out");
     assert!(!lines(".dockerignore").iter().any(|line| line.contains("deploy") || line.contains("local.toml")));
-    // Every variable that compose asks for is in the example.
+    // The example has every variable that compose asks for.
     let example = read("deploy/.env.example");
     for variable in read("deploy/compose.yaml").split("${").skip(1) {
         let name = variable.split([':', '}']).next().unwrap();
@@ -255,7 +255,7 @@ fn no_file_holds_a_secret_and_none_gets_into_the_image() {
 }
 
 #[test]
-fn the_image_is_built_as_the_manifest_says_and_hears_signals() {
+fn the_image_is_built_as_the_manifest_says_and_gets_signals() {
     let image = lines("deploy/Dockerfile");
     let manifest: toml::Table = read("Cargo.toml").parse().unwrap();
     assert_eq!(behind(&image, "ARG RUST=", &[]), manifest["package"]["rust-version"].as_str().unwrap());
@@ -266,14 +266,14 @@ fn the_image_is_built_as_the_manifest_says_and_hears_signals() {
     assert!(user.parse::<u32>().unwrap() > 0, "a number that is not root's: {user}");
     assert!(read("deploy/Dockerfile").contains("FEATURES=postgres-tls"));
     assert!(manifest["features"].as_table().unwrap().contains_key("postgres-tls"));
-    // Cargo wants the files of all targets that the manifest names.
+    // Cargo needs the files of all targets that the manifest names.
     let context = lines(".dockerignore");
     for target in ["tests/postgres_tls.rs", "benches", "src", "migrations", "config/default.toml", "Cargo.lock"] {
         assert!(context.contains(&format!("!{target}")), "{target}");
     }
 }
 
-/// The operator finds every figure that he is shown.
+/// The operator's page explains every figure that it shows.
 #[test]
 fn every_figure_of_the_health_page_is_explained() {
     let operating = read("docs/operating.md");
@@ -295,9 +295,9 @@ fn every_figure_of_the_health_page_is_explained() {
     assert!(read("README.md").contains("(docs/operating.md)"));
 }
 
-/// What the log says is cited as the program says it.
+/// The page cites log lines as the program writes them.
 #[test]
-fn the_lines_of_the_log_are_the_program_s() {
+fn the_cited_log_lines_are_the_programs() {
     fn texts(folder: &Path, into: &mut String) {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();

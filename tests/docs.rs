@@ -1,6 +1,6 @@
-//! The documents are right about each other and about the code: links lead somewhere, what comments name is in the
-//! repository, every fault of the origin has its tests. Everything is read as text. What `docs/protocol.md` says of the
-//! service is played by `tests/front_door/protocol_doc.rs`.
+//! The documents agree with each other and with the code: links lead somewhere, named files exist, and every fault of
+//! the origin has its tests. Everything is read as text. `tests/front_door/protocol_doc.rs` runs the examples of
+//! `docs/protocol.md`.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use std::{
@@ -9,9 +9,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Where files may name a document.
+/// Folders whose files may name a document.
 const FOLDERS: [&str; 8] = ["src", "tests", "benches", "docs", "config", "deploy", "migrations", "scripts"];
-/// Faults of the origin.
+/// The number of the origin's faults.
 const FAULTS: usize = 18;
 
 fn root() -> PathBuf {
@@ -29,7 +29,7 @@ fn files_below(folder: &Path, into: &mut Vec<PathBuf>) {
     }
 }
 
-/// Path from the root and text of all files that are text: at the root, and below its folders.
+/// Path and text of all text files at the root and below its folders.
 fn texts() -> Vec<(String, String)> {
     let mut files: Vec<PathBuf> = fs::read_dir(root()).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.is_file());
@@ -46,7 +46,7 @@ fn documents() -> BTreeMap<String, String> {
     texts().into_iter().filter(|(name, _)| name.ends_with(".md")).collect()
 }
 
-/// The lines that are no code, with their numbers.
+/// The lines outside of code blocks, with their numbers.
 fn prose(document: &str) -> Vec<(usize, &str)> {
     let mut in_code = false;
     let mut prose = Vec::new();
@@ -60,7 +60,7 @@ fn prose(document: &str) -> Vec<(usize, &str)> {
     prose
 }
 
-/// What a link to a heading of this document may name, as the usual viewers make it of the heading.
+/// The anchors that links may use for this document's headings, as the usual viewers derive them.
 fn anchors(document: &str) -> BTreeSet<String> {
     let mut anchors = BTreeSet::new();
     for (_, line) in prose(document) {
@@ -77,7 +77,7 @@ fn anchors(document: &str) -> BTreeSet<String> {
     anchors
 }
 
-/// Targets of the links of a line: `[text](target)`. What stands in backquotes is no link.
+/// Targets of a line's links: `[text](target)`. Backquoted text is not a link.
 fn links(line: &str) -> Vec<&str> {
     let mut found = Vec::new();
     for (at, _) in line.match_indices("](") {
@@ -114,7 +114,7 @@ fn is_broken(from: &str, target: &str, documents: &BTreeMap<String, String>) -> 
 }
 
 #[test]
-fn every_relative_link_leads_to_a_file_and_heading_that_exist() {
+fn every_relative_link_leads_to_an_existing_file_and_heading() {
     let documents = documents();
     let (mut seen, mut broken) = (0, Vec::new());
     for (name, document) in &documents {
@@ -130,11 +130,11 @@ fn every_relative_link_leads_to_a_file_and_heading_that_exist() {
 }
 
 #[test]
-fn every_document_that_is_named_is_in_the_repository() {
+fn every_named_document_is_in_the_repository() {
     let documents = documents();
     let is_part = |c: char| c.is_alphanumeric() || "_-./#".contains(c);
     let (mut seen, mut missing) = (0, Vec::new());
-    // This file names some that are not there.
+    // This file names some that do not exist.
     for (name, text) in texts().into_iter().filter(|(name, _)| name != "tests/docs.rs") {
         for (line, text) in text.lines().enumerate() {
             for (at, _) in text.match_indices(".md") {
@@ -142,12 +142,12 @@ fn every_document_that_is_named_is_in_the_repository() {
                 let begins = (begins..=at).find(|begins| text.is_char_boundary(*begins)).unwrap();
                 let ends = text[at..].find(|c: char| !is_part(c)).map_or(text.len(), |length| at + length);
                 let named = text[begins..ends].trim_end_matches('.');
-                // As a mere ending, in code.
+                // A mere file extension, in code.
                 if begins == at || text[..begins].ends_with("//") || named.starts_with("//") {
                     continue;
                 }
                 seen += 1;
-                // From the root or from the file itself.
+                // Relative to the root or to the file itself.
                 if is_broken("", named, &documents).is_some() && is_broken(&name, named, &documents).is_some() {
                     missing.push(format!("{name}:{}: {named}", line + 1));
                 }
@@ -158,7 +158,7 @@ fn every_document_that_is_named_is_in_the_repository() {
     assert_eq!(missing, Vec::<String>::new());
 }
 
-/// Names that begin with `fault_N` in a text.
+/// Names in a text that begin with `fault_N`.
 fn fault_names<'a>(text: &'a str, before: &str) -> BTreeSet<&'a str> {
     let starts = format!("{before}fault_");
     let name = |at: usize| {
@@ -169,7 +169,7 @@ fn fault_names<'a>(text: &'a str, before: &str) -> BTreeSet<&'a str> {
     names.filter(|name| name.as_bytes().get("fault_".len()).is_some_and(u8::is_ascii_digit)).collect()
 }
 
-/// The numbers that a test's name begins with: `fault_10_and_11_…` is of both.
+/// The numbers at the beginning of a test's name: `fault_10_and_11_…` is of both.
 fn faults_of(name: &str) -> Vec<usize> {
     let mut parts = name.split('_').skip(1);
     let mut faults: Vec<usize> = parts.next().and_then(|number| number.parse().ok()).into_iter().collect();
@@ -208,7 +208,7 @@ fn the_glossary_is_in_order() {
 }
 
 #[test]
-fn links_and_headings_are_read_as_viewers_read_them() {
+fn links_and_headings_are_read_like_viewers_do() {
     assert_eq!(links("[a](b.md#c) and [d](https://e), `[f](g)` and [h](i)"), ["b.md#c", "https://e", "i"]);
     let page = "# A page: of `code`\n```\n# none\n```\n## Twice\n## Twice\n### What's *this*?\n#no\n";
     let found: Vec<String> = anchors(page).into_iter().collect();

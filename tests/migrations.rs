@@ -1,17 +1,17 @@
-//! A migration that has been committed is never edited: databases that have had it would stay as the old text left them.
-//! What it got wrong is put right by a migration of its own.
+//! A committed migration is never edited: databases that have run it would keep what the old text did. A mistake is
+//! corrected by another migration.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::{collections::BTreeMap, fs, path::Path};
 
 use sha2::{Digest, Sha256};
 
-/// Every file of every migration, with the SHA-256 of its text. A new migration gets its lines here when it is committed.
-///
-/// Two were edited on the day of their first commit: `sqlite/2026-11-22-000004_rooms`, whose first text stored what is
-/// read of a trade in other columns, and `postgres/2026-11-22-000003_bidders`, which has locked the bids since. The later
-/// texts stand: all databases but those of that day were made by them, the first one of rooms does not fit any program
-/// since, and the lock leaves nothing in the schema.
+/// Every file of every migration, with the SHA-256 of its text. A new migration gets its lines here when it is
+/// committed.
+/// ¶ Two were edited on the day of their first commit: `sqlite/2026-11-22-000004_rooms`, whose first text stored the
+/// read state of trades in other columns, and `postgres/2026-11-22-000003_bidders`, which locks the bids since. The
+/// later texts stand. All databases but those of that day were made by them; no program since fits the first text of
+/// rooms, and the lock leaves nothing in the schema.
 const COMMITTED: &str = "
 70e976ff420f5c9da0f119eaf764641b9e99fde5bd445fab297455f0ab8b03a5 postgres/2026-11-22-000001_all/down.sql
 08ac4b15f3aa2f44df607ff5f92e01938d063a7c1d646003eb58ccb56fb9c8b9 postgres/2026-11-22-000001_all/up.sql

@@ -1,5 +1,5 @@
-//! TLS to PostgreSQL, of a program built with the feature `postgres-tls`: against a server that offers it with a
-//! certificate that it has signed itself (`scripts/postgres` starts one).
+//! TLS to PostgreSQL, with a program built with the feature `postgres-tls`, against a server with a self-signed
+//! certificate (`scripts/postgres` starts one).
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 #[path = "support/database.rs"]
@@ -15,7 +15,7 @@ fn open(folder: &Path, parameters: &str) -> Result<OpenedStore, String> {
     Store::open(&url, 2).map_err(|error| error.to_string())
 }
 
-/// The service's connections to this database, with TLS and without.
+/// The service's connections to this database: with TLS and without.
 fn connections(folder: &Path) -> [i64; 2] {
     let mut conn = PgConnection::establish(&database::url(folder)).unwrap();
     [true, false].map(|with_tls| {
@@ -32,7 +32,7 @@ fn certificate_of_the_server() -> String {
 }
 
 #[test]
-fn all_connections_are_encrypted_when_that_is_asked_for() {
+fn all_connections_are_encrypted_on_request() {
     let folder = tempfile::tempdir().unwrap();
     for parameters in
         ["sslmode=require".to_owned(), format!("sslmode=verify-full&sslrootcert={}", certificate_of_the_server())]
@@ -45,7 +45,7 @@ fn all_connections_are_encrypted_when_that_is_asked_for() {
 }
 
 #[test]
-fn a_certificate_of_somebody_unknown_is_refused() {
+fn a_certificate_of_an_unknown_issuer_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let other = folder.path().join("other.pem");
     let made = Command::new("openssl")

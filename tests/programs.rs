@@ -1,5 +1,5 @@
-//! Which programs the scripts and the tests run: what every Debian has, and what the README names. Somebody with a bare
-//! machine should need nothing else; CONTRIBUTING.md says how that is tried for real.
+//! The programs that scripts and tests run: those on every Debian, and those that the README names. A bare machine
+//! should need nothing else; CONTRIBUTING.md describes a real trial.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::{
@@ -10,7 +10,7 @@ use std::{
     str::Chars,
 };
 
-/// On every Debian: essential packages, or required ones.
+/// On every Debian: essential or required packages.
 const BASE: [(&str, &str); 8] = [
     ("apt", "apt-get"),
     ("bash", "bash"),
@@ -21,7 +21,7 @@ const BASE: [(&str, &str); 8] = [
     ("sed", "sed"),
     ("util-linux", "runuser"),
 ];
-/// What has to be installed, by the words of the README.
+/// Programs to install, by their names in the README.
 const NAMED: [(&str, &str); 6] = [
     // `.ci/run` builds cargo-deny itself.
     ("Rust", "cargo cargo-deny"),
@@ -31,11 +31,11 @@ const NAMED: [(&str, &str); 6] = [
     ("`openssl`", "openssl"),
     ("`pkg-config`", "pkg-config"),
 ];
-/// The shell's own words.
+/// The shell's built-in commands.
 const BUILTIN: &str = ": [ break cd command continue echo eval exec exit export false kill local printf read return set shift \
                        source test trap true type ulimit umask unset wait";
 const KEYWORDS: &str = "! do done elif else esac fi for if in then time until while case function { }";
-/// Words before a command.
+/// Words that may precede a command.
 const BEFORE: &str = "! do elif else exec if then time until while {";
 
 fn is_one_of(list: &str, word: &str) -> bool {
@@ -55,7 +55,7 @@ fn files(folder: &str, ends: &str) -> Vec<(String, String)> {
     found.iter().map(|path| (path.display().to_string(), fs::read_to_string(path).unwrap())).collect()
 }
 
-/// The words of a shell script that stand where commands do. Not a shell: enough for scripts as they are written here.
+/// The words of a shell script in the place of a command. Not a full parser: enough for the scripts of this repository.
 fn commands(script: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     Reader { chars: script.chars().peekable(), found: &mut found }.read(None);
@@ -69,7 +69,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Reads to the end of a script, or of what is in brackets or quotes. Gives what is quoted.
+    /// Reads to the end of a script, or of brackets or quotes. Returns what is quoted.
     fn read(&mut self, until: Option<char>) -> String {
         let (mut word, mut is_command, mut before) = (String::new(), until != Some('"'), '\n');
         while let Some(c) = self.chars.next() {
@@ -84,7 +84,7 @@ impl Reader<'_> {
                     self.chars.next();
                     word.push('$');
                     if self.chars.next_if_eq(&'(').is_some() {
-                        // A sum.
+                        // An arithmetic expression.
                         self.chars.by_ref().take_while(|c| *c != ')').for_each(drop);
                         self.chars.next();
                     } else {
@@ -121,7 +121,7 @@ impl Reader<'_> {
         word
     }
 
-    /// A word is over; gives whether the next one is in the place of a command.
+    /// Ends a word; returns whether the next one is in the place of a command.
     fn end(&mut self, word: &mut String, is_command: bool) -> bool {
         let word = std::mem::take(word);
         let is_assignment = word.split_once('=').is_some_and(|(name, _)| {
@@ -130,23 +130,23 @@ impl Reader<'_> {
         if word.is_empty() || !is_command || is_assignment || word.contains(['<', '>']) {
             return is_command;
         }
-        // What stands behind a variable is some program all the same: "$bin/pg_ctl".
+        // What follows a variable is a program, too: "$bin/pg_ctl".
         let name = word.rsplit('/').next().unwrap_or_default();
         if !name.is_empty() && !name.contains(['$', '"']) && !is_one_of(KEYWORDS, &word) {
             self.found.insert(name.to_owned());
         }
-        // "${as_somebody[@]}" may be nothing, or stand before a command.
+        // "${as_somebody[@]}" may be empty or precede a command.
         word == "$" || is_one_of(BEFORE, &word)
     }
 }
 
-/// Programs that Rust code starts by their names.
+/// Programs that Rust code starts by name.
 fn started(code: &str) -> BTreeSet<String> {
     let after = code.split("Command::new(\"").skip(1);
     after.map(|rest| rest.split('"').next().unwrap().to_owned()).collect()
 }
 
-/// Whether a machine as the README asks for it has this program.
+/// Whether a machine set up by the README has this program.
 fn is_allowed(program: &str, readme: &str) -> bool {
     let of = |list: &[(&'static str, &str)]| {
         list.iter().find(|(_, programs)| is_one_of(programs, program)).map(|(package, _)| *package)
@@ -155,7 +155,7 @@ fn is_allowed(program: &str, readme: &str) -> bool {
 }
 
 #[test]
-fn scripts_and_tests_run_no_program_that_the_readme_does_not_name() {
+fn scripts_and_tests_run_only_programs_that_the_readme_names() {
     let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
     let scripts = files("scripts", "").into_iter().chain(files(".ci", ""));
     let of_scripts: Vec<_> = scripts.map(|(file, text)| (file, commands(&text))).collect();
@@ -175,7 +175,7 @@ fn scripts_and_tests_run_no_program_that_the_readme_does_not_name() {
 }
 
 #[test]
-fn the_search_sees_what_a_script_runs() {
+fn the_search_finds_what_a_script_runs() {
     let script = r#"
 #!/usr/bin/env bash
 # kill nothing

@@ -1,5 +1,5 @@
-//! Which file of `src` imports which: read from the syntax, with names followed through re-exports to the file that
-//! defines them. Tests inside the files don't count, nor do files that only hand names on.
+//! Which file of `src` imports which, read from the syntax. Names are followed through re-exports to the file that
+//! defines them. Tests inside the files do not count, nor do files that only re-export.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -9,20 +9,20 @@ use std::{
 
 use syn::{Attribute, Item, UseTree, visit::Visit};
 
-/// A path in the code, by its segments; without `crate`.
+/// A path in the code as its segments, without `crate`.
 type Segments = Vec<String>;
 
 #[derive(Default)]
 struct Module {
-    /// Below `src`.
+    /// Its path below `src`.
     file: String,
-    /// What it names.
+    /// The paths that it names.
     uses: BTreeSet<Segments>,
-    /// What it hands on under which name; `*` for all of another module.
-    hands_on: Vec<(String, Segments)>,
+    /// The paths that it re-exports, by name; `*` for all of another module.
+    reexports: Vec<(String, Segments)>,
 }
 
-/// All imports between files, each with the names that are taken.
+/// All imports between files, each with the names that are imported.
 pub fn between_files(src: &Path) -> BTreeMap<(String, String), BTreeSet<String>> {
     let mut modules = BTreeMap::new();
     read(src, src, &mut modules);
@@ -38,7 +38,7 @@ pub fn between_files(src: &Path) -> BTreeMap<(String, String), BTreeSet<String>>
     found
 }
 
-/// The files that import each other in a circle, if there is one.
+/// Files that import each other in a circle, if there is one.
 pub fn circle(imports: &BTreeMap<(String, String), BTreeSet<String>>) -> Option<Vec<String>> {
     let mut done = BTreeSet::new();
     let all: BTreeSet<&String> = imports.keys().map(|(from, _)| from).collect();
@@ -65,14 +65,14 @@ fn walk(
     found
 }
 
-/// The file in which a path's name is defined; none if it is of another crate.
+/// The file that defines a path's name; `None` if it is in another crate.
 fn defining(modules: &BTreeMap<Segments, Module>, path: &[String], depth: usize) -> Option<String> {
     assert!(depth < 20, "re-exports in a circle: {path:?}");
     let module_of = |length: usize| modules.get(&path[..length]);
     let length = (1..=path.len()).rev().find(|length| module_of(*length).is_some())?;
     let module = module_of(length)?;
     let Some(name) = path.get(length).filter(|name| *name != "*") else { return Some(module.file.clone()) };
-    for (handed, of) in &module.hands_on {
+    for (handed, of) in &module.reexports {
         let mut real = of.clone();
         if handed == "*" {
             real.push(name.clone());
@@ -81,7 +81,7 @@ fn defining(modules: &BTreeMap<Segments, Module>, path: &[String], depth: usize)
                 _ => continue,
             }
         }
-        // A macro is handed on by the file that defines it.
+        // A macro is exported by the file that defines it.
         if handed == name && real != path[..=length] {
             return defining(modules, &real, depth + 1);
         }
@@ -90,7 +90,7 @@ fn defining(modules: &BTreeMap<Segments, Module>, path: &[String], depth: usize)
 }
 
 fn defines(modules: &BTreeMap<Segments, Module>, file: &str, name: &str) -> bool {
-    modules.values().any(|module| module.file == file && module.hands_on.iter().all(|(handed, _)| handed != name))
+    modules.values().any(|module| module.file == file && module.reexports.iter().all(|(handed, _)| handed != name))
 }
 
 fn read(src: &Path, folder: &Path, modules: &mut BTreeMap<Segments, Module>) {
@@ -118,7 +118,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// From the root of the crate; none for what is of another one.
+    /// The path from the crate's root; `None` if it is in another crate.
     fn absolute(&self, path: &[String]) -> Option<Segments> {
         match path.first()?.as_str() {
             "crate" => Some(path[1..].to_vec()),
@@ -132,35 +132,35 @@ impl Reader {
         }
     }
 
-    fn tree(&mut self, tree: &UseTree, before: &mut Segments, hands_on: bool) {
+    fn tree(&mut self, tree: &UseTree, before: &mut Segments, reexports: bool) {
         match tree {
             UseTree::Path(path) => {
                 before.push(path.ident.to_string());
-                self.tree(&path.tree, before, hands_on);
+                self.tree(&path.tree, before, reexports);
                 before.pop();
             }
-            UseTree::Group(group) => group.items.iter().for_each(|item| self.tree(item, before, hands_on)),
-            UseTree::Name(name) => self.leaf(before, &name.ident.to_string(), None, hands_on),
+            UseTree::Group(group) => group.items.iter().for_each(|item| self.tree(item, before, reexports)),
+            UseTree::Name(name) => self.leaf(before, &name.ident.to_string(), None, reexports),
             UseTree::Rename(name) => {
-                self.leaf(before, &name.ident.to_string(), Some(name.rename.to_string()), hands_on);
+                self.leaf(before, &name.ident.to_string(), Some(name.rename.to_string()), reexports);
             }
-            UseTree::Glob(_) => self.leaf(before, "*", None, hands_on),
+            UseTree::Glob(_) => self.leaf(before, "*", None, reexports),
         }
     }
 
-    fn leaf(&mut self, before: &[String], name: &str, renamed: Option<String>, hands_on: bool) {
+    fn leaf(&mut self, before: &[String], name: &str, renamed: Option<String>, reexports: bool) {
         let mut path = before.to_vec();
         if name != "self" {
             path.push(name.to_owned());
         }
-        if !hands_on {
+        if !reexports {
             self.module.uses.extend(self.absolute(&path));
             return;
         }
-        // What a module hands on may be named from its own children, without `self`.
+        // A module's children may name its re-exports without `self`.
         let real = self.absolute(&path).unwrap_or_else(|| [&self.here[..], &path[..]].concat());
         let real = if name == "*" { real[..real.len() - 1].to_vec() } else { real };
-        self.module.hands_on.push((renamed.unwrap_or_else(|| name.to_owned()), real));
+        self.module.reexports.push((renamed.unwrap_or_else(|| name.to_owned()), real));
     }
 }
 
@@ -178,8 +178,8 @@ impl<'ast> Visit<'ast> for Reader {
             Item::Mod(module) if is_of_tests(&module.attrs) => {}
             Item::Use(one) if is_of_tests(&one.attrs) => {}
             Item::Use(one) => {
-                let hands_on = !matches!(one.vis, syn::Visibility::Inherited);
-                self.tree(&one.tree, &mut Vec::new(), hands_on);
+                let reexports = !matches!(one.vis, syn::Visibility::Inherited);
+                self.tree(&one.tree, &mut Vec::new(), reexports);
             }
             other => syn::visit::visit_item(self, other),
         }

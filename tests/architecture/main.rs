@@ -1,5 +1,5 @@
-//! The direction of the layers, held by reading the `use` lines and paths: nobody imports upward, no two files import each
-//! other, and the frameworks stay in their layers. ARCHITECTURE.md says why.
+//! The direction of the layers, read from `use` lines and paths: nothing imports upward, no files import each other in
+//! a circle, and frameworks stay in their layers. ARCHITECTURE.md says why.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod imports;
@@ -10,11 +10,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// From the bottom to the top; a room may import the rooms before it.
-const ROOMS: [&str; 10] =
+/// From the bottom to the top; a layer may import the layers before it.
+const LAYERS: [&str; 10] =
     ["domain", "time_source", "outage", "protocol", "store", "bus", "actors", "http", "app", "cli"];
 
-/// Crates that only some rooms may know.
+/// Crates that only some layers may use.
 const CRATES: [(&str, &[&str]); 9] = [
     ("diesel", &["store"]),
     ("diesel_migrations", &["store"]),
@@ -27,11 +27,11 @@ const CRATES: [(&str, &[&str]); 9] = [
     ("postcard", &["bus"]),
 ];
 
-/// The places within the actors' layer, from the bottom to the top.
+/// The parts of the actors' layer, from the bottom to the top.
 const ACTORS: [&str; 8] = ["room_id", "delivery", "rooms", "connection", "bidding", "clock", "session", "worker"];
 
-/// What decides is plain: these files of the actors' layer know no framework at all.
-const PLAIN: [&str; 10] = [
+/// These files of the actors' layer only decide, and use no framework.
+const WITHOUT_FRAMEWORKS: [&str; 10] = [
     "actors/clock/deadlines.rs",
     "actors/bidding/bid_queue.rs",
     "actors/rooms/sequencer.rs",
@@ -55,7 +55,7 @@ fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
     }
 }
 
-/// Path below `src`, and the text without comments.
+/// Each file's path below `src`, and its text without comments.
 fn all() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
@@ -68,11 +68,11 @@ fn all() -> Vec<(String, String)> {
     files.iter().map(|path| (path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned(), code(path))).collect()
 }
 
-fn room(file: &str) -> &str {
+fn layer(file: &str) -> &str {
     file.split('/').next().unwrap().trim_end_matches(".rs")
 }
 
-/// First names of paths that begin with `prefix`: `crate::{a::X, b}` gives a and b.
+/// The first names of paths that begin with `prefix`: `crate::{a::X, b}` gives a and b.
 fn named_after(code: &str, prefix: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for (at, _) in code.match_indices(prefix) {
@@ -105,14 +105,14 @@ fn named_after(code: &str, prefix: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn nobody_imports_upward() {
+fn nothing_imports_upward() {
     for (file, code) in all() {
-        let Some(rank) = ROOMS.iter().position(|name| *name == room(&file)) else {
-            assert!(["lib.rs", "main.rs"].contains(&file.as_str()), "{file} is in no room");
+        let Some(rank) = LAYERS.iter().position(|name| *name == layer(&file)) else {
+            assert!(["lib.rs", "main.rs"].contains(&file.as_str()), "{file} is in no layer");
             continue;
         };
         for named in named_after(&code, "crate::") {
-            let Some(other) = ROOMS.iter().position(|name| *name == named) else {
+            let Some(other) = LAYERS.iter().position(|name| *name == named) else {
                 panic!("{file} names crate::{named}")
             };
             assert!(other <= rank, "{file} imports {named}, which is above it");
@@ -133,46 +133,46 @@ fn no_files_import_each_other_in_a_circle() {
 }
 
 #[test]
-fn nobody_imports_upward_within_the_actors() {
-    let place = |file: &str| {
+fn nothing_imports_upward_within_the_actors() {
+    let part = |file: &str| {
         let within = file.strip_prefix("actors/")?;
-        ACTORS.iter().position(|place| *place == room(within))
+        ACTORS.iter().position(|part| *part == layer(within))
     };
     for ((from, to), names) in between_files() {
-        if let (Some(rank), Some(other)) = (place(&from), place(&to)) {
+        if let (Some(rank), Some(other)) = (part(&from), part(&to)) {
             assert!(other <= rank, "{from} imports {names:?} of {to}, which is above it");
         }
         let is_face = ["actors/mod.rs"].contains(&from.as_str());
-        assert!(is_face || !from.starts_with("actors/") || place(&from).is_some(), "{from} is in no place");
+        assert!(is_face || !from.starts_with("actors/") || part(&from).is_some(), "{from} is in no part");
     }
 }
 
 #[test]
-fn frameworks_stay_in_their_rooms() {
+fn frameworks_stay_in_their_layers() {
     for (file, code) in all() {
-        for (name, rooms) in CRATES {
+        for (name, layers) in CRATES {
             let named = code.contains(&format!("{name}::"));
-            let allowed = rooms.contains(&room(&file)) || ["lib.rs", "main.rs"].contains(&file.as_str());
+            let allowed = layers.contains(&layer(&file)) || ["lib.rs", "main.rs"].contains(&file.as_str());
             assert!(!named || allowed, "{file} names {name}");
         }
     }
 }
 
 #[test]
-fn what_decides_is_plain() {
+fn files_that_decide_use_no_framework() {
     let all = all();
-    for plain in PLAIN {
-        let (_, code) = all.iter().find(|(file, _)| file == plain).unwrap_or_else(|| panic!("{plain} is gone"));
+    for deciding in WITHOUT_FRAMEWORKS {
+        let (_, code) = all.iter().find(|(file, _)| file == deciding).unwrap_or_else(|| panic!("{deciding} is gone"));
         for framework in ["actix", "tokio::", "diesel"] {
-            assert!(!code.contains(framework), "{plain} names {framework}");
+            assert!(!code.contains(framework), "{deciding} names {framework}");
         }
     }
 }
 
 #[test]
-fn no_handler_reaches_the_database_itself() {
+fn no_handler_uses_the_database_directly() {
     for (file, code) in all() {
-        if ["actors", "http"].contains(&room(&file)) {
+        if ["actors", "http"].contains(&layer(&file)) {
             for blocking in ["std::fs", "std::thread::sleep", "spawn_blocking", "r2d2"] {
                 assert!(!code.contains(blocking), "{file} names {blocking}");
             }
@@ -181,7 +181,7 @@ fn no_handler_reaches_the_database_itself() {
 }
 
 #[test]
-fn the_reader_of_imports_sees_what_it_should() {
+fn the_reader_of_imports_finds_every_form() {
     let code = "use crate::{\n    app::{Node, Settings},\n    domain::UserId, store,\n};\nlet x = crate::http::Y;";
     let found: Vec<_> = named_after(code, "crate::").into_iter().collect();
     assert_eq!(found, ["app", "domain", "http", "store"]);
