@@ -1,5 +1,5 @@
-//! The document of the figures: what was measured, on which machine, when, and of which commit, written between two
-//! marks, so that what people have written around them stays.
+//! The document of the figures: what was measured, on which machine, when and at which commit. It is written between
+//! two markers, so that the text around them stays.
 
 use std::{fs, path::Path, process::Command, time::Duration};
 
@@ -12,7 +12,7 @@ const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/performance.md
 const BEGIN: &str = "<!-- figures: written by `cargo bench --bench figures -- all` -->";
 const END: &str = "<!-- end of the figures -->";
 
-/// Writes the document, or its part between the marks.
+/// Writes the document, or its part between the markers.
 pub fn write(report: &Report, load: &str, took: Duration) -> std::io::Result<()> {
     let path = Path::new(DOCUMENT);
     let old = fs::read_to_string(path).unwrap_or_else(|_| format!("# Performance\n\n{BEGIN}\n{END}\n"));
@@ -25,7 +25,7 @@ pub fn write(report: &Report, load: &str, took: Duration) -> std::io::Result<()>
     Ok(())
 }
 
-/// The machine, the moment, the commit.
+/// The machine, the time and the commit.
 pub fn about(load: &str, took: Duration) -> String {
     let place = disk::place();
     let folder = disk::folder();
@@ -62,7 +62,7 @@ fn memory_size() -> String {
     format!("{:.0} GiB", kib.unwrap_or(0.0) / 1_048_576.0)
 }
 
-/// How many processes wanted a core in the last minute.
+/// The load: how many processes wanted a core in the last minute.
 pub fn load() -> String {
     first_word("/proc/loadavg")
 }
@@ -77,7 +77,7 @@ fn commit() -> String {
         done.status.success().then(|| String::from_utf8_lossy(&done.stdout).trim().to_owned())
     };
     let Some(commit) = git(&["rev-parse", "--short", "HEAD"]) else { return "unknown".to_owned() };
-    // The document itself is being written.
+    // The document itself is being written, so it does not count as a change.
     let changed = git(&["status", "--porcelain", "--", "src", "Cargo.toml", "Cargo.lock", "benches", "migrations"]);
     if changed.is_some_and(|changed| !changed.is_empty()) { format!("{commit}, with changes") } else { commit }
 }

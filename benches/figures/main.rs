@@ -1,8 +1,9 @@
-//! The figures of the service, each beside a reference of the same run: `cargo bench --bench figures -- ROW… [NAME=N…]`.
-//!
-//! A row is a program of `rows/`; `list` names them. `all` runs all of them and writes `docs/performance.md`. The server
-//! is always the real program, as a process of its own, over loopback; who calls and who listens are a thread each of
-//! this one. A figure that is not reached is printed as such and fails nothing: machines differ.
+//! The figures of the service, each beside a reference of the same run: `cargo bench --bench figures -- ROW…
+//! [NAME=N…]`.
+//! ¶ A row is a program in `rows/`; without arguments all are listed. `all` runs all of them and writes
+//! `docs/performance.md`. The server is always the real program, as a process of its own, over loopback. Callers and
+//! listeners have a thread each in this process. A target that is missed is printed and fails nothing, because machines
+//! differ.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs)]
 
 mod document;
@@ -28,7 +29,7 @@ use self::{
 
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
-    // `cargo bench` says so; anything else that starts this program only wants to know that it is there.
+    // `cargo bench` passes it. Anything else only checks that this program exists.
     if !words.iter().any(|word| word == "--bench") {
         return ExitCode::SUCCESS;
     }
@@ -63,7 +64,7 @@ fn main() -> ExitCode {
         print!("{}", report.text());
         eprintln!("{} took {:.0} s", program.name, since.elapsed().as_secs_f64());
         found.add(report);
-        // What the last one left behind (connections that end, pages on their way to the disk) is not the next one's.
+        // Remains of one row (ending connections, pages on their way to the disk) must not affect the next.
         std::thread::sleep(Duration::from_secs(1));
     }
     println!("\n{}", document::about(&load, begun.elapsed()));

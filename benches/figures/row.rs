@@ -1,9 +1,9 @@
-//! A row of the table: a figure, its reference of the same run, what is to be reached; and how rows and tables are
-//! written, for a terminal and as Markdown. Nothing here fails a run: a figure that is not reached says so.
+//! A row of the table: a figure, its reference of the same run, and its target; and how rows and tables are written,
+//! for a terminal and as Markdown. A missed target is shown and fails nothing.
 
 use std::fmt::Write;
 
-/// The same thing measured in several runs.
+/// One value measured in several runs.
 #[derive(Clone, Default)]
 pub struct Runs(Vec<f64>);
 
@@ -25,7 +25,7 @@ impl Runs {
         }
     }
 
-    /// The median, and from where to where if there were several runs.
+    /// The median, and the range if there were several runs.
     fn show(&self, unit: &str) -> String {
         let median = format!("{}{unit}", number(self.median()));
         match (self.0.first(), self.0.last()) {
@@ -37,7 +37,7 @@ impl Runs {
     }
 }
 
-/// With as many digits as mean something.
+/// With as many digits as are meaningful.
 pub fn number(value: f64) -> String {
     match value.abs() {
         large if large >= 10_000.0 => count(value as usize),
@@ -54,14 +54,14 @@ pub fn count(many: usize) -> String {
     groups.collect::<Vec<_>>().join(",")
 }
 
-/// What is to be reached.
+/// A target.
 #[derive(Clone, Copy)]
 pub enum Reach {
     AtLeast(f64),
     AtMost(f64),
 }
 
-/// Something measured.
+/// A measured value.
 #[derive(Clone)]
 pub struct Value {
     what: String,
@@ -75,7 +75,7 @@ pub fn value(what: impl Into<String>, unit: &'static str, runs: impl IntoIterato
     Value { what: what.into(), unit, runs: runs.into_iter().collect(), reach: None }
 }
 
-/// The figure of each run by the reference of the same run.
+/// Each run's figure divided by the reference of the same run.
 pub fn ratio(what: impl Into<String>, figure: &[f64], reference: &[f64]) -> Value {
     value(what, "×", figure.iter().zip(reference).map(|(figure, reference)| figure / reference))
 }
@@ -105,7 +105,7 @@ impl Value {
         })
     }
 
-    /// Such as `p99 4.1 ms (3.9–4.4)`.
+    /// For example `p99 4.1 ms (3.9–4.4)`.
     fn show(&self) -> String {
         format!("{} {}", self.what, self.runs.show(self.unit))
     }
@@ -116,11 +116,11 @@ pub struct Row {
     pub name: &'static str,
     pub figure: Value,
     pub reference: Value,
-    /// What the figures are judged by.
+    /// The values that have targets.
     pub judged: Vec<Value>,
-    /// What else was seen: the server's CPU and memory before all.
+    /// Further values, above all the server's CPU and memory.
     pub also: Vec<Value>,
-    /// Which threads used the CPU, and the like.
+    /// Notes, such as which threads used the CPU.
     pub note: String,
 }
 
@@ -161,7 +161,7 @@ impl Row {
     }
 }
 
-/// How one thing changes with another.
+/// How values change with a parameter.
 pub struct Table {
     pub title: &'static str,
     pub head: Vec<String>,
@@ -201,7 +201,7 @@ impl Table {
     }
 }
 
-/// What a program found.
+/// The result of one program.
 #[derive(Default)]
 pub struct Report {
     pub rows: Vec<Row>,

@@ -1,5 +1,5 @@
-//! Accepted bids: 64 connections bid on 10 goods, each as soon as it is answered. The reference is the same store with
-//! one bid a transaction.
+//! Accepted bids: 64 connections bid on 10 goods, each again as soon as it is answered. The reference is the same store
+//! with one bid a transaction.
 
 use std::time::Duration;
 
@@ -10,52 +10,52 @@ use crate::{
         bidders::{Bidders, FIRST_PRICE},
         callers::{Callers, Pace},
         one_by_one,
-        server::{Server, Wishes},
+        server::{Server, ServerOptions},
         sizes::Sizes,
         window::Window,
     },
 };
 
-/// How is bid.
-pub struct Course<'a> {
+/// How bids are sent.
+pub struct BidLoad<'a> {
     pub connections: usize,
     pub goods: &'a [i64],
-    /// All prices are above it.
+    /// All prices are above this.
     pub price: i64,
-    /// Not looked at: connections are made, pages are read for the first time.
+    /// Not measured: connections are made and pages are read for the first time.
     pub warm_up: Duration,
     pub lasts: Duration,
 }
 
-impl<'a> Course<'a> {
+impl<'a> BidLoad<'a> {
     pub fn on(goods: &'a [i64], connections: usize, lasts: Duration) -> Self {
         Self { connections, goods, price: FIRST_PRICE, warm_up: Duration::from_secs(1), lasts }
     }
 }
 
-/// What one run of bids came to.
+/// The result of one run of bids.
 pub struct Bids {
     pub accepted_a_second: f64,
     pub refused_a_second: f64,
-    /// Answered with 503, and how long that took.
+    /// Bids answered with 503, and how long that took.
     pub shed_a_second: f64,
     pub shed_p99_ms: f64,
     pub p50_ms: f64,
     pub p99_ms: f64,
-    /// CPU of the server for each accepted bid, in µs.
+    /// The server's CPU for each accepted bid, in µs.
     pub cpu_us: f64,
-    /// CPU of the server, in % of one core.
+    /// The server's CPU, in % of one core.
     pub cpu_percent: f64,
     pub rss_mib: f64,
     pub threads: String,
 }
 
-/// Bids, each connection as soon as it is answered.
-pub fn bids(server: &Server, course: &Course<'_>) -> Bids {
-    let bidders = Bidders::raising_from(bidders_of(course.connections), course.goods, course.price);
-    let callers = Callers::start(server.address, course.connections, Pace::Answered, bidders);
-    std::thread::sleep(course.warm_up);
-    let window = Window::look(server, course.lasts);
+/// Bids on each connection as soon as the last bid is answered.
+pub fn bids(server: &Server, load: &BidLoad<'_>) -> Bids {
+    let bidders = Bidders::raising_from(bidders_of(load.connections), load.goods, load.price);
+    let callers = Callers::start(server.address, load.connections, Pace::Answered, bidders);
+    std::thread::sleep(load.warm_up);
+    let window = Window::look(server, load.lasts);
     let rss_mib = server.rss_mib();
     let answers = callers.stop().answers;
     let stray = answers.iter().find(|answer| !matches!(answer.status, 201 | 409 | 503));
@@ -87,8 +87,8 @@ pub fn run(sizes: &Sizes) -> Report {
             let reference = one_by_one::bids_per_second(sizes.lasts(), goods);
             let database = BenchDatabase::new();
             let on = database.with_auctions(connections, goods);
-            let server = database.serve(&Wishes { workers: sizes.workers(), ..Wishes::default() });
-            (reference, bids(&server, &Course::on(&on, connections, sizes.lasts())))
+            let server = database.serve(&ServerOptions { workers: sizes.workers(), ..ServerOptions::default() });
+            (reference, bids(&server, &BidLoad::on(&on, connections, sizes.lasts())))
         })
         .collect();
     Report::of_rows([row("bid", "one bid a transaction", 5.0, &runs)])

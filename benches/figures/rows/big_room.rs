@@ -1,6 +1,6 @@
-//! A big room: ten thousand watch an auction in which somebody bids and somebody talks, again and again. How soon does the
-//! last one hear it, and what does a frame cost? With one of either a second, nobody may hear it later than in a second.
-//! The reference is a bare loop that writes the same frame to as many sockets.
+//! A large room: ten thousand watch an auction in which one user bids and another one writes lines, again and again.
+//! How soon does the last watcher get a frame, and what does a frame cost? At one bid or line a second, each must reach
+//! everybody within a second. The reference is a bare loop that writes the same frame to as many sockets.
 
 use std::time::{Duration, Instant};
 
@@ -12,16 +12,16 @@ use crate::{
         bidders::{Bidders, FIRST_PRICE},
         bulk,
         callers::{Callers, Pace},
+        line_author::LineAuthor,
         listeners::{Listeners, Opening},
-        server::Wishes,
+        server::ServerOptions,
         sizes::Sizes,
-        speaker::Speaker,
         token,
         window::{Times, Window},
     },
 };
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const FRAMES_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub fn run(sizes: &Sizes) -> Report {
     let (watchers, users) = (sizes.of("SOCKETS", 10_000), sizes.of("USERS", 2000));
@@ -29,23 +29,24 @@ pub fn run(sizes: &Sizes) -> Report {
     let database = BenchDatabase::new();
     let goods = database.with_auctions(1, 1);
     bulk::users(&database, FIRST_LISTENER, users);
-    let server = database.serve(&Wishes { workers: sizes.workers(), no_heartbeat: true, ..Wishes::default() });
+    let server =
+        database.serve(&ServerOptions { workers: sizes.workers(), no_heartbeat: true, ..ServerOptions::default() });
     let alone = server.rss_kib();
     let opening = |nth: usize| Opening {
         path: format!("/ws/auction/{}/", goods[0]),
         token: (nth < users).then(|| token(FIRST_LISTENER + nth as i64)),
         greeting: None,
     };
-    let mut crowd = None;
+    let mut connected = None;
     let entering = Window::until(&server, || {
-        crowd = Some(Listeners::connect(server.address, (0..watchers).map(opening).collect(), "\"goods_id\""));
+        connected = Some(Listeners::connect(server.address, (0..watchers).map(opening).collect(), "\"goods_id\""));
     });
-    let listeners = crowd.unwrap();
-    // What was gathered of their coming leaves first.
+    let listeners = connected.unwrap();
+    // The gathered joins are sent first.
     listeners.wait_for_quiet(Duration::from_millis(1500));
     let each_kib = (server.rss_kib() - alone) / watchers as f64;
-    let mut speaker = Speaker::enter(server.address, goods[0], SELLER);
-    // All have heard that he has come in.
+    let mut author = LineAuthor::enter(server.address, goods[0], SELLER);
+    // All have got the author's join.
     listeners.wait_for_quiet(Duration::from_millis(1500));
     let (mut cpu, mut last, mut threads) = (Vec::new(), [Vec::new(), Vec::new()], String::new());
     for nth in 0..bids as i64 {
@@ -56,12 +57,12 @@ pub fn run(sizes: &Sizes) -> Report {
             let window = Window::until(&server, || {
                 sent_at = Instant::now();
                 if is_line {
-                    speaker.says("a line");
-                    frames = listeners.wait_for(watchers, PATIENCE);
+                    author.say("a line");
+                    frames = listeners.wait_for(watchers, FRAMES_TIMEOUT);
                 } else {
-                    // One bid: due at once, and the next one not before all have heard this one.
+                    // One bid: due at once, and the next one only after all have got this one.
                     let callers = Callers::start(server.address, 1, Pace::PerSecond(0.01), bidder);
-                    frames = listeners.wait_for(watchers, PATIENCE);
+                    frames = listeners.wait_for(watchers, FRAMES_TIMEOUT);
                     assert!(callers.stop().answers.iter().all(|answer| answer.status == 201));
                 }
             });
@@ -83,7 +84,7 @@ pub fn run(sizes: &Sizes) -> Report {
         reference: value("bare loop", " µs", bare),
         judged: vec![
             ratio("ratio", &cpu, &vec![bare_median; cpu.len()]),
-            value("last watcher hears a bid after", " ms", last_bid).reaching(Reach::AtMost(1000.0)),
+            value("last watcher gets a bid after", " ms", last_bid).reaching(Reach::AtMost(1000.0)),
             value("a line after", " ms", last_line).reaching(Reach::AtMost(1000.0)),
         ],
         also: vec![

@@ -1,6 +1,6 @@
-//! A big start: goods that a hundred thousand users like become live while ten thousand of them are connected and others
-//! bid on other goods. How soon is the last one told, and what do the bidders notice? The reference for the bids during
-//! the start are the bids before it.
+//! A big start: goods that a hundred thousand users like become live while ten thousand of them are connected and
+//! others bid on other goods. How soon is the last one alarmed, and what do the bidders notice? The reference for the
+//! bids during the start are the bids before it.
 
 use std::time::{Duration, Instant};
 
@@ -14,13 +14,13 @@ use crate::{
         bulk,
         callers::{Callers, Pace},
         listeners::{Listeners, Opening},
-        server::Wishes,
+        server::ServerOptions,
         sizes::Sizes,
         window::Window,
     },
 };
 
-/// Bids are looked at for so long before the start.
+/// How long bids are measured before the start.
 const BEFORE: Duration = Duration::from_secs(5);
 
 struct BigStart {
@@ -50,8 +50,8 @@ fn big_start(sizes: &Sizes) -> BigStart {
     let starts_at = bulk::from_now(connecting + BEFORE);
     bulk::start_at(&database, &big, starts_at);
 
-    let server = database.serve(&Wishes { workers: sizes.workers(), ..Wishes::default() });
-    // From the first to the last of the likers, evenly.
+    let server = database.serve(&ServerOptions { workers: sizes.workers(), ..ServerOptions::default() });
+    // Evenly from the first to the last liker.
     let connected = (0..sockets).map(|nth| FIRST_LISTENER + (nth * likers / sockets) as i64);
     let listeners =
         Listeners::connect(server.address, connected.map(Opening::of_alarms).collect(), "\"auction_started\"");
@@ -59,7 +59,7 @@ fn big_start(sizes: &Sizes) -> BigStart {
     let callers = Callers::start(server.address, connections, Pace::Answered, bidders);
     let start = Instant::now() + Duration::from_millis(starts_at.ms_since(SystemTime.now()).max(0).unsigned_abs());
     assert!(Instant::now() + BEFORE < start, "this machine is too slow to connect {sockets} in time");
-    // The first second is not looked at.
+    // The first second is not measured.
     std::thread::sleep(Duration::from_secs(1));
     let without = Window::until(&server, || {
         std::thread::sleep((start - Duration::from_millis(20)).saturating_duration_since(Instant::now()));

@@ -1,8 +1,8 @@
-//! One event to 5,000 alarm sockets, and four events at once: the server's CPU for each frame, all of it (the inbox rows,
-//! the frame, the ping behind it, the pong that proves receipt, the mark that is written then). The reference is a bare
+//! One event to 5,000 alarm sockets, and four events at once: all of the server's CPU for each frame (the inbox row,
+//! the frame, the ping behind it, the pong that confirms receipt, the write of the receipt). The reference is a bare
 //! loop that writes the same frame to as many sockets.
-//!
-//! Two kinds of events have large audiences: a start (everybody who likes the goods) and an end (everybody who has bid).
+//! ¶ Two kinds of events have large audiences: a start (everybody who likes the goods) and an end (everybody who has
+//! bid).
 
 use std::time::{Duration, Instant};
 
@@ -16,54 +16,54 @@ use crate::{
         bulk,
         listeners::{Listeners, Opening},
         nchan,
-        server::Wishes,
+        server::ServerOptions,
         sizes::Sizes,
         window::Window,
     },
 };
 
-/// What happens.
+/// The kind of event.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     Start,
     End,
 }
 
-/// Events of the second kind of run.
+/// Events at once in the second kind of run.
 const AT_ONCE: usize = 4;
-/// Looked at from this long before the event.
+/// The measurement begins so long before the event.
 const BEFORE: Duration = Duration::from_millis(50);
 
-/// What one run came to.
+/// The result of one run.
 pub struct FanOut {
-    /// CPU of the server for each frame, in µs.
+    /// The server's CPU for each frame, in µs.
     pub cpu_us: f64,
-    /// Of it the ledger's: the rows and the marks.
+    /// The ledger's part: rows and receipts.
     pub ledger_us: f64,
-    /// Of it the workers': the frames and the pongs.
+    /// The workers' part: frames and pongs.
     pub workers_us: f64,
-    /// Of it the thread's that hub and clock share, which has something to do now and then in any case.
+    /// The part of the thread that hub and clock share, which also works now and then without events.
     pub hub_us: f64,
     pub last_ms: f64,
     pub threads: String,
 }
 
-/// What several runs on one server came to: one event, and four at once, by turns.
+/// The results of several runs on one server: one event and four at once in turn.
 pub struct FanOuts {
     pub one: Vec<FanOut>,
     pub four: Vec<FanOut>,
-    /// CPU of a frame in the bare loop, in µs, once for each run.
+    /// The bare loop's CPU for each frame, in µs, for each run.
     pub bare_us: Vec<f64>,
-    /// The same where receipt is proved: one frame in each write, four in each.
+    /// The same with receipts: one frame in each write, and four.
     pub proved_us: [Vec<f64>; 2],
     /// The same with a task for each socket.
     pub tasks_us: [Vec<f64>; 2],
-    /// CPU of a frame in a service that only passes it on.
+    /// The CPU for each frame of a service that only passes it on.
     pub nchan_us: Vec<f64>,
     pub rss_mib: f64,
 }
 
-pub fn fan_outs(event: Event, sockets: usize, runs: usize, wishes: &Wishes) -> FanOuts {
+pub fn fan_outs(event: Event, sockets: usize, runs: usize, options: &ServerOptions) -> FanOuts {
     let database = BenchDatabase::new();
     let goods = database.with_auctions(0, runs * (1 + AT_ONCE));
     bulk::users(&database, FIRST_BIDDER, 1);
@@ -72,7 +72,7 @@ pub fn fan_outs(event: Event, sockets: usize, runs: usize, wishes: &Wishes) -> F
         Event::Start => bulk::likes(&database, &goods, sockets),
         Event::End => bulk::bids(&database, &goods, sockets),
     }
-    // Time for the frames, the pongs, and the marks, of which there are some thousands a second.
+    // Time for the frames, the pongs and the receipts, of which some thousands a second are written.
     let gap = Duration::from_millis(1500) + Duration::from_micros(600) * sockets as u32;
     let connecting = Duration::from_secs(3) + Duration::from_micros(600) * sockets as u32;
     let first = bulk::from_now(connecting);
@@ -94,7 +94,7 @@ pub fn fan_outs(event: Event, sockets: usize, runs: usize, wishes: &Wishes) -> F
         database.sql("UPDATE goods SET phase = 0");
     }
 
-    let server = database.serve(&Wishes { no_heartbeat: true, ..wishes.clone() });
+    let server = database.serve(&ServerOptions { no_heartbeat: true, ..options.clone() });
     let needle = if event == Event::Start { "\"auction_started\"" } else { "\"auction_lost\"" };
     let openings = listeners_of(sockets).map(Opening::of_alarms).collect();
     let listeners = Listeners::connect(server.address, openings, needle);
@@ -120,7 +120,7 @@ pub fn fan_outs(event: Event, sockets: usize, runs: usize, wishes: &Wishes) -> F
         if many == 1 { one.push(found) } else { four.push(found) }
     }
     let (frame, rss_mib) = (listeners.frame(), server.rss_mib());
-    assert!(listeners.closed().is_empty(), "nobody is let go");
+    assert!(listeners.closed().is_empty(), "no socket was closed");
     listeners.stop();
     drop(server);
     let (mut proved_us, mut tasks_us) = ([const { Vec::new() }; 2], [const { Vec::new() }; 2]);
@@ -139,13 +139,13 @@ pub fn fan_outs(event: Event, sockets: usize, runs: usize, wishes: &Wishes) -> F
 
 pub fn run(sizes: &Sizes) -> Report {
     let (sockets, runs) = (sizes.of("SOCKETS", 5000), sizes.runs(4));
-    let wishes = Wishes { workers: sizes.workers(), ..Wishes::default() };
+    let options = ServerOptions { workers: sizes.workers(), ..ServerOptions::default() };
     let mut rows = Vec::new();
     for (event, names) in [
         (Event::Start, ["fan-out, a start", "fan-out, 4 starts at once"]),
         (Event::End, ["fan-out, an end", "fan-out, 4 ends at once"]),
     ] {
-        let found = fan_outs(event, sockets, runs, &wishes);
+        let found = fan_outs(event, sockets, runs, &options);
         rows.push(row(names[0], &found.one, &found, 0, 1.25));
         rows.push(row(names[1], &found.four, &found, 1, 0.5));
     }
@@ -157,7 +157,7 @@ fn row(name: &'static str, these: &[FanOut], found: &FanOuts, nth: usize, reach:
     let mut also = vec![
         value("bare loop with a ping, that reads the pong", " µs", found.proved_us[nth].clone()),
         value("the same with a task a socket", " µs", found.tasks_us[nth].clone()),
-        value("of ours the ledger's, to store rows and marks", " µs", these.iter().map(|one| one.ledger_us)),
+        value("of ours the ledger's, to store rows and receipts", " µs", these.iter().map(|one| one.ledger_us)),
         value("the workers', to write frames and read pongs", " µs", these.iter().map(|one| one.workers_us)),
         value("the hub's and the clock's", " µs", these.iter().map(|one| one.hub_us)),
         value("last frame after", " ms", these.iter().map(|one| one.last_ms)),

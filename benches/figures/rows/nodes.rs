@@ -1,7 +1,7 @@
-//! One, two and three nodes over one PostgreSQL and one Redis: what an accepted bid and a frame to a watcher cost all nodes
-//! together, at the same load, shared out evenly; and what the whole can take. A bid costs the less the busier a node is:
-//! more of them share a commit and the wake of a thread. So two nodes are compared with one node that is as busy as each of
-//! them, which tells what it costs to be two, and with one that has the whole load.
+//! One, two and three nodes over one PostgreSQL and one Redis: what an accepted bid and a frame to a watcher cost all
+//! nodes together at the same, evenly shared load, and the most that they can take. A bid costs less the busier a node
+//! is, because more bids share a commit and a thread's wake. So two nodes are compared both with one node that is as
+//! busy as each of them, which shows the cost of being two, and with one that has the whole load.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use crate::{
         cpu::Cpu,
         listeners::{Listeners, Opening},
         postgres,
-        server::{Server, Wishes},
+        server::{Server, ServerOptions},
         sizes::Sizes,
         window::Times,
     },
@@ -23,14 +23,14 @@ use crate::{
 
 /// Bids a second for all nodes together, well below what they can take.
 const OFFERED: usize = 1000;
-/// Who sends them. Nodes have the same number of them each, also of half of them.
+/// The number of callers. Each node has as many of them, also at half the load.
 const CALLERS: usize = 12;
-/// Bids that all watchers hear, and how many of them a second.
-const HEARD: usize = 40;
-const HEARD_A_SECOND: f64 = 10.0;
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Bids that all watchers get, and their rate.
+const WATCHED_BIDS: usize = 40;
+const WATCHED_BIDS_PER_SECOND: f64 = 10.0;
+const FRAMES_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What a bid came to at some load.
+/// The cost of a bid at one load.
 struct Bids {
     us: f64,
     postgres_us: f64,
@@ -39,13 +39,13 @@ struct Bids {
     a_commit: f64,
 }
 
-/// What so many nodes came to, in one run.
+/// The result of one run with so many nodes.
 struct Found {
     bid: Bids,
-    /// The same, at half the load.
+    /// The same at half the load.
     half: Bids,
     most: f64,
-    most_threads: String,
+    busy_at_most: String,
     frame_us: f64,
 }
 
@@ -57,7 +57,7 @@ pub fn run(sizes: &Sizes) -> Report {
     let Some(postgres) = postgres::Server::start() else { return Report::default() };
     let redis = RedisServer::start();
     let watchers = sizes.of("SOCKETS", 1800);
-    // The last one has no bus: what that costs a single node.
+    // The last one has no bus: what the bus costs a single node.
     let kinds = [(1, true), (2, true), (3, true), (1, false)];
     let mut found = [const { Vec::new() }; 4];
     for _ in 0..sizes.runs(3) {
@@ -120,7 +120,7 @@ pub fn run(sizes: &Sizes) -> Report {
             median(|found| found.half.a_commit),
             median(|found| found.frame_us),
             median(|found| found.most),
-            found[at].last().map_or_else(String::new, |found| found.most_threads.clone()),
+            found[at].last().map_or_else(String::new, |found| found.busy_at_most.clone()),
         ]);
     }
     Report { rows, tables: vec![table] }
@@ -138,12 +138,12 @@ fn on(
     let goods = database.with_auctions(connections, 12 + 1);
     let (last, goods) = goods.split_last().expect("some");
     let bus = bus.then(|| redis.url());
-    let wishes = Wishes { workers: Some(sizes.workers().unwrap_or(1)), no_heartbeat: true, bus };
-    let servers: Vec<Server> = (0..nodes).map(|_| database.serve(&wishes)).collect();
+    let options = ServerOptions { workers: Some(sizes.workers().unwrap_or(1)), no_heartbeat: true, bus };
+    let servers: Vec<Server> = (0..nodes).map(|_| database.serve(&options)).collect();
     std::thread::sleep(Duration::from_millis(1500));
-    // The same callers however many nodes there are, or it would not be the same load: each sends together what has
-    // become due while it slept. Each has bidders and goods of its own: prices that cross each other would be refused, and
-    // those aren't counted.
+    // The number of callers is the same for any number of nodes, since each sends together what has become due while it
+    // slept. Each has its own bidders and goods: prices that cross each other would be refused, and refused bids are
+    // not counted.
     let callers = |many: usize, pace: Pace, price: i64| {
         let (connections, share) = (connections / CALLERS, goods.len() / CALLERS);
         let call = |nth: usize| {
@@ -184,7 +184,7 @@ fn on(
     let (after, callers_own, lasted) = (cpu(), Cpu::own().since(&own), from.elapsed());
     let most = accepted(fast, from, lasted).len() as f64 / lasted.as_secs_f64();
     let percent = |spent: Duration| 100.0 * spent.as_secs_f64() / lasted.as_secs_f64();
-    let most_threads = format!(
+    let busy_at_most = format!(
         "nodes {:.0} %, PostgreSQL {:.0} %, Redis {:.0} %, callers {:.0} %",
         percent(after.0.saturating_sub(before.0)),
         after.1.since(&before.1).percent(lasted),
@@ -193,10 +193,10 @@ fn on(
     );
 
     let frame_us = frames(&servers, *last, watchers);
-    Found { bid, half, most, most_threads, frame_us }
+    Found { bid, half, most, busy_at_most, frame_us }
 }
 
-/// How long those took that were accepted in this time.
+/// How long the bids took that were accepted in this time.
 fn accepted(callers: Vec<Callers>, from: Instant, lasted: Duration) -> Times {
     let answers: Vec<_> = callers.into_iter().flat_map(|callers| callers.stop().answers).collect();
     Times::of(
@@ -207,24 +207,24 @@ fn accepted(callers: Vec<Callers>, from: Instant, lasted: Duration) -> Times {
     )
 }
 
-/// CPU of all nodes for each frame to a watcher of a room, in µs. The bids come in at the first node.
+/// The CPU of all nodes for each frame to a watcher of a room, in µs. The bids arrive at the first node.
 fn frames(servers: &[Server], goods: i64, watchers: usize) -> f64 {
     let opening = Opening { path: format!("/ws/auction/{goods}/"), token: None, greeting: None };
     let share = watchers / servers.len();
-    let crowds: Vec<Listeners> = servers
+    let groups: Vec<Listeners> = servers
         .iter()
         .map(|server| Listeners::connect(server.address, vec![opening.clone(); share], "\"bid\""))
         .collect();
-    crowds.iter().for_each(|crowd| crowd.wait_for_quiet(Duration::from_millis(500)));
+    groups.iter().for_each(|group| group.wait_for_quiet(Duration::from_millis(500)));
     let before = of_all(servers);
     let bidder = Bidders::raising_from([FIRST_BIDDER].into_iter(), &[goods], FIRST_PRICE);
-    let callers = Callers::start(servers[0].address, 1, Pace::PerSecond(HEARD_A_SECOND), bidder);
-    std::thread::sleep(Duration::from_secs_f64((HEARD as f64 - 0.5) / HEARD_A_SECOND));
+    let callers = Callers::start(servers[0].address, 1, Pace::PerSecond(WATCHED_BIDS_PER_SECOND), bidder);
+    std::thread::sleep(Duration::from_secs_f64((WATCHED_BIDS as f64 - 0.5) / WATCHED_BIDS_PER_SECOND));
     let accepted = callers.stop().answers.iter().filter(|answer| answer.status == 201).count();
-    crowds.iter().for_each(|crowd| drop(crowd.wait_for(accepted * share, PATIENCE)));
+    groups.iter().for_each(|group| drop(group.wait_for(accepted * share, FRAMES_TIMEOUT)));
     let spent = of_all(servers).saturating_sub(before);
-    assert!(crowds.iter().all(|crowd| crowd.closed().is_empty()), "nobody is let go");
-    crowds.into_iter().for_each(Listeners::stop);
+    assert!(groups.iter().all(|group| group.closed().is_empty()), "no socket was closed");
+    groups.into_iter().for_each(Listeners::stop);
     spent.as_secs_f64() * 1e6 / (accepted * share * servers.len()) as f64
 }
 

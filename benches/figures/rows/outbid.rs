@@ -1,5 +1,5 @@
-//! How soon the loser hears it: two bidders outbid each other, one bid at a time; from the moment that the POST is sent
-//! to the moment that the other one's alarm socket has the frame. The reference is one `fdatasync` of the same disk.
+//! How soon an outbid user gets the alarm: two bidders outbid each other, one bid at a time, measured from the sending
+//! of the POST until the other one's alarm socket has the frame. The reference is one `fdatasync` of the same disk.
 
 use std::{
     io::{Read, Write},
@@ -15,14 +15,14 @@ use crate::{
         callers::Calls,
         disk,
         frames::{self, PING, TEXT},
-        server::{Server, Wishes},
+        server::{Server, ServerOptions},
         sizes::Sizes,
         token,
         window::{Times, Window},
     },
 };
 
-/// One of the two, and both of his connections.
+/// One of the two bidders, with both of their connections.
 struct Trader {
     bids: Bidders,
     http: TcpStream,
@@ -58,7 +58,7 @@ impl Trader {
         self.unread.extend_from_slice(&buffer[..read]);
     }
 
-    /// Returns when a text is there that holds this; when it was there.
+    /// Waits for a text that contains this; returns when it came.
     fn wait_for_text(&mut self, needle: &[u8]) -> Instant {
         loop {
             let mut found = None;
@@ -92,7 +92,7 @@ impl Trader {
     }
 }
 
-/// So many bids one after another, of a server of its own or one that has other things to do.
+/// The latencies of so many bids one after another, on an idle server or a busy one.
 pub fn latencies(server: &Server, goods: i64, bids: usize) -> Times {
     let mut traders = [0, 1].map(|nth| Trader::connect(server.address, FIRST_BIDDER + nth, goods, FIRST_PRICE));
     let mut price = FIRST_PRICE;
@@ -120,7 +120,7 @@ pub fn run(sizes: &Sizes) -> Report {
         let probe = || Times::of(disk::syncs(&database.folder(), 1000)).ms(0.5);
         let sync_before = probe();
         let goods = database.with_auctions(2, 1)[0];
-        let server = database.serve(&Wishes { workers: sizes.workers(), ..Wishes::default() });
+        let server = database.serve(&ServerOptions { workers: sizes.workers(), ..ServerOptions::default() });
         let mut found = None;
         let window = Window::until(&server, || found = Some(latencies(&server, goods, bids)));
         let found = found.unwrap();

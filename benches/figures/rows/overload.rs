@@ -1,36 +1,36 @@
-//! Twice as many bids as it can take: what it can take is measured first, then bids come at twice that rate whatever is
-//! answered, over as many connections as that needs, then again as before. Does it turn away what is too much, early, and
-//! does it come back at once?
+//! Overload: the rate that the server can take is measured first, then bids come at twice that rate whatever is
+//! answered, over as many connections as that needs, then again as at first. Does it refuse the excess early, and does
+//! it recover at once?
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::bid::{self, Bids, Course};
+use super::bid::{self, BidLoad, Bids};
 use crate::{
     row::{Reach, Report, Row, Table, count, number, ratio, value},
     support::{
         bench_database::{BenchDatabase, bidders_of},
         bidders::{Bidders, FIRST_PRICE},
         callers::{Callers, Pace},
-        server::Wishes,
+        server::ServerOptions,
         sizes::Sizes,
         window::{Times, Window},
     },
 };
 
-/// What is open at once; the most is as many as can be without coming near the limit of files. A bid waits until the server
-/// has gone round all that have sent something, so more of them cost more when there are too many bids.
+/// Open connections. The larger number stays well below the limit of files. A bid waits until the server has gone round
+/// all connections that have sent something, so more of them cost more under overload.
 const CONNECTIONS: [usize; 2] = [1000, 4000];
 const ENOUGH: usize = 1000;
-/// All of them known to the server from the bids before.
+/// The server knows all of them from the bids before.
 const BIDDERS: usize = 64;
 
-/// What one run came to.
+/// The result of one run.
 struct Found {
-    /// Each bid when the last is answered, before anything else.
+    /// Each bid when the last is answered, before the overload.
     before: Bids,
     many: Bids,
     rate: f64,
-    /// By the connections over which twice as many came.
+    /// By the number of connections over which twice as many bids came.
     over: Vec<Over>,
 }
 
@@ -44,7 +44,7 @@ struct Over {
     low: f64,
     cpu_percent: f64,
     rss_mib: f64,
-    /// The second after it.
+    /// The second after the overload.
     after: Bids,
 }
 
@@ -88,7 +88,7 @@ pub fn run(sizes: &Sizes) -> Report {
             "RSS MiB",
         ],
     );
-    // A run as a whole, the median one.
+    // The run with the median result.
     let mut sorted: Vec<&Found> = runs.iter().collect();
     sorted.sort_by(|a, b| a.over[0].p99_ms.total_cmp(&b.over[0].p99_ms));
     if let Some(Found { before, many, rate, over }) = sorted.get(runs.len() / 2) {
@@ -118,10 +118,10 @@ fn once(sizes: &Sizes) -> Found {
     let lasts = sizes.lasts() * 2;
     let database = BenchDatabase::new();
     let on = database.with_auctions(BIDDERS, goods);
-    let server = database.serve(&Wishes { workers: sizes.workers(), ..Wishes::default() });
-    let before = bid::bids(&server, &Course::on(&on, BIDDERS, sizes.lasts()));
-    // So many that it never waits for one, and nobody goes away when he is told to.
-    let many = Course { price: FIRST_PRICE * 2, ..Course::on(&on, ENOUGH, sizes.lasts()) };
+    let server = database.serve(&ServerOptions { workers: sizes.workers(), ..ServerOptions::default() });
+    let before = bid::bids(&server, &BidLoad::on(&on, BIDDERS, sizes.lasts()));
+    // So many that the server never waits for one, and clients that come back at once after a refusal.
+    let many = BidLoad { price: FIRST_PRICE * 2, ..BidLoad::on(&on, ENOUGH, sizes.lasts()) };
     let many = bid::bids(&server, &many);
     let rate = 2.0 * taken(&before).max(taken(&many));
     let mut price = FIRST_PRICE * 2;
@@ -133,9 +133,9 @@ fn once(sizes: &Sizes) -> Found {
         let window = Window::look(&server, lasts);
         let rss_mib = server.rss_mib();
         let called = callers.stop();
-        // The moment that the last of it is answered.
+        // Starts the moment that the last bid is answered.
         price += FIRST_PRICE;
-        let at_once = Course { price, warm_up: Duration::ZERO, ..Course::on(&on, BIDDERS, Duration::from_secs(1)) };
+        let at_once = BidLoad { price, warm_up: Duration::ZERO, ..BidLoad::on(&on, BIDDERS, Duration::from_secs(1)) };
         let after = bid::bids(&server, &at_once);
         let mut by_status = BTreeMap::<u16, usize>::new();
         called.answers.iter().for_each(|answer| *by_status.entry(answer.status).or_default() += 1);
@@ -164,12 +164,12 @@ fn once(sizes: &Sizes) -> Found {
     Found { before, many, rate, over: over.into() }
 }
 
-/// Bids a second that were judged.
+/// Judged bids a second.
 fn taken(bids: &Bids) -> f64 {
     bids.accepted_a_second + bids.refused_a_second
 }
 
-/// A line of bids each of which waited for the answer to the one before.
+/// The table's line for bids each of which waited for the answer to the one before.
 fn closed(name: &str, bids: &Bids) -> [String; 10] {
     [
         name.to_owned(),

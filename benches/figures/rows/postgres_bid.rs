@@ -1,25 +1,25 @@
-//! Accepted bids on PostgreSQL: the same as `bid`. The reference is `pgbench` with the statements that a bid needs, one
-//! bid a transaction, the best of 1, 8 and 16 clients, on the same server.
+//! Accepted bids on PostgreSQL: the same as `bid`. The reference is `pgbench` with the statements of a bid, one bid a
+//! transaction, the best of 1, 8 and 16 clients, on the same server.
 
 use std::time::Duration;
 
-use super::bid::{self, Bids, Course};
+use super::bid::{self, BidLoad, Bids};
 use crate::{
     row::{Report, value},
     support::{
         bench_database::{BenchDatabase, FIRST_BIDDER},
         bidders::FIRST_PRICE,
         postgres::Server,
-        server::Wishes,
+        server::ServerOptions,
         sizes::Sizes,
     },
 };
 
 const CLIENTS: [usize; 3] = [1, 8, 16];
 
-/// What a bid has to read and write, as whoever has no ledger would do it: the goods' row is locked, ids come from
-/// sequences, so that bids on different goods go side by side and share a flush of the log. The same rows, without what
-/// only the ledger needs (the counters' row, the writer's mark): they would hold such clients up.
+/// What a bid must read and write without a ledger: the goods' row is locked, and ids come from sequences, so that bids
+/// on different goods run in parallel and share a flush of the log. The rows are the same, without what only the ledger
+/// needs (the counters' row, the commit marker), which would slow such clients down.
 fn script(bidders: usize, goods: &[i64]) -> String {
     let (first, last) = (goods[0], goods[goods.len() - 1]);
     let last_bidder = FIRST_BIDDER + bidders as i64 - 1;
@@ -62,9 +62,9 @@ pub fn run(sizes: &Sizes) -> Report {
             }
             let database = BenchDatabase::on(&postgres);
             let on = database.with_auctions(connections, goods);
-            let server = database.serve(&Wishes { workers: sizes.workers(), ..Wishes::default() });
+            let server = database.serve(&ServerOptions { workers: sizes.workers(), ..ServerOptions::default() });
             std::thread::sleep(Duration::from_millis(500));
-            (best, bid::bids(&server, &Course::on(&on, connections, sizes.lasts())))
+            (best, bid::bids(&server, &BidLoad::on(&on, connections, sizes.lasts())))
         })
         .collect();
     let mut row = bid::row("bid on PostgreSQL", "pgbench, its best", 4.0, &runs);

@@ -1,22 +1,22 @@
-//! Bids that are refused from memory: 64 connections bid too low, and are told so without a look at the disk. The
-//! reference is `GET /health/live` of the same server, asked by the same callers.
+//! Bids that are refused from memory: 64 connections bid too low and are refused without a read of the disk. The
+//! reference is `GET /health/live` on the same server, by the same callers.
 
 use std::time::Duration;
 
-use super::bid::{self, Course};
+use super::bid::{self, BidLoad};
 use crate::{
     row::{Reach, Report, Row, ratio, value},
     support::{
         bench_database::{BenchDatabase, bidders_of},
         bidders::{Bidders, Same},
         callers::{Callers, Calls, Pace},
-        server::{Server, Wishes},
+        server::{Server, ServerOptions},
         sizes::Sizes,
         window::Window,
     },
 };
 
-/// What one run came to.
+/// The result of one run.
 pub struct Answers {
     pub a_second: f64,
     pub p99_ms: f64,
@@ -41,7 +41,7 @@ fn answers(server: &Server, connections: usize, calls: impl Calls, status: u16, 
     }
 }
 
-/// Health, and then refusals, of the same server, for so long each.
+/// First health requests, then refusals, on the same server, for so long each.
 pub fn health_and_refused(server: &Server, connections: usize, goods: &[i64], lasts: Duration) -> (Answers, Answers) {
     let health = answers(server, connections, Same::get("/health/live"), 200, lasts);
     let refused = answers(server, connections, Bidders::too_low(bidders_of(connections), goods), 409, lasts);
@@ -52,9 +52,9 @@ pub fn run(sizes: &Sizes) -> Report {
     let (connections, goods) = (sizes.of("CONNECTIONS", 64), sizes.of("GOODS", 10));
     let database = BenchDatabase::new();
     let on = database.with_auctions(connections, goods);
-    let server = database.serve(&Wishes { workers: sizes.workers(), ..Wishes::default() });
-    // Somebody leads on all of them.
-    bid::bids(&server, &Course::on(&on, connections, Duration::from_secs(1)));
+    let server = database.serve(&ServerOptions { workers: sizes.workers(), ..ServerOptions::default() });
+    // All goods have a leader.
+    bid::bids(&server, &BidLoad::on(&on, connections, Duration::from_secs(1)));
     let runs: Vec<(Answers, Answers)> =
         (0..sizes.runs(5)).map(|_| health_and_refused(&server, connections, &on, sizes.lasts())).collect();
     let of = |take: fn(&(Answers, Answers)) -> f64| runs.iter().map(take).collect::<Vec<f64>>();

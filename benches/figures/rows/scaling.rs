@@ -1,10 +1,10 @@
-//! The same with more of everything: sockets, live goods, workers, rows in the inboxes, goods that have ended. The cost
-//! of one should stay what it is.
+//! The same with more of everything: sockets, live goods, workers, inbox rows, ended goods. The cost of one should not
+//! change.
 
 use std::time::Duration;
 
 use super::{
-    bid::{self, Course},
+    bid::{self, BidLoad},
     fan_out, memory, outbid, refused,
 };
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
         bulk,
         callers::{Callers, Pace},
         listeners::{Listeners, Opening},
-        server::{Server, Wishes},
+        server::{Server, ServerOptions},
         sizes::Sizes,
         window::Window,
     },
@@ -46,20 +46,20 @@ pub fn by_sockets(sizes: &Sizes) -> Report {
     let only = sizes.of("SOCKETS", 0);
     let all = if only > 0 { vec![only] } else { vec![1000, 5000, 10_000] };
     for sockets in all {
-        let (_, each) = memory::kib_a_socket(&[sockets], &Wishes::default());
-        let found = fan_out::fan_outs(fan_out::Event::Start, sockets, 2, &Wishes::default());
+        let (_, each) = memory::kib_a_socket(&[sockets], &ServerOptions::default());
+        let found = fan_out::fan_outs(fan_out::Event::Start, sockets, 2, &ServerOptions::default());
         let cpu = |these: &[fan_out::FanOut]| median(these.iter().map(|one| one.cpu_us).collect());
         let database = BenchDatabase::new();
         let goods = database.with_auctions(CONNECTIONS, 10);
         bulk::users(&database, FIRST_LISTENER, sockets);
-        let server = database.serve(&Wishes::default());
+        let server = database.serve(&ServerOptions::default());
         let listeners = listeners_of(sockets).map(Opening::of_alarms).collect();
         let before = server.cpu().all();
         let listeners = Listeners::connect(server.address, listeners, "no frame");
-        // Each of them has read its inbox.
+        // Each socket has read its inbox.
         listeners.wait_for_quiet(Duration::from_millis(500));
         let came = server.cpu().all().saturating_sub(before);
-        let bids = bid::bids(&server, &Course::on(&goods, CONNECTIONS, sizes.lasts()));
+        let bids = bid::bids(&server, &BidLoad::on(&goods, CONNECTIONS, sizes.lasts()));
         listeners.stop();
         table.line([
             count(sockets),
@@ -76,9 +76,9 @@ pub fn by_sockets(sizes: &Sizes) -> Report {
     Report::of_tables([table])
 }
 
-/// Bids, refusals and latency of a server, as cells.
+/// Bids, refusals and latency of a server, as cells of the table.
 fn of_bids(server: &Server, goods: &[i64], sizes: &Sizes) -> Vec<String> {
-    let bids = bid::bids(server, &Course::on(goods, CONNECTIONS, sizes.lasts()));
+    let bids = bid::bids(server, &BidLoad::on(goods, CONNECTIONS, sizes.lasts()));
     let (health, refused) = refused::health_and_refused(server, CONNECTIONS, goods, sizes.lasts());
     vec![
         number(bids.accepted_a_second),
@@ -97,7 +97,7 @@ pub fn by_goods(sizes: &Sizes) -> Report {
     for live in [1, 10, 1000] {
         let database = BenchDatabase::new();
         let goods = database.with_auctions(CONNECTIONS, live);
-        let server = database.serve(&Wishes::default());
+        let server = database.serve(&ServerOptions::default());
         table.line([count(live)].into_iter().chain(of_bids(&server, &goods, sizes)));
     }
     Report::of_tables([table])
@@ -107,13 +107,13 @@ pub fn by_workers(sizes: &Sizes) -> Report {
     let mut table =
         Table::new("Workers", &[&["workers"], &OF_BIDS[..], &["a start to 5,000: µs a frame", "last, ms"]].concat());
     for workers in [1, 2] {
-        let wishes = Wishes { workers: Some(workers), ..Wishes::default() };
+        let options = ServerOptions { workers: Some(workers), ..ServerOptions::default() };
         let database = BenchDatabase::new();
         let goods = database.with_auctions(CONNECTIONS, 10);
-        let server = database.serve(&wishes);
+        let server = database.serve(&options);
         let cells = of_bids(&server, &goods, sizes);
         drop(server);
-        let found = fan_out::fan_outs(fan_out::Event::Start, 5000, 2, &wishes);
+        let found = fan_out::fan_outs(fan_out::Event::Start, 5000, 2, &options);
         let cpu = median(found.one.iter().map(|one| one.cpu_us).collect());
         let last = median(found.one.iter().map(|one| one.last_ms).collect());
         table.line([count(workers)].into_iter().chain(cells).chain([number(cpu), number(last)]));
@@ -143,17 +143,17 @@ pub fn by_inbox(sizes: &Sizes) -> Report {
         if each > 0 {
             bulk::inboxes(&database, USERS, each);
         }
-        let server = database.serve(&Wishes::default());
-        let bids = bid::bids(&server, &Course::on(&goods[..10], CONNECTIONS, sizes.lasts()));
+        let server = database.serve(&ServerOptions::default());
+        let bids = bid::bids(&server, &BidLoad::on(&goods[..10], CONNECTIONS, sizes.lasts()));
         let outbid = outbid::latencies(&server, goods[10], 1000);
-        let mut crowd = None;
+        let mut idle = None;
         let opening = Window::until(&server, || {
             let all = listeners_of(2000).map(Opening::of_alarms).collect();
-            crowd = Some(Listeners::connect(server.address, all, "no frame"));
+            idle = Some(Listeners::connect(server.address, all, "no frame"));
         });
         let inbox = pages(&server, Same::get_as(FIRST_LISTENER + 7, "/alarms"), sizes);
-        if let Some(crowd) = crowd {
-            crowd.stop();
+        if let Some(idle) = idle {
+            idle.stop();
         }
         table.line([
             count(USERS * each),
@@ -169,7 +169,7 @@ pub fn by_inbox(sizes: &Sizes) -> Report {
     Report::of_tables([table])
 }
 
-/// How long a page takes, p50 in ms, asked by one caller.
+/// How long a page takes for one caller, p50 in ms.
 fn pages(server: &Server, page: Same, sizes: &Sizes) -> f64 {
     let callers = Callers::start(server.address, 1, Pace::Answered, page);
     std::thread::sleep(Duration::from_millis(300));
@@ -191,7 +191,7 @@ pub fn by_old_goods(sizes: &Sizes) -> Report {
         if old > 0 {
             bulk::ended_goods(&database, 1000, old);
         }
-        let server = database.serve(&Wishes::default());
+        let server = database.serve(&ServerOptions::default());
         std::thread::sleep(Duration::from_secs(1));
         let idle = Window::look(&server, Duration::from_secs(2)).server_percent();
         let cells = of_bids(&server, &goods, sizes);

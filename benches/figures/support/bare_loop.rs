@@ -1,6 +1,6 @@
-//! The reference of the fan-outs: a loop that does nothing but write the same frame to as many sockets, while one thread
-//! reads them as the listeners do. And what a loop costs that also asks for receipt and reads the answer, and what it
-//! costs when each socket is a task of its own that is woken for it, as a session is.
+//! The reference of the fan-outs: a loop that only writes the same frame to as many sockets, while one thread reads
+//! them as the listeners do. Two more loops also ask for receipts and read them; in one of them each socket is a task
+//! of its own that is woken for it, as a session is.
 
 use std::{
     cell::Cell,
@@ -23,37 +23,37 @@ use super::{
 };
 
 /// Both ends of each socket are in this process, which may have 20,000 files open.
-const MOST: usize = 8000;
+const SOCKETS_LIMIT: usize = 8000;
 
-/// What proves receipt, as long as ours: a ping with a number, and its pong with a mask.
+/// A receipt as long as the service's: a ping with a number, and its masked pong.
 const PING: [u8; 6] = *b"\x89\x041234";
 const PONG_BYTES: usize = 10;
 
-/// For a frame to be heard.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a frame may take to arrive.
+const FRAMES_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The ledger's pace.
 const CHUNK: usize = 1000;
-const CHUNK_EVERY: Duration = Duration::from_millis(8);
+const CHUNK_INTERVAL: Duration = Duration::from_millis(8);
 
-/// CPU of the writing thread for each frame.
+/// The writing thread's CPU for each frame.
 pub fn cpu_a_frame(sockets: usize, frame: &[u8], rounds: usize) -> Duration {
     cpu(sockets, frame, 1, rounds, false)
 }
 
-/// The same with so many frames in each write, a ping behind them, and the pong read.
+/// The same with `at_once` frames in each write, a ping behind them, and the pong read.
 pub fn cpu_a_proved_frame(sockets: usize, frame: &[u8], at_once: usize, rounds: usize) -> Duration {
     let frames = [frame.repeat(at_once), PING.to_vec()].concat();
     cpu(sockets, &frames, at_once, rounds, true) / u32::try_from(at_once).unwrap()
 }
 
-/// The same where each socket is a task on the runtime that the server has, woken to write and woken to read the pong,
-/// and not all at once but in the ledger's pace: so many have to be served every few ms, between which bids are.
+/// The same with a task for each socket on the server's kind of runtime, woken to write and to read the pong. Not all
+/// at once but at the ledger's pace: one chunk every few ms, with bids in between.
 pub fn cpu_a_proved_frame_of_tasks(sockets: usize, frame: &[u8], at_once: usize, rounds: usize) -> Duration {
-    let sockets = sockets.min(MOST);
+    let sockets = sockets.min(SOCKETS_LIMIT);
     let frames: Rc<[u8]> = [frame.repeat(at_once), PING.to_vec()].concat().into();
     let mut audience = Audience::of(sockets);
-    // Moved, not copied: there are only so many files.
+    // Moved, not copied, because files are limited.
     let writers = std::mem::take(&mut audience.writers);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let spent = tokio::task::LocalSet::new().block_on(&runtime, async {
@@ -86,14 +86,14 @@ pub fn cpu_a_proved_frame_of_tasks(sockets: usize, frame: &[u8], at_once: usize,
         for _ in 0..rounds {
             pongs.set(0);
             let before = cpu::of_this_thread();
-            let mut pace = tokio::time::interval(CHUNK_EVERY);
+            let mut pace = tokio::time::interval(CHUNK_INTERVAL);
             for wake in &wakes {
                 pace.tick().await;
                 wake.notify_waiters();
             }
             done.notified().await;
             spent += cpu::of_this_thread() - before;
-            audience.has_heard(sockets * at_once);
+            audience.wait_for_frames(sockets * at_once);
         }
         spent
     });
@@ -101,7 +101,7 @@ pub fn cpu_a_proved_frame_of_tasks(sockets: usize, frame: &[u8], at_once: usize,
     spent / u32::try_from(rounds * sockets * at_once).unwrap()
 }
 
-/// Both ends of many sockets: one is written to, the other is the listeners' that the server has, too.
+/// Both ends of many sockets: this loop writes to one, the listeners of the server's benches read the other.
 struct Audience {
     writers: Vec<TcpStream>,
     listeners: Listeners,
@@ -117,13 +117,13 @@ impl Audience {
         Self { writers: accepting.join().unwrap(), listeners }
     }
 
-    /// Returns when so many frames have been heard.
-    fn has_heard(&self, frames: usize) {
-        self.listeners.wait_for(frames, PATIENCE);
+    /// Waits until this many frames have arrived.
+    fn wait_for_frames(&self, frames: usize) {
+        self.listeners.wait_for(frames, FRAMES_TIMEOUT);
     }
 }
 
-/// The next one who comes, answered.
+/// Accepts the next connection and answers its handshake.
 fn opened(listener: &TcpListener) -> TcpStream {
     let (mut socket, _) = listener.accept().unwrap();
     socket.set_nodelay(true).unwrap();
@@ -137,7 +137,7 @@ fn opened(listener: &TcpListener) -> TcpStream {
 }
 
 fn cpu(sockets: usize, frame: &[u8], at_once: usize, rounds: usize, proved: bool) -> Duration {
-    let sockets = sockets.min(MOST);
+    let sockets = sockets.min(SOCKETS_LIMIT);
     let mut audience = Audience::of(sockets);
     let mut poll = Poll::new().unwrap();
     let mut events = Events::with_capacity(1024);
@@ -161,7 +161,7 @@ fn cpu(sockets: usize, frame: &[u8], at_once: usize, rounds: usize, proved: bool
             }
         }
         spent += cpu::of_this_thread() - before;
-        audience.has_heard(sockets * at_once);
+        audience.wait_for_frames(sockets * at_once);
     }
     audience.listeners.stop();
     spent / u32::try_from(rounds * sockets).unwrap()

@@ -1,5 +1,5 @@
-//! A database as a server finds it: on the disk that is measured, seeded through the library's own ledger, and by SQL
-//! where that would take minutes.
+//! A database for a server: on the measured disk, filled through the library's own ledger, and by SQL where that would
+//! take minutes.
 
 use std::path::PathBuf;
 
@@ -9,12 +9,12 @@ use tempfile::TempDir;
 
 use super::{
     disk, postgres,
-    server::{Server, Wishes},
+    server::{Server, ServerOptions},
 };
 use crate::seed::Seed;
 
 pub const SELLER: i64 = 1;
-/// Bidders have ids from here on, and listeners from there.
+/// The first id of bidders and of listeners.
 pub const FIRST_BIDDER: i64 = 100;
 pub const FIRST_LISTENER: i64 = 1_000_000;
 
@@ -24,7 +24,7 @@ pub struct BenchDatabase {
 }
 
 impl BenchDatabase {
-    /// An SQLite database of its own.
+    /// An SQLite database.
     pub fn new() -> Self {
         let folder = disk::folder();
         Self { url: format!("sqlite://{}", folder.path().join("figures.db").display()), folder }
@@ -43,7 +43,7 @@ impl BenchDatabase {
         Seed::open(&self.url)
     }
 
-    /// A seller, so many bidders, and so many goods that are live for a day; returns the goods.
+    /// Makes a seller, so many bidders, and so many goods that are live for a day; returns the goods.
     pub fn with_auctions(&self, bidders: usize, goods: usize) -> Vec<i64> {
         let seed = self.seed();
         seed.users([SELLER].into_iter().chain(bidders_of(bidders)));
@@ -53,7 +53,7 @@ impl BenchDatabase {
         goods
     }
 
-    /// Runs statements while nobody has the database.
+    /// Runs statements while the database is not open.
     pub fn sql(&self, statements: &str) {
         let done = match self.url.strip_prefix("sqlite://") {
             Some(path) => SqliteConnection::establish(path).unwrap().batch_execute(statements),
@@ -62,8 +62,8 @@ impl BenchDatabase {
         done.expect("the statements fit the schema");
     }
 
-    pub fn serve(&self, wishes: &Wishes) -> Server {
-        Server::start(&self.url, self.folder.path(), wishes)
+    pub fn serve(&self, options: &ServerOptions) -> Server {
+        Server::start(&self.url, self.folder.path(), options)
     }
 }
 

@@ -1,10 +1,10 @@
-//! What callers ask: bids, one higher than the other or too low, and plain requests.
+//! The requests of callers: rising bids, bids that are too low, and plain requests.
 
 use std::io::Write;
 
 use super::{callers::Calls, token};
 
-/// The same again and again.
+/// The same request again and again.
 pub struct Same(Vec<u8>);
 
 impl Same {
@@ -12,7 +12,7 @@ impl Same {
         Self(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").into_bytes())
     }
 
-    /// With somebody's token.
+    /// With a user's token.
     pub fn get_as(user: i64, path: &str) -> Self {
         Self(format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\r\n", token(user)).into_bytes())
     }
@@ -24,10 +24,10 @@ impl Calls for Same {
     }
 }
 
-/// Bidders, one for each connection. They bid on the goods in turn; the prices of all bidders rise together, unless all
-/// of them are too low.
+/// Bidders, one for each connection. They bid on the goods in turn. All prices rise together, unless all of them are
+/// too low.
 pub struct Bidders {
-    /// What stands behind the path, for each connection.
+    /// What follows the path, for each connection.
     tails: Vec<String>,
     goods: Vec<i64>,
     price: i64,
@@ -35,16 +35,16 @@ pub struct Bidders {
     turn: usize,
 }
 
-/// Prices have seven digits, so that the requests are as long as each other.
+/// Prices have seven digits, so that all requests have the same length.
 pub const FIRST_PRICE: i64 = 1_000_000;
 
 impl Bidders {
-    /// Above this price and each other.
+    /// Bids above this price and each other.
     pub fn raising_from(users: impl Iterator<Item = i64>, goods: &[i64], price: i64) -> Self {
         Self::new(users, goods, price, 1)
     }
 
-    /// Below all prices that the others offer.
+    /// Bids below all others' prices.
     pub fn too_low(users: impl Iterator<Item = i64>, goods: &[i64]) -> Self {
         Self::new(users, goods, FIRST_PRICE, 0)
     }

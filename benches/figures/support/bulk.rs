@@ -1,5 +1,5 @@
-//! Rows by the thousand and million, written by SQL while no server has the (SQLite) database: the ledger would take
-//! minutes for what a run only needs to find there.
+//! Rows by the thousand and million, written by SQL while no server has the (SQLite) database open: the ledger would
+//! take minutes.
 
 use handsup::{
     domain::Timestamp,
@@ -16,13 +16,13 @@ fn counted(many: usize, select: &str) -> String {
     )
 }
 
-/// So many users from that id on.
+/// So many users from this id on.
 pub fn users(database: &BenchDatabase, first: i64, many: usize) {
     let rows = counted(many, &format!("{first} + n, 'name' || n, '/media/default.jpeg', 40, 1, 0"));
     database.sql(&format!("INSERT INTO users (id, username, profile_image, rating_score, is_active, named_at) {rows}"));
 }
 
-/// So many goods that have ended long ago, from that id on.
+/// So many goods that have ended long ago, from this id on.
 pub fn ended_goods(database: &BenchDatabase, first: i64, many: usize) {
     let rows = counted(
         many,
@@ -51,7 +51,7 @@ pub fn likes(database: &BenchDatabase, goods: &[i64], many: usize) {
     }
 }
 
-/// So many users, from the first listener on, have bid on these goods, and one who isn't among them leads.
+/// So many users, from the first listener on, have bid on these goods, and another user leads.
 pub fn bids(database: &BenchDatabase, goods: &[i64], many: usize) {
     let all = many + 1;
     for one in goods {
@@ -70,11 +70,11 @@ pub fn bids(database: &BenchDatabase, goods: &[i64], many: usize) {
     }
 }
 
-/// Alarms, 500 receivers each, in the inboxes of so many users from the first listener on, all received and read.
+/// Alarms with 500 receivers each in the inboxes of so many users from the first listener on, all received and read.
 pub fn inboxes(database: &BenchDatabase, users: usize, alarms_each: usize) {
     const CHUNK: usize = 500;
     let alarms = users * alarms_each / CHUNK;
-    // Of yesterday: what is older than `alarms.keep_days` the server would begin to remove.
+    // Created yesterday: the server would remove alarms older than `alarms.keep_days`.
     let created_at = SystemTime.now().plus_ms(-86_400_000).micros();
     let rows = counted(
         alarms,
@@ -84,7 +84,7 @@ pub fn inboxes(database: &BenchDatabase, users: usize, alarms_each: usize) {
         "INSERT INTO alarms (id, event_id, kind, goods_id, goods_title, created_at, high_price, ends_at, start_price) \
          {rows}; UPDATE id_counters SET alarm = {alarms}"
     ));
-    // Along the key, so that ten million rows are appended and not sorted in.
+    // In the order of the key, so that ten million rows are appended rather than sorted in.
     let groups = users / CHUNK;
     let rows = counted(
         users * alarms_each,
@@ -98,7 +98,7 @@ pub fn inboxes(database: &BenchDatabase, users: usize, alarms_each: usize) {
     ));
 }
 
-/// Goods begin or end at other times than they were made with.
+/// Moves the start or the end of goods.
 pub fn start_at(database: &BenchDatabase, goods: &[i64], at: Timestamp) {
     set_time(database, goods, "starts_at", at);
 }
@@ -112,7 +112,7 @@ fn set_time(database: &BenchDatabase, goods: &[i64], column: &str, at: Timestamp
     database.sql(&format!("UPDATE goods SET {column} = {} WHERE id IN ({})", at.micros(), ids.join(",")));
 }
 
-/// In so long.
+/// The time in so long.
 pub fn from_now(later: std::time::Duration) -> Timestamp {
     SystemTime.now().plus_ms(later.as_millis() as i64)
 }

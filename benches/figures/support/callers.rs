@@ -1,5 +1,5 @@
-//! Callers over HTTP, by hand on one thread and as light as can be, because they share the cores with the server: plain
-//! sockets under one poll, requests that are ready beforehand, answers of which only the status is looked at.
+//! HTTP callers on one thread. They are as cheap as possible because they share the cores with the server: plain
+//! sockets under one poll, prepared requests, and only the status of each answer is read.
 
 use std::{
     collections::VecDeque,
@@ -17,7 +17,7 @@ use mio::{Events, Interest, Poll, Token, net::TcpStream};
 
 use super::frames::head_ends;
 
-/// One whole answer.
+/// One complete answer.
 #[derive(Clone, Copy)]
 pub struct Answer {
     pub asked_at: Instant,
@@ -25,25 +25,25 @@ pub struct Answer {
     pub status: u16,
 }
 
-/// What they ask.
+/// The requests of the callers.
 pub trait Calls: Send + 'static {
     /// Writes the next request of this connection.
     fn next(&mut self, connection: usize, request: &mut Vec<u8>);
 }
 
-/// How they ask.
+/// When requests are sent.
 #[derive(Clone, Copy)]
 pub enum Pace {
-    /// On each connection the next request as soon as the last one is answered.
+    /// On each connection, as soon as the last one is answered.
     Answered,
-    /// So many a second, whatever has been answered, on whichever connection is free.
+    /// At this rate, whatever has been answered, on any free connection.
     PerSecond(f64),
-    /// So many a second on an average, at random moments, as people do: several callers come to the same load as one.
+    /// At this rate on average, at random moments as people do, so that several callers sum up to the load of one.
     AtRandom(f64),
 }
 
 impl Pace {
-    /// From one request to the next, where that does not depend on the answers.
+    /// The time to the next request, if that does not depend on the answers.
     fn gap(self) -> Option<Duration> {
         match self {
             Self::Answered => None,
@@ -55,13 +55,13 @@ impl Pace {
 
 pub struct Callers {
     stop: Arc<AtomicBool>,
-    thread: JoinHandle<Called>,
+    thread: JoinHandle<Results>,
 }
 
-/// What came of it.
-pub struct Called {
+/// The result.
+pub struct Results {
     pub answers: Vec<Answer>,
-    /// Requests that were due while no connection was free: the callers, not the server, were the limit.
+    /// Requests that were due while no connection was free: then the callers are the limit, not the server.
     pub left_out: usize,
     /// Requests whose connection ended without an answer.
     pub unanswered: usize,
@@ -70,45 +70,46 @@ pub struct Called {
 impl Callers {
     pub fn start(server: SocketAddr, connections: usize, pace: Pace, calls: impl Calls) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&stop);
-        let call = move || Crowd::connect(server, connections, calls).call(pace, &told);
+        let stop_flag = Arc::clone(&stop);
+        let call = move || Connections::connect(server, connections, calls).call(pace, &stop_flag);
         let thread = std::thread::Builder::new().name("callers".to_owned()).spawn(call).unwrap();
         Self { stop, thread }
     }
 
-    /// When the last ones are answered.
-    pub fn stop(self) -> Called {
+    /// Stops asking; returns when the last requests are answered.
+    pub fn stop(self) -> Results {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().expect("every request is answered")
     }
 }
 
-struct Line {
+struct Connection {
     tcp: TcpStream,
-    /// When the request was due that is under way.
+    /// When the pending request was due.
     asked_at: Option<Instant>,
-    /// An answer of which only a part is here.
+    /// The beginning of an incomplete answer.
     part: Vec<u8>,
 }
 
-/// What has come on a line.
-enum Heard {
+/// What a read of a connection returned.
+enum Reading {
     Part,
     Whole(Answer),
-    /// The server has ended the connection (after a refusal it does); there is a new one. Whether a request was lost.
+    /// The server has ended the connection, as it does after some refusals, and there is a new one. Whether a request
+    /// was lost.
     Ended(bool),
 }
 
-struct Crowd<C> {
+struct Connections<C> {
     server: SocketAddr,
     poll: Poll,
-    lines: Vec<Line>,
+    connections: Vec<Connection>,
     calls: C,
     request: Vec<u8>,
-    under_way: usize,
+    pending: usize,
 }
 
-impl Line {
+impl Connection {
     fn connect(server: SocketAddr, poll: &Poll, nth: usize) -> Self {
         let tcp = std::net::TcpStream::connect(server).expect("a connection");
         tcp.set_nodelay(true).unwrap();
@@ -119,22 +120,22 @@ impl Line {
     }
 }
 
-impl<C: Calls> Crowd<C> {
+impl<C: Calls> Connections<C> {
     fn connect(server: SocketAddr, connections: usize, calls: C) -> Self {
         let poll = Poll::new().unwrap();
-        let lines = (0..connections).map(|nth| Line::connect(server, &poll, nth)).collect();
-        Self { server, poll, lines, calls, request: Vec::new(), under_way: 0 }
+        let connections = (0..connections).map(|nth| Connection::connect(server, &poll, nth)).collect();
+        Self { server, poll, connections, calls, request: Vec::new(), pending: 0 }
     }
 
-    fn call(mut self, pace: Pace, stop: &AtomicBool) -> Called {
-        let mut called = Called { answers: Vec::new(), left_out: 0, unanswered: 0 };
-        let mut free: VecDeque<usize> = (0..self.lines.len()).collect();
+    fn call(mut self, pace: Pace, stop: &AtomicBool) -> Results {
+        let mut called = Results { answers: Vec::new(), left_out: 0, unanswered: 0 };
+        let mut free: VecDeque<usize> = (0..self.connections.len()).collect();
         let mut due = Instant::now();
         let mut events = Events::with_capacity(1024);
         let mut buffer = vec![0; 64 * 1024];
         loop {
             let stopped = stop.load(Ordering::Relaxed);
-            if stopped && self.under_way == 0 {
+            if stopped && self.pending == 0 {
                 return called;
             }
             let mut wait = Duration::from_millis(100);
@@ -158,17 +159,17 @@ impl<C: Calls> Crowd<C> {
             self.poll.poll(&mut events, Some(wait)).unwrap();
             for event in &events {
                 let nth = event.token().0;
-                match self.hear(nth, &mut buffer) {
-                    Heard::Part => {}
-                    Heard::Whole(answer) => {
+                match self.read(nth, &mut buffer) {
+                    Reading::Part => {}
+                    Reading::Whole(answer) => {
                         called.answers.push(answer);
                         match pace {
-                            // The answer's moment is the next request's: one look at the clock for both.
+                            // The answer's moment is also the next request's, which saves a read of the clock.
                             Pace::Answered if !stopped => self.ask(nth, answer.asked_at + answer.took),
                             _ => free.push_back(nth),
                         }
                     }
-                    Heard::Ended(lost) => {
+                    Reading::Ended(lost) => {
                         called.unanswered += usize::from(lost);
                         if lost {
                             free.push_back(nth);
@@ -182,49 +183,49 @@ impl<C: Calls> Crowd<C> {
     fn ask(&mut self, nth: usize, due: Instant) {
         self.request.clear();
         self.calls.next(nth, &mut self.request);
-        let line = &mut self.lines[nth];
-        // A socket with nothing under way has room for a request. One that has ended is seen when it is read.
-        let _ = line.tcp.write_all(&self.request);
-        line.asked_at = Some(due);
-        self.under_way += 1;
+        let connection = &mut self.connections[nth];
+        // A socket without a pending request has room for one. A connection that has ended is noticed when it is read.
+        let _ = connection.tcp.write_all(&self.request);
+        connection.asked_at = Some(due);
+        self.pending += 1;
     }
 
-    /// Reads what is there; the answer, if all of it is.
-    fn hear(&mut self, nth: usize, buffer: &mut [u8]) -> Heard {
-        let line = &mut self.lines[nth];
+    /// Reads what has arrived; returns the answer if it is complete.
+    fn read(&mut self, nth: usize, buffer: &mut [u8]) -> Reading {
+        let connection = &mut self.connections[nth];
         let status = loop {
-            let read = match line.tcp.read(buffer) {
+            let read = match connection.tcp.read(buffer) {
                 Ok(read) if read > 0 => read,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Heard::Part,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Reading::Part,
                 Ok(_) | Err(_) => return self.connect_again(nth),
             };
-            let whole = if line.part.is_empty() {
+            let whole = if connection.part.is_empty() {
                 whole(&buffer[..read])
             } else {
-                line.part.extend_from_slice(&buffer[..read]);
-                whole(&line.part)
+                connection.part.extend_from_slice(&buffer[..read]);
+                whole(&connection.part)
             };
             match whole {
                 Some(status) => break status,
-                None if line.part.is_empty() => line.part.extend_from_slice(&buffer[..read]),
+                None if connection.part.is_empty() => connection.part.extend_from_slice(&buffer[..read]),
                 None => {}
             }
         };
-        line.part.clear();
-        let asked_at = line.asked_at.take().expect("nobody answers what was not asked");
-        self.under_way -= 1;
-        Heard::Whole(Answer { asked_at, took: asked_at.elapsed(), status })
+        connection.part.clear();
+        let asked_at = connection.asked_at.take().expect("an answer to a request");
+        self.pending -= 1;
+        Reading::Whole(Answer { asked_at, took: asked_at.elapsed(), status })
     }
 
-    fn connect_again(&mut self, nth: usize) -> Heard {
-        let lost = self.lines[nth].asked_at.is_some();
-        self.under_way -= usize::from(lost);
-        self.lines[nth] = Line::connect(self.server, &self.poll, nth);
-        Heard::Ended(lost)
+    fn connect_again(&mut self, nth: usize) -> Reading {
+        let lost = self.connections[nth].asked_at.is_some();
+        self.pending -= usize::from(lost);
+        self.connections[nth] = Connection::connect(self.server, &self.poll, nth);
+        Reading::Ended(lost)
     }
 }
 
-/// The status of an answer that is there as a whole.
+/// The status of a complete answer.
 fn whole(answer: &[u8]) -> Option<u16> {
     const LENGTH: &[u8] = b"content-length: ";
     let head = &answer[..head_ends(answer)?];

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
-/// CPU time by the threads' names, of those that live.
+/// CPU time of the living threads, by name.
 pub struct Cpu(BTreeMap<String, Duration>);
 
-/// What was used between two looks.
+/// CPU time between two readings.
 pub struct Spent {
     /// By the threads' names.
     pub threads: Vec<(String, Duration)>,
@@ -21,18 +21,18 @@ impl Cpu {
         Spent { threads, all }
     }
 
-    /// All of it.
+    /// The sum.
     pub fn all(&self) -> Duration {
         self.0.values().sum()
     }
 
-    /// Of this process and those that it has started.
+    /// Of this process and its descendants.
     pub fn of_family(process: u32) -> Self {
         let mut all = Self::of(&format!("/proc/{process}"));
         for entry in std::fs::read_dir("/proc").unwrap().flatten() {
             let folder = entry.path();
             let Ok(stat) = std::fs::read_to_string(folder.join("stat")) else { continue };
-            // Behind the name, which may hold anything: the state, the parent.
+            // After the name, which may contain anything: the state, the parent.
             let parent = stat.rsplit_once(") ").and_then(|(_, rest)| rest.split(' ').nth(1)?.parse().ok());
             if parent == Some(process) && folder.join("task").is_dir() {
                 for (name, spent) in Self::of(&folder.display().to_string()).0 {
@@ -48,16 +48,16 @@ impl Cpu {
         Self::of("/proc/self")
     }
 
-    /// From `schedstat`, whose first number is in ns: `stat` counts ticks, which miss threads that run for µs at a
-    /// time.
+    /// From `schedstat`, whose first number is in ns. `stat` counts ticks, which miss threads that run for a few µs at
+    /// a time.
     pub fn of(process: &str) -> Self {
         let mut threads = BTreeMap::new();
         for task in std::fs::read_dir(format!("{process}/task")).unwrap() {
             let folder = task.unwrap().path();
-            // A thread may end while it is looked at.
+            // A thread may end while it is read.
             let Ok(name) = std::fs::read_to_string(folder.join("comm")) else { continue };
             let Some(spent) = schedstat(&folder.join("schedstat")) else { continue };
-            // All workers, all blocking threads are one each.
+            // All workers count as one, and so do all blocking threads.
             let name = name.trim_end().trim_end_matches(|c: char| c.is_ascii_digit() || c == '-').to_owned();
             *threads.entry(name).or_default() += spent;
         }
@@ -65,7 +65,7 @@ impl Cpu {
     }
 }
 
-/// Of the thread that asks.
+/// Of the calling thread.
 pub fn of_this_thread() -> Duration {
     schedstat(Path::new("/proc/thread-self/schedstat")).expect("the kernel counts")
 }
@@ -76,7 +76,7 @@ fn schedstat(file: &Path) -> Option<Duration> {
 }
 
 impl Spent {
-    /// Which threads used how much of it, in % of one core over this time.
+    /// How much each thread used, in % of one core over this time.
     pub fn by_thread(&self, lasted: Duration) -> String {
         let percent = |spent: &Duration| 100.0 * spent.as_secs_f64() / lasted.as_secs_f64();
         let of_thread = |(name, spent): &(String, Duration)| format!("{name} {:.0} %", percent(spent));

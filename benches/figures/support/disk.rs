@@ -1,4 +1,4 @@
-//! The disk that is measured: where the databases of a run lie, and how long it takes to make a page safe on it.
+//! The measured disk: where a run's databases are, and how long it takes to write a page to it.
 
 use std::{
     fs::File,
@@ -9,16 +9,16 @@ use std::{
 
 use tempfile::TempDir;
 
-/// As large as a page of the database.
+/// The size of a page of the database.
 const PAGE: usize = 4096;
 const PAGES: u64 = 1024;
 
-/// A folder that is gone afterwards: in `HANDSUP_BENCH_DIR`, or else in the usual place, unless that is in memory.
+/// A temporary folder: in `HANDSUP_BENCH_DIR`, or else in the usual place, unless that is in memory.
 pub fn folder() -> TempDir {
     tempfile::Builder::new().prefix("handsup-figures.").tempdir_in(place()).unwrap()
 }
 
-/// Where folders are made.
+/// Where folders are created.
 pub fn place() -> PathBuf {
     if let Some(place) = std::env::var_os("HANDSUP_BENCH_DIR") {
         return place.into();
@@ -27,7 +27,7 @@ pub fn place() -> PathBuf {
     if is_in_memory(&usual) { env!("CARGO_TARGET_TMPDIR").into() } else { usual }
 }
 
-/// The file system that a folder is on.
+/// The file system of a folder.
 pub fn file_system(folder: &Path) -> String {
     let folder = folder.canonicalize().unwrap();
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
@@ -43,7 +43,7 @@ pub fn is_in_memory(folder: &Path) -> bool {
     matches!(file_system(folder).as_str(), "tmpfs" | "ramfs")
 }
 
-/// How long writing one page and `fdatasync` take, over and over in a file that is there already, as a WAL is.
+/// How long it takes to write one page and `fdatasync` it, again and again in an existing file, as a WAL is.
 pub fn syncs(folder: &Path, times: usize) -> Vec<Duration> {
     let mut file = File::create(folder.join("page")).unwrap();
     file.write_all(&vec![7; PAGE * PAGES as usize]).unwrap();

@@ -1,11 +1,11 @@
-//! WebSocket frames out of bytes as they come from the server, and what a client sends by hand.
+//! WebSocket frames: parsed from a server's bytes, and written as a client sends them.
 
-/// Of the first byte of a frame.
+/// First bytes of frames.
 pub const TEXT: u8 = 0x81;
 pub const CLOSE: u8 = 0x88;
 pub const PING: u8 = 0x89;
 
-/// The frame at the beginning: its first byte, its payload, and its whole length. `None` if not all of it is there.
+/// The first frame: its first byte, its payload, and its whole length. `None` if it is incomplete.
 pub fn first(bytes: &[u8]) -> Option<(u8, &[u8], usize)> {
     let (head, length) = match *bytes.get(1)? {
         126 => (4, usize::from(u16::from_be_bytes([*bytes.get(2)?, *bytes.get(3)?]))),
@@ -36,7 +36,7 @@ pub fn handshake(path: &str, token: Option<&str>) -> String {
     )
 }
 
-/// Where the head of an answer ends, if all of it is there.
+/// Where the head of an answer ends, if it is complete.
 pub fn head_ends(bytes: &[u8]) -> Option<usize> {
     bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4)
 }

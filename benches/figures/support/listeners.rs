@@ -1,5 +1,5 @@
-//! Connected users and visitors: WebSockets by hand under one poll on one thread, as light as can be. They answer pings
-//! and note when the frames come that they listen for.
+//! Connected users and visitors: WebSockets under one poll on one thread, as cheap as possible. They answer pings and
+//! note when the frames arrive that they wait for.
 
 use std::{
     collections::BTreeMap,
@@ -18,32 +18,32 @@ use mio::{Events, Interest, Poll, Token, net::TcpStream};
 
 use super::frames::{self, CLOSE, PING, TEXT};
 
-/// Handshakes under way at once.
-const AT_ONCE: usize = 128;
+/// Concurrent handshakes.
+const CONCURRENT_HANDSHAKES: usize = 128;
 
-/// How one of them opens his socket.
+/// How a listener opens its socket.
 #[derive(Clone)]
 pub struct Opening {
     pub path: String,
     pub token: Option<String>,
-    /// What its first text holds, if it is to be waited for.
+    /// A part of its first text, if that must be awaited.
     pub greeting: Option<&'static str>,
 }
 
 impl Opening {
-    /// The alarms of a user, from now on.
+    /// The new alarms of a user.
     pub fn of_alarms(user: i64) -> Self {
-        // Above the newest there is: no backlog.
+        // Above the newest id: no backlog.
         let path = format!("/ws/alarms/?since={}", i64::MAX / 2048);
         Self { path, token: Some(super::token(user)), greeting: Some("\"hello\"") }
     }
 }
 
-/// What the thread tells.
+/// What the thread shares.
 #[derive(Default)]
-struct Notes {
-    heard: Mutex<Vec<Instant>>,
-    /// The first frame that they listened for, as it came.
+struct Shared {
+    arrivals: Mutex<Vec<Instant>>,
+    /// The first matching frame, as bytes.
     frame: Mutex<Vec<u8>>,
     closed: Mutex<BTreeMap<u16, usize>>,
     reads: AtomicUsize,
@@ -51,49 +51,49 @@ struct Notes {
 }
 
 pub struct Listeners {
-    notes: Arc<Notes>,
+    shared: Arc<Shared>,
     thread: JoinHandle<()>,
 }
 
 impl Listeners {
-    /// Connects them; returns when all are there and have been greeted. They listen for frames that hold `needle`.
+    /// Connects them; returns when all are open and have their greeting. They wait for frames that contain `needle`.
     pub fn connect(server: SocketAddr, openings: Vec<Opening>, needle: &'static str) -> Self {
-        let notes = Arc::<Notes>::default();
-        let (tell, told) = channel();
-        let of_thread = Arc::clone(&notes);
-        let listen = move || Audience::new(server, openings, needle, &of_thread).listen(&tell);
+        let shared = Arc::<Shared>::default();
+        let (sender, receiver) = channel();
+        let of_thread = Arc::clone(&shared);
+        let listen = move || ListenerThread::new(server, openings, needle, &of_thread).listen(&sender);
         let thread = std::thread::Builder::new().name("listeners".to_owned()).spawn(listen).unwrap();
-        told.recv().expect("all are connected");
-        Self { notes, thread }
+        receiver.recv().expect("all are connected");
+        Self { shared, thread }
     }
 
-    /// Ends all sockets.
+    /// Closes all sockets.
     pub fn stop(self) {
-        self.notes.stop.store(true, Ordering::Relaxed);
+        self.shared.stop.store(true, Ordering::Relaxed);
         self.thread.join().expect("the sockets were open until now");
     }
 
-    /// When so many frames that they listen for had come, in order; from then on they listen for the next.
-    pub fn wait_for(&self, frames: usize, patience: Duration) -> Vec<Instant> {
-        let give_up = Instant::now() + patience;
+    /// Waits for this many matching frames; returns their times in order. The next call waits for further ones.
+    pub fn wait_for(&self, frames: usize, timeout: Duration) -> Vec<Instant> {
+        let give_up = Instant::now() + timeout;
         loop {
-            let mut heard = self.notes.heard.lock().unwrap();
-            assert!(heard.len() <= frames, "somebody heard it twice");
-            if heard.len() == frames {
-                return std::mem::take(&mut *heard);
+            let mut arrivals = self.shared.arrivals.lock().unwrap();
+            assert!(arrivals.len() <= frames, "a frame arrived twice");
+            if arrivals.len() == frames {
+                return std::mem::take(&mut *arrivals);
             }
-            assert!(Instant::now() < give_up, "only {} of {frames} frames came", heard.len());
-            drop(heard);
+            assert!(Instant::now() < give_up, "only {} of {frames} frames came", arrivals.len());
+            drop(arrivals);
             std::thread::sleep(Duration::from_millis(2));
         }
     }
 
-    /// Returns when nothing has come for so long, neither frames nor pings.
+    /// Returns when nothing has arrived for so long, neither frames nor pings.
     pub fn wait_for_quiet(&self, quiet: Duration) {
-        let mut reads = self.notes.reads.load(Ordering::Relaxed);
+        let mut reads = self.shared.reads.load(Ordering::Relaxed);
         loop {
             std::thread::sleep(quiet);
-            let now = self.notes.reads.load(Ordering::Relaxed);
+            let now = self.shared.reads.load(Ordering::Relaxed);
             if now == reads {
                 return;
             }
@@ -101,14 +101,14 @@ impl Listeners {
         }
     }
 
-    /// A frame that they listened for, as it came.
+    /// A matching frame, as bytes.
     pub fn frame(&self) -> Vec<u8> {
-        self.notes.frame.lock().unwrap().clone()
+        self.shared.frame.lock().unwrap().clone()
     }
 
     /// How many sockets the server has ended, by close code (0: without one).
     pub fn closed(&self) -> BTreeMap<u16, usize> {
-        self.notes.closed.lock().unwrap().clone()
+        self.shared.closed.lock().unwrap().clone()
     }
 }
 
@@ -116,47 +116,47 @@ struct Socket {
     tcp: TcpStream,
     is_open: bool,
     greeted: bool,
-    /// What has come of a frame that is not all here.
+    /// The beginning of an incomplete frame.
     part: Vec<u8>,
 }
 
-struct Audience<'a> {
+struct ListenerThread<'a> {
     poll: Poll,
     server: SocketAddr,
     openings: Vec<Opening>,
     sockets: Vec<Option<Socket>>,
-    there: usize,
+    connected: usize,
     needle: &'static [u8],
-    notes: &'a Notes,
-    heard: Vec<Instant>,
+    shared: &'a Shared,
+    arrivals: Vec<Instant>,
 }
 
-impl<'a> Audience<'a> {
-    fn new(server: SocketAddr, openings: Vec<Opening>, needle: &'static str, notes: &'a Notes) -> Self {
+impl<'a> ListenerThread<'a> {
+    fn new(server: SocketAddr, openings: Vec<Opening>, needle: &'static str, shared: &'a Shared) -> Self {
         let poll = Poll::new().unwrap();
         let sockets = Vec::with_capacity(openings.len());
-        Self { poll, server, openings, sockets, there: 0, needle: needle.as_bytes(), notes, heard: Vec::new() }
+        Self { poll, server, openings, sockets, connected: 0, needle: needle.as_bytes(), shared, arrivals: Vec::new() }
     }
 
     fn listen(mut self, all_there: &Sender<()>) {
         let mut events = Events::with_capacity(1024);
         let mut buffer = vec![0; 64 * 1024];
-        let mut said = false;
-        while !self.notes.stop.load(Ordering::Relaxed) {
-            while self.sockets.len() < self.openings.len().min(self.there + AT_ONCE) {
+        let mut reported = false;
+        while !self.shared.stop.load(Ordering::Relaxed) {
+            while self.sockets.len() < self.openings.len().min(self.connected + CONCURRENT_HANDSHAKES) {
                 self.sockets.push(None);
                 self.open(self.sockets.len() - 1);
             }
-            if self.there == self.openings.len() && !said {
-                said = true;
+            if self.connected == self.openings.len() && !reported {
+                reported = true;
                 all_there.send(()).unwrap();
             }
             self.poll.poll(&mut events, Some(Duration::from_millis(100))).unwrap();
             for event in &events {
                 self.read(event.token().0, &mut buffer);
             }
-            if !self.heard.is_empty() {
-                self.notes.heard.lock().unwrap().append(&mut self.heard);
+            if !self.arrivals.is_empty() {
+                self.shared.arrivals.lock().unwrap().append(&mut self.arrivals);
             }
         }
     }
@@ -173,7 +173,7 @@ impl<'a> Audience<'a> {
     }
 
     fn read(&mut self, nth: usize, buffer: &mut [u8]) {
-        self.notes.reads.fetch_add(1, Ordering::Relaxed);
+        self.shared.reads.fetch_add(1, Ordering::Relaxed);
         loop {
             let Some(socket) = &mut self.sockets[nth] else { return };
             let read = match socket.tcp.read(buffer) {
@@ -196,19 +196,19 @@ impl<'a> Audience<'a> {
                 }
             }
             if read < buffer.len() {
-                // There was no more; what comes later is an event of its own.
+                // Everything was read; later bytes raise another event.
                 return;
             }
         }
     }
 
-    /// Takes what is there as a whole; returns how many bytes that were.
+    /// Processes what is complete; returns how many bytes that were.
     fn take(&mut self, nth: usize, bytes: &[u8]) -> usize {
         let mut used = 0;
         if !self.sockets[nth].as_ref().is_some_and(|socket| socket.is_open) {
             let Some(head) = frames::head_ends(bytes) else { return 0 };
             if bytes.starts_with(b"HTTP/1.1 503") {
-                // Too many at once: he tries again, as clients do.
+                // Too many at once: tries again, as clients do.
                 self.open(nth);
                 return bytes.len();
             }
@@ -219,7 +219,7 @@ impl<'a> Audience<'a> {
                 socket.is_open = true;
                 socket.greeted = greeted;
             }
-            self.there += usize::from(greeted);
+            self.connected += usize::from(greeted);
         }
         while let Some((kind, payload, length)) = frames::first(&bytes[used..]) {
             match kind {
@@ -241,30 +241,30 @@ impl<'a> Audience<'a> {
         let Some(socket) = &mut self.sockets[nth] else { return };
         if !socket.greeted {
             socket.greeted = true;
-            self.there += 1;
+            self.connected += 1;
             let greeting = self.openings[nth].greeting.unwrap_or_default().as_bytes();
             assert!(holds(payload, greeting), "{}", String::from_utf8_lossy(payload));
         } else if holds(payload, self.needle) {
-            if self.heard.is_empty() {
-                let mut first = self.notes.frame.lock().unwrap();
+            if self.arrivals.is_empty() {
+                let mut first = self.shared.frame.lock().unwrap();
                 if first.is_empty() {
                     first.extend_from_slice(frame);
                 }
             }
-            self.heard.push(Instant::now());
+            self.arrivals.push(Instant::now());
         }
     }
 
     fn answer(&mut self, nth: usize, ping: &[u8]) {
         if let Some(socket) = &mut self.sockets[nth] {
-            // A server that has ended the socket meanwhile is seen when it is read.
+            // A socket that the server has ended is noticed when it is read.
             let _ = socket.tcp.write_all(&frames::pong(ping));
         }
     }
 
     fn ended(&mut self, nth: usize, code: u16) {
         if self.sockets[nth].take().is_some() {
-            *self.notes.closed.lock().unwrap().entry(code).or_default() += 1;
+            *self.shared.closed.lock().unwrap().entry(code).or_default() += 1;
         }
     }
 }

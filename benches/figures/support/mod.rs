@@ -1,4 +1,4 @@
-//! What the rows share: the real program and its database, who calls it, who listens, and what the kernel counts.
+//! What the rows share: the real program and its database, callers, listeners, and what the kernel counts.
 
 pub mod bare_loop;
 pub mod bench_database;
@@ -8,13 +8,13 @@ pub mod callers;
 pub mod cpu;
 pub mod disk;
 pub mod frames;
+pub mod line_author;
 pub mod listeners;
 pub mod nchan;
 pub mod one_by_one;
 pub mod postgres;
 pub mod server;
 pub mod sizes;
-pub mod speaker;
 pub mod window;
 
 use handsup::{
@@ -28,7 +28,7 @@ pub fn token(user: i64) -> String {
     minted(user, false)
 }
 
-/// The same, of an admin.
+/// The same for an admin.
 pub fn admin_token(user: i64) -> String {
     minted(user, true)
 }

@@ -1,5 +1,5 @@
-//! What a service costs that does nothing but pass a message on: Nchan, in nginx, if both are installed. It has the same
-//! listeners, and as many workers as there are cores. It stores nothing, asks nobody for receipt, and looks at no token.
+//! The cost of a service that only passes a message on: Nchan in nginx, if both are installed. It has the same
+//! listeners, and as many workers as there are cores. It stores nothing, asks for no receipt, and checks no token.
 
 use std::{
     io::{Read, Write},
@@ -16,9 +16,9 @@ use super::{
     listeners::{Listeners, Opening},
 };
 
-/// Between two messages, as between two events.
+/// The pause between two messages, as between two events.
 const PAUSE: Duration = Duration::from_secs(1);
-const PATIENCE: Duration = Duration::from_secs(10);
+const NGINX_TIMEOUT: Duration = Duration::from_secs(10);
 
 struct Nginx {
     child: Child,
@@ -47,7 +47,7 @@ impl Nginx {
         let mut nginx = Command::new("nginx");
         nginx.arg("-c").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut started = Self { child: nginx.spawn().ok()?, address, _folder: folder };
-        let give_up = Instant::now() + PATIENCE;
+        let give_up = Instant::now() + NGINX_TIMEOUT;
         while TcpStream::connect(address).is_err() {
             if started.child.try_wait().unwrap().is_some() {
                 return None;
@@ -78,14 +78,14 @@ impl Drop for Nginx {
         if matches!(self.child.try_wait(), Ok(Some(_))) {
             return;
         }
-        // Asked, so that its workers end with it.
+        // Terminated, not killed, so that its workers end too.
         let _ = kill_process(Pid::from_child(&self.child), Signal::TERM);
         let _ = self.child.wait();
     }
 }
 
-/// CPU of all its processes for each of the frames that a message to so many is, in µs, once for each round; nothing if
-/// it is not installed.
+/// The CPU of all its processes for each frame of a message to so many sockets, in µs, for each round; empty if it is
+/// not installed.
 pub fn cpu_a_frame_us(sockets: usize, frame: &[u8], rounds: usize) -> Vec<f64> {
     let Some(nginx) = Nginx::start() else {
         eprintln!("nginx with Nchan is not installed, or does not start: no reference of it");
@@ -98,7 +98,7 @@ pub fn cpu_a_frame_us(sockets: usize, frame: &[u8], rounds: usize) -> Vec<f64> {
         std::thread::sleep(PAUSE);
         let before = nginx.cpu();
         nginx.publish(message);
-        listeners.wait_for(sockets, PATIENCE);
+        listeners.wait_for(sockets, NGINX_TIMEOUT);
         std::thread::sleep(PAUSE);
         (nginx.cpu() - before).as_secs_f64() * 1e6 / sockets as f64
     });

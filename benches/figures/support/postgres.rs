@@ -1,5 +1,5 @@
-//! A PostgreSQL server of the run's own: on the disk that is measured and with `fsync`, unlike the one of the tests
-//! (`scripts/postgres`); gone afterwards.
+//! A PostgreSQL server for one run: on the measured disk and with `fsync`, unlike the tests' (`scripts/postgres`). It
+//! is removed afterwards.
 
 use std::{
     cell::Cell,
@@ -25,7 +25,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// `None`, with a word why, where Debian's `postgresql` is not installed.
+    /// `None`, with a message, where Debian's `postgresql` is not installed.
     pub fn start() -> Option<Self> {
         let Some(programs) = programs() else {
             println!("no PostgreSQL here (Debian: apt-get install postgresql): its rows are left out");
@@ -51,7 +51,7 @@ impl Server {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = as_owner("postgres");
         command.arg("-D").arg(&data).args(["-p", &port.to_string()]);
-        // Nothing that makes a commit less safe; room enough that no checkpoint falls into a run.
+        // No setting makes a commit less safe. There is room enough that no checkpoint falls into a run.
         for setting in [
             "listen_addresses=127.0.0.1",
             &format!("unix_socket_directories={}", folder.path().display()),
@@ -79,7 +79,7 @@ impl Server {
         format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// Makes an empty database; returns its URL.
+    /// Creates an empty database; returns its URL.
     pub fn make_database(&self) -> String {
         self.made.set(self.made.get() + 1);
         let name = format!("figures{}", self.made.get());
@@ -102,12 +102,12 @@ impl Server {
         tps.unwrap_or_else(|| panic!("{said}{}", String::from_utf8_lossy(&done.stderr)))
     }
 
-    /// What the server and its connections have used.
+    /// The CPU of the server and its connections.
     pub fn cpu(&self) -> Cpu {
         Cpu::of_family(self.child.id())
     }
 
-    /// Where scripts can be put.
+    /// A folder for scripts.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -115,7 +115,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Asked kindly: killed, it would leave its shared memory behind.
+        // SIGINT, because a killed server would leave its shared memory behind.
         if kill_process(Pid::from_child(&self.child), Signal::INT).is_err() {
             let _ = self.child.kill();
         }
@@ -134,7 +134,7 @@ fn programs() -> Option<PathBuf> {
     all.into_iter().find(has_all)
 }
 
-/// PostgreSQL refuses to be run by root; everybody else runs it himself.
+/// PostgreSQL refuses to run as root; any other user runs it directly.
 fn owner() -> Option<(u32, u32)> {
     use std::os::unix::fs::MetadataExt;
     let is_root = std::fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);

@@ -11,11 +11,11 @@ use super::{admin_token, bench_database::SELLER, cpu::Cpu};
 
 pub const SECRET: &str = "a-bench-key-that-is-long-enough-to-be-one";
 
-/// What differs from the settings that the service has by itself.
+/// What differs from the default settings.
 #[derive(Default, Clone)]
-pub struct Wishes {
+pub struct ServerOptions {
     pub workers: Option<usize>,
-    /// No heartbeats and nobody let go for silence: what a frame costs is to be seen alone.
+    /// No heartbeats, and no socket is closed for silence, so that only the frames are measured.
     pub no_heartbeat: bool,
     /// `bus.url`
     pub bus: Option<String>,
@@ -28,7 +28,7 @@ pub struct Server {
 }
 
 impl Server {
-    pub fn start(database: &str, folder: &Path, wishes: &Wishes) -> Self {
+    pub fn start(database: &str, folder: &Path, options: &ServerOptions) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_handsup"));
         command
             .arg("serve")
@@ -37,20 +37,20 @@ impl Server {
             .env("HANDSUP__SERVER__BIND", "127.0.0.1:0")
             .env("HANDSUP__DATABASE__URL", database)
             .env("HANDSUP__AUTH__JWT_SECRET", SECRET)
-            // What is looked for is how much there can be, not how much one user may.
+            // The figure is what the service can take, not what one user may send.
             .env("HANDSUP__LIMITS__BIDS_PER_SECOND", "1000000")
             .env("HANDSUP__LIMITS__REQUESTS_PER_SECOND", "1000000")
-            // Overload is told by its figures.
+            // Overload shows in the figures.
             .env("RUST_LOG", "off")
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
-        if let Some(workers) = wishes.workers {
+        if let Some(workers) = options.workers {
             command.env("HANDSUP__SERVER__WORKERS", workers.to_string());
         }
-        if let Some(bus) = &wishes.bus {
+        if let Some(bus) = &options.bus {
             command.env("HANDSUP__BUS__URL", bus);
         }
-        if wishes.no_heartbeat {
+        if options.no_heartbeat {
             command.env("HANDSUP__SESSION__HEARTBEAT_S", "3600").env("HANDSUP__SESSION__TIMEOUT_S", "7200");
         }
         let mut child = command.spawn().expect("the program starts");
@@ -85,7 +85,7 @@ impl Server {
             connection,
             "GET /admin/health HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n\r\n"
         )
-        .expect("it hears");
+        .expect("the request is sent");
         let mut answer = String::new();
         connection.read_to_string(&mut answer).expect("an answer");
         let (_, body) = answer.split_once("\r\n\r\n").expect("a body");

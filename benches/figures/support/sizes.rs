@@ -1,8 +1,8 @@
-//! What can be set, as `NAME=value` behind the row's name.
+//! Parameters of a row, as `NAME=value` after its name.
 
 use std::{collections::BTreeMap, time::Duration};
 
-/// All that some row asks for.
+/// All names that a row uses.
 const NAMES: [&str; 10] =
     ["RUNS", "SECONDS", "CONNECTIONS", "GOODS", "SOCKETS", "LIKERS", "USERS", "BIDS", "RATE", "WORKERS"];
 
@@ -10,7 +10,7 @@ const NAMES: [&str; 10] =
 pub struct Sizes(BTreeMap<String, usize>);
 
 impl Sizes {
-    /// Reads the words that are no row's name.
+    /// Parses the words that are not the names of rows.
     pub fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Result<Self, String> {
         let mut sizes = Self::default();
         for word in words {
@@ -23,7 +23,7 @@ impl Sizes {
         Ok(sizes)
     }
 
-    /// What was said, or else what the row itself takes.
+    /// The given value, or the row's default.
     pub fn of(&self, name: &str, usual: usize) -> usize {
         debug_assert!(NAMES.contains(&name));
         self.0.get(name).copied().unwrap_or(usual)
@@ -33,12 +33,12 @@ impl Sizes {
         self.of("RUNS", usual).max(1)
     }
 
-    /// How long one run looks.
+    /// How long one run is measured.
     pub fn lasts(&self) -> Duration {
         Duration::from_secs(self.of("SECONDS", 3).max(1) as u64)
     }
 
-    /// The server's worker threads, if it is not to choose.
+    /// The number of the server's workers, if it is given.
     pub fn workers(&self) -> Option<usize> {
         self.0.get("WORKERS").copied()
     }

@@ -1,4 +1,4 @@
-//! A stretch of a run: what was answered in it, and who used how much CPU.
+//! A stretch of a run: what was answered in it, and how much CPU was used.
 
 use std::time::{Duration, Instant};
 
@@ -16,12 +16,12 @@ pub struct Window {
 }
 
 impl Window {
-    /// Looks for so long.
+    /// Measures for so long.
     pub fn look(server: &Server, lasts: Duration) -> Self {
         Self::until(server, || std::thread::sleep(lasts))
     }
 
-    /// Looks while `act` runs.
+    /// Measures while `act` runs.
     pub fn until(server: &Server, act: impl FnOnce()) -> Self {
         let (from, cpu, own) = (Instant::now(), server.cpu(), Cpu::own());
         act();
@@ -29,19 +29,19 @@ impl Window {
         Self { from, lasted: from.elapsed(), server: of_server, clients }
     }
 
-    /// What was asked in this stretch and answered so; how long each took.
+    /// How long the answers took that were asked for in this stretch and have a matching status.
     pub fn took(&self, answers: &[Answer], is_meant: impl Fn(u16) -> bool) -> Times {
         let to = self.from + self.lasted;
         let within = |answer: &&Answer| answer.asked_at >= self.from && answer.asked_at < to;
         Times::of(answers.iter().filter(within).filter(|answer| is_meant(answer.status)).map(|answer| answer.took))
     }
 
-    /// So many a second.
+    /// So many per second.
     pub fn rate(&self, many: usize) -> f64 {
         many as f64 / self.lasted.as_secs_f64()
     }
 
-    /// CPU of the server for each of so many, in µs.
+    /// The server's CPU for each of so many, in µs.
     pub fn micros_each(&self, many: usize) -> f64 {
         self.server.all.as_secs_f64() * 1e6 / many.max(1) as f64
     }
@@ -51,7 +51,7 @@ impl Window {
     }
 }
 
-/// How long things took, in order.
+/// Durations in ascending order.
 pub struct Times(Vec<Duration>);
 
 impl Times {
@@ -65,7 +65,7 @@ impl Times {
         self.0.len()
     }
 
-    /// The time that this part of them (0.5, 0.99) did not exceed, in ms.
+    /// The time within which this part of them (0.5, 0.99) ended, in ms.
     pub fn ms(&self, part: f64) -> f64 {
         let at = (self.0.len() as f64 * part) as usize;
         self.0.get(at.min(self.0.len().saturating_sub(1))).map_or(f64::NAN, |took| took.as_secs_f64() * 1e3)
