@@ -4,7 +4,7 @@ use awc::ws::Message;
 use handsup::domain::Timestamp;
 use serde_json::json;
 
-use crate::support::{Closed, ManualTime, Socket, TestNode, eventually, outbid_times, session_figures};
+use crate::support::{Closed, ManualTime, Socket, TestNode, alarm_id, eventually, outbid_times, session_figures};
 
 #[actix_web::test]
 async fn an_outbid_user_gets_the_alarm_in_every_tab_and_nobody_else_does() {
@@ -41,10 +41,6 @@ async fn a_leader_who_raises_their_own_bid_alarms_nobody() {
     assert_eq!(leader.get("/alarms/unread").await.body, json!({"unread": 0, "last_id": 0}));
 }
 
-fn id(alarm: &serde_json::Value) -> i64 {
-    alarm["id"].as_i64().unwrap()
-}
-
 /// Fault 7: the origin loses alarms of offline users.
 #[actix_web::test]
 async fn fault_7_alarms_of_an_offline_user_wait_for_their_next_session() {
@@ -56,7 +52,7 @@ async fn fault_7_alarms_of_an_offline_user_wait_for_their_next_session() {
     let received: Vec<_> =
         [socket.expect_alarm("outbid").await, socket.expect_alarm("outbid").await, socket.expect_alarm("outbid").await]
             .iter()
-            .map(id)
+            .map(alarm_id)
             .collect();
     assert_eq!(received, [1, 2, 3]);
 }
@@ -66,7 +62,7 @@ async fn a_modern_client_is_greeted_and_resumes_where_it_says() {
     let node = TestNode::start();
     outbid_times(&node, 5).await;
     let victim = node.user(2);
-    let ids: Vec<i64> = victim.inbox().await.iter().map(id).collect();
+    let ids: Vec<i64> = victim.inbox().await.iter().map(alarm_id).collect();
     let mut socket = victim.socket_since(ids[2]).await;
     let hello = socket.next().await;
     assert_eq!(
@@ -76,12 +72,12 @@ async fn a_modern_client_is_greeted_and_resumes_where_it_says() {
             "server_time": hello["server_time"], "heartbeat_s": 20,
         })
     );
-    assert_eq!([id(&socket.next().await), id(&socket.next().await)], [ids[3], ids[4]]);
+    assert_eq!([alarm_id(&socket.next().await), alarm_id(&socket.next().await)], [ids[3], ids[4]]);
     // A `since` above the newest id counts as the newest: later alarms arrive.
     let mut ahead = victim.socket_since(9_000_000).await;
     assert_eq!(ahead.next().await["response_type"], "hello");
     outbid_times(&node, 1).await;
-    assert!(id(&ahead.next().await) > ids[4]);
+    assert!(alarm_id(&ahead.next().await) > ids[4]);
 }
 
 #[actix_web::test]
@@ -106,15 +102,19 @@ async fn an_alarm_confirmed_by_a_pong_is_not_sent_again() {
     outbid_times(&node, 2).await;
     let (_, last) = (socket.expect_alarm("outbid").await, socket.expect_alarm("outbid").await);
     // Behind the frames comes a ping that names the last of them. Answering it confirms receipt.
-    while socket.next_ping().await != id(&last).to_string() {}
-    socket.send(Message::Pong(id(&last).to_string().into())).await;
+    while socket.next_ping().await != alarm_id(&last).to_string() {}
+    socket.send(Message::Pong(alarm_id(&last).to_string().into())).await;
     socket.close().await;
-    node.wait_for_receipt(2, id(&last)).await;
+    node.wait_for_receipt(2, alarm_id(&last)).await;
     outbid_times(&node, 1).await;
     let next = victim.socket().await.expect_alarm("outbid").await;
-    assert!(id(&next) > id(&last), "only new alarms arrive");
+    assert!(alarm_id(&next) > alarm_id(&last), "only new alarms arrive");
     let node = node.restart();
-    assert_eq!(id(&node.user(2).socket().await.expect_alarm("outbid").await), id(&next), "the receipt is on disk");
+    assert_eq!(
+        alarm_id(&node.user(2).socket().await.expect_alarm("outbid").await),
+        alarm_id(&next),
+        "the receipt is on disk"
+    );
 }
 
 #[actix_web::test]
@@ -123,7 +123,7 @@ async fn an_alarm_confirmed_right_before_the_node_stops_is_not_sent_again() {
     outbid_times(&node, 1).await;
     let mut socket = node.user(2).socket().await;
     let had = socket.expect_alarm("outbid").await;
-    socket.send_json(&json!({"type": "ack", "up_to": id(&had)})).await;
+    socket.send_json(&json!({"type": "ack", "up_to": alarm_id(&had)})).await;
     // The answer comes after the ack was processed.
     socket.send_json(&json!({"type": "ping"})).await;
     while socket.next().await["response_type"] != "pong" {}
@@ -131,7 +131,7 @@ async fn an_alarm_confirmed_right_before_the_node_stops_is_not_sent_again() {
     drop(socket);
     let node = node.restart();
     outbid_times(&node, 1).await;
-    assert!(id(&node.user(2).socket().await.expect_alarm("outbid").await) > id(&had));
+    assert!(alarm_id(&node.user(2).socket().await.expect_alarm("outbid").await) > alarm_id(&had));
 }
 
 #[actix_web::test]
@@ -142,22 +142,22 @@ async fn an_acknowledged_alarm_is_not_sent_again_and_an_unsent_one_cannot_be_ack
     let mut silent = victim.socket().await;
     silent.answers_pings = false;
     let first = silent.expect_alarm("outbid").await;
-    silent.send_json(&json!({"type": "ack", "up_to": id(&first)})).await;
+    silent.send_json(&json!({"type": "ack", "up_to": alarm_id(&first)})).await;
     // The answer comes after the ack was processed.
     silent.send_json(&json!({"type": "ping"})).await;
     while silent.next().await["response_type"] != "pong" {}
     silent.close().await;
-    node.wait_for_receipt(2, id(&first)).await;
+    node.wait_for_receipt(2, alarm_id(&first)).await;
     let mut second = victim.socket().await;
     second.answers_pings = false;
-    assert_eq!(id(&second.next().await), id(&first) + 1);
+    assert_eq!(alarm_id(&second.next().await), alarm_id(&first) + 1);
     // An ack of a future id counts as one of the last alarm sent.
     second.expect_alarm("outbid").await;
     second.send_json(&json!({"type": "ack", "up_to": 1_000_000})).await;
     second.send_json(&json!({"type": "ping"})).await;
     while second.next().await["response_type"] != "pong" {}
     second.close().await;
-    node.wait_for_receipt(2, id(&first) + 2).await;
+    node.wait_for_receipt(2, alarm_id(&first) + 2).await;
     outbid_times(&node, 1).await;
     victim.socket().await.expect_alarm("outbid").await;
 }
@@ -175,7 +175,7 @@ async fn a_session_that_skips_alarms_confirms_none_of_them() {
     while skipping.next().await["response_type"] != "pong" {}
     skipping.close().await;
     let mut old = victim.socket().await;
-    assert_eq!([id(&old.expect_alarm("outbid").await), id(&old.expect_alarm("outbid").await)], [1, 2]);
+    assert_eq!([alarm_id(&old.expect_alarm("outbid").await), alarm_id(&old.expect_alarm("outbid").await)], [1, 2]);
 }
 
 #[actix_web::test]
@@ -183,11 +183,11 @@ async fn the_newest_hundred_alarms_are_replayed_and_the_rest_stays_in_the_inbox(
     let node = TestNode::start();
     outbid_times(&node, 130).await;
     let victim = node.user(2);
-    let ids: Vec<i64> = victim.inbox().await.iter().map(id).collect();
+    let ids: Vec<i64> = victim.inbox().await.iter().map(alarm_id).collect();
     assert_eq!(ids.len(), 130);
     let mut socket = victim.socket().await;
     for expected in &ids[30..] {
-        assert_eq!(id(&socket.expect_alarm("outbid").await), *expected);
+        assert_eq!(alarm_id(&socket.expect_alarm("outbid").await), *expected);
     }
 }
 
@@ -202,12 +202,12 @@ async fn a_backlog_and_live_alarms_come_once_and_in_order() {
         assert_eq!(socket.next().await["response_type"], "hello");
         let mut ids = Vec::new();
         while ids.len() < before + 100 {
-            ids.push(id(&socket.next().await));
+            ids.push(alarm_id(&socket.next().await));
         }
         ids
     };
     let (ids, _) = futures_util::join!(reading, live);
-    assert_eq!(ids, victim.inbox().await.iter().map(id).collect::<Vec<_>>());
+    assert_eq!(ids, victim.inbox().await.iter().map(alarm_id).collect::<Vec<_>>());
 }
 
 #[actix_web::test]

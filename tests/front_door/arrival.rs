@@ -106,7 +106,7 @@ async fn fault_12_a_bid_is_judged_by_its_arrival_and_not_by_the_clocks_tick() {
     let [seller, liker, bidder, admin] = [node.user(SELLER), node.user(2), node.user(3), node.admin()];
     liker.like(goods).await;
     let clock = || async { admin.get("/admin/health").await.body["checks"]["auction_clock"].take() };
-    // The clock has read these goods. From here on no timer makes it look again.
+    // The clock has read these goods. From here on no timer makes it tick again.
     eventually("the clock knows", || async { (clock().await["agenda"] == 2).then_some(()) }).await;
 
     let microsecond_before = |at: Timestamp| Timestamp::from_micros(at.micros() - 1);

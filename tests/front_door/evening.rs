@@ -81,7 +81,7 @@ fn fields(frame: &Value) -> &'static [&'static str] {
         ("alram", Some("auction_lost")) => {
             &["created_at", "goods_id", "goods_title", "high_price", "id", "kind", "message", "response_type"]
         }
-        other => panic!("nobody expects {other:?}: {frame}"),
+        other => panic!("unexpected {other:?}: {frame}"),
     }
 }
 

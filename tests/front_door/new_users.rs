@@ -140,7 +140,7 @@ async fn the_operators_page_is_refused_to_an_admin_who_is_not_active() {
     assert_eq!(node.admin().put("/admin/users/4711", &json!({"is_active": false})).await.status, 200);
     let refused = || async { (admin.get("/admin/health").await.status == 401).then_some(()) };
     node.soon("the refusal", refused).await;
-    assert_eq!(node.user(4711).get("/admin/health").await.status, 401, "before it is looked whether it is an admin's");
+    assert_eq!(node.user(4711).get("/admin/health").await.status, 401, "refused before the admin check");
     assert_eq!(node.user(4712).get("/admin/health").await.status, 403);
     assert_eq!(node.visitor().get("/admin/health").await.status, 401);
 }

@@ -4,14 +4,14 @@
 use futures_util::future::{join, join_all};
 use handsup::domain::Timestamp;
 use rand::RngExt;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     clock::{SELLER, accepted, noon},
     events::Stream,
     support::{
-        Client, ManualTime, Nodes, Socket, can_run_several_nodes, check_history, check_outbids, eventually, goods_body,
-        rng, trade_frame, wait_for_end,
+        Client, ManualTime, Nodes, Socket, alarm_id, can_run_several_nodes, check_history, check_outbids, eventually,
+        goods_body, rng, trade_frame, wait_for_end,
     },
 };
 
@@ -26,20 +26,16 @@ pub async fn socket_since(client: &Client, since: i64) -> Socket {
     socket
 }
 
-fn id(alarm: &Value) -> i64 {
-    alarm["id"].as_i64().unwrap_or_else(|| panic!("no alarm: {alarm}"))
-}
-
 /// The ids of a user's inbox.
 async fn inbox_ids(client: &Client) -> Vec<i64> {
-    client.inbox().await.iter().map(id).collect()
+    client.inbox().await.iter().map(alarm_id).collect()
 }
 
 /// Asserts that these are the next alarms of each socket.
 async fn all_receive(sockets: &mut [Socket], expected: &[i64]) {
     for socket in sockets {
         for expected in expected {
-            assert_eq!(id(&socket.next().await), *expected);
+            assert_eq!(alarm_id(&socket.next().await), *expected);
         }
     }
 }
@@ -222,7 +218,7 @@ async fn sockets_that_open_while_other_nodes_commit_miss_nothing() {
         for round in 0..30 {
             let mut socket = socket_since(&client, received.last().copied().unwrap_or(0)).await;
             for _ in 0..=round % 5 {
-                received.push(id(&socket.next().await));
+                received.push(alarm_id(&socket.next().await));
             }
         }
         stop.set(true);

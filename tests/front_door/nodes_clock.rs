@@ -345,7 +345,7 @@ async fn the_fan_out_of_a_node_that_is_killed_is_resumed_by_another() {
         assert!(Instant::now() < give_up, "nobody is alarmed");
         tokio::time::sleep(Duration::from_millis(1)).await;
     };
-    // The fan-out stands still while the test looks which node runs it.
+    // The fan-out stands still while the test finds out which node runs it.
     let locked = Locked::by_another_connection(database.parent().unwrap());
     let before = count(&database, "inbox");
     let mut sender = Vec::new();

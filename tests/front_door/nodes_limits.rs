@@ -352,7 +352,7 @@ async fn two_services_on_one_redis_do_not_disturb_each_other() {
         assert_eq!(other.user(user).bid(goods, price).await.status, 201);
     }
     assert_eq!(alarms.expect_alarm("outbid").await["high_price"], 2500, "the first alarm that arrives there");
-    assert_eq!(room.expect_frame("bid").await["high_price"], 1500, "and nobody's coming before it");
+    assert_eq!(room.expect_frame("bid").await["high_price"], 1500, "and no join before it");
     one_more(&other.user(2)).await;
     for socket in &mut sockets {
         socket.expect_alarm("outbid").await;

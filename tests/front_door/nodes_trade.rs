@@ -1,11 +1,13 @@
 //! Trade chats whose two sides are at different nodes.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     clock::{SELLER, accepted, noon},
     nodes_alarms::{move_past_end, socket_since},
-    support::{Client, ManualTime, Nodes, Socket, can_run_several_nodes, eventually, trade_frame},
+    support::{ManualTime, Nodes, can_run_several_nodes, eventually, trade_frame},
+    trade_room::trade,
+    trades::read_messages,
 };
 
 const BUYER: i64 = 2;
@@ -18,19 +20,6 @@ async fn sold() -> (Nodes, i64) {
     accepted(&nodes[1].user(BUYER), goods, 7000).await;
     move_past_end(&nodes, &time, goods, noon().plus_ms(60_000)).await;
     (nodes, goods)
-}
-
-async fn trade(client: &Client, goods: i64) -> Socket {
-    let mut socket = client.try_trade(goods).await.expect("a socket");
-    socket.expect_frame("goods_info").await;
-    socket
-}
-
-/// The messages of the trade, and whether they are read.
-async fn talk(client: &Client, goods: i64) -> Vec<(String, bool)> {
-    let talk = client.get(&format!("/chat/goods/{goods}/")).await.body;
-    let one = |m: &Value| (m["content"].as_str().unwrap().to_owned(), m["is_read"].as_bool().unwrap());
-    talk.as_array().unwrap().iter().map(one).collect()
 }
 
 #[actix_web::test]
@@ -75,7 +64,8 @@ async fn trade_messages_go_from_node_to_node_and_are_read_on_an_open_socket() {
     };
     eventually("what was received is read", || async {
         // Each side asks about its own messages, since asking reads those of the other side.
-        let (of_seller, of_buyer) = (talk(&seller, goods).await, talk(&buyer, goods).await);
+        let path = format!("/chat/goods/{goods}/");
+        let (of_seller, of_buyer) = (read_messages(&seller, &path).await, read_messages(&buyer, &path).await);
         (read(&of_seller, 1) == 5 && read(&of_buyer, 0) == 5).then_some(())
     })
     .await;

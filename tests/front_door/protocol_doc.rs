@@ -120,7 +120,7 @@ impl Stage {
     /// A token of one of the people, issued now, for an hour.
     fn token(&self, name: &str) -> String {
         let known = PEOPLE.iter().find(|(known, _)| *known == name);
-        let (_, id) = known.unwrap_or_else(|| panic!("nobody is called {name}"));
+        let (_, id) = known.unwrap_or_else(|| panic!("no user is called {name}"));
         signed(&claims(&json!(id), self.node.now(), &json!({"username": name, "admin": name == "admin"})))
     }
 

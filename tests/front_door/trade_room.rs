@@ -20,7 +20,7 @@ async fn sold() -> (i64, TestNode) {
 }
 
 /// A trade socket after its `goods_info`.
-async fn trade(client: &Client, goods: i64) -> Socket {
+pub async fn trade(client: &Client, goods: i64) -> Socket {
     let mut socket = client.try_trade(goods).await.expect("a socket");
     socket.expect_frame("goods_info").await;
     socket

@@ -15,8 +15,8 @@ fn user(id: i64) -> Value {
     })
 }
 
-/// The messages' contents and whether they are read.
-async fn talk(client: &Client, path: &str) -> Vec<(String, bool)> {
+/// The contents of a trade's messages, and whether they are read. The request reads those of the other side.
+pub async fn read_messages(client: &Client, path: &str) -> Vec<(String, bool)> {
     let answer = client.get(path).await;
     assert_eq!(answer.status, 200, "{path}: {}", answer.text);
     let messages = answer.body.as_array().unwrap().iter();
@@ -121,11 +121,11 @@ async fn requesting_messages_reads_those_of_the_other_side() {
     }
     // The viewer's own messages stay unread until the other side reads them; this request reads the other side's.
     let seen = said(&[("are you there?", false), ("yes", true), ("fine", false)]);
-    assert_eq!(talk(&buyer, &path).await, seen);
+    assert_eq!(read_messages(&buyer, &path).await, seen);
     assert_eq!((waiting(&seller).await, waiting(&buyer).await), (json!(2), json!(0)));
     let all_read = said(&[("are you there?", true), ("yes", true), ("fine", true)]);
-    assert_eq!(talk(&seller, path.trim_end_matches('/')).await, all_read);
-    assert_eq!(talk(&buyer, &path).await, all_read);
+    assert_eq!(read_messages(&seller, path.trim_end_matches('/')).await, all_read);
+    assert_eq!(read_messages(&buyer, &path).await, all_read);
     assert_eq!(waiting(&seller).await, json!(0));
 }
 
@@ -144,10 +144,10 @@ async fn repeated_requests_write_nothing() {
         }
         entries
     };
-    talk(&buyer, &path).await;
+    read_messages(&buyer, &path).await;
     let (before, after_probe) = (entries().await, entries().await);
     for _ in 0..5 {
-        talk(&buyer, &path).await;
+        read_messages(&buyer, &path).await;
         buyer.get("/chat/").await;
     }
     assert_eq!(entries().await - after_probe, after_probe - before, "nothing but what looking at the health takes");
@@ -162,9 +162,9 @@ async fn messages_are_shown_even_if_their_read_state_cannot_be_written() {
     let (buyer, path) = (node.user(2), format!("/chat/goods/{goods}/"));
     assert_eq!(waiting(&buyer).await, json!(1));
     let locked = Locked::by_another_connection(node.folder());
-    assert_eq!(talk(&buyer, &path).await, said(&[("hello", false)]), "as it is stored");
+    assert_eq!(read_messages(&buyer, &path).await, said(&[("hello", false)]), "as it is stored");
     drop(locked);
-    assert_eq!(talk(&buyer, &path).await, said(&[("hello", true)]));
+    assert_eq!(read_messages(&buyer, &path).await, said(&[("hello", true)]));
     assert_eq!(waiting(&buyer).await, json!(0));
 }
 
@@ -178,8 +178,8 @@ async fn the_newest_thousand_messages_come_first_and_older_ones_by_page() {
     assert_eq!(waiting(&buyer).await, json!(1003), "all of them, not only a page");
     let texts = |talk: Vec<(String, bool)>| talk.into_iter().map(|(text, _)| text).collect::<Vec<_>>();
     let numbered = |from: i64, to: i64| (from..=to).map(|n| format!("message {n}")).collect::<Vec<_>>();
-    assert_eq!(texts(talk(&buyer, &path).await), numbered(4, 1003));
-    assert_eq!(texts(talk(&buyer, &format!("{path}?page=2")).await), numbered(1, 3));
+    assert_eq!(texts(read_messages(&buyer, &path).await), numbered(4, 1003));
+    assert_eq!(texts(read_messages(&buyer, &format!("{path}?page=2")).await), numbered(1, 3));
     assert_eq!(buyer.get(&format!("{path}?page=3")).await.code(), "not_found");
     assert_eq!(buyer.get(&format!("{path}?page=x")).await.code(), "invalid_value");
     assert_eq!(waiting(&buyer).await, json!(0));
@@ -212,7 +212,11 @@ async fn fault_13_nobody_else_reads_a_trade() {
     let own = crate::support::goods_body(&json!({"starts_at": node.now(), "trade_room": 1, "trade_room_id": 1}));
     let mine = node.user(4).post("/goods/", &own).await.body["id"].as_i64().unwrap();
     assert_eq!(node.user(4).get(&format!("/chat/goods/{mine}/")).await.code(), "forbidden");
-    assert_eq!(talk(&node.user(2), &path).await, said(&[("the key is under the mat", true)]), "unread until now");
+    assert_eq!(
+        read_messages(&node.user(2), &path).await,
+        said(&[("the key is under the mat", true)]),
+        "unread until now"
+    );
 }
 
 #[actix_web::test]

@@ -133,7 +133,7 @@ async fn only_the_seller_may_delete_goods_and_only_before_the_start() {
         (node.visitor().get(&path(goods[2])).await.body["status"] == true).then_some(())
     })
     .await;
-    assert_eq!(refused(other.delete(&path(goods[2])).await), (403, "forbidden".into()), "whose they are comes first");
+    assert_eq!(refused(other.delete(&path(goods[2])).await), (403, "forbidden".into()), "the seller is checked first");
     time.advance_ms(1200 * 1000);
     eventually("the end", || async {
         (node.visitor().get(&path(goods[2])).await.body["status"] == false).then_some(())

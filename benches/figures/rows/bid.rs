@@ -55,7 +55,7 @@ pub fn bids(server: &Server, load: &BidLoad<'_>) -> Bids {
     let bidders = Bidders::raising_from(bidders_of(load.connections), load.goods, load.price);
     let callers = Callers::start(server.address, load.connections, Pace::Answered, bidders);
     std::thread::sleep(load.warm_up);
-    let window = Window::look(server, load.lasts);
+    let window = Window::measure(server, load.lasts);
     let rss_mib = server.rss_mib();
     let answers = callers.stop().answers;
     let stray = answers.iter().find(|answer| !matches!(answer.status, 201 | 409 | 503));

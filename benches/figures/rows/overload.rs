@@ -130,7 +130,7 @@ fn once(sizes: &Sizes) -> Found {
         let bidders = Bidders::raising_from(bidders_of(BIDDERS), &on, price);
         let callers = Callers::start(server.address, connections, Pace::PerSecond(rate), bidders);
         std::thread::sleep(Duration::from_secs(1));
-        let window = Window::look(&server, lasts);
+        let window = Window::measure(&server, lasts);
         let rss_mib = server.rss_mib();
         let called = callers.stop();
         // Starts the moment that the last bid is answered.

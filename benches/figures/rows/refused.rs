@@ -28,7 +28,7 @@ pub struct Answers {
 fn answers(server: &Server, connections: usize, calls: impl Calls, status: u16, lasts: Duration) -> Answers {
     let callers = Callers::start(server.address, connections, Pace::Answered, calls);
     std::thread::sleep(Duration::from_millis(500));
-    let window = Window::look(server, lasts);
+    let window = Window::measure(server, lasts);
     let answers = callers.stop().answers;
     assert!(answers.iter().all(|answer| answer.status == status), "all are answered {status}");
     let took = window.took(&answers, |_| true);

@@ -173,7 +173,7 @@ pub fn by_inbox(sizes: &Sizes) -> Report {
 fn pages(server: &Server, page: Same, sizes: &Sizes) -> f64 {
     let callers = Callers::start(server.address, 1, Pace::Answered, page);
     std::thread::sleep(Duration::from_millis(300));
-    let window = Window::look(server, sizes.lasts() / 3);
+    let window = Window::measure(server, sizes.lasts() / 3);
     let answers = callers.stop().answers;
     assert!(answers.iter().all(|answer| answer.status == 200));
     window.took(&answers, |_| true).ms(0.5)
@@ -193,7 +193,7 @@ pub fn by_old_goods(sizes: &Sizes) -> Report {
         }
         let server = database.serve(&ServerOptions::default());
         std::thread::sleep(Duration::from_secs(1));
-        let idle = Window::look(&server, Duration::from_secs(2)).server_percent();
+        let idle = Window::measure(&server, Duration::from_secs(2)).server_percent();
         let cells = of_bids(&server, &goods, sizes);
         let list = pages(&server, Same::get("/goods/"), sizes);
         let one = pages(&server, Same::get(&format!("/goods/{}/", goods[0])), sizes);

@@ -17,7 +17,7 @@ pub struct Window {
 
 impl Window {
     /// Measures for so long.
-    pub fn look(server: &Server, lasts: Duration) -> Self {
+    pub fn measure(server: &Server, lasts: Duration) -> Self {
         Self::until(server, || std::thread::sleep(lasts))
     }
 

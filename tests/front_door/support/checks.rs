@@ -25,6 +25,11 @@ async fn is_settled(admin: &Client, at: Timestamp) -> bool {
     is_readable && has_ticked && is_idle && ledger["open_fanouts"] == 0
 }
 
+/// The id of an alarm, of a frame or of an inbox row.
+pub fn alarm_id(alarm: &Value) -> i64 {
+    alarm["id"].as_i64().unwrap_or_else(|| panic!("no alarm: {alarm}"))
+}
+
 /// Prices strictly rise, and `seq` counts from 1 without gaps.
 pub fn check_history(history: &[Value]) {
     let seqs: Vec<i64> = history.iter().map(|bid| bid["seq"].as_i64().unwrap()).collect();
@@ -51,7 +56,7 @@ pub async fn check_outbids(goods: i64, history: &[Value], bidders: &[(i64, Clien
         let took_over = |pair: &&[Value]| pair[0]["user_id"] == *user && pair[1]["user_id"] != *user;
         let expected: Vec<&Value> = history.windows(2).filter(took_over).map(|pair| &pair[1]["price"]).collect();
         let inbox = bidder.inbox().await;
-        let ids: Vec<i64> = inbox.iter().map(|alarm| alarm["id"].as_i64().unwrap()).collect();
+        let ids: Vec<i64> = inbox.iter().map(alarm_id).collect();
         assert!(ids.is_sorted_by(|a, b| a < b), "ids strictly rise: {ids:?}");
         let is_outbid = |alarm: &&Value| alarm["kind"] == "outbid" && alarm["goods_id"] == goods;
         let received: Vec<&Value> = inbox.iter().filter(is_outbid).map(|alarm| &alarm["high_price"]).collect();

@@ -43,7 +43,7 @@ use tempfile::TempDir;
 
 use self::addresses::{NodeAddresses, base};
 pub use self::{
-    checks::{check_answered, check_history, check_outbids, has_exactly, is_instant, wait_until_settled},
+    checks::{alarm_id, check_answered, check_history, check_outbids, has_exactly, is_instant, wait_until_settled},
     client::{Answer, Client},
     clock::{HoldingTime, ManualTime, SilentTime, noon_in_seoul},
     command::{Handsup, RunningProgram},
