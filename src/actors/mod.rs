@@ -34,7 +34,10 @@ pub use self::delivery::cluster::{JoinHub, RecountSockets, RemoteUserEvent};
 pub use self::delivery::encode::encode_alarm;
 pub use self::delivery::overflow::OverflowFlag;
 pub use self::delivery::read_state::{ReadError, mark_read};
-pub use self::delivery::shard::{Shard, ShardHandle, ShardStats};
+pub use self::delivery::{
+    shard::Shard,
+    shard_handle::{ShardHandle, ShardStats},
+};
 pub use self::rooms::cluster::{AnnouncePresence, JoinRooms, RemotePresence};
 pub use self::rooms::rooms::{
     BroadcastRoomEvents, CountParticipants, GetBusiestRooms, GetParticipants, GetRoomFigures, Participants,

@@ -8,7 +8,8 @@ use super::{
     delivery::{
         alarm_hub::{AlarmHub, AttachShard, Received},
         received::Receipts,
-        shard::{Shard, ShardHandle, ShardStats},
+        shard::Shard,
+        shard_handle::{ShardHandle, ShardStats},
     },
     rooms::rooms::{AttachShardToRooms, Rooms},
 };

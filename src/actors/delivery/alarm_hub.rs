@@ -21,7 +21,9 @@ use bytes::Bytes;
 use super::{
     encode::{encode, encode_alarm, payload},
     registry::{RegisteredSession, Registry, SessionLocation},
-    shard::{CloseSessions, Delivery, Push, SessionTarget, ShardLink, ShardStats},
+    shard::{CloseSessions, Delivery, Push},
+    shard_handle::{SessionTarget, ShardStats},
+    shard_link::ShardLink,
 };
 use crate::{
     bus::{Bus, BusMessage, Channel, ConnectionId, IfFull, SocketClaim, UserSocket},

@@ -12,7 +12,8 @@ use actix::prelude::*;
 use super::{
     alarm_hub::AlarmHub,
     encode::{encode, encode_json},
-    shard::{InboxEnds, SessionTarget},
+    shard::InboxEnds,
+    shard_handle::SessionTarget,
 };
 use crate::{
     bus::{Bus, ConnectionId, NodeId},

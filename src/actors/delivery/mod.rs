@@ -3,7 +3,8 @@
 //! - `alarm_hub`: the `AlarmHub` actor, one per node; it routes alarms to shards and registers sessions.
 //! - `cluster`: what the hub does when other nodes share the service.
 //! - `registry`: who is connected and which alarms each user has received; plain data.
-//! - `shard`: one actor per worker; it puts frames into the outboxes of the sessions on its thread.
+//! - `shard`: one actor per worker; it puts frames into the outboxes of the sessions on its thread, which
+//!   `shard_handle` holds. `shard_link` sends messages to it.
 //! - `outbox`: the frames that wait for one client; plain data.
 //! - `frame`, `encode`: frames encoded for the wire, and the pings behind them.
 //! - `received`: collects proofs of receipt and sends them to the hub in batches.
@@ -20,3 +21,5 @@ pub(crate) mod read_state;
 pub(crate) mod received;
 pub(crate) mod registry;
 pub(crate) mod shard;
+pub(crate) mod shard_handle;
+pub(crate) mod shard_link;

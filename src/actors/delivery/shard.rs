@@ -1,243 +1,37 @@
-//! A `Shard` is the hub's part on one worker: it holds the outboxes of the sessions that live on this worker's thread.
+//! A `Shard` is the hub's part on one worker: it puts frames into the outboxes of the sessions on its thread.
 //!
-//! The hub and the rooms send encoded frames through a `ShardLink`, one message per commit. The shard puts them into
-//! the outboxes without a lock, because sessions and outboxes are on its own thread; sessions use the `ShardHandle`.
+//! The hub and the rooms send it encoded frames, one message per commit.
 
 use std::{
-    cell::RefCell,
-    collections::{HashMap, hash_map::Entry},
     rc::Rc,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
 use actix::prelude::*;
 use bytes::Bytes;
-use slab::Slab;
 
 use super::{
     frame::{Frame, FrameKind},
     outbox::{Offered, Outbox},
     overflow::OverflowFlag,
-    received::Receipts,
+    shard_handle::{SessionTarget, ShardHandle},
 };
 use crate::actors::room_id::RoomId;
-use crate::{
-    bus::ConnectionId,
-    domain::{AlarmCursor, AlarmId},
-    protocol::Close,
-};
-
-/// Messages that may wait in a shard's mailbox. When it is full, the shard's sessions read the store instead.
-const MAILBOX_LIMIT: usize = 1024;
-
-/// Counters shared by all shards of the node. All but `open` count from the start.
-#[derive(Debug, Default)]
-pub struct ShardStats {
-    /// Sessions open now, registered or not.
-    pub open: AtomicUsize,
-    /// Alarm frames put into outboxes.
-    pub queued: AtomicU64,
-    /// Unread counts and alerts lost to a full mailbox of a shard.
-    pub untold: AtomicU64,
-    /// Room frames put into outboxes.
-    pub room_frames: AtomicU64,
-    /// Sockets closed because a full mailbox lost a frame of their room.
-    pub closed_for_missing: AtomicU64,
-    /// Sessions closed because their outbox was full.
-    pub overflows: AtomicU64,
-    /// Sessions closed because their client read nothing for too long.
-    pub slow: AtomicU64,
-    /// Times that a full mailbox made a shard's sessions read the store.
-    pub resyncs: AtomicU64,
-    /// Times that an inbox check found a session without an alarm of another node, and made it read the store.
-    pub behind: AtomicU64,
-}
-
-struct SessionEntry {
-    connection: ConnectionId,
-    outbox: Rc<RefCell<Outbox>>,
-    /// Its room, and its key among the room's outboxes.
-    room: Option<(RoomId, usize)>,
-}
-
-/// The outboxes of this worker's sessions in one room.
-type RoomOutboxes = Slab<Rc<RefCell<Outbox>>>;
-
-/// The outboxes of one worker, shared on its thread between the shard and the sessions.
-#[derive(Clone)]
-pub struct ShardHandle {
-    index: usize,
-    sessions: Rc<RefCell<Slab<SessionEntry>>>,
-    rooms: Rc<RefCell<HashMap<RoomId, RoomOutboxes>>>,
-    /// Frames that wait in its outboxes now. Each worker has its own counter, so that workers don't contend for it.
-    waiting: Arc<AtomicUsize>,
-    stats: Arc<ShardStats>,
-    /// Takes the proofs of receipt of its sessions.
-    pub(crate) receipts: Receipts,
-}
-
-impl ShardHandle {
-    /// The shard's index among the workers.
-    pub(crate) fn index(&self) -> usize {
-        self.index
-    }
-
-    /// The counter of waiting frames, for a new outbox of this worker.
-    pub(crate) fn waiting(&self) -> Arc<AtomicUsize> {
-        Arc::clone(&self.waiting)
-    }
-
-    /// Adds a session's outbox, also to its room if it is in one. Returns its slot.
-    pub(crate) fn add_session(
-        &self,
-        connection: ConnectionId,
-        outbox: Rc<RefCell<Outbox>>,
-        room: Option<RoomId>,
-    ) -> usize {
-        self.stats.open.fetch_add(1, Ordering::Relaxed);
-        let room = room.map(|room| {
-            let key = self.rooms.borrow_mut().entry(room).or_default().insert(Rc::clone(&outbox));
-            (room, key)
-        });
-        self.sessions.borrow_mut().insert(SessionEntry { connection, outbox, room })
-    }
-
-    /// Removes a session; does nothing if its slot holds another connection.
-    pub(crate) fn remove_session(&self, slot: usize, connection: ConnectionId) {
-        let mut sessions = self.sessions.borrow_mut();
-        if sessions.get(slot).is_some_and(|session| session.connection == connection) {
-            let SessionEntry { room, .. } = sessions.remove(slot);
-            self.stats.open.fetch_sub(1, Ordering::Relaxed);
-            if let Some((room, key)) = room
-                && let Entry::Occupied(mut outboxes) = self.rooms.borrow_mut().entry(room)
-            {
-                outboxes.get_mut().remove(key);
-                if outboxes.get().is_empty() {
-                    outboxes.remove();
-                }
-            }
-        }
-    }
-
-    /// Calls `act` for each outbox in a room. The rooms stay borrowed meanwhile: an outbox wakes tasks but runs none.
-    fn each_in(&self, room: RoomId, mut act: impl FnMut(&mut Outbox)) {
-        for (_, outbox) in self.rooms.borrow().get(&room).into_iter().flatten() {
-            act(&mut outbox.borrow_mut());
-        }
-    }
-
-    /// Calls `act` for each outbox of the worker.
-    fn each(&self, mut act: impl FnMut(&mut Outbox)) {
-        // The outboxes are collected first, so that the slab is not borrowed while `act` wakes tasks.
-        let outboxes: Vec<_> = self.sessions.borrow().iter().map(|(_, session)| Rc::clone(&session.outbox)).collect();
-        for outbox in outboxes {
-            act(&mut outbox.borrow_mut());
-        }
-    }
-}
+use crate::{domain::AlarmId, protocol::Close};
 
 /// The actor that fills the outboxes of one worker.
 pub struct Shard {
-    handle: ShardHandle,
+    pub(super) handle: ShardHandle,
     /// A full mailbox has lost alarms: all sessions read the store.
-    overflowed: Arc<AtomicBool>,
+    pub(super) overflowed: Arc<AtomicBool>,
     /// Rooms whose frames a full mailbox has lost: their sockets are closed.
-    overflowed_rooms: Arc<OverflowFlag<RoomId>>,
+    pub(super) overflowed_rooms: Arc<OverflowFlag<RoomId>>,
     /// Seconds after which a client that reads nothing is disconnected (`session.timeout_s`).
-    slow_after_s: u32,
-}
-
-/// Sends messages to a shard; the hub and the rooms each hold one per worker.
-#[derive(Clone)]
-pub(crate) struct ShardLink {
-    shard: Addr<Shard>,
-    overflowed: Arc<AtomicBool>,
-    overflowed_rooms: Arc<OverflowFlag<RoomId>>,
-    waiting: Arc<AtomicUsize>,
-    stats: Arc<ShardStats>,
-}
-
-impl ShardLink {
-    /// Frames that wait in the shard's outboxes now.
-    pub(crate) fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
-    }
-
-    /// Sends alarms. If the shard's mailbox is full, its sessions read the store.
-    pub(crate) fn push(&self, push: Push) {
-        if self.shard.try_send(push).is_err() {
-            self.stats.resyncs.fetch_add(1, Ordering::Relaxed);
-            self.resync();
-        }
-    }
-
-    /// Sends frames that are not alarms: unread counts and alerts. They are in no store, so they are lost if the
-    /// shard's mailbox is full; they would be out of date if they waited.
-    pub(crate) fn push_or_drop(&self, push: Push) {
-        if self.shard.try_send(push).is_err() {
-            self.stats.untold.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Makes all sessions of the shard read the store. Each `Push` checks the flag; an empty one goes past the
-    /// mailbox's limit, because those that wait may all be handled before the flag is set.
-    pub(crate) fn resync(&self) {
-        if !self.overflowed.swap(true, Ordering::AcqRel) {
-            self.shard.do_send(Push(Vec::new()));
-        }
-    }
-
-    /// Sends orders to rooms. If the shard's mailbox is full, its sockets in these rooms are closed.
-    pub(crate) fn push_to_rooms(&self, push: RoomPush) {
-        if let Err(SendError::Full(RoomPush(orders)) | SendError::Closed(RoomPush(orders))) = self.shard.try_send(push)
-            && self.overflowed_rooms.note(orders.into_iter().map(|(room, _)| room))
-        {
-            // As in `resync`: an empty message past the limit, so that the record is read for certain.
-            self.shard.do_send(RoomPush(Vec::new()));
-        }
-    }
-
-    /// Sends the newest alarms of inboxes. If the shard's mailbox is full they are dropped: the next inbox check
-    /// repeats them.
-    pub(crate) fn check_inboxes(&self, ends: InboxEnds) {
-        let _ = self.shard.try_send(ends);
-    }
-
-    /// Closes sessions; never dropped, as it goes past the mailbox's limit.
-    pub(crate) fn close(&self, close: CloseSessions) {
-        self.shard.do_send(close);
-    }
-}
-
-impl Shard {
-    /// Starts a shard on the current thread. `slow_after_s` is `session.timeout_s`.
-    pub(crate) fn start(
-        index: usize,
-        slow_after_s: u32,
-        stats: Arc<ShardStats>,
-        receipts: Receipts,
-    ) -> (ShardHandle, ShardLink) {
-        let (sessions, rooms, waiting) = (Rc::default(), Rc::default(), Arc::default());
-        let handle =
-            ShardHandle { index, sessions, rooms, waiting: Arc::clone(&waiting), stats: Arc::clone(&stats), receipts };
-        let overflowed = Arc::new(AtomicBool::new(false));
-        let overflowed_rooms = Arc::new(OverflowFlag::default());
-        let actor = Self {
-            handle: handle.clone(),
-            overflowed: Arc::clone(&overflowed),
-            overflowed_rooms: Arc::clone(&overflowed_rooms),
-            slow_after_s,
-        };
-        let shard = Self::create(|ctx| {
-            ctx.set_mailbox_capacity(MAILBOX_LIMIT);
-            actor
-        });
-        (handle, ShardLink { shard, overflowed, overflowed_rooms, waiting, stats })
-    }
+    pub(super) slow_after_s: u32,
 }
 
 impl Actor for Shard {
@@ -248,7 +42,7 @@ impl Actor for Shard {
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(Duration::from_secs(1), |shard, _| {
             // Most of the time no outbox holds a frame.
-            if shard.handle.waiting.load(Ordering::Relaxed) == 0 {
+            if shard.handle.is_idle() {
                 return;
             }
             let mut slow = 0;
@@ -268,16 +62,6 @@ pub(crate) struct Delivery {
     pub targets: Vec<SessionTarget>,
 }
 
-/// A session of the shard that receives a message.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct SessionTarget {
-    pub slot: usize,
-    pub connection: ConnectionId,
-    /// For an alarm: the end of the user's inbox before it, `START` if no alarm can be missing. In [`InboxEnds`]: the
-    /// end of the inbox. Otherwise unused.
-    pub after: AlarmCursor,
-}
-
 /// The frames of one commit, or other frames for sessions.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -290,24 +74,19 @@ impl Handler<Push> for Shard {
         if self.overflowed.swap(false, Ordering::AcqRel) {
             self.handle.each(Outbox::resync);
         }
-        let sessions = self.handle.sessions.borrow();
         let (mut queued, mut overflows) = (0, 0);
-        for delivery in deliveries {
+        for Delivery { alarm, frame, targets } in deliveries {
+            let Some(alarm) = alarm else {
+                self.handle.each_of(targets, |outbox, _| outbox.control(frame.clone()));
+                continue;
+            };
             // All sessions of this worker share one frame: for a slow client a waiting frame costs a pointer.
-            let frame = Rc::new(Frame::new(delivery.alarm.map_or(FrameKind::Other, FrameKind::Alarm), delivery.frame));
-            for SessionTarget { slot, connection, after } in delivery.targets {
-                let Some(entry) = sessions.get(slot).filter(|entry| entry.connection == connection) else { continue };
-                let mut outbox = entry.outbox.borrow_mut();
-                let Some(alarm) = delivery.alarm else {
-                    outbox.control(frame.bytes.clone());
-                    continue;
-                };
-                match outbox.offer_alarm(alarm, &frame, after) {
-                    Offered::Queued => queued += 1,
-                    Offered::Overflow => overflows += 1,
-                    Offered::Noted | Offered::Stale | Offered::Closed => {}
-                }
-            }
+            let frame = Rc::new(Frame::new(FrameKind::Alarm(alarm), frame));
+            self.handle.each_of(targets, |outbox, after| match outbox.offer_alarm(alarm, &frame, after) {
+                Offered::Queued => queued += 1,
+                Offered::Overflow => overflows += 1,
+                Offered::Noted | Offered::Stale | Offered::Closed => {}
+            });
         }
         self.handle.stats.queued.fetch_add(queued, Ordering::Relaxed);
         self.handle.stats.overflows.fetch_add(overflows, Ordering::Relaxed);
@@ -323,13 +102,8 @@ impl Handler<InboxEnds> for Shard {
     type Result = ();
 
     fn handle(&mut self, InboxEnds(ends): InboxEnds, _: &mut Self::Context) {
-        let sessions = self.handle.sessions.borrow();
         let mut behind = 0;
-        for SessionTarget { slot, connection, after } in ends {
-            if let Some(entry) = sessions.get(slot).filter(|entry| entry.connection == connection) {
-                behind += u64::from(entry.outbox.borrow_mut().inbox_ends_with(after));
-            }
-        }
+        self.handle.each_of(ends, |outbox, end| behind += u64::from(outbox.inbox_ends_with(end)));
         self.handle.stats.behind.fetch_add(behind, Ordering::Relaxed);
     }
 }
@@ -403,14 +177,7 @@ impl Handler<CloseSessions> for Shard {
 
     fn handle(&mut self, close: CloseSessions, _: &mut Self::Context) {
         match close {
-            CloseSessions::These(targets, close) => {
-                for SessionTarget { slot, connection, .. } in targets {
-                    let sessions = self.handle.sessions.borrow();
-                    if let Some(entry) = sessions.get(slot).filter(|entry| entry.connection == connection) {
-                        entry.outbox.borrow_mut().close(close);
-                    }
-                }
-            }
+            CloseSessions::These(targets, close) => self.handle.each_of(targets, |outbox, _| outbox.close(close)),
             CloseSessions::Restarting { from_ms, spread_ms } => self.handle.each(|outbox| {
                 let retry_ms = from_ms + rand::random_range(0..=spread_ms);
                 outbox.close(Close::Restarting { retry_ms });

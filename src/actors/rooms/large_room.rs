@@ -17,7 +17,8 @@ use super::rooms::{AttachShardToRooms, BroadcastRoomEvents, EnterRoom, Rooms};
 use crate::actors::delivery::{
     outbox::{Outbox, OutboxLimits},
     received::Receipts,
-    shard::{Shard, ShardHandle, ShardStats},
+    shard::Shard,
+    shard_handle::{ShardHandle, ShardStats},
 };
 use crate::actors::room_id::RoomId;
 use crate::{

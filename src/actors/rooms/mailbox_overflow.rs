@@ -19,7 +19,9 @@ use crate::actors::delivery::{
     outbox::{Outbox, OutboxLimits},
     overflow::OverflowFlag,
     received::Receipts,
-    shard::{Delivery, Push, RoomOrder, RoomPush, Shard, ShardHandle, ShardLink, ShardStats},
+    shard::{Delivery, Push, RoomOrder, RoomPush, Shard},
+    shard_handle::{ShardHandle, ShardStats},
+    shard_link::ShardLink,
 };
 use crate::actors::room_id::RoomId;
 use crate::{

@@ -21,7 +21,9 @@ use crate::actors::delivery::{
     encode::encode,
     frame::FrameKind,
     overflow::OverflowFlag,
-    shard::{RoomOrder, RoomPush, ShardLink, ShardStats},
+    shard::{RoomOrder, RoomPush},
+    shard_handle::ShardStats,
+    shard_link::ShardLink,
 };
 use crate::actors::room_id::RoomId;
 use crate::{

@@ -13,7 +13,7 @@ use crate::{
             alarm_hub::{AlarmHub, Register, Unregister},
             outbox::{Outbox, OutboxLimits},
             registry::SessionLocation,
-            shard::ShardHandle,
+            shard_handle::ShardHandle,
         },
         room_id::RoomId,
         rooms::rooms::{EnterRoom, LeaveRoom, Rooms},
