@@ -6,7 +6,7 @@ use diesel::{connection::SimpleConnection, delete, insert_into, prelude::*, r2d2
 
 use super::{
     DatabaseUrl, StoreError,
-    engine::{self, DatabaseLock, DbConn, topology::Topology},
+    engine::{self, DbConn, topology::Topology, url::DatabaseLock},
     schema,
 };
 

@@ -35,7 +35,7 @@ use tokio::sync::Semaphore;
 pub use self::{
     backup::{BackupError, backup},
     copy::{CopiedTable, CopyError, copy},
-    engine::{DatabaseUrl, topology::Topology},
+    engine::{topology::Topology, url::DatabaseUrl},
     error::{DatabaseUrlError, Loss, StoreError, WriteError},
     ledger::{Ledger, LedgerFigures, Observer, Write},
     reads::{
@@ -48,7 +48,7 @@ pub use self::{
     writer::LedgerThread,
 };
 use self::{
-    engine::{DatabaseLock, DbConn, DbPool},
+    engine::{DbConn, pool::DbPool, url::DatabaseLock},
     read_outage::{log_read_failure, log_reads_recovered},
 };
 use crate::{outage::Outage, time_source::TimeSource};

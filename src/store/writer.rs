@@ -22,9 +22,12 @@ use diesel::connection::SimpleConnection;
 
 use super::{
     StoreError, WriteError,
-    engine::{DatabaseLock, DatabaseUrl, DbConn, begin_write},
+    engine::{
+        DbConn, begin_write,
+        url::{DatabaseLock, DatabaseUrl},
+    },
     ledger::{Entry, Item, Ledger, LedgerStats, Observer, log_recovery},
-    tx::{Effects, LedgerRules, Tx, commit_marker::CommitMarker},
+    tx::{LedgerRules, Tx, commit_marker::CommitMarker, flush::Effects},
     writes::fan_out,
 };
 use crate::{
