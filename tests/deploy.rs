@@ -273,28 +273,6 @@ fn the_image_is_built_as_the_manifest_says_and_gets_signals() {
     }
 }
 
-/// The operator's page explains every figure that it shows.
-#[test]
-fn every_figure_of_the_health_page_is_explained() {
-    let operating = read("docs/operating.md");
-    let health = read("src/http/health.rs");
-    let health: Vec<String> = health.lines().map(str::to_owned).collect();
-    let checks = block(&health, "struct Checks {");
-    assert!(checks.len() >= 7, "{checks:?}");
-    for check in &checks {
-        let (name, kind) = check.trim().trim_end_matches(',').split_once(": ").unwrap();
-        assert!(operating.contains(&format!("`{name}`")), "{name}");
-        for figure in block(&health, &format!("struct {kind} {{")) {
-            let Some((figure, _)) = figure.trim().split_once(": ") else { continue };
-            if figure.starts_with(['/', '#']) || figure == "status" {
-                continue;
-            }
-            assert!(operating.contains(&format!("`{figure}`")), "{name}: {figure}");
-        }
-    }
-    assert!(read("README.md").contains("(docs/operating.md)"));
-}
-
 /// The page cites log lines as the program writes them.
 #[test]
 fn the_cited_log_lines_are_the_programs() {

@@ -331,7 +331,7 @@ async fn a_large_audience_is_alarmed_in_chunks_each_user_once() {
     let expected: Vec<i64> = (1001..=2750).filter(|of| *of != 1500).collect();
     assert_eq!(receivers, expected);
     // Removed likes leave nothing, so the audience of the next event is right.
-    let detail = fixture.store.goods_detail(goods, Some(user(2240))).await.unwrap().unwrap();
+    let detail = fixture.store.goods_detail(goods, Some(user(2240))).await.unwrap().unwrap().card;
     assert_eq!((detail.facts.like_count, detail.is_like), (1749, false));
 }
 
@@ -453,7 +453,7 @@ async fn an_end_changes_everything_at_once_and_only_once() {
             (AlarmKind::AuctionLost, vec![user(2)])
         ]
     );
-    let detail = fixture.store.goods_detail(ending, None).await.unwrap().unwrap();
+    let detail = fixture.store.goods_detail(ending, None).await.unwrap().unwrap().card;
     assert_eq!(
         (detail.facts.phase, detail.buyer.map(|b| b.id), detail.facts.trade_room),
         (Phase::Ended, Some(user(3)), Some(1))

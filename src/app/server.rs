@@ -29,8 +29,8 @@ use super::{Settings, open_files};
 use crate::{
     actors::{AlarmHub, Rooms, ShardStats, attach_worker},
     http::{
-        self, Connection, ConnectionLimit, LocalShard, OpenSockets, Services, cors, cors_refusal_as_problem,
-        send_and_close, take_over, track_responses,
+        self, Connection, ConnectionLimit, LocalShard, OpenSockets, Services, cors, refusal_as_problem, send_and_close,
+        take_over, track_responses,
     },
 };
 
@@ -99,7 +99,7 @@ pub(super) fn serve(
                     .app_data(services.clone())
                     .app_data(shard.clone())
                     .wrap(cors(services.clone()))
-                    .wrap(from_fn(cors_refusal_as_problem))
+                    .wrap(from_fn(refusal_as_problem))
                     .wrap(NormalizePath::trim())
                     .wrap(DefaultHeaders::new().add((header::X_CONTENT_TYPE_OPTIONS, "nosniff")))
                     .wrap(from_fn(track_responses))

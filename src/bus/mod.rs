@@ -126,21 +126,26 @@ impl std::fmt::Debug for BusUrl {
 }
 
 /// Figures for the health endpoint. Counts are since the node's start.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, serde::Serialize)]
 pub struct BusFigures {
     /// Whether both connections to Redis are up.
+    #[serde(skip)]
     pub is_up: bool,
     /// Other nodes that live.
     pub others: usize,
     /// Channels that this node is subscribed to.
     pub channels: usize,
     /// Messages sent.
+    #[serde(rename = "told")]
     pub sent: u64,
     /// Messages received from other nodes.
+    #[serde(rename = "heard")]
     pub received: u64,
     /// Messages dropped: too many waited, or there was no connection.
+    #[serde(rename = "untold")]
     pub dropped: u64,
     /// Messages received that could not be decoded.
+    #[serde(rename = "garbled")]
     pub unreadable: u64,
     /// Sockets admitted though Redis could not count them.
     pub uncounted: u64,

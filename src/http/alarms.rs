@@ -1,10 +1,10 @@
 //! The inbox over HTTP: `GET /alarms`, `GET /alarms/unread`, `POST /alarms/read`, `GET` and `PUT /alarms/preferences`.
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web::Payload};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{ApiError, Services, WRITE_TIMEOUT, body, json, query};
+use super::{Data, Response, WRITE_TIMEOUT, body, json, query};
 use crate::{
     actors::{ReadError, mark_read},
     domain::AlarmKind,
@@ -34,7 +34,7 @@ struct Unread {
 }
 
 /// One page of the user's inbox.
-pub(super) async fn list(request: HttpRequest, services: web::Data<Services>) -> Result<HttpResponse, ApiError> {
+pub(super) async fn list(request: HttpRequest, services: Data) -> Response {
     let user = services.reader(&request).await?.user.id;
     let query = AlarmQuery {
         after: query::number(&request, "after")?,
@@ -49,7 +49,7 @@ pub(super) async fn list(request: HttpRequest, services: web::Data<Services>) ->
 }
 
 /// The number of unread alarms, and the id of the newest alarm.
-pub(super) async fn unread(request: HttpRequest, services: web::Data<Services>) -> Result<HttpResponse, ApiError> {
+pub(super) async fn unread(request: HttpRequest, services: Data) -> Response {
     let user = services.reader(&request).await?.user.id;
     let (unread, last_id) = services.store.unread(user).await?;
     Ok(json::ok(&Unread { unread, last_id }))
@@ -61,25 +61,15 @@ struct ReadBody {
     ids: Option<Value>,
 }
 
-#[derive(Serialize)]
-struct UnreadLeft {
-    unread: i64,
-}
-
 /// Marks alarms as read and sends the new unread count to all sessions of the user.
-pub(super) async fn read(
-    request: HttpRequest,
-    payload: web::Payload,
-    services: web::Data<Services>,
-) -> Result<HttpResponse, ApiError> {
+pub(super) async fn read(request: HttpRequest, payload: Payload, services: Data) -> Response {
     let user = services.user(&request).await?.user.id;
-    let body = body::read(&request, payload, services.config.body_bytes).await?;
-    let alarms = alarms_to_mark(body::object(&body)?)?;
+    let alarms = alarms_to_mark(body::object(&request, payload, &services).await?)?;
     let (ledger, store, hub) = (services.ledger.clone(), services.store.clone(), services.hub.clone());
     // A task of its own: once the write is stored the sessions are notified, even if the client disconnects.
     let task = actix_web::rt::spawn(mark_read(ledger, store, hub, user, alarms));
     match task.await {
-        Ok(Ok((unread, _))) => Ok(json::ok(&UnreadLeft { unread })),
+        Ok(Ok((unread, _))) => Ok(json::ok(&json!({ "unread": unread }))),
         Ok(Err(ReadError::Write(error))) => Err(error.into()),
         Ok(Err(ReadError::Count(error))) => Err(error.into()),
         Err(_) => Err(Problem::unavailable("it may have been stored; try again").into()),
@@ -105,37 +95,27 @@ struct PreferencesBody {
     muted: Value,
 }
 
-#[derive(Serialize)]
-struct Preferences {
-    muted: Vec<&'static str>,
-}
-
-impl Preferences {
-    /// Lists each muted kind once, in the contract's order.
-    fn new(muted: &[AlarmKind]) -> Self {
-        Self { muted: AlarmKind::ALL.into_iter().filter(|kind| muted.contains(kind)).map(AlarmKind::name).collect() }
-    }
+fn preferences_response(muted: Vec<AlarmKind>) -> HttpResponse {
+    json::ok(&json!({ "muted": muted.into_iter().map(AlarmKind::name).collect::<Vec<_>>() }))
 }
 
 /// The alarm kinds that the user has muted.
-pub(super) async fn preferences(request: HttpRequest, services: web::Data<Services>) -> Result<HttpResponse, ApiError> {
+pub(super) async fn preferences(request: HttpRequest, services: Data) -> Response {
     let user = services.reader(&request).await?.user.id;
-    Ok(json::ok(&Preferences::new(&services.store.muted(user).await?)))
+    let mut muted = services.store.muted(user).await?;
+    muted.sort_by_key(|kind| AlarmKind::ALL.iter().position(|other| other == kind));
+    Ok(preferences_response(muted))
 }
 
 /// Replaces the alarm kinds that the user mutes.
-pub(super) async fn set_preferences(
-    request: HttpRequest,
-    payload: web::Payload,
-    services: web::Data<Services>,
-) -> Result<HttpResponse, ApiError> {
+pub(super) async fn set_preferences(request: HttpRequest, payload: Payload, services: Data) -> Response {
     let user = services.user(&request).await?.user.id;
-    let body = body::read(&request, payload, services.config.body_bytes).await?;
-    let body: PreferencesBody = body::object(&body)?;
+    let body: PreferencesBody = body::object(&request, payload, &services).await?;
     let kind = |value: &Value| value.as_str().and_then(AlarmKind::from_name);
     let named: Option<Vec<AlarmKind>> = body.muted.as_array().and_then(|kinds| kinds.iter().map(kind).collect());
     let named = named.ok_or_else(|| Problem::invalid_value("muted", "a list of alarm kinds"))?;
+    // Each kind once, in the contract's order.
     let muted: Vec<AlarmKind> = AlarmKind::ALL.into_iter().filter(|kind| named.contains(kind)).collect();
     services.ledger.write(SetMuted { user, muted: muted.clone() }, WRITE_TIMEOUT).await?;
-    Ok(json::ok(&Preferences::new(&muted)))
+    Ok(preferences_response(muted))
 }

@@ -3,17 +3,17 @@
 use std::time::Instant;
 
 use actix_web::{
-    HttpRequest, HttpResponse, ResponseError,
+    HttpRequest, ResponseError,
     http::header::{HeaderName, HeaderValue},
-    web,
+    web::{Path, Payload},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{ApiError, Services, body, json, query};
+use super::{ApiError, Data, Response, body, json, query};
 use crate::{
     actors::{ArrivingBid, BidAnswer},
-    domain::{BidSeq, GoodsId, IdempotencyKey, Price, Timestamp, UserId},
+    domain::{Bid, BidSeq, GoodsId, IdempotencyKey, Price, Timestamp, UserId},
     protocol::{Code, Outcome, Problem},
     store::{
         BidListing, WriteError,
@@ -42,34 +42,20 @@ struct Accepted {
 }
 
 impl From<StoredBid> for Accepted {
-    fn from(stored: StoredBid) -> Self {
-        Self {
-            bid_id: stored.id.get(),
-            goods_id: stored.bid.goods,
-            user_id: stored.bid.user,
-            price: stored.bid.price,
-            high_price: stored.high_price,
-            seq: stored.seq,
-            created_at: stored.bid.received_at,
-            ends_at: stored.ends_at,
-        }
+    fn from(StoredBid { id, bid, seq, high_price, ends_at }: StoredBid) -> Self {
+        let Bid { goods: goods_id, user: user_id, price, received_at: created_at } = bid;
+        Self { bid_id: id.get(), goods_id, user_id, price, high_price, seq, created_at, ends_at }
     }
 }
 
 /// Places a bid. The response to an accepted bid is sent only after it is on disk.
-pub(super) async fn place(
-    request: HttpRequest,
-    goods: web::Path<String>,
-    payload: web::Payload,
-    services: web::Data<Services>,
-) -> Result<HttpResponse, ApiError> {
+pub(super) async fn place(request: HttpRequest, goods: Path<String>, payload: Payload, services: Data) -> Response {
     let started = Instant::now();
     let bidder = services.bidder(&request).await.map_err(bid_error)?;
     // The time that the bidder's row took is taken off the time limit of their bid.
     let spent = started.elapsed();
     let key = idempotency_key(&request)?;
-    let body = body::read(&request, payload, services.config.body_bytes).await?;
-    let body: BidBody = body::object(&body)?;
+    let body: BidBody = body::object(&request, payload, &services).await?;
     let max_price = services.config.max_price;
     let price = body::price("price", &body.price, max_price)?;
     let goods = goods_id(&goods)?;
@@ -96,16 +82,15 @@ fn bid_error(error: ApiError) -> ApiError {
     }
 }
 
-fn verdict_response(verdict: BidVerdict, max_price: Price) -> Result<HttpResponse, ApiError> {
+fn verdict_response(verdict: BidVerdict, max_price: Price) -> Response {
     match verdict {
         BidVerdict::Accepted(stored) => Ok(json::created(&Accepted::from(stored))),
         BidVerdict::Refused(refusal) => Err(Problem::refused_bid(&refusal, max_price).into()),
         BidVerdict::UnknownGoods => Err(goods_not_found()),
-        BidVerdict::KeyReused => Err(Problem::new(
-            Code::IdempotencyKeyReused,
-            "the key was used for a bid on other goods or at another price",
-        )
-        .into()),
+        BidVerdict::KeyReused => {
+            let detail = "the key was used for a bid on other goods or at another price";
+            Err(Problem::new(Code::IdempotencyKeyReused, detail).into())
+        }
         // A stored verdict is never itself a replay, so this goes one level deep.
         BidVerdict::Replayed(first) => verdict_response(*first, max_price),
     }
@@ -134,39 +119,12 @@ pub(super) fn goods_id(path: &str) -> Result<GoodsId, ApiError> {
 
 #[derive(Serialize)]
 struct History {
-    results: Vec<HistoryRow>,
+    results: Vec<BidListing>,
     next_after_seq: Option<i64>,
 }
 
-#[derive(Serialize)]
-struct HistoryRow {
-    bid_id: i64,
-    seq: i64,
-    user_id: i64,
-    username: String,
-    price: i64,
-    created_at: Timestamp,
-}
-
-impl From<BidListing> for HistoryRow {
-    fn from(bid: BidListing) -> Self {
-        Self {
-            bid_id: bid.bid_id,
-            seq: bid.seq,
-            user_id: bid.user_id,
-            username: bid.username,
-            price: bid.price,
-            created_at: bid.created_at,
-        }
-    }
-}
-
 /// One page of the accepted bids, in the order of their `seq`.
-pub(super) async fn list(
-    request: HttpRequest,
-    goods: web::Path<String>,
-    services: web::Data<Services>,
-) -> Result<HttpResponse, ApiError> {
+pub(super) async fn list(request: HttpRequest, goods: Path<String>, services: Data) -> Response {
     services.visitor(&request).await?;
     let after = query::number(&request, "after_seq")?.unwrap_or(0);
     let limit = query::limit(&request, query::MAX_LIMIT)?;
@@ -176,5 +134,5 @@ pub(super) async fn list(
     let more = bids.len() as i64 > limit;
     bids.truncate(usize::try_from(limit).unwrap_or(0));
     let next_after_seq = bids.last().filter(|_| more).map(|bid| bid.seq);
-    Ok(json::ok(&History { results: bids.into_iter().map(HistoryRow::from).collect(), next_after_seq }))
+    Ok(json::ok(&History { results: bids, next_after_seq }))
 }

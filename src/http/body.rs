@@ -16,7 +16,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
-use super::ApiError;
+use super::{ApiError, Services};
 use crate::{
     domain::Price,
     protocol::{Code, Problem},
@@ -29,7 +29,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// 415 if it is compressed, 413 over the limit, 408 if it takes too long, 400 if the connection breaks off.
-pub(super) async fn read(request: &HttpRequest, mut payload: web::Payload, limit: usize) -> Result<Bytes, ApiError> {
+async fn read(request: &HttpRequest, mut payload: web::Payload, limit: usize) -> Result<Bytes, ApiError> {
     // A small compressed body may unpack to a huge one, and bodies of this API are too small to need compression.
     let mut encodings = request.headers().get_all(CONTENT_ENCODING);
     if !encodings.all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
@@ -59,12 +59,20 @@ pub(super) async fn read(request: &HttpRequest, mut payload: web::Payload, limit
     })
 }
 
-/// Parses a JSON object.
+/// Reads a body and parses it as a JSON object.
 ///
 /// # Errors
-/// 400 if it is none, or lacks a required field; 422 if the parser rejects the value of a field (a number out of range,
+/// Those of [`read`]. 400 if it is no object, or lacks a required field; 422 if the parser rejects the value of a field (a number out of range,
 /// too deep a nesting). The detail is serde's, which quotes nothing but the client's own body.
-pub(super) fn object<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
+pub(super) async fn object<T: DeserializeOwned>(
+    request: &HttpRequest,
+    payload: web::Payload,
+    services: &Services,
+) -> Result<T, ApiError> {
+    Ok(parse(&read(request, payload, services.config.body_bytes).await?)?)
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let invalid = |detail: String| Problem::new(Code::InvalidBody, detail);
     // serde does not check the encoding of fields that it skips.
     let text = std::str::from_utf8(body).map_err(|error| invalid(error.to_string()))?;

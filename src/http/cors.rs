@@ -3,20 +3,18 @@
 
 use std::time::{Duration, Instant};
 
-use actix_cors::{Cors, CorsError};
+use actix_cors::Cors;
 use actix_web::{
-    Error, HttpRequest, ResponseError,
-    body::MessageBody,
-    dev::{RequestHead, ServiceRequest, ServiceResponse},
+    HttpRequest,
+    dev::RequestHead,
     http::{
         Method, Uri,
         header::{self, HeaderValue},
     },
-    middleware::Next,
     web,
 };
 
-use super::{Services, error::ApiError};
+use super::Services;
 use crate::{
     outage::LogBudget,
     protocol::{Code, Problem},
@@ -61,7 +59,7 @@ impl Services {
     }
 
     /// Logs a refused origin, which may be missing in `server.allowed_origins`. Many refusals do not fill the log.
-    fn log_refused_origin(&self, request: &HttpRequest) {
+    pub(super) fn log_refused_origin(&self, request: &HttpRequest) {
         if let Some(left_out) = REFUSAL_LOG_BUDGET.spend(Instant::now()) {
             let origin = request.headers().get(header::ORIGIN).map(HeaderValue::as_bytes).unwrap_or_default();
             let origin = String::from_utf8_lossy(&origin[..origin.len().min(LOGGED_BYTES_LIMIT)]);
@@ -85,27 +83,6 @@ fn is_own_origin(origin: &HeaderValue, head: &RequestHead) -> bool {
     let host_and_port = |uri: &Uri| Some((uri.host()?.to_ascii_lowercase(), uri.port_u16().unwrap_or(default_port)));
     let host = Uri::builder().scheme("http").authority(host).path_and_query("/").build();
     host.is_ok_and(|host| host_and_port(&host).is_some() && host_and_port(&host) == host_and_port(&origin))
-}
-
-/// Middleware around [`cors`]: turns its refusals into problems, like all other errors, and logs them.
-///
-/// # Errors
-/// Those of the wrapped service.
-pub async fn cors_refusal_as_problem<B: MessageBody + 'static>(
-    request: ServiceRequest,
-    next: Next<B>,
-) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let response = next.call(request).await?;
-    let refused = response.response().error().is_some_and(|error| error.as_error::<CorsError>().is_some());
-    if let (true, Some(services)) = (refused, response.request().app_data::<web::Data<Services>>()) {
-        services.log_refused_origin(response.request());
-    }
-    Ok(if refused {
-        let problem = Problem::new(Code::Forbidden, "pages of this origin may not send this request");
-        response.into_response(ApiError(problem).error_response()).map_into_right_body()
-    } else {
-        response.map_into_left_body()
-    })
 }
 
 #[cfg(test)]

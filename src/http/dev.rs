@@ -1,10 +1,10 @@
 //! `POST /dev/token` gives developers a token. It needs `auth.dev_login`, which the settings allow only on loopback.
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, web::Payload};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{ApiError, NewToken, Services, body, json};
+use super::{ApiError, Data, NewToken, Response, body, json};
 use crate::{domain::UserId, protocol::Problem};
 
 /// Tokens are valid for a day.
@@ -25,25 +25,16 @@ struct TokenResponse {
 }
 
 /// Mints a token for any user; no authentication.
-pub(super) async fn token(
-    request: HttpRequest,
-    payload: web::Payload,
-    services: web::Data<Services>,
-) -> Result<HttpResponse, ApiError> {
+pub(super) async fn token(request: HttpRequest, payload: Payload, services: Data) -> Response {
     if !services.config.dev_login {
         return Err(ApiError::not_found("no such path"));
     }
-    let body = body::read(&request, payload, services.config.body_bytes).await?;
-    let body: TokenBody = body::object(&body)?;
+    let body: TokenBody = body::object(&request, payload, &services).await?;
     let user = body.user_id.as_i64().and_then(UserId::new);
     let user = user.ok_or_else(|| Problem::invalid_value("user_id", "a whole number from 1"))?;
     let username = body.username.map(|name| body::text("username", name)).transpose()?;
     let new = NewToken { user, username, ttl_s: TTL_S, admin: body.admin.unwrap_or(false) };
-    let token = services
-        .live
-        .load()
-        .keys
-        .mint(&new, services.time.now())
-        .map_err(|error| Problem::unavailable(&error.to_string()))?;
+    let token = services.live.load().keys.mint(&new, services.time.now());
+    let token = token.map_err(|error| Problem::unavailable(&error.to_string()))?;
     Ok(json::ok(&TokenResponse { token, user_id: user.get(), expires_in_s: TTL_S }))
 }

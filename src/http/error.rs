@@ -2,12 +2,17 @@
 
 use std::fmt;
 
+use actix_cors::CorsError;
 use actix_web::{
-    HttpResponse, ResponseError,
+    Error, HttpResponse, ResponseError,
+    body::MessageBody,
+    dev::{ServiceRequest, ServiceResponse},
     http::{StatusCode, header},
+    middleware::Next,
+    web,
 };
 
-use super::json;
+use super::{Services, json};
 use crate::{
     protocol::{Code, Problem},
     store::{StoreError, WriteError},
@@ -18,12 +23,10 @@ use crate::{
 pub struct ApiError(pub Problem);
 
 impl ApiError {
-    /// 401.
     pub(super) fn unauthorized(detail: &str) -> Self {
         Self(Problem::new(Code::Unauthorized, detail))
     }
 
-    /// 404.
     pub(super) fn not_found(detail: &str) -> Self {
         Self(Problem::new(Code::NotFound, detail))
     }
@@ -87,10 +90,28 @@ pub(super) async fn path_not_found() -> Result<HttpResponse, ApiError> {
     Err(ApiError::not_found("no such path"))
 }
 
-/// 405 that lists the methods of this path.
-pub(super) fn method_not_allowed(allow: &'static str) -> HttpResponse {
-    let problem = Problem::new(Code::MethodNotAllowed, format!("this path supports {allow}"));
-    let mut response = ApiError(problem).error_response();
-    response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(allow));
-    response
+/// Middleware: turns the refusals of actix-web, of CORS and of a method without a route, into problems.
+///
+/// # Errors
+/// Those of the wrapped service.
+pub async fn refusal_as_problem<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let response = next.call(request).await?;
+    let allow = response.headers().get(header::ALLOW).filter(|_| response.status() == StatusCode::METHOD_NOT_ALLOWED);
+    let refusal = if response.response().error().is_some_and(|error| error.as_error::<CorsError>().is_some()) {
+        if let Some(services) = response.request().app_data::<web::Data<Services>>() {
+            services.log_refused_origin(response.request());
+        }
+        ApiError(Problem::new(Code::Forbidden, "pages of this origin may not send this request")).error_response()
+    } else if let Some(allow) = allow.cloned() {
+        let detail = format!("this path supports {}", allow.to_str().unwrap_or_default());
+        let mut refusal = ApiError(Problem::new(Code::MethodNotAllowed, detail)).error_response();
+        refusal.headers_mut().insert(header::ALLOW, allow);
+        refusal
+    } else {
+        return Ok(response.map_into_left_body());
+    };
+    Ok(response.into_response(refusal).map_into_right_body())
 }

@@ -1,23 +1,25 @@
 //! One goods item: create (`POST /goods/`), show and delete (`/goods/{id}/`), like and unlike (`/goods/{id}/like`, and
 //! the existing client's `GET /goods/like/{id}/`). Lists are in `goods_lists`.
 
+use std::sync::Arc;
+
 use actix_web::{
     HttpRequest, HttpResponse,
     http::header::{CACHE_CONTROL, LOCATION},
-    web,
+    web::{Path, Payload},
 };
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
-    ApiError, Services, WRITE_TIMEOUT,
+    ApiError, Data, Response, Services, WRITE_TIMEOUT,
     bids::{goods_id, goods_not_found},
     body, json,
-    participants::present_users,
-    responses::GoodsDetailResponse,
+    responses::GoodsResponse,
 };
 use crate::{
-    domain::{DraftError, GoodsDraft, Price, StartInput, User},
+    actors::GetParticipants,
+    domain::{DraftError, GoodsDraft, GoodsId, Price, StartInput, User},
     protocol::{Code, Problem},
     store::{
         GoodsDetail,
@@ -91,66 +93,51 @@ impl From<DraftError> for Problem {
 }
 
 /// Creates goods. The seller is the token's user.
-pub(super) async fn create(
-    request: HttpRequest,
-    payload: web::Payload,
-    services: web::Data<Services>,
-) -> Result<HttpResponse, ApiError> {
+pub(super) async fn create(request: HttpRequest, payload: Payload, services: Data) -> Response {
     let seller = services.user(&request).await?.user;
-    let body = body::read(&request, payload, services.config.body_bytes).await?;
-    let body: GoodsBody = body::object(&body)?;
+    let body: GoodsBody = body::object(&request, payload, &services).await?;
     let draft = body.draft(services.config.max_price)?;
     let goods = draft.check(&services.config.draft, services.time.now()).map_err(Problem::from)?;
     let make = MakeGoods { seller: seller.id, goods: goods.clone() };
     let (id, made_at) = services.ledger.write(make, WRITE_TIMEOUT).await?;
     // Built from what was written: a failing read must not hide that the goods exist.
     let goods = GoodsDetail::fresh(id, User::clone(&seller), goods, made_at);
-    let response = GoodsDetailResponse::new(goods, &[], services.config.draft.time_zone, services.time.now());
+    let response = GoodsResponse::page(goods, &[], services.local_time());
     let mut created = HttpResponse::Created();
     created.insert_header((LOCATION, format!("/goods/{id}/")));
     Ok(json::json(created, &response))
 }
 
 /// Everything that the page of a goods item shows.
-pub(super) async fn show(
-    request: HttpRequest,
-    goods: web::Path<String>,
-    services: web::Data<Services>,
-) -> Result<HttpResponse, ApiError> {
-    let viewer = services.visitor(&request).await?.map(|identity| identity.user.id);
+pub(super) async fn show(request: HttpRequest, goods: Path<String>, services: Data) -> Response {
+    let viewer = services.viewer(&request).await?;
     let id = goods_id(&goods)?;
     let goods = services.store.goods_detail(id, viewer).await?.ok_or_else(goods_not_found)?;
     let present = present_users(&services, id).await;
-    let response = GoodsDetailResponse::new(goods, &present, services.config.draft.time_zone, services.time.now());
-    Ok(json::ok(&response))
+    Ok(json::ok(&GoodsResponse::page(goods, &present, services.local_time())))
+}
+
+/// The users in the room of these goods, by their current names: a name may have changed since its user joined. The
+/// rooms don't answer while the node shuts down, and count as empty then.
+async fn present_users(services: &Services, goods: GoodsId) -> Vec<Arc<User>> {
+    let Ok(present) = services.rooms.send(GetParticipants(goods)).await else { return Vec::new() };
+    present.0.iter().map(|user| services.users.current(user.id).unwrap_or_else(|| Arc::clone(user))).collect()
 }
 
 /// Sets the user's like; no change if it is set.
-pub(super) async fn like(
-    request: HttpRequest,
-    goods: web::Path<String>,
-    services: web::Data<Services>,
-) -> Result<HttpResponse, ApiError> {
+pub(super) async fn like(request: HttpRequest, goods: Path<String>, services: Data) -> Response {
     set_like(&request, &goods, &services, Like::On).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
 /// Removes the user's like; no change if there is none.
-pub(super) async fn unlike(
-    request: HttpRequest,
-    goods: web::Path<String>,
-    services: web::Data<Services>,
-) -> Result<HttpResponse, ApiError> {
+pub(super) async fn unlike(request: HttpRequest, goods: Path<String>, services: Data) -> Response {
     set_like(&request, &goods, &services, Like::Off).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
 /// Toggles the user's like. The existing client does this by GET, and expects an empty body without a content type.
-pub(super) async fn toggle_like(
-    request: HttpRequest,
-    goods: web::Path<String>,
-    services: web::Data<Services>,
-) -> Result<HttpResponse, ApiError> {
+pub(super) async fn toggle_like(request: HttpRequest, goods: Path<String>, services: Data) -> Response {
     set_like(&request, &goods, &services, Like::Toggle).await?;
     // A response from a browser's cache would not toggle anything.
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).finish())
@@ -166,11 +153,7 @@ async fn set_like(request: &HttpRequest, goods: &str, services: &Services, like:
 }
 
 /// Deletes the user's own goods, before their auction starts.
-pub(super) async fn delete(
-    request: HttpRequest,
-    goods: web::Path<String>,
-    services: web::Data<Services>,
-) -> Result<HttpResponse, ApiError> {
+pub(super) async fn delete(request: HttpRequest, goods: Path<String>, services: Data) -> Response {
     let user = services.user(&request).await?.user.id;
     let delete = DeleteGoods { goods: goods_id(&goods)?, user };
     match services.ledger.write(delete, WRITE_TIMEOUT).await? {

@@ -1,15 +1,15 @@
 //! Lists of goods: `GET /goods/`, `GET /goods/recommend/`, `GET /goods/user/{id}/`.
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, web::Path};
+use serde::Serialize;
 
 use super::{
-    ApiError, Services, json,
-    participants::{Participants, busiest, participants},
-    query,
-    responses::{ListedGoodsResponse, RecommendedGoodsResponse},
+    ApiError, Data, Response, Services, json, query,
+    responses::{GoodsResponse, Pictures, UserResponse},
 };
 use crate::{
-    domain::{GoodsId, UserId},
+    actors::{CountParticipants, GetBusiestRooms},
+    domain::UserId,
     protocol::Problem,
     store::{GoodsCard, GoodsFilter, Page, UserGoods},
 };
@@ -18,8 +18,8 @@ use crate::{
 const MAX_SEARCH: usize = 256;
 
 /// One page of all goods.
-pub(super) async fn list(request: HttpRequest, services: web::Data<Services>) -> Result<HttpResponse, ApiError> {
-    let viewer = viewer(&services, &request).await?;
+pub(super) async fn list(request: HttpRequest, services: Data) -> Response {
+    let viewer = services.viewer(&request).await?;
     let page = query::page(&request)?;
     let phase = match query::non_empty(&request, "status") {
         Some(text) => Some(query::phase(&text).ok_or_else(|| wrong_status("null, true or false"))?),
@@ -31,26 +31,24 @@ pub(super) async fn list(request: HttpRequest, services: web::Data<Services>) ->
         search: query::text(&request, "search", MAX_SEARCH)?,
     };
     let goods = services.store.goods_list(filter, page, viewer).await?;
-    list_response(&services, query::reject_past_end(page, goods)?).await
+    listed(&services, query::reject_past_end(page, goods)?).await
 }
 
 /// Scheduled and live goods that have participants or are new.
-pub(super) async fn recommend(request: HttpRequest, services: web::Data<Services>) -> Result<HttpResponse, ApiError> {
-    let viewer = viewer(&services, &request).await?;
-    let goods = services.store.recommended(busiest(&services).await, viewer).await?;
-    let participants = participants_of(&services, &goods).await;
-    let (time_zone, now) = (services.config.draft.time_zone, services.time.now());
-    let response = |goods| RecommendedGoodsResponse::new(goods, &participants, time_zone, now);
-    Ok(json::ok(&goods.into_iter().map(response).collect::<Vec<_>>()))
+pub(super) async fn recommend(request: HttpRequest, services: Data) -> Response {
+    let viewer = services.viewer(&request).await?;
+    let busiest = services.rooms.send(GetBusiestRooms).await.unwrap_or_default();
+    let goods = services.store.recommended(busiest, viewer).await?;
+    let at = services.local_time();
+    // Users are names, and the picture is in `image`.
+    let picture = |images: Vec<_>| Pictures::Recommended(images.into_iter().next());
+    let response = |goods, participants| GoodsResponse::new(goods, |user| user.username, picture, participants, at);
+    with_participants(&services, goods, response).await
 }
 
 /// The goods that a user sells, has bought or likes.
-pub(super) async fn of_user(
-    request: HttpRequest,
-    user: web::Path<String>,
-    services: web::Data<Services>,
-) -> Result<HttpResponse, ApiError> {
-    let viewer = viewer(&services, &request).await?;
+pub(super) async fn of_user(request: HttpRequest, user: Path<String>, services: Data) -> Response {
+    let viewer = services.viewer(&request).await?;
     // The existing client sends no page here and expects all goods.
     let page = match query::non_empty(&request, "page") {
         Some(_) => Some(query::page(&request)?),
@@ -65,10 +63,9 @@ pub(super) async fn of_user(
             phase.ok_or_else(|| wrong_status("sell, buy, like, null, true or false"))?
         }
     };
-    let user_not_found = || ApiError::not_found("no such user");
-    let user = UserId::parse(&user).ok_or_else(user_not_found)?;
+    let user = UserId::parse(&user).ok_or_else(|| ApiError::not_found("no such user"))?;
     let goods = services.store.user_goods(user, which, page, viewer).await?;
-    list_response(&services, query::reject_past_end(page.unwrap_or(Page::FIRST), goods)?).await
+    listed(&services, query::reject_past_end(page.unwrap_or(Page::FIRST), goods)?).await
 }
 
 /// 422 for an unknown status (fault 18: the origin answers 500).
@@ -76,18 +73,23 @@ fn wrong_status(expected: &str) -> Problem {
     Problem::invalid_value("status", expected)
 }
 
-async fn viewer(services: &Services, request: &HttpRequest) -> Result<Option<UserId>, ApiError> {
-    Ok(services.visitor(request).await?.map(|identity| identity.user.id))
+/// Goods whose `images` is one picture.
+async fn listed(services: &Services, goods: Vec<GoodsCard>) -> Response {
+    let at = services.local_time();
+    let picture = |images: Vec<_>| Pictures::First(images.into_iter().next());
+    let response = |goods, participants| GoodsResponse::new(goods, UserResponse::from, picture, participants, at);
+    with_participants(services, goods, response).await
 }
 
-async fn list_response(services: &Services, goods: Vec<GoodsCard>) -> Result<HttpResponse, ApiError> {
-    let participants = participants_of(services, &goods).await;
-    let (time_zone, now) = (services.config.draft.time_zone, services.time.now());
-    let response = |goods| ListedGoodsResponse::new(goods, &participants, time_zone, now);
-    Ok(json::ok(&goods.into_iter().map(response).collect::<Vec<_>>()))
-}
-
-async fn participants_of(services: &Services, goods: &[GoodsCard]) -> Participants {
-    let ids: Vec<GoodsId> = goods.iter().map(|goods| goods.facts.id).collect();
-    participants(services, &ids).await
+/// The goods, each with its number of participants. The rooms don't answer while the node shuts down, and count as
+/// empty then.
+async fn with_participants<R: Serialize>(
+    services: &Services,
+    goods: Vec<GoodsCard>,
+    response: impl Fn(GoodsCard, usize) -> R,
+) -> Response {
+    let ids = goods.iter().map(|goods| goods.facts.id).collect();
+    let mut counts = services.rooms.send(CountParticipants(ids)).await.unwrap_or_default().into_iter();
+    let counted = |goods| response(goods, counts.next().unwrap_or(0));
+    Ok(json::ok(&goods.into_iter().map(counted).collect::<Vec<_>>()))
 }

@@ -5,10 +5,11 @@
 
 use std::time::{Duration, Instant};
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
+use serde_json::json;
 
-use super::{ApiError, Services, json};
+use super::{Data, Response, Services, json};
 use crate::{
     actors::{
         ClockFigures, GetClockFigures, GetHubFigures, GetRoomFigures, GetRouterFigures, HubFigures, RoomFigures,
@@ -43,22 +44,17 @@ impl Status {
     }
 }
 
-#[derive(Serialize)]
-struct StatusBody {
-    status: Status,
-}
-
 /// `GET /health/live`: the process runs.
 pub(super) async fn live() -> HttpResponse {
-    json::ok(&StatusBody { status: Status::Pass })
+    json::ok(&json!({ "status": Status::Pass }))
 }
 
 /// `GET /health/ready`: the node can take bids and does not shut down.
-pub(super) async fn ready(services: web::Data<Services>) -> HttpResponse {
+pub(super) async fn ready(services: Data) -> HttpResponse {
     if services.readiness.check(|| can_take_bids(&services)).await && !services.ingress.is_draining() {
-        json::ok(&StatusBody { status: Status::Pass })
+        json::ok(&json!({ "status": Status::Pass }))
     } else {
-        json::json(HttpResponse::ServiceUnavailable(), &StatusBody { status: Status::Fail })
+        json::json(HttpResponse::ServiceUnavailable(), &json!({ "status": Status::Fail }))
     }
 }
 
@@ -84,18 +80,25 @@ struct Health {
 
 #[derive(Serialize)]
 struct Checks {
-    database: DatabaseCheck,
-    ledger: LedgerCheck,
-    alarm_hub: HubCheck,
-    auction_clock: ClockCheck,
-    bid_actors: BidActorsCheck,
-    bus: BusCheck,
-    sessions: SessionsCheck,
+    database: Check<DatabaseCheck>,
+    ledger: Check<LedgerCheck>,
+    alarm_hub: Check<HubFigures>,
+    auction_clock: Check<ClockCheck>,
+    bid_actors: Check<BidActorsCheck>,
+    bus: Check<BusCheck>,
+    sessions: Check<SessionsCheck>,
+}
+
+/// One part: its status and its figures.
+#[derive(Serialize)]
+struct Check<F> {
+    status: Status,
+    #[serde(flatten)]
+    figures: F,
 }
 
 #[derive(Serialize)]
 struct DatabaseCheck {
-    status: Status,
     engine: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     ping_ms: Option<f64>,
@@ -103,35 +106,15 @@ struct DatabaseCheck {
 
 #[derive(Serialize)]
 struct LedgerCheck {
-    status: Status,
     #[serde(skip_serializing_if = "Option::is_none")]
     ping_ms: Option<f64>,
     last_commit_ms: f64,
-    queue: usize,
-    overflows: u64,
-    expired: u64,
-    commits: u64,
-    failures: u64,
-    entries: u64,
-    largest_batch: usize,
-    open_fanouts: usize,
-}
-
-#[derive(Serialize)]
-struct HubCheck {
-    status: Status,
-    undelivered: usize,
-    delivered: u64,
-    outbox_overflows: u64,
-    slow_clients: u64,
-    untold: u64,
-    resyncs: u64,
-    evicted: u64,
+    #[serde(flatten)]
+    figures: LedgerFigures,
 }
 
 #[derive(Serialize)]
 struct ClockCheck {
-    status: Status,
     last_tick: Option<Timestamp>,
     lag_ms: i64,
     oldest_overdue: Option<Timestamp>,
@@ -141,43 +124,31 @@ struct ClockCheck {
 
 #[derive(Serialize)]
 struct BidActorsCheck {
-    status: Status,
-    live: usize,
-    replaced: u64,
-    turned_away: u64,
+    #[serde(flatten)]
+    figures: RouterFigures,
     shed: u64,
 }
 
 #[derive(Serialize)]
 struct BusCheck {
-    status: Status,
     /// `redis`, or `none` on a single node.
     kind: &'static str,
-    others: usize,
-    channels: usize,
-    told: u64,
-    heard: u64,
-    untold: u64,
-    garbled: u64,
-    uncounted: u64,
-    connections_lost: u64,
+    #[serde(flatten)]
+    figures: BusFigures,
     behind: u64,
 }
 
 #[derive(Serialize)]
 struct SessionsCheck {
-    status: Status,
     sessions: usize,
     users: usize,
     max: usize,
-    rooms: usize,
-    in_rooms: usize,
-    room_frames: u64,
-    closed_for_missing: u64,
+    #[serde(flatten)]
+    figures: RoomFigures,
 }
 
 /// `GET /admin/health`: the report for operators; 503 if any part fails.
-pub(super) async fn admin(request: HttpRequest, services: web::Data<Services>) -> Result<HttpResponse, ApiError> {
+pub(super) async fn admin(request: HttpRequest, services: Data) -> Response {
     services.operator(&request).await?;
     let health = examine(&services).await;
     let response = match health.status {
@@ -198,18 +169,23 @@ async fn examine(services: &Services) -> Health {
         timed(services.router.send(GetRouterFigures)),
         timed(services.rooms.send(GetRoomFigures)),
     );
-    let hub = hub.map(|(figures, _)| figures);
-    let rooms = rooms.map(|(figures, _)| figures);
+    let (hub, rooms) = (hub.map(|(figures, _)| figures), rooms.map(|(figures, _)| figures));
+    let (overdue, ping_ms) = read.unzip();
     let checks = Checks {
-        database: DatabaseCheck {
-            status: Status::fail_unless(read.is_some()),
-            engine: services.store.engine(),
-            ping_ms: read.map(|(_, ping_ms)| ping_ms),
+        database: Check {
+            status: Status::fail_unless(ping_ms.is_some()),
+            figures: DatabaseCheck { engine: services.store.engine(), ping_ms },
         },
-        ledger: ledger_check(&services.ledger.figures(), write.map(|((), ping_ms)| ping_ms)),
-        alarm_hub: hub_check(hub),
-        auction_clock: clock_check(clock.map(|(figures, _)| figures), read.and_then(|(overdue, _)| overdue), now),
-        bid_actors: bid_actors_check(router.map(|(figures, _)| figures), services.ingress.shed()),
+        ledger: ledger_check(services.ledger.figures(), write.map(|((), ping_ms)| ping_ms)),
+        alarm_hub: Check { status: Status::fail_unless(hub.is_some()), figures: hub.unwrap_or_default() },
+        auction_clock: clock_check(clock.map(|(figures, _)| figures), overdue.flatten(), now),
+        bid_actors: Check {
+            status: Status::fail_unless(router.is_some()),
+            figures: BidActorsCheck {
+                figures: router.map(|(figures, _)| figures).unwrap_or_default(),
+                shed: services.ingress.shed(),
+            },
+        },
         bus: bus_check(services.bus.figures(), hub.map_or(0, |hub| hub.behind)),
         sessions: sessions_check(hub, rooms, services.config.max_sessions),
     };
@@ -223,13 +199,11 @@ async fn examine(services: &Services) -> Health {
         checks.sessions.status,
         Status::fail_unless(!services.ingress.is_draining()),
     ];
+    let pid = std::process::id();
     Health {
         status: statuses.into_iter().max().unwrap_or(Status::Fail),
         version: env!("CARGO_PKG_VERSION"),
-        node: match services.bus.node_id() {
-            Some(node) => format!("{node}-pid-{}", std::process::id()),
-            None => format!("pid-{}", std::process::id()),
-        },
+        node: services.bus.node_id().map_or_else(|| format!("pid-{pid}"), |node| format!("{node}-pid-{pid}")),
         uptime_s: now.ms_since(services.started_at) / 1000,
         time: now,
         checks,
@@ -249,91 +223,30 @@ fn round(ms: f64) -> f64 {
 }
 
 #[allow(clippy::cast_precision_loss)] // Microseconds of one commit are far below 2^52.
-fn ledger_check(figures: &LedgerFigures, ping_ms: Option<f64>) -> LedgerCheck {
-    LedgerCheck {
-        status: Status::fail_unless(ping_ms.is_some()),
-        ping_ms,
-        last_commit_ms: round(figures.last_commit_us as f64 / 1e3),
-        queue: figures.queued,
-        overflows: figures.overflows,
-        expired: figures.expired,
-        commits: figures.commits,
-        failures: figures.failures,
-        entries: figures.entries,
-        largest_batch: figures.largest_batch,
-        open_fanouts: figures.open_fanouts,
-    }
+fn ledger_check(figures: LedgerFigures, ping_ms: Option<f64>) -> Check<LedgerCheck> {
+    let last_commit_ms = round(figures.last_commit_us as f64 / 1e3);
+    Check { status: Status::fail_unless(ping_ms.is_some()), figures: LedgerCheck { ping_ms, last_commit_ms, figures } }
 }
 
-fn hub_check(figures: Option<HubFigures>) -> HubCheck {
-    HubCheck {
-        status: Status::fail_unless(figures.is_some()),
-        undelivered: figures.map_or(0, |hub| hub.undelivered),
-        delivered: figures.map_or(0, |hub| hub.delivered),
-        slow_clients: figures.map_or(0, |hub| hub.slow_clients),
-        outbox_overflows: figures.map_or(0, |hub| hub.outbox_overflows),
-        untold: figures.map_or(0, |hub| hub.untold),
-        resyncs: figures.map_or(0, |hub| hub.resyncs),
-        evicted: figures.map_or(0, |hub| hub.evicted),
-    }
-}
-
-fn clock_check(figures: Option<ClockFigures>, oldest_overdue: Option<Timestamp>, now: Timestamp) -> ClockCheck {
+fn clock_check(figures: Option<ClockFigures>, oldest_overdue: Option<Timestamp>, now: Timestamp) -> Check<ClockCheck> {
     let is_late = oldest_overdue.is_some_and(|at| now.ms_since(at) > OVERDUE_WARNING_MS);
-    ClockCheck {
-        status: Status::fail_unless(figures.is_some()).max(Status::warn_if(is_late)),
-        last_tick: figures.and_then(|clock| clock.last_tick),
-        lag_ms: figures.map_or(0, |clock| clock.last_lag_ms),
-        oldest_overdue,
-        agenda: figures.map_or(0, |clock| clock.agenda),
-        under_way: figures.map_or(0, |clock| clock.under_way),
-    }
-}
-
-fn bid_actors_check(figures: Option<RouterFigures>, shed: u64) -> BidActorsCheck {
-    BidActorsCheck {
-        status: Status::fail_unless(figures.is_some()),
-        live: figures.map_or(0, |router| router.live),
-        replaced: figures.map_or(0, |router| router.replaced),
-        turned_away: figures.map_or(0, |router| router.turned_away),
-        shed,
-    }
+    let status = Status::fail_unless(figures.is_some()).max(Status::warn_if(is_late));
+    let ClockFigures { last_tick, last_lag_ms: lag_ms, agenda, under_way } = figures.unwrap_or_default();
+    Check { status, figures: ClockCheck { last_tick, lag_ms, oldest_overdue, agenda, under_way } }
 }
 
 /// No figures: there is no bus. A bus that is down is only a warning: the node goes on, and other nodes read its events
 /// from the store, later.
-fn bus_check(figures: Option<BusFigures>, behind: u64) -> BusCheck {
-    let (kind, figures) = match figures {
-        Some(figures) => ("redis", figures),
-        None => ("none", BusFigures { is_up: true, ..BusFigures::default() }),
-    };
-    BusCheck {
-        status: Status::warn_if(!figures.is_up),
-        kind,
-        others: figures.others,
-        channels: figures.channels,
-        told: figures.sent,
-        heard: figures.received,
-        untold: figures.dropped,
-        garbled: figures.unreadable,
-        uncounted: figures.uncounted,
-        connections_lost: figures.connections_lost,
-        behind,
-    }
+fn bus_check(figures: Option<BusFigures>, behind: u64) -> Check<BusCheck> {
+    let kind = if figures.is_some() { "redis" } else { "none" };
+    let status = Status::warn_if(figures.is_some_and(|figures| !figures.is_up));
+    Check { status, figures: BusCheck { kind, figures: figures.unwrap_or_default(), behind } }
 }
 
-fn sessions_check(hub: Option<HubFigures>, rooms: Option<RoomFigures>, max: usize) -> SessionsCheck {
+fn sessions_check(hub: Option<HubFigures>, rooms: Option<RoomFigures>, max: usize) -> Check<SessionsCheck> {
+    let (status, figures) = (Status::fail_unless(rooms.is_some()), rooms.unwrap_or_default());
     // The hub does not know visitors; without its answer the counts are 0.
-    let visitors = rooms.map_or(0, |rooms| rooms.visitors);
-    let (sessions, users) = hub.map_or((0, 0), |hub| (hub.sessions + visitors, hub.users));
-    SessionsCheck {
-        status: Status::fail_unless(rooms.is_some()).max(Status::warn_if(sessions >= max)),
-        sessions,
-        users,
-        max,
-        rooms: rooms.map_or(0, |rooms| rooms.rooms),
-        in_rooms: rooms.map_or(0, |rooms| rooms.sockets),
-        room_frames: rooms.map_or(0, |rooms| rooms.frames),
-        closed_for_missing: rooms.map_or(0, |rooms| rooms.closed_for_missing),
-    }
+    let (sessions, users) = hub.map_or((0, 0), |hub| (hub.sessions + figures.visitors, hub.users));
+    let status = status.max(Status::warn_if(sessions >= max));
+    Check { status, figures: SessionsCheck { sessions, users, max, figures } }
 }

@@ -64,6 +64,14 @@ impl Services {
         Ok(identity)
     }
 
+    /// The user who sends a request that needs no token; `None` for a visitor.
+    ///
+    /// # Errors
+    /// Those of [`visitor`](Self::visitor).
+    pub(super) async fn viewer(&self, request: &HttpRequest) -> Result<Option<UserId>, ApiError> {
+        Ok(self.visitor(request).await?.map(|identity| identity.user.id))
+    }
+
     /// Identifies the sender of a request that needs a token and only reads.
     ///
     /// # Errors

@@ -1,10 +1,10 @@
 //! `GET /goods/{id}/chat/`: the lines that were written in an auction room.
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, web::Path};
 use serde::Serialize;
 
 use super::{
-    ApiError, Services,
+    Data, Response,
     bids::{goods_id, goods_not_found},
     json, query,
 };
@@ -20,23 +20,16 @@ struct LineResponse {
 }
 
 /// One page of a room's lines, newest first.
-pub(super) async fn list(
-    request: HttpRequest,
-    goods: web::Path<String>,
-    services: web::Data<Services>,
-) -> Result<HttpResponse, ApiError> {
+pub(super) async fn list(request: HttpRequest, goods: Path<String>, services: Data) -> Response {
     services.visitor(&request).await?;
     let page = query::page(&request)?;
     let goods = goods_id(&goods)?;
     let lines = services.store.lines(goods, page).await?.ok_or_else(goods_not_found)?;
-    let time_zone = services.config.draft.time_zone;
-    let response = |line: RoomLine| LineResponse {
-        id: line.id,
-        author: line.author,
-        created_at: line.created_at.local(time_zone).twelve_hour(),
-        content: line.content,
-        goods,
-    };
     let lines = query::reject_past_end(page, lines)?;
+    let time_zone = services.config.draft.time_zone;
+    let response = |RoomLine { id, author, content, created_at }| {
+        let created_at = created_at.local(time_zone).twelve_hour();
+        LineResponse { id, author, created_at, content, goods }
+    };
     Ok(json::ok(&lines.into_iter().map(response).collect::<Vec<_>>()))
 }

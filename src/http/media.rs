@@ -12,7 +12,7 @@ use actix_web::{
     web,
 };
 
-use super::{ApiError, Services};
+use super::{ApiError, Data, Response};
 
 /// The profile picture of users without one.
 const DEFAULT_PICTURE: &[u8] = include_bytes!("default.jpeg");
@@ -20,10 +20,7 @@ const DEFAULT_PICTURE: &[u8] = include_bytes!("default.jpeg");
 const INERT_POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; sandbox");
 
 /// Serves the built-in picture.
-pub(super) async fn default_picture(
-    request: HttpRequest,
-    services: web::Data<Services>,
-) -> Result<HttpResponse, ApiError> {
+pub(super) async fn default_picture(request: HttpRequest, services: Data) -> Response {
     services.visitor(&request).await?;
     Ok(HttpResponse::Ok()
         .content_type("image/jpeg")
@@ -34,7 +31,7 @@ pub(super) async fn default_picture(
 
 /// Serves a file of `server.media_dir`. Anything but a plain file in it is 404: folders, hidden files, paths that lead
 /// out.
-pub(super) async fn file(request: HttpRequest, services: web::Data<Services>) -> Result<HttpResponse, ApiError> {
+pub(super) async fn file(request: HttpRequest, services: Data) -> Response {
     services.visitor(&request).await?;
     let file_not_found = || ApiError::not_found("no such file");
     let folder = services.config.media_dir.clone().ok_or_else(file_not_found)?;

@@ -5,7 +5,7 @@
 //!   `socket`.
 //! - Requests: `body`, `query`, `identity` (with `token`, `token_cache`, `user_directory`), `forwarded`, `rate_limits`,
 //!   `cors`.
-//! - Responses: `json`, `responses`, `participants`, `error`.
+//! - Responses: `json`, `responses`, `error`.
 //! - Connections before and after an upgrade: `connection`, `upgraded`, `open_sockets`.
 //! - `services` holds what handlers use; `readiness` caches the readiness check.
 
@@ -25,7 +25,6 @@ mod json;
 mod lines;
 mod media;
 mod open_sockets;
-mod participants;
 mod query;
 mod rate_limits;
 mod readiness;
@@ -41,12 +40,12 @@ mod users;
 
 use std::time::Duration;
 
-use actix_web::{FromRequest, Handler, Responder, Route, guard, web};
+use actix_web::{FromRequest, Handler, HttpResponse, Responder, Route, guard, web};
 
 pub use self::{
     connection::{Connection, ConnectionLimit, track_responses},
-    cors::{cors, cors_refusal_as_problem},
-    error::ApiError,
+    cors::cors,
+    error::{ApiError, refusal_as_problem},
     identity::Identity,
     open_sockets::OpenSockets,
     rate_limits::{RateLimits, Rates},
@@ -63,56 +62,42 @@ pub use self::{
 /// stays within the 3 s in which a 503 is promised.
 const WRITE_TIMEOUT: Duration = Duration::from_millis(800);
 
-/// All routes. The app trims a trailing slash before it routes, so paths match with and without one.
+/// What a handler returns.
+type Response = Result<HttpResponse, ApiError>;
+type Data = web::Data<Services>;
+
+/// All routes. The app trims a trailing slash before it routes, so paths match with and without one. Methods that a path
+/// has no route for are answered by [`refusal_as_problem`].
 pub fn routes(config: &mut web::ServiceConfig) {
+    let at = web::resource::<&str>;
     config
-        .service(
-            resource("/goods", "GET, HEAD, POST")
-                .route(read_only(goods_lists::list))
-                .route(web::post().to(goods::create)),
-        )
+        .service(at("/goods").route(read_only(goods_lists::list)).post(goods::create))
         // These come before `/goods/{id}`, which would take their words for ids.
-        .service(resource("/goods/recommend", "GET, HEAD").route(read_only(goods_lists::recommend)))
-        .service(resource("/goods/user/{id}", "GET, HEAD").route(read_only(goods_lists::of_user)))
-        .service(resource("/goods/like/{id}", "GET").route(web::get().to(goods::toggle_like)))
-        .service(
-            resource("/goods/{id}", "GET, HEAD, DELETE")
-                .route(read_only(goods::show))
-                .route(web::delete().to(goods::delete)),
-        )
-        .service(resource("/goods/{id}/chat", "GET, HEAD").route(read_only(lines::list)))
-        .service(
-            resource("/goods/{id}/bids", "GET, HEAD, POST")
-                .route(web::post().to(bids::place))
-                .route(read_only(bids::list)),
-        )
-        .service(
-            resource("/goods/{id}/like", "PUT, DELETE")
-                .route(web::put().to(goods::like))
-                .route(web::delete().to(goods::unlike)),
-        )
-        .service(resource("/chat", "GET, HEAD").route(read_only(trades::list)))
-        .service(resource("/chat/goods/{id}", "GET").route(web::get().to(trades::show)))
-        .service(resource("/media/default.jpeg", "GET, HEAD").route(read_only(media::default_picture)))
-        .service(resource("/media/{path:.*}", "GET, HEAD").route(read_only(media::file)))
-        .service(resource("/alarms", "GET, HEAD").route(read_only(alarms::list)))
-        .service(resource("/alarms/unread", "GET, HEAD").route(read_only(alarms::unread)))
-        .service(resource("/alarms/stream", "GET").route(web::get().to(socket::stream)))
-        .service(resource("/alarms/read", "POST").route(web::post().to(alarms::read)))
-        .service(
-            resource("/alarms/preferences", "GET, HEAD, PUT")
-                .route(read_only(alarms::preferences))
-                .route(web::put().to(alarms::set_preferences)),
-        )
-        .service(resource("/ws/alram", "GET").route(web::get().to(socket::open)))
-        .service(resource("/ws/alarms", "GET").route(web::get().to(socket::open)))
-        .service(resource("/ws/auction/{id}", "GET").route(web::get().to(socket::auction)))
-        .service(resource("/ws/chat/{id}", "GET").route(web::get().to(socket::trade)))
-        .service(resource("/health/live", "GET, HEAD").route(read_only(health::live)))
-        .service(resource("/health/ready", "GET, HEAD").route(read_only(health::ready)))
-        .service(resource("/admin/health", "GET, HEAD").route(read_only(health::admin)))
-        .service(resource("/admin/users/{id}", "PUT").route(web::put().to(users::change)))
-        .service(resource("/dev/token", "POST").route(web::post().to(dev::token)))
+        .service(at("/goods/recommend").route(read_only(goods_lists::recommend)))
+        .service(at("/goods/user/{id}").route(read_only(goods_lists::of_user)))
+        .service(at("/goods/like/{id}").get(goods::toggle_like))
+        .service(at("/goods/{id}").route(read_only(goods::show)).delete(goods::delete))
+        .service(at("/goods/{id}/chat").route(read_only(lines::list)))
+        .service(at("/goods/{id}/bids").route(read_only(bids::list)).post(bids::place))
+        .service(at("/goods/{id}/like").put(goods::like).delete(goods::unlike))
+        .service(at("/chat").route(read_only(trades::list)))
+        .service(at("/chat/goods/{id}").get(trades::show))
+        .service(at("/media/default.jpeg").route(read_only(media::default_picture)))
+        .service(at("/media/{path:.*}").route(read_only(media::file)))
+        .service(at("/alarms").route(read_only(alarms::list)))
+        .service(at("/alarms/unread").route(read_only(alarms::unread)))
+        .service(at("/alarms/stream").get(socket::stream))
+        .service(at("/alarms/read").post(alarms::read))
+        .service(at("/alarms/preferences").route(read_only(alarms::preferences)).put(alarms::set_preferences))
+        .service(at("/ws/alram").get(socket::open))
+        .service(at("/ws/alarms").get(socket::open))
+        .service(at("/ws/auction/{id}").get(socket::auction))
+        .service(at("/ws/chat/{id}").get(socket::trade))
+        .service(at("/health/live").route(read_only(health::live)))
+        .service(at("/health/ready").route(read_only(health::ready)))
+        .service(at("/admin/health").route(read_only(health::admin)))
+        .service(at("/admin/users/{id}").put(users::change))
+        .service(at("/dev/token").post(dev::token))
         .default_service(web::to(error::path_not_found));
 }
 
@@ -123,9 +108,4 @@ where
     Args: FromRequest + 'static,
 {
     web::route().guard(guard::Any(guard::Get()).or(guard::Head())).to(handler)
-}
-
-/// A path that answers 405 to all methods but those of its routes; `allow` lists these.
-fn resource(path: &str, allow: &'static str) -> actix_web::Resource {
-    web::resource(path).default_service(web::to(move || async move { error::method_not_allowed(allow) }))
 }

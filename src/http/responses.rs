@@ -5,7 +5,6 @@ use std::sync::Arc;
 use chrono_tz::Tz;
 use serde::Serialize;
 
-use super::participants::Participants;
 use crate::{
     domain::{Timestamp, User},
     store::{BidListing, GoodsCard, GoodsDetail, GoodsFacts},
@@ -21,26 +20,48 @@ pub(crate) struct UserResponse {
     is_active: bool,
 }
 
-impl From<&User> for UserResponse {
-    fn from(user: &User) -> Self {
-        Self {
-            id: user.id.get(),
-            username: user.username.clone(),
-            profile_image: user.profile_image.clone(),
-            rating_score: user.rating_score,
-            is_active: user.is_active,
-        }
+impl From<User> for UserResponse {
+    fn from(user: User) -> Self {
+        let User { id, username, profile_image, rating_score, is_active, .. } = user;
+        Self { id: id.get(), username, profile_image, rating_score, is_active }
     }
 }
 
+/// Goods as all responses have them; `P` is a person.
 #[derive(Serialize)]
-struct ImageResponse {
+pub(crate) struct GoodsResponse<P> {
+    id: i64,
+    seller: P,
+    buyer: Option<P>,
+    is_like: bool,
+    #[serde(flatten)]
+    pictures: Pictures,
+    participants_count: usize,
+    #[serde(flatten)]
+    facts: FactsResponse,
+    like: Vec<i64>,
+    #[serde(flatten)]
+    room: Option<RoomResponse>,
+}
+
+/// The field with the pictures, which each response names and fills in its own way, as in the origin.
+#[derive(Serialize)]
+pub(crate) enum Pictures {
+    #[serde(rename = "images")]
+    All(Vec<ImageResponse>),
+    #[serde(rename = "images")]
+    First(Option<ImageResponse>),
+    #[serde(rename = "image")]
+    Recommended(Option<ImageResponse>),
+}
+
+#[derive(Serialize)]
+pub(crate) struct ImageResponse {
     image: String,
 }
 
-/// The fields that all responses about goods have in common.
 #[derive(Serialize)]
-struct GoodsFactsResponse {
+struct FactsResponse {
     title: String,
     content: String,
     category: String,
@@ -60,7 +81,7 @@ struct GoodsFactsResponse {
     server_time: Timestamp,
 }
 
-impl GoodsFactsResponse {
+impl FactsResponse {
     fn new(goods: GoodsFacts, time_zone: Tz, now: Timestamp) -> Self {
         let starts = goods.starts_at.local(time_zone);
         Self {
@@ -70,7 +91,7 @@ impl GoodsFactsResponse {
             status: goods.phase.status(),
             predict_price: goods.predict_price,
             start_price: goods.start_price,
-            high_price: goods.high_price,
+            high_price: goods.high_price.unwrap_or(0),
             start_date: starts.date(),
             start_time: starts.minute(),
             created_at: goods.created_at.local(time_zone).micros(),
@@ -83,6 +104,13 @@ impl GoodsFactsResponse {
             server_time: now,
         }
     }
+}
+
+/// What only the page of goods has: their bids, and who is in their room.
+#[derive(Serialize)]
+struct RoomResponse {
+    bids: Vec<BidResponse>,
+    participants: Vec<ParticipantResponse>,
 }
 
 #[derive(Serialize)]
@@ -99,99 +127,37 @@ struct ParticipantResponse {
     user: String,
 }
 
-/// One goods item, with its bids and participants.
-#[derive(Serialize)]
-pub(crate) struct GoodsDetailResponse {
-    id: i64,
-    seller: UserResponse,
-    buyer: Option<UserResponse>,
-    is_like: bool,
-    images: Vec<ImageResponse>,
-    participants_count: usize,
-    #[serde(flatten)]
-    facts: GoodsFactsResponse,
-    like: Vec<i64>,
-    bids: Vec<BidResponse>,
-    participants: Vec<ParticipantResponse>,
-}
-
-impl GoodsDetailResponse {
-    /// `present` are the users in the auction room.
-    pub(crate) fn new(goods: GoodsDetail, present: &[Arc<User>], time_zone: Tz, now: Timestamp) -> Self {
-        let id = goods.facts.id.get();
-        let bid = |bid: BidListing| BidResponse { id: bid.bid_id, user: bid.username, price: bid.price, goods: id };
+impl<P> GoodsResponse<P> {
+    pub(crate) fn new(
+        card: GoodsCard,
+        person: fn(User) -> P,
+        pictures: fn(Vec<ImageResponse>) -> Pictures,
+        participants_count: usize,
+        (time_zone, now): (Tz, Timestamp),
+    ) -> Self {
         Self {
-            id,
-            seller: UserResponse::from(&goods.seller),
-            buyer: goods.buyer.as_ref().map(UserResponse::from),
-            is_like: goods.is_like,
-            images: goods.images.into_iter().map(|image| ImageResponse { image }).collect(),
-            participants_count: present.len(),
-            participants: present
-                .iter()
-                .map(|user| ParticipantResponse { id: user.id.get(), user: user.username.clone() })
-                .collect(),
-            facts: GoodsFactsResponse::new(goods.facts, time_zone, now),
-            like: goods.likes,
-            bids: goods.bids.into_iter().map(bid).collect(),
+            id: card.facts.id.get(),
+            seller: person(card.seller),
+            buyer: card.buyer.map(person),
+            is_like: card.is_like,
+            pictures: pictures(card.images.into_iter().map(|image| ImageResponse { image }).collect()),
+            participants_count,
+            facts: FactsResponse::new(card.facts, time_zone, now),
+            like: card.likes,
+            room: None,
         }
     }
 }
 
-/// One goods item in a list. Its `images` is one picture, as in the origin.
-#[derive(Serialize)]
-pub(crate) struct ListedGoodsResponse {
-    id: i64,
-    seller: UserResponse,
-    buyer: Option<UserResponse>,
-    is_like: bool,
-    images: Option<ImageResponse>,
-    participants_count: usize,
-    #[serde(flatten)]
-    facts: GoodsFactsResponse,
-    like: Vec<i64>,
-}
-
-impl ListedGoodsResponse {
-    pub(crate) fn new(goods: GoodsCard, participants: &Participants, time_zone: Tz, now: Timestamp) -> Self {
-        Self {
-            id: goods.facts.id.get(),
-            seller: UserResponse::from(&goods.seller),
-            buyer: goods.buyer.as_ref().map(UserResponse::from),
-            is_like: goods.is_like,
-            images: goods.image.map(|image| ImageResponse { image }),
-            participants_count: participants.get(&goods.facts.id).copied().unwrap_or(0),
-            facts: GoodsFactsResponse::new(goods.facts, time_zone, now),
-            like: goods.likes,
-        }
-    }
-}
-
-/// One recommended goods item: users are names, and the picture is in `image`, as in the origin.
-#[derive(Serialize)]
-pub(crate) struct RecommendedGoodsResponse {
-    id: i64,
-    seller: String,
-    buyer: Option<String>,
-    is_like: bool,
-    image: Option<ImageResponse>,
-    participants_count: usize,
-    #[serde(flatten)]
-    facts: GoodsFactsResponse,
-    like: Vec<i64>,
-}
-
-impl RecommendedGoodsResponse {
-    pub(crate) fn new(goods: GoodsCard, participants: &Participants, time_zone: Tz, now: Timestamp) -> Self {
-        Self {
-            id: goods.facts.id.get(),
-            seller: goods.seller.username,
-            buyer: goods.buyer.map(|buyer| buyer.username),
-            is_like: goods.is_like,
-            image: goods.image.map(|image| ImageResponse { image }),
-            participants_count: participants.get(&goods.facts.id).copied().unwrap_or(0),
-            facts: GoodsFactsResponse::new(goods.facts, time_zone, now),
-            like: goods.likes,
-        }
+impl GoodsResponse<UserResponse> {
+    /// The page of one goods item. `present` are the users in the auction room.
+    pub(crate) fn page(goods: GoodsDetail, present: &[Arc<User>], at: (Tz, Timestamp)) -> Self {
+        let page = Self::new(goods.card, UserResponse::from, Pictures::All, present.len(), at);
+        let goods_id = page.id;
+        let bid =
+            |bid: BidListing| BidResponse { id: bid.bid_id, user: bid.username, price: bid.price, goods: goods_id };
+        let participant = |user: &Arc<User>| ParticipantResponse { id: user.id.get(), user: user.username.clone() };
+        let bids = goods.bids.into_iter().map(bid).collect();
+        Self { room: Some(RoomResponse { bids, participants: present.iter().map(participant).collect() }), ..page }
     }
 }

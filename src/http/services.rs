@@ -4,6 +4,7 @@ use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use actix::Addr;
 use arc_swap::ArcSwap;
+use chrono_tz::Tz;
 
 use super::{Claims, Keys, RateLimits, Readiness, TokenCache, UserDirectory};
 use crate::{
@@ -59,6 +60,13 @@ impl LiveConfig {
     /// The claims of a token that is likely to come again; `None` if it is invalid or expired.
     pub(super) fn cached_claims(&self, token: &str, now: Timestamp) -> Option<Claims> {
         self.tokens.verify(token, &self.keys, now)
+    }
+}
+
+impl Services {
+    /// The marketplace's time zone, and the time.
+    pub(super) fn local_time(&self) -> (Tz, Timestamp) {
+        (self.config.draft.time_zone, self.time.now())
     }
 }
 

@@ -15,12 +15,12 @@ use std::{
 use actix_web::{
     HttpMessage, HttpRequest, HttpResponse, HttpResponseBuilder,
     http::{Version, header::HeaderName},
-    web,
+    web::{self, Path},
 };
 use actix_web_actors::ws;
 
 use super::{
-    ApiError, Services,
+    Data, Response, Services,
     bids::{goods_id, goods_not_found},
     connection::ConnectionEnd,
     identity::{ENSURE_USER_TIMEOUT, Identity, SUBPROTOCOL, offered_protocols},
@@ -39,11 +39,7 @@ use crate::{
 };
 
 /// Opens an alarm socket.
-pub(super) async fn open(
-    request: HttpRequest,
-    services: web::Data<Services>,
-    shard: web::Data<LocalShard>,
-) -> Result<HttpResponse, ApiError> {
+pub(super) async fn open(request: HttpRequest, services: Data, shard: web::Data<LocalShard>) -> Response {
     services.check_origin(&request)?;
     let identity = services.socket_user(&request).await?;
     let since = query::number(&request, "since")?;
@@ -57,11 +53,7 @@ pub(super) async fn open(
 ///
 /// A browser that reconnects sends `Last-Event-ID` by itself and repeats the `since` of its first request, so the
 /// header wins. An invalid header is ignored, because a refusal would end the page's `EventSource` for good.
-pub(super) async fn stream(
-    request: HttpRequest,
-    services: web::Data<Services>,
-    shard: web::Data<LocalShard>,
-) -> Result<HttpResponse, ApiError> {
+pub(super) async fn stream(request: HttpRequest, services: Data, shard: web::Data<LocalShard>) -> Response {
     let identity = services.stream_user(&request).await?;
     let last_event_id = request.headers().get(LAST_EVENT_ID).and_then(|value| value.to_str().ok());
     let last_event_id = last_event_id.and_then(|text| query::parse_number(LAST_EVENT_ID.as_str(), text).ok());
@@ -81,10 +73,10 @@ pub(super) async fn stream(
 /// Opens a socket of an auction room. A user with a token can bid and speak; a visitor without one can only watch.
 pub(super) async fn auction(
     request: HttpRequest,
-    goods: web::Path<String>,
-    services: web::Data<Services>,
+    goods: Path<String>,
+    services: Data,
     shard: web::Data<LocalShard>,
-) -> Result<HttpResponse, ApiError> {
+) -> Response {
     services.check_origin(&request)?;
     let identity = services.socket_visitor(&request).await?;
     let goods = goods_id(&goods)?;
@@ -106,10 +98,10 @@ pub(super) async fn auction(
 /// Opens a socket of a trade chat. Only the seller and the buyer of ended goods may open it (fault 13).
 pub(super) async fn trade(
     request: HttpRequest,
-    goods: web::Path<String>,
-    services: web::Data<Services>,
+    goods: Path<String>,
+    services: Data,
     shard: web::Data<LocalShard>,
-) -> Result<HttpResponse, ApiError> {
+) -> Response {
     services.check_origin(&request)?;
     let identity = services.socket_user(&request).await?;
     let goods = goods_id(&goods)?;
@@ -160,7 +152,7 @@ fn alarms(services: &Services, identity: &Identity, since: Option<i64>, wants_he
 /// What a session needs to open. Refuses if the node is full or shutting down.
 fn session_context(
     request: &HttpRequest,
-    services: &web::Data<Services>,
+    services: &Data,
     shard: &LocalShard,
     identity: Option<&Identity>,
 ) -> Result<SessionContext, Problem> {

@@ -1,12 +1,12 @@
 //! Trades: `GET /chat/` lists a user's trades, `GET /chat/goods/{id}/` the messages of one. Only seller and buyer may
 //! read them (fault 13).
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{HttpRequest, web::Path};
 use chrono_tz::Tz;
 use serde::Serialize;
 
 use super::{
-    ApiError, Services, WRITE_TIMEOUT,
+    Data, Response, Services, WRITE_TIMEOUT,
     bids::{goods_id, goods_not_found},
     json, query,
     responses::UserResponse,
@@ -46,8 +46,8 @@ impl TradeResponse {
         let (message, at) = trade.last.unwrap_or_else(|| (NO_MESSAGE_YET.to_owned(), trade.opened_at));
         Self {
             id: trade.goods,
-            seller: UserResponse::from(&trade.seller),
-            buyer: UserResponse::from(&trade.buyer),
+            seller: trade.seller.into(),
+            buyer: trade.buyer.into(),
             image: trade.image,
             wait_cnt: trade.unread,
             title: trade.title,
@@ -68,7 +68,7 @@ struct MessageResponse {
 impl MessageResponse {
     fn new(message: TradeMessage, time_zone: Tz) -> Self {
         Self {
-            author: UserResponse::from(&message.author),
+            author: message.author.into(),
             content: message.content,
             is_read: message.is_read,
             created_at: message.created_at.local(time_zone).micros(),
@@ -77,7 +77,7 @@ impl MessageResponse {
 }
 
 /// One page of the user's trades, those with the latest activity first.
-pub(super) async fn list(request: HttpRequest, services: web::Data<Services>) -> Result<HttpResponse, ApiError> {
+pub(super) async fn list(request: HttpRequest, services: Data) -> Response {
     let user = services.reader(&request).await?.user.id;
     let page = query::page(&request)?;
     let trades = query::reject_past_end(page, services.store.trades(user, page).await?)?;
@@ -86,11 +86,7 @@ pub(super) async fn list(request: HttpRequest, services: web::Data<Services>) ->
 }
 
 /// One page of a trade's messages. Requesting them marks them as read.
-pub(super) async fn show(
-    request: HttpRequest,
-    goods: web::Path<String>,
-    services: web::Data<Services>,
-) -> Result<HttpResponse, ApiError> {
+pub(super) async fn show(request: HttpRequest, goods: Path<String>, services: Data) -> Response {
     let reader = services.reader(&request).await?.user.id;
     let page = query::page(&request)?;
     let goods = goods_id(&goods)?;
@@ -98,11 +94,8 @@ pub(super) async fn show(
         TradeHistory::Messages(messages) => query::reject_past_end(page, messages)?,
         TradeHistory::UnknownGoods => return Err(goods_not_found()),
         TradeHistory::NotYours => {
-            return Err(Problem::new(
-                Code::Forbidden,
-                "only the seller and the buyer of sold goods may read their messages",
-            )
-            .into());
+            let detail = "only the seller and the buyer of sold goods may read their messages";
+            return Err(Problem::new(Code::Forbidden, detail).into());
         }
     };
     let messages = mark_read(&services, goods, reader, messages).await;

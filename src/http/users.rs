@@ -1,10 +1,13 @@
 //! `PUT /admin/users/{id}`: the marketplace's backend sets what it knows of a user.
 
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{
+    HttpRequest,
+    web::{Path, Payload},
+};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{ApiError, Services, WRITE_TIMEOUT, body, json, responses::UserResponse};
+use super::{ApiError, Data, Response, WRITE_TIMEOUT, body, json, responses::UserResponse};
 use crate::{
     domain::{User, UserId},
     protocol::Problem,
@@ -20,15 +23,9 @@ struct UserBody {
 }
 
 /// Changes a user. When they become inactive, their tokens are refused from then on and their sockets are closed.
-pub(super) async fn change(
-    request: HttpRequest,
-    id: web::Path<String>,
-    payload: web::Payload,
-    services: web::Data<Services>,
-) -> Result<HttpResponse, ApiError> {
+pub(super) async fn change(request: HttpRequest, id: Path<String>, payload: Payload, services: Data) -> Response {
     let admin = services.admin(&request).await?;
-    let body = body::read(&request, payload, services.config.body_bytes).await?;
-    let body: UserBody = body::object(&body)?;
+    let body: UserBody = body::object(&request, payload, &services).await?;
     let id = UserId::parse(&id).ok_or_else(|| ApiError::not_found("no such user"))?;
     let change = ChangeUser {
         id,
@@ -40,7 +37,7 @@ pub(super) async fn change(
     let changed = changed_fields(&change);
     let user = services.ledger.write(change, WRITE_TIMEOUT).await?;
     log::info!("admin {} has changed user {id}: {changed}", admin.user.id);
-    Ok(json::ok(&UserResponse::from(&user)))
+    Ok(json::ok(&UserResponse::from(user)))
 }
 
 /// The changed fields, for the log. Their values are personal and stay out of it.
@@ -68,11 +65,8 @@ fn username(value: Value) -> Result<String, Problem> {
 fn profile_image(value: Value) -> Result<String, Problem> {
     let path = body::text("profile_image", value)?;
     let fits = path.starts_with('/') && !path.starts_with("//") && path.chars().count() <= 256;
-    if fits && !path.chars().any(char::is_control) {
-        Ok(path)
-    } else {
-        Err(Problem::invalid_value("profile_image", "a path from /, at most 256 characters"))
-    }
+    let fits = fits && !path.chars().any(char::is_control);
+    if fits { Ok(path) } else { Err(Problem::invalid_value("profile_image", "a path from /, at most 256 characters")) }
 }
 
 fn rating_score(value: Value) -> Result<i32, Problem> {

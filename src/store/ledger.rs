@@ -63,9 +63,10 @@ pub struct LedgerStats {
 }
 
 /// The ledger's figures at one moment, for the health endpoint.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, serde::Serialize)]
 pub struct LedgerFigures {
     /// Entries that wait in the queue.
+    #[serde(rename = "queue")]
     pub queued: usize,
     /// Entries refused because the queue was full or the writer had stopped.
     pub overflows: u64,
@@ -78,10 +79,12 @@ pub struct LedgerFigures {
     /// Entries committed.
     pub entries: u64,
     /// Duration of the last transaction that wrote something, from begin to commit, in µs.
+    #[serde(skip)]
     pub last_commit_us: u64,
     /// The most entries that one transaction has had.
     pub largest_batch: usize,
     /// A transaction has failed, and none has written anything since.
+    #[serde(skip)]
     pub failing: bool,
     /// Fan-outs of this node that are not finished.
     pub open_fanouts: usize,

@@ -5,6 +5,7 @@
 //! PostgreSQL; `backup`, `copy` and `schema_version` are for the commands that work on a whole database.
 
 mod backup;
+mod columns;
 mod copy;
 mod database_file;
 mod engine;

@@ -40,7 +40,7 @@ async fn make(service: &TestService, starts_at: Timestamp, lasts_ms: i64) -> Goo
 }
 
 async fn phase(service: &TestService, goods: GoodsId) -> Phase {
-    service.store.goods_detail(goods, None).await.unwrap().unwrap().facts.phase
+    service.store.goods_detail(goods, None).await.unwrap().unwrap().card.facts.phase
 }
 
 /// Moves the time in steps of at most a minute, as a running clock would see it.

@@ -28,7 +28,7 @@ impl Day {
         let mut rooms = BTreeSet::new();
         for some in all.chunks(CONCURRENT_READS) {
             let details = join_all(some.iter().map(|auction| check_goods(store, auction))).await;
-            for room in details.iter().filter_map(|goods| goods.facts.trade_room) {
+            for room in details.iter().filter_map(|goods| goods.card.facts.trade_room) {
                 assert!(rooms.insert(room), "trade room {room} has two auctions");
             }
         }
@@ -44,10 +44,10 @@ async fn check_goods(store: &Store, auction: &Auction) -> GoodsDetail {
     let id = GoodsId::from_stored(auction.id);
     let goods = store.goods_detail(id, None).await.unwrap().unwrap();
     let buyer = auction.bids.last().map(|bid| bid.0);
-    assert_eq!((goods.facts.phase, goods.facts.ends_at), (Phase::Ended, auction.ends_at), "{auction:?}");
-    assert_eq!(goods.buyer.as_ref().map(|buyer| buyer.id.get()), buyer, "{auction:?}");
-    assert_eq!(goods.facts.trade_room.is_some(), buyer.is_some(), "a room is for a buyer: {auction:?}");
-    assert_eq!((goods.facts.high_price, goods.facts.bid_seq), (auction.high().unwrap_or(0), auction.bids.len() as i64));
+    assert_eq!((goods.card.facts.phase, goods.card.facts.ends_at), (Phase::Ended, auction.ends_at), "{auction:?}");
+    assert_eq!(goods.card.buyer.as_ref().map(|buyer| buyer.id.get()), buyer, "{auction:?}");
+    assert_eq!(goods.card.facts.trade_room.is_some(), buyer.is_some(), "a room is for a buyer: {auction:?}");
+    assert_eq!((goods.card.facts.high_price, goods.card.facts.bid_seq), (auction.high(), auction.bids.len() as i64));
     let (mut stored, mut after) = (Vec::new(), 0);
     loop {
         let page = store.bids_after(id, after, PAGE).await.unwrap().unwrap();

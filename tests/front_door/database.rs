@@ -79,6 +79,25 @@ async fn the_operators_page_shows_that_the_ledger_fails() {
     assert_eq!(admin.get("/admin/health").await.status, 200);
 }
 
+/// The operator's page explains every figure that it shows.
+#[actix_web::test]
+async fn every_figure_of_the_health_page_is_explained() {
+    let read = |file: &str| std::fs::read_to_string(format!("{}/{file}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let operating = read("docs/operating.md");
+    let node = TestNode::start();
+    let health = node.admin().get("/admin/health").await.body;
+    let checks = health["checks"].as_object().unwrap();
+    assert_eq!(checks.len(), 7, "{health}");
+    for (name, check) in checks {
+        let figures = check.as_object().unwrap();
+        assert!(figures.contains_key("status") && figures.len() > 2, "{name}");
+        for figure in std::iter::once(name).chain(figures.keys()).filter(|figure| *figure != "status") {
+            assert!(operating.contains(&format!("`{figure}`")), "{name}: {figure}");
+        }
+    }
+    assert!(read("README.md").contains("(docs/operating.md)"));
+}
+
 /// When a ping of the health page is over it is on disk, and so is a commit.
 #[actix_web::test]
 async fn the_ledgers_ping_is_a_write_to_disk() {

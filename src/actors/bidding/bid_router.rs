@@ -179,7 +179,7 @@ impl Handler<Retire> for BidRouter {
 pub struct GetRouterFigures;
 
 /// Figures for the health endpoint.
-#[derive(Debug, Clone, Copy, MessageResponse)]
+#[derive(Debug, Clone, Copy, Default, MessageResponse, serde::Serialize)]
 pub struct RouterFigures {
     /// Live bid actors.
     pub live: usize,

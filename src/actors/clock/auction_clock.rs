@@ -314,7 +314,7 @@ impl Handler<WatchGoods> for AuctionClock {
 pub struct GetClockFigures;
 
 /// Figures for the health endpoint.
-#[derive(Debug, Clone, Copy, MessageResponse)]
+#[derive(Debug, Clone, Copy, Default, MessageResponse)]
 pub struct ClockFigures {
     /// When the clock last checked its deadlines; `None` before the first time.
     pub last_tick: Option<Timestamp>,

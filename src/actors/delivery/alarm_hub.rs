@@ -503,11 +503,13 @@ impl Handler<FlushReceived> for AlarmHub {
 pub struct GetHubFigures;
 
 /// The hub's figures for the health endpoint. Those that are not of the present count from the start.
-#[derive(Debug, Clone, Copy, MessageResponse)]
+#[derive(Debug, Clone, Copy, Default, MessageResponse, serde::Serialize)]
 pub struct HubFigures {
     /// Registered sessions.
+    #[serde(skip)]
     pub sessions: usize,
     /// Users with at least one session.
+    #[serde(skip)]
     pub users: usize,
     /// Frames in outboxes now.
     pub undelivered: usize,
@@ -522,6 +524,7 @@ pub struct HubFigures {
     /// Times that a full mailbox made sessions read the store.
     pub resyncs: u64,
     /// Times that an inbox check found a session without an alarm of another node, and made it read the store.
+    #[serde(skip)]
     pub behind: u64,
     /// Sessions closed because their user opened more than `session.max_per_user`.
     pub evicted: u64,

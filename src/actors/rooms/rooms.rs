@@ -416,15 +416,18 @@ impl Handler<GetBusiestRooms> for Rooms {
 pub struct GetRoomFigures;
 
 /// The rooms of this node in figures.
-#[derive(Debug, Clone, Copy, MessageResponse)]
+#[derive(Debug, Clone, Copy, Default, MessageResponse, serde::Serialize)]
 pub struct RoomFigures {
     /// Rooms with open sockets.
     pub rooms: usize,
     /// Open sockets in them, visitors' included.
+    #[serde(rename = "in_rooms")]
     pub sockets: usize,
     /// How many of these are visitors'.
+    #[serde(skip)]
     pub visitors: usize,
     /// Frames put into the outboxes of these sockets since the start.
+    #[serde(rename = "room_frames")]
     pub frames: u64,
     /// Sockets closed since the start because a full mailbox made their room miss something.
     pub closed_for_missing: u64,

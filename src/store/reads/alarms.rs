@@ -28,7 +28,6 @@ pub struct AlarmQuery {
 /// An alarm in one user's inbox.
 #[derive(Debug, Clone)]
 pub struct InboxAlarm {
-    /// The alarm itself, the same for all its receivers.
     pub alarm: Alarm,
     /// Whether it counts as read: this user has read it, or it is superseded.
     pub read: bool,
@@ -88,27 +87,18 @@ fn unread(conn: &mut DbConn, user: i64) -> Result<i64, StoreError> {
 
 impl Store {
     /// The number of unread alarms, and the id of the newest alarm (0 if there is none).
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database can't be read in time.
     pub async fn unread(&self, user: UserId) -> Result<(i64, i64), StoreError> {
         self.read(move |conn| conn.transaction(|conn| Ok((unread(conn, user.get())?, last_id(conn, user.get())?))))
             .await
     }
 
     /// The part of a user's inbox that `query` selects.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database can't be read in time.
     pub async fn inbox(&self, user: UserId, query: AlarmQuery) -> Result<AlarmPage, StoreError> {
         self.read(move |conn| conn.transaction(|conn| page(conn, user.get(), query))).await
     }
 
     /// At most `limit` alarms after `cursor` that a session must be sent, oldest first, each with whether it is
     /// superseded. Leaves out muted alarms, and superseded ones up to `superseded_after`.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database can't be read in time.
     pub async fn backlog(
         &self,
         user: UserId,
@@ -133,9 +123,6 @@ impl Store {
     }
 
     /// The kinds that the user has muted.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database can't be read in time.
     pub async fn muted(&self, user: UserId) -> Result<Vec<AlarmKind>, StoreError> {
         self.read(move |conn| {
             use schema::mutes::dsl;
@@ -150,22 +137,12 @@ impl Store {
 
     /// The newest of all alarms that are older than `before`; `None` if there is none. Scans alarms from the oldest on,
     /// which is quick because retention removes old ones.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database can't be read in time.
     pub async fn newest_alarm_before(&self, before: Timestamp) -> Result<Option<AlarmId>, StoreError> {
         self.read(move |conn| {
             use schema::alarms::dsl;
-            let kept: Option<i64> = dsl::alarms
-                .filter(dsl::created_at.ge(before.micros()))
-                .order(dsl::id)
-                .limit(1)
-                .select(dsl::id)
-                .get_result(conn)
-                .optional()?;
-            let old = dsl::alarms.select(max(dsl::id)).filter(dsl::id.lt(kept.unwrap_or(i64::MAX)));
-            let old: Option<i64> = old.get_result(conn)?;
-            Ok(old.map(AlarmId::from_stored))
+            let kept = dsl::alarms.filter(dsl::created_at.ge(before.micros())).order(dsl::id).limit(1);
+            let kept: Option<i64> = kept.select(dsl::id).get_result(conn).optional()?;
+            Ok(dsl::alarms.select(max(dsl::id)).filter(dsl::id.lt(kept.unwrap_or(i64::MAX))).get_result(conn)?)
         })
         .await
     }
@@ -173,9 +150,6 @@ impl Store {
     /// Where a session begins. With `since`, after that id, or after the newest alarm if `since` is above it. Without
     /// it, before the newest 100 of the alarms that the user has not received. `received` is the user's received cursor
     /// as far as this node knows it; it may be ahead of the stored one.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database can't be read in time.
     pub async fn session_start(
         &self,
         user: UserId,
@@ -236,14 +210,11 @@ fn page(conn: &mut DbConn, user: i64, query: AlarmQuery) -> Result<AlarmPage, St
         Some(_) => rows.order(inbox::alarm_id.asc()),
         None => rows.order(inbox::alarm_id.desc()),
     };
-    let rows: Vec<(AlarmRow, bool, bool)> = rows.load(conn)?;
-    let alarms = rows
-        .into_iter()
-        .map(|(row, is_read, superseded)| {
-            let alarm = Alarm::try_from(row)?;
-            let read = is_read || superseded || alarm.id.get() <= read_cursor;
-            Ok(InboxAlarm { alarm, read, superseded })
-        })
-        .collect::<Result<_, StoreError>>()?;
+    let rows = rows.load(conn)?;
+    let alarm = |(row, is_read, superseded): (AlarmRow, bool, bool)| {
+        let read = is_read || superseded || row.id <= read_cursor;
+        Ok(InboxAlarm { alarm: row.try_into()?, read, superseded })
+    };
+    let alarms = rows.into_iter().map(alarm).collect::<Result<_, StoreError>>()?;
     Ok(AlarmPage { alarms, unread: unread(conn, user)?, last_id: last_id(conn, user)? })
 }

@@ -1,48 +1,35 @@
 //! Reads of the accepted bids of goods.
 
 use diesel::prelude::*;
+use serde::Serialize;
 
-use super::existence::exists;
+use super::goods::exists;
 use crate::{
     domain::{GoodsId, Timestamp},
-    store::{Store, StoreError, rows::BidRow, schema},
+    store::{
+        Store, StoreError,
+        schema::{bids, users},
+    },
 };
 
 /// An accepted bid as lists of bids show it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Queryable, Selectable, Serialize)]
+#[diesel(table_name = bids)]
 pub struct BidListing {
-    /// The bid's id.
+    #[diesel(column_name = id)]
     pub bid_id: i64,
-    /// Its number among the accepted bids of the goods, from 1 without gaps.
     pub seq: i64,
-    /// The bidder's id.
     pub user_id: i64,
     /// The bidder's current name.
+    #[diesel(select_expression = users::username)]
     pub username: String,
-    /// The price, in won.
     pub price: i64,
     /// When the bid arrived at the service.
     pub created_at: Timestamp,
 }
 
-impl BidListing {
-    pub(super) fn new((row, username): (BidRow, String)) -> Self {
-        Self {
-            bid_id: row.id,
-            seq: row.seq,
-            user_id: row.user_id,
-            username,
-            price: row.price,
-            created_at: Timestamp::from_micros(row.created_at),
-        }
-    }
-}
-
 impl Store {
     /// At most `limit` bids with a seq above `after_seq`, oldest first; `None` if there are no such goods.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database can't be read in time.
     pub async fn bids_after(
         &self,
         goods: GoodsId,
@@ -50,18 +37,15 @@ impl Store {
         limit: i64,
     ) -> Result<Option<Vec<BidListing>>, StoreError> {
         self.read(move |conn| {
-            use schema::{bids, users};
             if !exists(conn, goods)? {
                 return Ok(None);
             }
-            let rows: Vec<(BidRow, String)> = bids::table
+            let listed = bids::table
                 .inner_join(users::table.on(users::id.eq(bids::user_id)))
                 .filter(bids::goods_id.eq(goods.get()).and(bids::seq.gt(after_seq)))
                 .order(bids::seq)
-                .limit(limit)
-                .select((BidRow::as_select(), users::username))
-                .load(conn)?;
-            Ok(Some(rows.into_iter().map(BidListing::new).collect()))
+                .limit(limit);
+            Ok(Some(listed.select(BidListing::as_select()).load(conn)?))
         })
         .await
     }

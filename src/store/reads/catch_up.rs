@@ -11,7 +11,7 @@ use crate::{
     store::{
         RoomEvent, Store, StoreError,
         engine::DbConn,
-        rows::{BidRow, UserRow, phase_of},
+        rows::{BidRow, UserRow},
         schema,
         writes::StoredBid,
     },
@@ -23,9 +23,8 @@ pub const ROOM_EVENTS_LIMIT: usize = 200;
 const ROWS_LIMIT: i64 = ROOM_EVENTS_LIMIT as i64;
 
 /// The end of a user's inbox, and whether their tokens are valid.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Queryable)]
 pub struct InboxEnd {
-    /// The inbox's owner.
     pub user: UserId,
     /// The position after the newest alarm.
     pub end: AlarmCursor,
@@ -34,13 +33,10 @@ pub struct InboxEnd {
 }
 
 /// How far the events of a goods item's rooms (auction room and trade room) go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Queryable)]
 pub struct RoomCursor {
-    /// The goods of the rooms.
     pub goods: GoodsId,
-    /// The auction's phase.
     pub phase: Phase,
-    /// The auction's end.
     pub ends_at: Timestamp,
     /// The newest bid.
     pub bid_seq: BidSeq,
@@ -76,54 +72,33 @@ impl Store {
     }
 
     /// The ends of these users' inboxes, in any order. Unknown users are left out.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database can't be read in time.
     pub async fn inbox_ends(&self, users: Vec<UserId>) -> Result<Vec<InboxEnd>, StoreError> {
         self.read(move |conn| {
             use schema::users::dsl;
             let newest =
                 sql::<BigInt>("COALESCE((SELECT max(inbox.alarm_id) FROM inbox WHERE inbox.user_id = users.id), 0)");
-            let rows: Vec<(i64, bool, i64)> = dsl::users
-                .filter(dsl::id.eq_any(users.iter().map(|user| user.get())))
-                .select((dsl::id, dsl::is_active, newest))
-                .load(conn)?;
-            let end = |(id, is_active, newest)| InboxEnd {
-                user: UserId::from_stored(id),
-                end: AlarmCursor::from_number(newest),
-                is_active,
-            };
-            Ok(rows.into_iter().map(end).collect())
+            let users = dsl::users.filter(dsl::id.eq_any(users.iter().map(|user| user.get())));
+            Ok(users.select((dsl::id, newest, dsl::is_active)).load(conn)?)
         })
         .await
     }
 
     /// The current cursors of the rooms of these goods, in any order. Unknown goods are left out.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database can't be read in time.
     pub async fn room_cursors(&self, goods: Vec<GoodsId>) -> Result<Vec<RoomCursor>, StoreError> {
         self.read(move |conn| cursors(conn, &goods)).await
     }
 
     /// The events of goods' rooms after `from`, in an order in which they can be broadcast: at most
     /// [`ROOM_EVENTS_LIMIT`] bids, as many lines and as many trade messages. Empty if there are no such goods.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database can't be read in time.
     pub async fn events_since(&self, from: RoomCursor) -> Result<Vec<RoomEvent>, StoreError> {
         self.read(move |conn| conn.transaction(|conn| events(conn, &from))).await
     }
 
     /// Unfinished fan-outs, each with the last user who has received its alarm.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database can't be read in time.
     pub async fn open_fanouts(&self) -> Result<Vec<(EventId, UserId)>, StoreError> {
         self.read(|conn| {
             use schema::fanouts::dsl;
-            let rows: Vec<(i64, i64)> = dsl::fanouts.select((dsl::event_id, dsl::after_user_id)).load(conn)?;
-            Ok(rows.into_iter().map(|(event, user)| (EventId::from_stored(event), UserId::from_stored(user))).collect())
+            Ok(dsl::fanouts.select((dsl::event_id, dsl::after_user_id)).load(conn)?)
         })
         .await
     }
@@ -131,23 +106,9 @@ impl Store {
 
 fn cursors(conn: &mut DbConn, goods: &[GoodsId]) -> Result<Vec<RoomCursor>, StoreError> {
     use schema::goods::dsl;
-    let rows: Vec<(i64, i16, i64, i64, i64, i64)> = dsl::goods
-        .filter(dsl::id.eq_any(goods.iter().map(|goods| goods.get())))
-        .select((
-            dsl::id,
-            dsl::phase,
-            dsl::ends_at,
-            dsl::bid_seq,
-            newest_id_in("room_lines"),
-            newest_id_in("trade_messages"),
-        ))
-        .load(conn)?;
-    let cursor = |(id, phase, ends_at, bid_seq, line, message)| {
-        let (goods, bid_seq) = (GoodsId::from_stored(id), BidSeq::from_stored(bid_seq));
-        let ends_at = Timestamp::from_micros(ends_at);
-        Ok(RoomCursor { goods, phase: phase_of(phase)?, ends_at, bid_seq, line, message })
-    };
-    rows.into_iter().map(cursor).collect()
+    let (line, message) = (newest_id_in("room_lines"), newest_id_in("trade_messages"));
+    let rows = dsl::goods.filter(dsl::id.eq_any(goods.iter().map(|goods| goods.get())));
+    Ok(rows.select((dsl::id, dsl::phase, dsl::ends_at, dsl::bid_seq, line, message)).load(conn)?)
 }
 
 fn events(conn: &mut DbConn, from: &RoomCursor) -> Result<Vec<RoomEvent>, StoreError> {
@@ -202,57 +163,46 @@ fn bids(conn: &mut DbConn, from: &RoomCursor, ends_at: Timestamp) -> Result<Vec<
 
 fn lines(conn: &mut DbConn, from: &RoomCursor) -> Result<Vec<RoomEvent>, StoreError> {
     use schema::{room_lines, users};
-    let rows: Vec<(i64, String, i64, UserRow)> = room_lines::table
+    let rows: Vec<(LineId, LineText, Timestamp, UserRow)> = room_lines::table
         .inner_join(users::table.on(users::id.eq(room_lines::author_id)))
         .filter(room_lines::goods_id.eq(from.goods.get()).and(room_lines::id.gt(from.line)))
         .order(room_lines::id)
         .limit(ROWS_LIMIT)
         .select((room_lines::id, room_lines::content, room_lines::created_at, UserRow::as_select()))
         .load(conn)?;
-    let event = |(id, text, at, author): (i64, String, i64, UserRow)| {
-        Ok(RoomEvent::Line {
-            goods: from.goods,
-            id: LineId::from_stored(id),
-            author: User::from(author).into(),
-            text: LineText::parse(&text).ok_or(StoreError::Row("room_lines.content"))?,
-            at: Timestamp::from_micros(at),
-        })
-    };
-    rows.into_iter().map(event).collect()
+    let event =
+        |(id, text, at, author)| RoomEvent::Line { goods: from.goods, id, author: User::from(author).into(), text, at };
+    Ok(rows.into_iter().map(event).collect())
 }
 
 fn messages(conn: &mut DbConn, from: &RoomCursor) -> Result<Vec<RoomEvent>, StoreError> {
     use schema::{trade_messages, users};
-    let rows: Vec<(i64, String, i64, UserRow)> = trade_messages::table
+    let rows: Vec<(TradeMessageId, TradeText, Timestamp, UserRow)> = trade_messages::table
         .inner_join(users::table.on(users::id.eq(trade_messages::author_id)))
         .filter(trade_messages::goods_id.eq(from.goods.get()).and(trade_messages::id.gt(from.message)))
         .order(trade_messages::id)
         .limit(ROWS_LIMIT)
         .select((trade_messages::id, trade_messages::content, trade_messages::created_at, UserRow::as_select()))
         .load(conn)?;
-    let event = |(id, text, at, author): (i64, String, i64, UserRow)| {
-        Ok(RoomEvent::TradeMessage {
-            goods: from.goods,
-            id: TradeMessageId::from_stored(id),
-            author: User::from(author).into(),
-            text: TradeText::parse(&text).ok_or(StoreError::Row("trade_messages.content"))?,
-            at: Timestamp::from_micros(at),
-        })
+    let event = |(id, text, at, author)| RoomEvent::TradeMessage {
+        goods: from.goods,
+        id,
+        author: User::from(author).into(),
+        text,
+        at,
     };
-    rows.into_iter().map(event).collect()
+    Ok(rows.into_iter().map(event).collect())
 }
 
 fn ended(conn: &mut DbConn, now: &RoomCursor) -> Result<RoomEvent, StoreError> {
     use schema::{goods, users};
-    let row: Option<(i64, String, Option<i64>)> = goods::table
+    let row: Option<(UserId, String, Option<i64>)> = goods::table
         .inner_join(users::table.on(users::id.nullable().eq(goods::high_bidder_id)))
         .filter(goods::id.eq(now.goods.get()))
         .select((users::id, users::username, goods::high_price))
         .get_result(conn)
         .optional()?;
-    let (buyer, high_price) = match row {
-        Some((id, name, price)) => (Some(Sender { id: UserId::from_stored(id), name }), price.map(Price::from_stored)),
-        None => (None, None),
-    };
+    let (buyer, price) = row.map(|(id, name, price)| (Sender { id, name }, price)).unzip();
+    let high_price = price.flatten().map(Price::from_stored);
     Ok(RoomEvent::Ended { goods: now.goods, seq: now.bid_seq, buyer, high_price })
 }

@@ -17,13 +17,24 @@ use crate::{
 /// Limits the log lines about unreadable rows, because every read finds the same rows again.
 static UNREADABLE_ROWS: Outage = Outage::new();
 
+/// Scheduled goods that start by `at`.
+#[diesel::dsl::auto_type]
+fn starting_by(at: Timestamp) -> _ {
+    let due = schema::goods::starts_at.le::<i64>(at.micros());
+    schema::goods::table.filter(schema::goods::phase.eq::<i16>(phase_code(Phase::Scheduled)).and(due))
+}
+
+/// Live goods that end by `at`.
+#[diesel::dsl::auto_type]
+fn ending_by(at: Timestamp) -> _ {
+    let due = schema::goods::ends_at.le::<i64>(at.micros());
+    schema::goods::table.filter(schema::goods::phase.eq::<i16>(phase_code(Phase::Live)).and(due))
+}
+
 impl Store {
     /// Goods with a deadline up to `horizon`: at most `limit` scheduled ones, earliest start first, and at most `limit`
     /// live ones, earliest end first. Also the time up to which this list is complete: `horizon`, or less if a limit
     /// was reached.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database can't be read in time.
     pub async fn next_deadlines(
         &self,
         horizon: Timestamp,
@@ -31,20 +42,11 @@ impl Store {
     ) -> Result<(Vec<GoodsState>, Timestamp), StoreError> {
         self.read(move |conn| {
             use schema::goods::dsl;
-            let scheduled: Vec<StateRow> = dsl::goods
-                .filter(dsl::phase.eq(phase_code(Phase::Scheduled)).and(dsl::starts_at.le(horizon.micros())))
-                .order(dsl::starts_at)
-                .limit(limit)
-                .select(StateRow::as_select())
-                .load(conn)?;
+            let scheduled = starting_by(horizon).order(dsl::starts_at).limit(limit);
             // The deadline of `ending_soon` comes this long before the end.
-            let ends_by = horizon.plus_ms(ENDING_SOON_LEAD_MS);
-            let live: Vec<StateRow> = dsl::goods
-                .filter(dsl::phase.eq(phase_code(Phase::Live)).and(dsl::ends_at.le(ends_by.micros())))
-                .order(dsl::ends_at)
-                .limit(limit)
-                .select(StateRow::as_select())
-                .load(conn)?;
+            let live = ending_by(horizon.plus_ms(ENDING_SOON_LEAD_MS)).order(dsl::ends_at).limit(limit);
+            let scheduled: Vec<StateRow> = scheduled.select(StateRow::as_select()).load(conn)?;
+            let live: Vec<StateRow> = live.select(StateRow::as_select()).load(conn)?;
             let mut complete = horizon;
             let found = scheduled.len() + live.len();
             let mut goods = Vec::with_capacity(found);
@@ -79,21 +81,12 @@ impl Store {
 
     /// The oldest start or end that is due and not done yet; `None` if there is none. The health endpoint also learns
     /// from it whether the database answers.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database can't be read in time.
     pub async fn oldest_overdue(&self, now: Timestamp) -> Result<Option<Timestamp>, StoreError> {
         self.read(move |conn| {
             use schema::goods::dsl;
-            let start: Option<i64> = dsl::goods
-                .filter(dsl::phase.eq(phase_code(Phase::Scheduled)).and(dsl::starts_at.le(now.micros())))
-                .select(min(dsl::starts_at))
-                .get_result(conn)?;
-            let end: Option<i64> = dsl::goods
-                .filter(dsl::phase.eq(phase_code(Phase::Live)).and(dsl::ends_at.le(now.micros())))
-                .select(min(dsl::ends_at))
-                .get_result(conn)?;
-            Ok(start.into_iter().chain(end).min().map(Timestamp::from_micros))
+            let start: Option<Timestamp> = starting_by(now).select(min(dsl::starts_at)).get_result(conn)?;
+            let end: Option<Timestamp> = ending_by(now).select(min(dsl::ends_at)).get_result(conn)?;
+            Ok(start.into_iter().chain(end).min())
         })
         .await
     }

@@ -1,10 +1,12 @@
 //! Reads of lists of goods: all, a user's, recommended. A list takes the same few statements however long it is: one or
 //! a few for the goods, one each for the users, the first pictures, the likers and the viewer's own likes.
 
+use std::collections::HashMap;
+
 use diesel::{dsl::not, prelude::*};
 
 use super::{
-    goods::{GoodsFacts, GoodsRow, first_pictures, people_of},
+    goods::{GoodsFacts, GoodsRow, first_pictures},
     likes::Likes,
     page::Page,
     users,
@@ -28,16 +30,14 @@ const UNPAGED_LIMIT: i64 = 200;
 /// A goods item as lists show it.
 #[derive(Debug, Clone)]
 pub struct GoodsCard {
-    /// The data of the goods' own row.
     pub facts: GoodsFacts,
-    /// The seller of the goods.
     pub seller: User,
     /// The leader while the auction is live, the buyer afterwards; `None` if nobody has bid.
     pub buyer: Option<User>,
     /// Whether the viewer likes the goods.
     pub is_like: bool,
-    /// Path of the first picture; `None` if there is none.
-    pub image: Option<String>,
+    /// Paths of pictures, in the seller's order; in lists only the first.
+    pub images: Vec<String>,
     /// At most 200 users who like the goods, by id; the viewer is always among them if they like the goods.
     pub likes: Vec<i64>,
 }
@@ -70,9 +70,6 @@ type Rows<'a> = goods::BoxedQuery<'a, Backend>;
 
 impl Store {
     /// One page of goods as `viewer` sees them, newest first; empty past the last page.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database can't be read in time.
     pub async fn goods_list(
         &self,
         filter: GoodsFilter,
@@ -80,20 +77,13 @@ impl Store {
         viewer: Option<UserId>,
     ) -> Result<Vec<GoodsCard>, StoreError> {
         let is_search = filter.search.is_some();
-        let list = move |conn: &mut DbConn| {
-            conn.transaction(|conn| {
-                let rows = page_of(conn, filtered(filter), page, PAGE_SIZE)?;
-                cards(conn, rows, viewer)
-            })
-        };
+        let rows = move |conn: &mut DbConn| page_of(conn, filtered(filter), page, PAGE_SIZE);
+        let list = move |conn: &mut DbConn| list(conn, viewer, rows);
         if is_search { self.search(list).await } else { self.read(list).await }
     }
 
     /// One page of a user's goods as `viewer` sees them, newest first; without a page the newest 200. Empty for an
     /// unknown user.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database can't be read in time.
     pub async fn user_goods(
         &self,
         user: UserId,
@@ -101,33 +91,19 @@ impl Store {
         page: Option<Page>,
         viewer: Option<UserId>,
     ) -> Result<Vec<GoodsCard>, StoreError> {
-        self.read(move |conn| {
-            conn.transaction(|conn| {
-                let (page, size) = page.map_or((Page::FIRST, UNPAGED_LIMIT), |page| (page, PAGE_SIZE));
-                let rows = page_of(conn, of_user(user.get(), which), page, size)?;
-                cards(conn, rows, viewer)
-            })
-        })
-        .await
+        let (page, size) = page.map_or((Page::FIRST, UNPAGED_LIMIT), |page| (page, PAGE_SIZE));
+        let rows = move |conn: &mut DbConn| page_of(conn, of_user(user.get(), which), page, size);
+        self.read(move |conn| list(conn, viewer, rows)).await
     }
 
     /// At most 10 scheduled or live goods as `viewer` sees them: first those of `busiest` in its order, then the
     /// newest. `busiest` has goods with their numbers of participants, most participants first.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database can't be read in time.
     pub async fn recommended(
         &self,
         busiest: Vec<(GoodsId, usize)>,
         viewer: Option<UserId>,
     ) -> Result<Vec<GoodsCard>, StoreError> {
-        self.read(move |conn| {
-            conn.transaction(|conn| {
-                let rows = recommended(conn, &busiest)?;
-                cards(conn, rows, viewer)
-            })
-        })
-        .await
+        self.read(move |conn| list(conn, viewer, move |conn| recommended(conn, &busiest))).await
     }
 }
 
@@ -177,23 +153,16 @@ fn recommended(conn: &mut DbConn, busiest: &[(GoodsId, usize)]) -> Result<Vec<Go
         let is_open = goods::phase.ne(phase_code(Phase::Ended));
         let mut found: Vec<GoodsRow> =
             goods::table.filter(is_busiest.and(is_open)).select(GoodsRow::as_select()).load(conn)?;
-        found.sort_by_key(|row| busiest.iter().position(|(id, _)| id.get() == row.id));
+        found.sort_by_key(|row| busiest.iter().position(|(id, _)| *id == row.facts.id));
         add_missing(&mut rows, found, limit);
     }
     // One query per phase, so that the index finds the open goods among millions of ended ones.
-    let mut newest = page_of(
-        conn,
-        goods::table.filter(goods::phase.eq(phase_code(Phase::Scheduled))).into_boxed(),
-        Page::FIRST,
-        PAGE_SIZE,
-    )?;
-    newest.extend(page_of(
-        conn,
-        goods::table.filter(goods::phase.eq(phase_code(Phase::Live))).into_boxed(),
-        Page::FIRST,
-        PAGE_SIZE,
-    )?);
-    newest.sort_by_key(|row| std::cmp::Reverse(row.id));
+    let mut newest = Vec::new();
+    for phase in [Phase::Scheduled, Phase::Live] {
+        let filter = GoodsFilter { phase: Some(phase), ..GoodsFilter::default() };
+        newest.extend(page_of(conn, filtered(filter), Page::FIRST, PAGE_SIZE)?);
+    }
+    newest.sort_by_key(|row| std::cmp::Reverse(row.facts.id));
     add_missing(&mut rows, newest, limit);
     Ok(rows)
 }
@@ -201,32 +170,51 @@ fn recommended(conn: &mut DbConn, busiest: &[(GoodsId, usize)]) -> Result<Vec<Go
 /// Adds the rows that are not in the list yet, as long as it has fewer than `limit`.
 fn add_missing(rows: &mut Vec<GoodsRow>, more: Vec<GoodsRow>, limit: usize) {
     for row in more {
-        if rows.len() < limit && rows.iter().all(|there| there.id != row.id) {
+        if rows.len() < limit && rows.iter().all(|there| there.facts.id != row.facts.id) {
             rows.push(row);
         }
     }
 }
 
-/// Makes cards of goods rows: reads the rest that a list shows, for all goods at once.
-fn cards(conn: &mut DbConn, rows: Vec<GoodsRow>, viewer: Option<UserId>) -> Result<Vec<GoodsCard>, StoreError> {
-    if rows.is_empty() {
-        return Ok(Vec::new());
-    }
-    let ids: Vec<i64> = rows.iter().map(|row| row.id).collect();
-    let people = users::find_all(conn, &people_of(&rows))?;
-    let mut pictures = first_pictures(conn, &ids)?;
+/// Cards of the goods that `rows` reads, in one transaction.
+fn list(
+    conn: &mut DbConn,
+    viewer: Option<UserId>,
+    rows: impl FnOnce(&mut DbConn) -> Result<Vec<GoodsRow>, StoreError>,
+) -> Result<Vec<GoodsCard>, StoreError> {
+    conn.transaction(|conn| {
+        let rows = rows(conn)?;
+        if rows.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<i64> = rows.iter().map(|row| row.facts.id.get()).collect();
+        let pictures = first_pictures(conn, &ids)?.into_iter().map(|(id, path)| (id, vec![path])).collect();
+        cards(conn, rows, pictures, viewer)
+    })
+}
+
+/// Makes cards of goods rows: reads users and likes, for all goods at once. `pictures` are paths by goods.
+pub(super) fn cards(
+    conn: &mut DbConn,
+    rows: Vec<GoodsRow>,
+    mut pictures: HashMap<i64, Vec<String>>,
+    viewer: Option<UserId>,
+) -> Result<Vec<GoodsCard>, StoreError> {
+    let ids: Vec<i64> = rows.iter().map(|row| row.facts.id.get()).collect();
+    let people: Vec<i64> = rows.iter().flat_map(|row| [Some(row.seller_id), row.high_bidder_id]).flatten().collect();
+    let people = users::find_all(conn, &people)?;
     let mut likes = Likes::read(conn, &ids, viewer.map(UserId::get))?;
+    let person = |id: i64, column| people.get(&id).cloned().ok_or(StoreError::Row(column));
     let card = |row: GoodsRow| {
-        let buyer =
-            row.high_bidder_id.map(|id| people.get(&id).cloned().ok_or(StoreError::Row("goods.high_bidder_id")));
-        let (likers, is_like) = likes.take(row.id);
+        let id = row.facts.id.get();
+        let (likers, is_like) = likes.take(id);
         Ok(GoodsCard {
-            seller: people.get(&row.seller_id).cloned().ok_or(StoreError::Row("goods.seller_id"))?,
-            buyer: buyer.transpose()?,
+            seller: person(row.seller_id, "goods.seller_id")?,
+            buyer: row.high_bidder_id.map(|id| person(id, "goods.high_bidder_id")).transpose()?,
             is_like,
-            image: pictures.remove(&row.id),
+            images: pictures.remove(&id).unwrap_or_default(),
             likes: likers,
-            facts: row.try_into()?,
+            facts: row.facts,
         })
     };
     rows.into_iter().map(card).collect()

@@ -10,13 +10,8 @@ use crate::{
 impl Store {
     /// When the previous run closed its sockets for a restart; `None` if it did not shut down in order. Blocks the
     /// thread, so it is only for the start of a node.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database can't be read.
     pub fn stopped_at(&self) -> Result<Option<Timestamp>, StoreError> {
         let mut conn = self.pool.get().map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        let at: Option<i64> =
-            schema::stops::table.select(schema::stops::stopped_at).get_result(&mut *conn).optional()?;
-        Ok(at.map(Timestamp::from_micros))
+        Ok(schema::stops::table.select(schema::stops::stopped_at).get_result(&mut *conn).optional()?)
     }
 }

@@ -8,7 +8,11 @@ use diesel::{
     prelude::*,
 };
 
-use super::{existence::exists, goods::first_pictures, page::Page, users};
+use super::{
+    goods::{exists, first_pictures},
+    page::Page,
+    users,
+};
 use crate::{
     domain::{GoodsId, Timestamp, TradeMessageId, User, UserId},
     store::{
@@ -26,15 +30,11 @@ const MESSAGES_PAGE_SIZE: i64 = 1000;
 /// One trade in the list of its seller or its buyer.
 #[derive(Debug, Clone)]
 pub struct TradeListing {
-    /// The goods that were sold.
     pub goods: GoodsId,
-    /// The seller of the goods.
     pub seller: User,
-    /// The winner of the auction.
     pub buyer: User,
     /// Path of the goods' first picture; `None` if they have none.
     pub image: Option<String>,
-    /// The goods' title.
     pub title: String,
     /// The price at which the goods were sold, in won.
     pub high_price: i64,
@@ -46,10 +46,29 @@ pub struct TradeListing {
     pub opened_at: Timestamp,
 }
 
+/// What a trade chat shows at its top.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TradeInfo {
+    /// Path of the goods' first picture; `None` if they have none.
+    pub image: Option<String>,
+    /// The price at which the goods were sold, in won.
+    pub high_price: i64,
+    pub title: String,
+}
+
+/// Whether a user may open the trade chat of goods.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TradeAccess {
+    /// The user is the seller or the buyer.
+    Yours(TradeInfo),
+    /// The user is neither, or there is no trade (yet).
+    NotYours,
+    UnknownGoods,
+}
+
 /// The messages of a trade, or why a user may not see them.
 #[derive(Debug, Clone)]
 pub enum TradeHistory {
-    /// There are no such goods.
     UnknownGoods,
     /// The user is neither seller nor buyer, or there is no trade (yet).
     NotYours,
@@ -60,57 +79,69 @@ pub enum TradeHistory {
 /// A message from one side of a trade to the other.
 #[derive(Debug, Clone)]
 pub struct TradeMessage {
-    /// The message's id; newer messages have higher ones.
     pub id: TradeMessageId,
     /// The seller or the buyer.
     pub author: User,
-    /// The message's text.
     pub content: String,
     /// Whether the other side has read it.
     pub is_read: bool,
-    /// When the message was stored.
     pub created_at: Timestamp,
 }
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = trade_rooms)]
 struct RoomRow {
-    goods_id: i64,
+    goods_id: GoodsId,
     seller_id: i64,
     buyer_id: i64,
-    created_at: i64,
+    created_at: Timestamp,
 }
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = trade_messages)]
 struct MessageRow {
-    id: i64,
+    id: TradeMessageId,
     author_id: i64,
     content: String,
-    created_at: i64,
+    created_at: Timestamp,
     is_read: bool,
 }
 
 /// A trade room, its goods' title and price, its newest message's text and time.
-type ListedRow = (RoomRow, (String, Option<i64>), Option<(String, i64)>);
+type ListedRow = (RoomRow, (String, Option<i64>), Option<(String, Timestamp)>);
 
 impl Store {
     /// One page of a user's trades, the latest activity first; empty past the last page.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database can't be read in time.
     pub async fn trades(&self, user: UserId, page: Page) -> Result<Vec<TradeListing>, StoreError> {
         self.read(move |conn| conn.transaction(|conn| trades(conn, user.get(), page))).await
     }
 
+    /// Whether `user` may open the trade chat of these goods.
+    pub async fn trade_access(&self, goods: GoodsId, user: UserId) -> Result<TradeAccess, StoreError> {
+        self.read(move |conn| access(conn, goods, user.get())).await
+    }
+
     /// One page of a trade's messages, as `user` may see them: page 1 has the newest 1000. Within a page the oldest
     /// come first.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database can't be read in time.
     pub async fn trade_history(&self, goods: GoodsId, user: UserId, page: Page) -> Result<TradeHistory, StoreError> {
         self.read(move |conn| conn.transaction(|conn| history(conn, goods, user.get(), page))).await
     }
+}
+
+fn access(conn: &mut DbConn, goods: GoodsId, user: i64) -> Result<TradeAccess, StoreError> {
+    use schema::goods as g;
+    let mine = trade_rooms::seller_id.eq(user).or(trade_rooms::buyer_id.eq(user));
+    let found: Option<(String, Option<i64>)> = trade_rooms::table
+        .inner_join(g::table.on(g::id.eq(trade_rooms::goods_id)))
+        .filter(trade_rooms::goods_id.eq(goods.get()).and(mine))
+        .select((g::title, g::high_price))
+        .get_result(conn)
+        .optional()?;
+    let Some((title, high_price)) = found else {
+        return Ok(if exists(conn, goods)? { TradeAccess::NotYours } else { TradeAccess::UnknownGoods });
+    };
+    let image = first_pictures(conn, &[goods.get()])?.remove(&goods.get());
+    Ok(TradeAccess::Yours(TradeInfo { image, high_price: high_price.unwrap_or(0), title }))
 }
 
 fn trades(conn: &mut DbConn, user: i64, page: Page) -> Result<Vec<TradeListing>, StoreError> {
@@ -131,7 +162,7 @@ fn trades(conn: &mut DbConn, user: i64, page: Page) -> Result<Vec<TradeListing>,
     if rooms.is_empty() {
         return Ok(Vec::new());
     }
-    let ids: Vec<i64> = rooms.iter().map(|(room, ..)| room.goods_id).collect();
+    let ids: Vec<i64> = rooms.iter().map(|(room, ..)| room.goods_id.get()).collect();
     let sides: Vec<i64> = rooms.iter().flat_map(|(room, ..)| [room.seller_id, room.buyer_id]).collect();
     let people = users::find_all(conn, &sides)?;
     let mut pictures = first_pictures(conn, &ids)?;
@@ -139,15 +170,15 @@ fn trades(conn: &mut DbConn, user: i64, page: Page) -> Result<Vec<TradeListing>,
     let side = |id: i64, column| people.get(&id).cloned().ok_or(StoreError::Row(column));
     let listing = |(room, (title, high_price), last): ListedRow| {
         Ok(TradeListing {
-            goods: GoodsId::from_stored(room.goods_id),
+            goods: room.goods_id,
             seller: side(room.seller_id, "trade_rooms.seller_id")?,
             buyer: side(room.buyer_id, "trade_rooms.buyer_id")?,
-            image: pictures.remove(&room.goods_id),
+            image: pictures.remove(&room.goods_id.get()),
             title,
             high_price: high_price.unwrap_or(0),
-            unread: unread.get(&room.goods_id).copied().unwrap_or(0),
-            last: last.map(|(text, at)| (text, Timestamp::from_micros(at))),
-            opened_at: Timestamp::from_micros(room.created_at),
+            unread: unread.get(&room.goods_id.get()).copied().unwrap_or(0),
+            last,
+            opened_at: room.created_at,
         })
     };
     rooms.into_iter().map(listing).collect()
@@ -188,11 +219,11 @@ fn history(conn: &mut DbConn, goods: GoodsId, user: i64, page: Page) -> Result<T
     let people = users::find_all(conn, &[room.seller_id, room.buyer_id])?;
     let message = |row: MessageRow| {
         Ok(TradeMessage {
-            id: TradeMessageId::from_stored(row.id),
+            id: row.id,
             author: people.get(&row.author_id).cloned().ok_or(StoreError::Row("trade_messages.author_id"))?,
             content: row.content,
             is_read: row.is_read,
-            created_at: Timestamp::from_micros(row.created_at),
+            created_at: row.created_at,
         })
     };
     Ok(TradeHistory::Messages(rows.into_iter().map(message).collect::<Result<_, StoreError>>()?))

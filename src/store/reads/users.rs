@@ -1,6 +1,6 @@
 //! Reads of users. A user has a row once the service has seen a token of theirs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use diesel::prelude::*;
 
@@ -9,49 +9,32 @@ use crate::{
     store::{Store, StoreError, engine::DbConn, rows::UserRow, schema},
 };
 
-/// The user; `None` if they are unknown.
-pub(super) fn find(conn: &mut DbConn, id: i64) -> Result<Option<User>, StoreError> {
-    use schema::users::dsl;
-    let row: Option<UserRow> =
-        dsl::users.filter(dsl::id.eq(id)).select(UserRow::as_select()).get_result(conn).optional()?;
-    Ok(row.map(User::from))
-}
-
 /// Those of these users that are known, by their ids.
 pub(super) fn find_all(conn: &mut DbConn, ids: &[i64]) -> Result<HashMap<i64, User>, StoreError> {
     use schema::users::dsl;
-    let (mut ids, mut found) = (ids.to_vec(), HashMap::new());
-    ids.sort_unstable();
-    ids.dedup();
+    let ids = BTreeSet::from_iter(ids.iter().copied());
     let rows: Vec<UserRow> = dsl::users.filter(dsl::id.eq_any(ids)).select(UserRow::as_select()).load(conn)?;
-    found.extend(rows.into_iter().map(User::from).map(|user| (user.id.get(), user)));
-    Ok(found)
+    Ok(rows.into_iter().map(User::from).map(|user| (user.id.get(), user)).collect())
 }
 
 impl Store {
     /// At most `limit` user ids above `after` (`None`: from the lowest), in ascending order.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database can't be read in time.
     pub async fn users_after(&self, after: Option<UserId>, limit: i64) -> Result<Vec<UserId>, StoreError> {
         self.read(move |conn| {
             use schema::users::dsl;
-            let ids: Vec<i64> = dsl::users
-                .filter(dsl::id.gt(after.map_or(0, UserId::get)))
-                .order(dsl::id)
-                .limit(limit)
-                .select(dsl::id)
-                .load(conn)?;
-            Ok(ids.into_iter().map(UserId::from_stored).collect())
+            let users = dsl::users.filter(dsl::id.gt(after.map_or(0, UserId::get)));
+            Ok(users.order(dsl::id).limit(limit).select(dsl::id).load(conn)?)
         })
         .await
     }
 
     /// The user; `None` if they are unknown.
-    ///
-    /// # Errors
-    /// [`StoreError`] when the database can't be read in time.
     pub async fn user(&self, id: UserId) -> Result<Option<User>, StoreError> {
-        self.read(move |conn| find(conn, id.get())).await
+        self.read(move |conn| {
+            use schema::users::dsl;
+            let user = dsl::users.filter(dsl::id.eq(id.get())).select(UserRow::as_select());
+            Ok(user.get_result(conn).optional()?.map(User::from))
+        })
+        .await
     }
 }
