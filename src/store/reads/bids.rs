@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 use serde::Serialize;
 
-use super::goods::exists;
+use super::goods_card::exists;
 use crate::{
     domain::{GoodsId, Timestamp},
     store::{

@@ -1,5 +1,4 @@
-//! Reads of one goods item: whether it exists, its phase, and everything that its page shows. Lists of goods are in
-//! `goods_lists`.
+//! Reads of one goods item: its phase, and everything that its page shows. Lists of goods are in `goods_lists`.
 
 use std::collections::HashMap;
 
@@ -7,7 +6,7 @@ use diesel::prelude::*;
 
 use super::{
     bids::BidListing,
-    goods_lists::{GoodsCard, cards},
+    goods_card::{GoodsCard, GoodsFacts, GoodsRow, cards},
 };
 use crate::{
     domain::{GoodsId, NewGoods, Phase, Timestamp, User, UserId},
@@ -20,32 +19,6 @@ use crate::{
 
 /// Most bids that a goods page lists.
 const BIDS_LIMIT: i64 = 200;
-
-/// The data of a goods item that its own row holds. Prices are in won.
-#[derive(Debug, Clone, Queryable, Selectable)]
-#[diesel(table_name = goods)]
-pub struct GoodsFacts {
-    pub id: GoodsId,
-    pub title: String,
-    pub content: String,
-    pub category: String,
-    pub phase: Phase,
-    /// The price that the seller expects.
-    pub predict_price: i64,
-    pub start_price: i64,
-    pub min_increment: i64,
-    /// `None` before the first bid.
-    pub high_price: Option<i64>,
-    pub starts_at: Timestamp,
-    pub ends_at: Timestamp,
-    pub created_at: Timestamp,
-    /// Id of the trade room of seller and buyer; `None` unless the goods are sold.
-    #[diesel(column_name = trade_room_id)]
-    pub trade_room: Option<i64>,
-    /// Number of accepted bids, which is the seq of the newest one.
-    pub bid_seq: i64,
-    pub like_count: i64,
-}
 
 /// A goods item with everything that its page shows.
 #[derive(Debug, Clone)]
@@ -82,15 +55,6 @@ impl GoodsDetail {
     }
 }
 
-#[derive(Queryable, Selectable)]
-#[diesel(table_name = goods)]
-pub(super) struct GoodsRow {
-    #[diesel(embed)]
-    pub facts: GoodsFacts,
-    pub seller_id: i64,
-    pub high_bidder_id: Option<i64>,
-}
-
 impl Store {
     /// The goods item as `viewer` sees it (`None`: a visitor); `None` if there are no such goods.
     pub async fn goods_detail(
@@ -112,12 +76,6 @@ impl Store {
     }
 }
 
-/// Whether there are such goods, to tell "no such goods" from "nothing found" or "not yours".
-pub(super) fn exists(conn: &mut DbConn, id: GoodsId) -> Result<bool, StoreError> {
-    let found: i64 = goods::table.filter(goods::id.eq(id.get())).count().get_result(conn)?;
-    Ok(found > 0)
-}
-
 fn detail(conn: &mut DbConn, id: i64, viewer: Option<UserId>) -> Result<Option<GoodsDetail>, StoreError> {
     use schema::{bids, goods_images, users};
     let row = goods::table.filter(goods::id.eq(id)).select(GoodsRow::as_select()).get_result(conn).optional()?;
@@ -131,13 +89,4 @@ fn detail(conn: &mut DbConn, id: i64, viewer: Option<UserId>) -> Result<Option<G
         .limit(BIDS_LIMIT);
     let bids = bids.select(BidListing::as_select()).load(conn)?;
     Ok(cards(conn, vec![row], images, viewer)?.pop().map(|card| GoodsDetail { card, bids }))
-}
-
-/// Path of the first picture, by goods; only for goods that have one.
-pub(super) fn first_pictures(conn: &mut DbConn, goods: &[i64]) -> Result<HashMap<i64, String>, StoreError> {
-    use schema::goods_images::dsl;
-    // Position 0 always exists if there is any picture: all pictures are written with their goods and never change.
-    let first = dsl::goods_id.eq_any(goods.iter().copied()).and(dsl::position.eq(0));
-    let found: Vec<(i64, String)> = dsl::goods_images.filter(first).select((dsl::goods_id, dsl::path)).load(conn)?;
-    Ok(found.into_iter().collect())
 }

@@ -1,18 +1,14 @@
 //! Reads of lists of goods: all, a user's, recommended. A list takes the same few statements however long it is: one or
 //! a few for the goods, one each for the users, the first pictures, the likers and the viewer's own likes.
 
-use std::collections::HashMap;
-
 use diesel::{dsl::not, prelude::*};
 
 use super::{
-    goods::{GoodsFacts, GoodsRow, first_pictures},
-    likes::Likes,
+    goods_card::{GoodsCard, GoodsRow, cards, first_pictures},
     page::Page,
-    users,
 };
 use crate::{
-    domain::{GoodsId, Phase, User, UserId},
+    domain::{GoodsId, Phase, UserId},
     store::{
         Store, StoreError,
         engine::{Backend, DbConn},
@@ -26,21 +22,6 @@ use crate::{
 const PAGE_SIZE: i64 = 10;
 /// Most goods of a user's list if the request names no page.
 const UNPAGED_LIMIT: i64 = 200;
-
-/// A goods item as lists show it.
-#[derive(Debug, Clone)]
-pub struct GoodsCard {
-    pub facts: GoodsFacts,
-    pub seller: User,
-    /// The leader while the auction is live, the buyer afterwards; `None` if nobody has bid.
-    pub buyer: Option<User>,
-    /// Whether the viewer likes the goods.
-    pub is_like: bool,
-    /// Paths of pictures, in the seller's order; in lists only the first.
-    pub images: Vec<String>,
-    /// At most 200 users who like the goods, by id; the viewer is always among them if they like the goods.
-    pub likes: Vec<i64>,
-}
 
 /// Selects goods by all conditions that are not `None`.
 #[derive(Debug, Clone, Default)]
@@ -191,31 +172,4 @@ fn list(
         let pictures = first_pictures(conn, &ids)?.into_iter().map(|(id, path)| (id, vec![path])).collect();
         cards(conn, rows, pictures, viewer)
     })
-}
-
-/// Makes cards of goods rows: reads users and likes, for all goods at once. `pictures` are paths by goods.
-pub(super) fn cards(
-    conn: &mut DbConn,
-    rows: Vec<GoodsRow>,
-    mut pictures: HashMap<i64, Vec<String>>,
-    viewer: Option<UserId>,
-) -> Result<Vec<GoodsCard>, StoreError> {
-    let ids: Vec<i64> = rows.iter().map(|row| row.facts.id.get()).collect();
-    let people: Vec<i64> = rows.iter().flat_map(|row| [Some(row.seller_id), row.high_bidder_id]).flatten().collect();
-    let people = users::find_all(conn, &people)?;
-    let mut likes = Likes::read(conn, &ids, viewer.map(UserId::get))?;
-    let person = |id: i64, column| people.get(&id).cloned().ok_or(StoreError::Row(column));
-    let card = |row: GoodsRow| {
-        let id = row.facts.id.get();
-        let (likers, is_like) = likes.take(id);
-        Ok(GoodsCard {
-            seller: person(row.seller_id, "goods.seller_id")?,
-            buyer: row.high_bidder_id.map(|id| person(id, "goods.high_bidder_id")).transpose()?,
-            is_like,
-            images: pictures.remove(&id).unwrap_or_default(),
-            likes: likers,
-            facts: row.facts,
-        })
-    };
-    rows.into_iter().map(card).collect()
 }

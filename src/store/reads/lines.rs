@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 
-use super::{goods::exists, page::Page};
+use super::{goods_card::exists, page::Page};
 use crate::{
     domain::{GoodsId, Timestamp},
     store::{

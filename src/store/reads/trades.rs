@@ -9,7 +9,7 @@ use diesel::{
 };
 
 use super::{
-    goods::{exists, first_pictures},
+    goods_card::{exists, first_pictures},
     page::Page,
     users,
 };
