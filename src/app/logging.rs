@@ -20,7 +20,7 @@ use std::{
 use arc_swap::ArcSwap;
 use env_logger::{Logger, Target, WriteStyle};
 use log::{Level, Log, Metadata, Record};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::settings_error::{SettingsError, invalid};
 use crate::{
@@ -48,8 +48,10 @@ pub struct LogRules {
 }
 
 /// `log.format`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum LogFormat {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[allow(missing_docs)]
+pub enum LogFormat {
     Text,
     Json,
 }

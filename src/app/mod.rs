@@ -25,6 +25,6 @@ pub use self::{
     node::{Node, StartError},
     open_files::{ensure_sockets_fit, max_sockets},
     reload::SettingsChange,
-    settings::{DEV_SECRET, Secret, Settings},
+    settings::{DEV_SECRET, Settings},
     settings_error::SettingsError,
 };

@@ -5,10 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use super::{
-    Settings, SettingsError,
-    settings::{Auth, Secret},
-};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{Settings, SettingsError};
 use crate::http::{Keys, LiveConfig, RateLimits};
 
 /// What a reload has changed.
@@ -26,13 +25,13 @@ impl Settings {
     /// # Errors
     /// A value that [`check`](Self::check) or [`check_serve`](Self::check_serve) refuses.
     pub fn live(&self, before: Option<(&Self, &LiveConfig)>) -> Result<LiveConfig, SettingsError> {
-        let previous = self.auth.jwt_secret_previous.as_ref().map(Secret::reveal);
+        let previous = self.auth.jwt_secret_previous.as_ref().map(SecretString::expose_secret);
         let keys = Keys::new(self.jwt_secret()?, previous);
         let rates = match before {
             Some((settings, live)) if settings.rates() == self.rates() => Arc::clone(&live.rates),
             _ => Arc::new(RateLimits::new(&self.rates())),
         };
-        Ok(LiveConfig::new(keys, self.origins()?, rates, self.locale()?))
+        Ok(LiveConfig::new(keys, self.origins()?, rates, self.alarms.locale))
     }
 
     /// These settings, with the values of `new` for everything that can change while the node runs: keys, origins,
@@ -46,41 +45,36 @@ impl Settings {
         merged.limits.bids_per_second = new.limits.bids_per_second;
         merged.limits.lines_per_second = new.limits.lines_per_second;
         merged.limits.requests_per_second = new.limits.requests_per_second;
-        merged.alarms.locale.clone_from(&new.alarms.locale);
+        merged.alarms.locale = new.alarms.locale;
         merged.log = new.log.clone();
         merged
     }
 
     /// The keys whose values differ, sorted.
     pub fn differences(&self, other: &Self) -> Vec<String> {
-        // Masked values look alike, so these are compared by themselves.
-        let hidden = |settings: &Self| {
-            let of = |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.reveal().to_owned());
-            let Auth { jwt_secret, jwt_secret_previous, metrics_token, .. } = &settings.auth;
-            [
-                ("auth.jwt_secret", of(jwt_secret)),
-                ("auth.jwt_secret_previous", of(jwt_secret_previous)),
-                ("auth.metrics_token", of(metrics_token)),
-                ("database.url", Some(settings.database.url.clone())),
-                ("bus.url", settings.bus.url.clone()),
-            ]
-        };
         let (mine, theirs) = (self.by_key(), other.by_key());
         let keys: BTreeSet<&String> = mine.keys().chain(theirs.keys()).collect();
-        let shown = keys.into_iter().filter(|key| mine.get(*key) != theirs.get(*key)).cloned();
-        let hidden = hidden(self).into_iter().zip(hidden(other));
-        let hidden = hidden.filter(|(mine, theirs)| mine != theirs).map(|((key, _), _)| key.to_owned());
-        shown.chain(hidden).collect::<BTreeSet<_>>().into_iter().collect()
+        keys.into_iter().filter(|key| mine.get(*key) != theirs.get(*key)).cloned().collect()
     }
 
-    /// Every key with its value, secrets masked.
+    /// Every key with its value. Secrets are not masked: masked ones look alike.
     fn by_key(&self) -> BTreeMap<String, toml::Value> {
-        let sections = toml::Table::try_from(self).unwrap_or_default();
-        let of_section = |(section, values): (String, toml::Value)| {
-            let values = values.as_table().cloned().unwrap_or_default();
-            values.into_iter().map(move |(key, value)| (format!("{section}.{key}"), value))
-        };
-        sections.into_iter().flat_map(of_section).collect()
+        let mut values = BTreeMap::new();
+        for (section, keys) in toml::Table::try_from(self).unwrap_or_default() {
+            let keys = keys.as_table().cloned().unwrap_or_default();
+            values.extend(keys.into_iter().map(|(key, value)| (format!("{section}.{key}"), value)));
+        }
+        let secrets = [
+            ("auth.jwt_secret", self.auth.jwt_secret.as_ref()),
+            ("auth.jwt_secret_previous", self.auth.jwt_secret_previous.as_ref()),
+            ("auth.metrics_token", self.auth.metrics_token.as_ref()),
+            ("database.url", Some(&self.database.url)),
+            ("bus.url", self.bus.url.as_ref()),
+        ];
+        let set =
+            secrets.into_iter().filter_map(|(key, secret)| Some((key.to_owned(), secret?.expose_secret().into())));
+        values.extend(set);
+        values
     }
 }
 
@@ -128,9 +122,8 @@ mod tests {
 
     /// The defaults, with another value of the right type for this key.
     fn with_other_value(section: &str, key: &str) -> Settings {
-        let values =
-            [toml::Value::from(4711), toml::Value::from("other"), toml::Value::from(true), vec!["other"].into()];
-        let changed = values.into_iter().find_map(|value| with(section, key, value));
+        let values = [4711.into(), "other".into(), true.into(), vec!["other"].into(), "en".into(), "json".into()];
+        let changed = values.into_iter().find_map(|value: toml::Value| with(section, key, value));
         changed.unwrap_or_else(|| panic!("{section}.{key} takes no value"))
     }
 

@@ -1,5 +1,6 @@
 //! The settings: where they come from, which values are allowed, and how they are shown. An invalid one stops the start
 //! with one line that names its key.
+#![allow(missing_docs)] // Each key is explained in config/default.toml.
 
 use std::{
     io,
@@ -10,8 +11,11 @@ use std::{
 };
 
 use chrono_tz::Tz;
-use config::{Config, Environment, File, FileFormat, FileSourceFile, Value, ValueKind};
-use serde::{Deserialize, Deserializer, Serialize};
+use config::{
+    Config, ConfigBuilder, Environment, File, FileFormat, FileSourceFile, Value, ValueKind, builder::DefaultState,
+};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use url::Url;
 
 use super::{
@@ -38,7 +42,6 @@ const MASK: &str = "********";
 /// All settings, by section (`docs/protocol.md#settings`).
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)] // Each key is explained in config/default.toml.
 pub struct Settings {
     pub server: Server,
     pub database: Database,
@@ -54,7 +57,6 @@ pub struct Settings {
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct Server {
     pub bind: String,
     pub workers: Option<usize>,
@@ -66,37 +68,36 @@ pub struct Server {
     pub media_dir: Option<String>,
 }
 
-#[derive(Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct Database {
     #[serde(serialize_with = "database_without_password")]
-    pub url: String,
+    pub url: SecretString,
     pub pool: u32,
 }
 
-#[derive(Clone, Default, Deserialize, Serialize)]
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct Bus {
     #[serde(serialize_with = "bus_without_password", skip_serializing_if = "Option::is_none")]
-    pub url: Option<String>,
+    pub url: Option<SecretString>,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct Auth {
-    pub jwt_secret: Option<Secret>,
-    pub jwt_secret_previous: Option<Secret>,
+    #[serde(serialize_with = "masked")]
+    pub jwt_secret: Option<SecretString>,
+    #[serde(serialize_with = "masked")]
+    pub jwt_secret_previous: Option<SecretString>,
     pub insecure_dev_secret: bool,
     pub dev_login: bool,
-    pub metrics_token: Option<Secret>,
+    #[serde(serialize_with = "masked")]
+    pub metrics_token: Option<SecretString>,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct Auction {
     pub duration_s: i64,
     pub soft_close_s: i64,
@@ -106,7 +107,6 @@ pub struct Auction {
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct Session {
     pub heartbeat_s: u64,
     pub timeout_s: u64,
@@ -118,7 +118,6 @@ pub struct Session {
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct Limits {
     pub bids_per_second: u32,
     pub lines_per_second: u32,
@@ -130,77 +129,31 @@ pub struct Limits {
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct Alarms {
-    pub locale: String,
+    pub locale: Locale,
     pub keep_days: u32,
 }
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs)]
 pub struct Log {
     pub level: String,
-    pub format: String,
+    pub format: LogFormat,
 }
 
-/// A text that is masked wherever it is printed, logged or serialised.
-#[derive(Clone, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Takes the text of a secret.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text itself. It must not be shown or logged.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
+fn masked<S: Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
+    secret.as_ref().map(|_| MASK).serialize(serializer)
 }
 
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(MASK)
-    }
+fn database_without_password<S: Serializer>(url: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
+    let shown = DatabaseUrl::parse(url.expose_secret()).map_or_else(|_| MASK.to_owned(), |url| url.to_string());
+    shown.serialize(serializer)
 }
 
-impl Serialize for Secret {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(MASK)
-    }
-}
-
-/// The URL of a database without its password.
-fn shown_database(url: &str) -> String {
-    DatabaseUrl::parse(url).map_or_else(|_| MASK.to_owned(), |url| url.to_string())
-}
-
-fn database_without_password<S: serde::Serializer>(url: &str, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&shown_database(url))
-}
-
-/// The URL of the bus without its password.
-fn shown_bus(url: &str) -> String {
-    BusUrl::parse(url).map_or_else(|_| MASK.to_owned(), |url| url.to_string())
-}
-
-fn bus_without_password<S: serde::Serializer>(url: &Option<String>, serializer: S) -> Result<S::Ok, S::Error> {
-    url.as_deref().map(shown_bus).serialize(serializer)
-}
-
-impl std::fmt::Debug for Bus {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Bus").field("url", &self.url.as_deref().map(shown_bus)).finish()
-    }
-}
-
-impl std::fmt::Debug for Database {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Database").field("url", &shown_database(&self.url)).field("pool", &self.pool).finish()
-    }
+fn bus_without_password<S: Serializer>(url: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
+    let shown =
+        |url: &SecretString| BusUrl::parse(url.expose_secret()).map_or_else(|_| MASK.to_owned(), |url| url.to_string());
+    url.as_ref().map(shown).serialize(serializer)
 }
 
 /// Reads a list, or its items in one text, separated by commas, as the environment has them.
@@ -235,11 +188,7 @@ impl Settings {
         }
         // The type of the field decides how a value is read: a secret of digits must not become a number.
         let environment = Environment::with_prefix("HANDSUP").prefix_separator("__").separator("__");
-        let config =
-            sources.add_source(environment).build().map_err(|error| invalid("settings", without_quotes(&error)))?;
-        refuse_empty("", &config.cache)?;
-        let settings: Self = serde_path_to_error::deserialize(config)
-            .map_err(|error| invalid(&error.path().to_string(), one_line(error.inner())))?;
+        let settings = Self::read(sources.add_source(environment))?;
         settings.check()?;
         Ok(settings)
     }
@@ -249,8 +198,12 @@ impl Settings {
     /// # Errors
     /// Only if `config/default.toml` was broken when the program was built.
     pub fn defaults() -> Result<Self, SettingsError> {
-        let config = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml)).build();
-        let config = config.map_err(|error| invalid("settings", one_line(&error)))?;
+        Self::read(Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml)))
+    }
+
+    fn read(sources: ConfigBuilder<DefaultState>) -> Result<Self, SettingsError> {
+        let config = sources.build().map_err(|error| invalid("settings", without_quotes(&error)))?;
+        refuse_empty("", &config.cache)?;
         serde_path_to_error::deserialize(config)
             .map_err(|error| invalid(&error.path().to_string(), one_line(error.inner())))
     }
@@ -266,7 +219,6 @@ impl Settings {
         self.database()?;
         self.bus()?;
         self.time_zone()?;
-        self.locale()?;
         self.log_rules()?;
         let range = |key: &str, value: i128, min: i128, max: i128| {
             if (min..=max).contains(&value) {
@@ -295,10 +247,9 @@ impl Settings {
         range("limits.max_price", self.limits.max_price.into(), 1, MAX_ID.into())?;
         range("alarms.keep_days", self.alarms.keep_days.into(), 1, 36_500)?;
         // Documented, but without effect in this version: a value would promise something that does not happen.
-        let absent = |key: &str, is_set: bool| {
-            if is_set { Err(invalid(key, "not available in this version; leave it out")) } else { Ok(()) }
-        };
-        absent("auth.metrics_token", self.auth.metrics_token.is_some())?;
+        if self.auth.metrics_token.is_some() {
+            return Err(invalid("auth.metrics_token", "not available in this version; leave it out"));
+        }
         self.check_pairs()
     }
 
@@ -306,22 +257,19 @@ impl Settings {
     fn check_pairs(&self) -> Result<(), SettingsError> {
         let Session { heartbeat_s, timeout_s, max_pending_bytes, .. } = self.session;
         if timeout_s <= heartbeat_s {
-            let problem = format!(
-                "{timeout_s} must be above session.heartbeat_s ({heartbeat_s}): healthy sessions would time out"
-            );
-            return Err(invalid("session.timeout_s", problem));
+            let right = format!("must be above session.heartbeat_s ({heartbeat_s}): healthy sessions would time out");
+            return Err(invalid("session.timeout_s", format!("{timeout_s} {right}")));
         }
         let frame_bytes = self.limits.frame_bytes;
         if max_pending_bytes < frame_bytes {
-            let problem = format!(
-                "{max_pending_bytes} must be at least limits.frame_bytes ({frame_bytes}): one frame would close every session that gets it"
-            );
+            let right = "one frame would close every session that gets it";
+            let problem = format!("{max_pending_bytes} must be at least limits.frame_bytes ({frame_bytes}): {right}");
             return Err(invalid("session.max_pending_bytes", problem));
         }
         for (key, secret) in
             [("auth.jwt_secret", &self.auth.jwt_secret), ("auth.jwt_secret_previous", &self.auth.jwt_secret_previous)]
         {
-            let is_known = secret.as_ref().is_some_and(|secret| secret.reveal() == DEV_SECRET);
+            let is_known = secret.as_ref().is_some_and(|secret| secret.expose_secret() == DEV_SECRET);
             if is_known && !self.auth.insecure_dev_secret {
                 return Err(invalid(key, "is the public development key, which only auth.insecure_dev_secret allows"));
             }
@@ -337,7 +285,7 @@ impl Settings {
     pub fn check_serve(&self) -> Result<(), SettingsError> {
         self.jwt_secret()?;
         self.check_media_dir()?;
-        let weak = |secret: &Secret| secret.reveal().len() < 32 && !self.auth.insecure_dev_secret;
+        let weak = |secret: &SecretString| secret.expose_secret().len() < 32 && !self.auth.insecure_dev_secret;
         if self.auth.jwt_secret_previous.as_ref().is_some_and(weak) {
             return Err(invalid("auth.jwt_secret_previous", "needs at least 32 bytes"));
         }
@@ -353,15 +301,13 @@ impl Settings {
         let Some(folder) = self.media_dir()? else { return Ok(()) };
         let url = self.database()?;
         let files = [("database.url", url.file()), ("config/local.toml", Some(Path::new("config/local.toml")))];
-        for (name, file) in files {
-            if file.is_some_and(|file| is_below(file, &folder)) {
-                return Err(invalid(
-                    "server.media_dir",
-                    format!("{name} is in this folder and would be served to everybody"),
-                ));
+        match files.iter().find(|(_, file)| file.is_some_and(|file| is_below(file, &folder))) {
+            Some((name, _)) => {
+                let problem = format!("{name} is in this folder and would be served to everybody");
+                Err(invalid("server.media_dir", problem))
             }
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// The secret that signs tokens.
@@ -370,7 +316,9 @@ impl Settings {
     /// There is none, or it is too short (fault 17), and `auth.insecure_dev_secret` is not set.
     pub fn jwt_secret(&self) -> Result<&str, SettingsError> {
         match &self.auth.jwt_secret {
-            Some(secret) if secret.reveal().len() >= 32 || self.auth.insecure_dev_secret => Ok(secret.reveal()),
+            Some(secret) if secret.expose_secret().len() >= 32 || self.auth.insecure_dev_secret => {
+                Ok(secret.expose_secret())
+            }
             Some(_) => Err(invalid("auth.jwt_secret", "needs at least 32 bytes")),
             None if self.auth.insecure_dev_secret => Ok(DEV_SECRET),
             None => Err(invalid(
@@ -396,9 +344,6 @@ impl Settings {
     }
 
     /// The folder of pictures, with symbolic links resolved; `None` if there is none.
-    ///
-    /// # Errors
-    /// `server.media_dir` is not an existing folder.
     pub fn media_dir(&self) -> Result<Option<PathBuf>, SettingsError> {
         let Some(text) = &self.server.media_dir else { return Ok(None) };
         match Path::new(text).canonicalize() {
@@ -408,11 +353,9 @@ impl Settings {
     }
 
     /// The database's address.
-    ///
-    /// # Errors
-    /// `database.url` is invalid.
     pub fn database(&self) -> Result<DatabaseUrl, SettingsError> {
-        DatabaseUrl::parse(&self.database.url).map_err(|problem| invalid("database.url", problem.to_string()))
+        let url = DatabaseUrl::parse(self.database.url.expose_secret());
+        url.map_err(|problem| invalid("database.url", problem.to_string()))
     }
 
     /// The bus's address; `None` if this is the only node.
@@ -421,7 +364,7 @@ impl Settings {
     /// `bus.url` is invalid, or the database is a file, which nodes can't share.
     pub fn bus(&self) -> Result<Option<BusUrl>, SettingsError> {
         let Some(url) = &self.bus.url else { return Ok(None) };
-        let url = BusUrl::parse(url).map_err(|error| invalid("bus.url", error.to_string()))?;
+        let url = BusUrl::parse(url.expose_secret()).map_err(|error| invalid("bus.url", error.to_string()))?;
         if self.database()?.engine() == "sqlite" {
             return Err(invalid("bus.url", "needs a database that nodes can share: set database.url to postgres://…"));
         }
@@ -444,9 +387,6 @@ impl Settings {
     }
 
     /// The part of the settings that the HTTP handlers need.
-    ///
-    /// # Errors
-    /// A value that [`check`](Self::check) refuses.
     pub fn http(&self) -> Result<HttpConfig, SettingsError> {
         Ok(HttpConfig {
             trusted_proxies: self.trusted_proxies()?,
@@ -466,38 +406,20 @@ impl Settings {
         })
     }
 
-    /// The language of alarm texts.
-    ///
-    /// # Errors
-    /// `alarms.locale` is not a supported language.
-    pub fn locale(&self) -> Result<Locale, SettingsError> {
-        match self.alarms.locale.as_str() {
-            "ko" => Ok(Locale::Ko),
-            "en" => Ok(Locale::En),
-            other => Err(invalid("alarms.locale", format!("must be ko or en, not {other:?}"))),
-        }
-    }
-
     /// Which records the log has, and in which format. `RUST_LOG` overrides `log.level`.
     ///
     /// # Errors
-    /// One of the two, or `log.format`, is invalid.
+    /// One of the two is invalid.
     pub fn log_rules(&self) -> Result<LogRules, SettingsError> {
-        let format = match self.log.format.as_str() {
-            "text" => LogFormat::Text,
-            "json" => LogFormat::Json,
-            other => return Err(invalid("log.format", format!("must be text or json, not {other:?}"))),
-        };
         // `env_logger` takes a mistyped level for the name of a target, and would log nothing else.
         let is_level = |part: &str| part.contains(['=', '/']) || part.trim().parse::<log::LevelFilter>().is_ok();
         if !self.log.level.split(',').all(is_level) {
-            let problem =
-                format!("must be off, error, warn, info, debug, trace, or TARGET=LEVEL, not {:?}", self.log.level);
-            return Err(invalid("log.level", problem));
+            let right = "must be off, error, warn, info, debug, trace, or TARGET=LEVEL";
+            return Err(invalid("log.level", format!("{right}, not {:?}", self.log.level)));
         }
         match std::env::var("RUST_LOG") {
-            Ok(level) if !level.is_empty() => LogRules::new("RUST_LOG", &level, format),
-            _ => LogRules::new("log.level", &self.log.level, format),
+            Ok(level) if !level.is_empty() => LogRules::new("RUST_LOG", &level, self.log.format),
+            _ => LogRules::new("log.level", &self.log.level, self.log.format),
         }
     }
 

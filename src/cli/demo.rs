@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{CommandError, demo_bots::Client, print_line, serve::announce};
 use crate::{
     app::{Node, Settings, StartError, max_sockets},
-    domain::Timestamp,
+    domain::{Locale, Timestamp},
     time_source::{SystemTime, TimeSource},
 };
 
@@ -28,10 +28,10 @@ pub(super) async fn run() -> Result<(), CommandError> {
     let mut hangup = signal(SignalKind::hangup())?;
     let folder = tempfile::tempdir()?;
     let mut settings = Settings::defaults()?;
-    settings.database.url = format!("sqlite://{}", folder.path().join("demo.db").display());
+    settings.database.url = format!("sqlite://{}", folder.path().join("demo.db").display()).into();
     settings.auth.insecure_dev_secret = true;
     settings.auth.dev_login = true;
-    settings.alarms.locale = "en".to_owned();
+    settings.alarms.locale = Locale::En;
     settings.session.max = settings.session.max.min(max_sockets(&settings)).max(1);
     let mut node = match Node::start(&settings, Arc::new(SystemTime)) {
         Err(StartError::Bind(error)) if error.kind() == io::ErrorKind::AddrInUse => {

@@ -3,6 +3,7 @@
 use std::{future::Future, io, path::PathBuf, sync::Arc};
 
 use futures_util::future::OptionFuture;
+use secrecy::ExposeSecret;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
@@ -90,7 +91,7 @@ fn warn_of_weak_keys(settings: &Settings) {
     let Some(secret) = &auth.jwt_secret else {
         return log::warn!("auth.insecure_dev_secret is on: anybody can make tokens for this server");
     };
-    if auth.jwt_secret_previous.as_ref().is_some_and(|previous| previous.reveal() == secret.reveal()) {
+    if auth.jwt_secret_previous.as_ref().is_some_and(|previous| previous.expose_secret() == secret.expose_secret()) {
         log::warn!("auth.jwt_secret_previous is the same key as auth.jwt_secret: no key is being rotated");
     }
 }

@@ -80,7 +80,8 @@ impl AlarmKind {
 }
 
 /// The language of the texts (`alarms.locale`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Locale {
     /// Korean.
     Ko,

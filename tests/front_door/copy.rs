@@ -20,7 +20,7 @@ fn text(output: &[u8]) -> String {
 async fn evening(folder: &Path) -> PathBuf {
     let path = folder.join("evening.db");
     let url = format!("sqlite://{}", path.display());
-    let mut node = TestNode::alone(|settings| settings.database.url = url);
+    let mut node = TestNode::alone(|settings| settings.database.url = url.into());
     let goods = node.goods(1, 0, 4).await;
     let (seller, buyer) = (node.user(1), node.user(2));
     for liker in 3..33 {
@@ -91,7 +91,7 @@ async fn a_copy_of_a_copy_equals_the_original_on_any_engines() {
     }
     same(&original, &back);
     // And it can be served.
-    let node = TestNode::alone(|settings| settings.database.url = between);
+    let node = TestNode::alone(|settings| settings.database.url = between.into());
     assert_eq!(node.visitor().history(1).await.len(), 1);
     assert_eq!(node.user(2).bid(1, 5000).await.code(), "auction_ended");
     let made = node.goods(1, 3_600_000, 60).await;
@@ -124,6 +124,6 @@ async fn a_copy_that_would_do_harm_is_refused() {
     assert!(!handsup.folder().join("no").exists(), "nothing was made");
     assert!(refused("mysql://x", &fresh).contains("--from: "));
     assert!(refused(&used, "nowhere").contains("--to: "));
-    let node = TestNode::alone(|settings| settings.database.url = other);
+    let node = TestNode::alone(|settings| settings.database.url = other.into());
     assert_eq!(node.visitor().get("/goods/1/").await.status, 200, "the refused copy left it as it was");
 }

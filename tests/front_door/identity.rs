@@ -266,7 +266,7 @@ async fn a_bad_token_beside_a_good_one_is_refused() {
 #[actix_web::test]
 async fn the_previous_key_holds_while_keys_rotate() {
     let node = TestNode::with(|settings| {
-        settings.auth.jwt_secret_previous = Some(handsup::app::Secret::new(OTHER_KEY));
+        settings.auth.jwt_secret_previous = Some(OTHER_KEY.into());
     });
     let previous = signed_with(&claims(&json!(7), node.now(), &json!({})), OTHER_KEY, Algorithm::HS256);
     assert_eq!(with_token(&node, &*previous).get("/alarms").await.status, 200);

@@ -332,7 +332,7 @@ async fn two_services_on_one_redis_do_not_disturb_each_other() {
     }
     let nodes = Nodes::start(2).await;
     let url = nodes.redis.url();
-    let other = TestNode::with(|settings| settings.bus.url = Some(url));
+    let other = TestNode::with(|settings| settings.bus.url = Some(url.into()));
     eventually("its bus", || async {
         (crate::support::bus_health(&other.admin()).await["status"] == "pass").then_some(())
     })

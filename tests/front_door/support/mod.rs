@@ -33,7 +33,7 @@ use std::{
 };
 
 use handsup::{
-    app::{Node, Secret, Settings},
+    app::{Node, Settings},
     domain::{Timestamp, UserId},
     http::{Keys, NewToken},
     time_source::{SystemTime, TimeSource},
@@ -78,8 +78,8 @@ pub fn settings(folder: &TempDir) -> Settings {
     let mut settings = Settings::defaults().unwrap();
     settings.server.bind = "127.0.0.1:0".into();
     settings.server.workers = Some(2);
-    settings.database.url = database::url(folder.path());
-    settings.auth.jwt_secret = Some(Secret::new(SECRET));
+    settings.database.url = database::url(folder.path()).into();
+    settings.auth.jwt_secret = Some(SECRET.into());
     settings.limits.bids_per_second = 100_000;
     settings.limits.lines_per_second = 100_000;
     settings.limits.requests_per_second = 100_000;
@@ -192,7 +192,7 @@ impl TestNode {
     ) -> Self {
         let mut settings = settings(&folder);
         let redis = (nodes > 1).then(shared_redis);
-        settings.bus.url = redis.as_ref().map(|redis| redis.url());
+        settings.bus.url = redis.as_ref().map(|redis| redis.url().into());
         if redis.is_some() {
             // Many tests move the time to an end and no further. The grace has tests of its own.
             settings.auction.close_grace_ms = 0;

@@ -74,7 +74,7 @@ impl Nodes {
     pub fn add(&mut self, time: Arc<dyn TimeSource>, change: impl FnOnce(&mut Settings)) {
         let url = self.redis.url();
         self.nodes.push(TestNode::of_nodes(1, Arc::clone(&self.folder), time, |settings| {
-            settings.bus.url = Some(url);
+            settings.bus.url = Some(url.into());
             // Several nodes share one server and its connections.
             settings.database.pool = 4;
             change(settings);
