@@ -26,9 +26,7 @@ use crate::{
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Reads the whole body, of at most `limit` bytes.
-///
-/// # Errors
-/// 415 if it is compressed, 413 over the limit, 408 if it takes too long, 400 if the connection breaks off.
+/// Errors: 415 if it is compressed, 413 over the limit, 408 if it takes too long, 400 if the connection breaks off.
 async fn read(request: &HttpRequest, mut payload: web::Payload, limit: usize) -> Result<Bytes, ApiError> {
     // A small compressed body may unpack to a huge one, and bodies of this API are too small to need compression.
     let mut encodings = request.headers().get_all(CONTENT_ENCODING);
@@ -60,10 +58,9 @@ async fn read(request: &HttpRequest, mut payload: web::Payload, limit: usize) ->
 }
 
 /// Reads a body and parses it as a JSON object.
-///
-/// # Errors
-/// Those of [`read`]. 400 if it is no object, or lacks a required field; 422 if the parser rejects the value of a field (a number out of range,
-/// too deep a nesting). The detail is serde's, which quotes nothing but the client's own body.
+/// Errors: Those of [`read`]. 400 if it is no object, or lacks a required field; 422 if the parser rejects the value of
+/// a field (a number out of range, too deep a nesting). The detail is serde's, which quotes nothing but the client's
+/// own body.
 pub(super) async fn object<T: DeserializeOwned>(
     request: &HttpRequest,
     payload: web::Payload,
@@ -102,9 +99,7 @@ fn is_json(text: &str) -> bool {
 }
 
 /// Parses a price: a JSON integer from 1 to `max`.
-///
-/// # Errors
-/// 422 that names the field, for anything else.
+/// Errors: 422 that names the field, for anything else.
 pub(super) fn price(field: &str, value: &Value, max: Price) -> Result<Price, Problem> {
     value
         .as_i64()
@@ -113,9 +108,7 @@ pub(super) fn price(field: &str, value: &Value, max: Price) -> Result<Price, Pro
 }
 
 /// Parses a text.
-///
-/// # Errors
-/// 422 that names the field, for anything else.
+/// Errors: 422 that names the field, for anything else.
 pub(super) fn text(field: &str, value: Value) -> Result<String, Problem> {
     match value {
         // PostgreSQL can't store NUL.
@@ -125,9 +118,7 @@ pub(super) fn text(field: &str, value: Value) -> Result<String, Problem> {
 }
 
 /// Parses a whole number.
-///
-/// # Errors
-/// 422 that names the field, for anything else.
+/// Errors: 422 that names the field, for anything else.
 pub(super) fn integer(field: &str, value: &Value) -> Result<i64, Problem> {
     value.as_i64().ok_or_else(|| Problem::invalid_value(field, "a whole number"))
 }

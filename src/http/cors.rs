@@ -46,9 +46,7 @@ impl Services {
     }
 
     /// Checks the `Origin` of a WebSocket handshake. Clients other than browsers send none and pass.
-    ///
-    /// # Errors
-    /// 403 for a page that is neither of the service's own origin nor of an allowed one.
+    /// Errors: 403 for a page that is neither of the service's own origin nor of an allowed one.
     pub(super) fn check_origin(&self, request: &HttpRequest) -> Result<(), Problem> {
         let Some(origin) = request.headers().get(header::ORIGIN) else { return Ok(()) };
         if is_own_origin(origin, request.head()) || self.allows_origin(origin) {

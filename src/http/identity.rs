@@ -34,9 +34,7 @@ const BEARER_PREFIX: &str = "bearer.";
 /// Who sends a request, proved by a valid token.
 #[derive(Debug, Clone)]
 pub struct Identity {
-    /// The token's user.
     pub user: Arc<User>,
-    /// Whether the token is an admin's.
     pub admin: bool,
     /// From this moment on the token is expired.
     pub expires_at: Timestamp,
@@ -55,9 +53,7 @@ enum UserRow {
 
 impl Services {
     /// Identifies the sender of a request that needs no token; `None` without an `Authorization` header.
-    ///
-    /// # Errors
-    /// 401 for an invalid token, 429 over the rate of requests, 503 if the user can't be read.
+    /// Errors: 401 for an invalid token, 429 over the rate of requests, 503 if the user can't be read.
     pub(super) async fn visitor(&self, request: &HttpRequest) -> Result<Option<Identity>, ApiError> {
         let identity = self.identify_cached(header_token(request)?, UserRow::Optional).await?;
         self.count_request(request, identity.as_ref())?;
@@ -65,27 +61,21 @@ impl Services {
     }
 
     /// The user who sends a request that needs no token; `None` for a visitor.
-    ///
-    /// # Errors
-    /// Those of [`visitor`](Self::visitor).
+    /// Errors: Those of [`visitor`](Self::visitor).
     pub(super) async fn viewer(&self, request: &HttpRequest) -> Result<Option<UserId>, ApiError> {
         Ok(self.visitor(request).await?.map(|identity| identity.user.id))
     }
 
     /// Identifies the sender of a request that needs a token and only reads.
-    ///
-    /// # Errors
-    /// 401 without a valid token, 429 over the rate of requests, 503 if the user can't be read.
+    /// Errors: 401 without a valid token, 429 over the rate of requests, 503 if the user can't be read.
     pub(super) async fn reader(&self, request: &HttpRequest) -> Result<Identity, ApiError> {
         let reader = self.visitor(request).await?;
         reader.ok_or_else(token_needed)
     }
 
     /// Identifies the sender of a request that writes.
-    ///
-    /// # Errors
-    /// 401 without a valid token, 429 over the rate of requests, 503 if the user can't be read, or their missing row
-    /// can't be written.
+    /// Errors: 401 without a valid token, 429 over the rate of requests, 503 if the user can't be read, or their
+    /// missing row can't be written.
     pub(super) async fn user(&self, request: &HttpRequest) -> Result<Identity, ApiError> {
         let identity = self.identify_cached(header_token(request)?, UserRow::Required).await?;
         let identity = identity.ok_or_else(token_needed)?;
@@ -94,9 +84,7 @@ impl Services {
     }
 
     /// Identifies the admin who sends a request. Admins have no rate limit.
-    ///
-    /// # Errors
-    /// 401 without a valid token, 403 with one that isn't an admin's, otherwise as [`user`](Self::user).
+    /// Errors: 401 without a valid token, 403 with one that isn't an admin's, otherwise as [`user`](Self::user).
     pub(super) async fn admin(&self, request: &HttpRequest) -> Result<Identity, ApiError> {
         let identity = self.user(request).await?;
         if !identity.admin {
@@ -107,10 +95,8 @@ impl Services {
 
     /// Checks that an admin requests the health report. The report matters most while the database is not available, so
     /// this needs no row, and refuses an inactive user only if the database or the cache says so.
-    ///
-    /// # Errors
-    /// 401 without a valid token, 403 with one that isn't an admin's, 429 if its user is no admin and over the rate of
-    /// requests.
+    /// Errors: 401 without a valid token, 403 with one that isn't an admin's, 429 if its user is no admin and over the
+    /// rate of requests.
     pub(super) async fn operator(&self, request: &HttpRequest) -> Result<(), ApiError> {
         let token = header_token(request)?.ok_or_else(token_needed)?;
         let claims = self.live.load().cached_claims(&token, self.time.now()).ok_or_else(token_refused)?;
@@ -134,10 +120,8 @@ impl Services {
     }
 
     /// Identifies a bidder. Bids have a rate of their own.
-    ///
-    /// # Errors
-    /// 401 without a valid token, 429 over the rate of bids, 503 if the user can't be read, or their missing row can't
-    /// be written.
+    /// Errors: 401 without a valid token, 429 over the rate of bids, 503 if the user can't be read, or their missing
+    /// row can't be written.
     pub(super) async fn bidder(&self, request: &HttpRequest) -> Result<Identity, ApiError> {
         let identity = self.identify_cached(header_token(request)?, UserRow::Required).await?;
         let identity = identity.ok_or_else(token_needed)?;
@@ -149,9 +133,7 @@ impl Services {
 
     /// Identifies who opens a stream of alarms. The token may also be a subprotocol or in the query, since browsers
     /// can't set headers here.
-    ///
-    /// # Errors
-    /// 401 without a valid token, 429 over the rate of requests, 503 if the user can't be read.
+    /// Errors: 401 without a valid token, 429 over the rate of requests, 503 if the user can't be read.
     pub(super) async fn stream_user(&self, request: &HttpRequest) -> Result<Identity, ApiError> {
         let identity = self.identify_socket(request).await?;
         let identity = identity.ok_or_else(token_needed)?;
@@ -160,17 +142,13 @@ impl Services {
     }
 
     /// Identifies who opens a WebSocket that needs a token.
-    ///
-    /// # Errors
-    /// 401 without a valid token, 503 over the rate of requests or if the user can't be read.
+    /// Errors: 401 without a valid token, 503 over the rate of requests or if the user can't be read.
     pub(super) async fn socket_user(&self, request: &HttpRequest) -> Result<Identity, ApiError> {
         self.stream_user(request).await.map_err(handshake_error)
     }
 
     /// Identifies who opens a WebSocket that needs no token; `None` without one.
-    ///
-    /// # Errors
-    /// 401 for an invalid token, 503 over the rate of requests or if the user can't be read.
+    /// Errors: 401 for an invalid token, 503 over the rate of requests or if the user can't be read.
     pub(super) async fn socket_visitor(&self, request: &HttpRequest) -> Result<Option<Identity>, ApiError> {
         let identity = self.identify_socket(request).await?;
         self.count_request(request, identity.as_ref()).map_err(handshake_error)?;
@@ -186,9 +164,7 @@ impl Services {
     }
 
     /// Identifies the user of a token that a client sends on an open socket.
-    ///
-    /// # Errors
-    /// 401 for an invalid token or an inactive user, 503 if the user can't be read.
+    /// Errors: 401 for an invalid token or an inactive user, 503 if the user can't be read.
     pub(super) async fn identify(&self, token: Option<String>) -> Result<Option<Identity>, ApiError> {
         let Some(token) = token else { return Ok(None) };
         let claims = self.live.load().keys.verify(&token, self.time.now());

@@ -3,7 +3,7 @@
 //!
 //! - Handlers: `alarms`, `bids`, `dev`, `goods`, `goods_lists`, `health`, `lines`, `media`, `trades`, `users`,
 //!   `socket`.
-//! - Requests: `body`, `query`, `identity` (with `token`, `token_cache`, `user_directory`), `forwarded`, `rate_limits`,
+//! - Requests: `body`, `query`, `identity` (with `token`, `user_directory`), `forwarded`, `rate_limits`,
 //!   `cors`.
 //! - Responses: `json`, `responses`, `error`.
 //! - Connections before and after an upgrade: `connection`, `upgraded`, `open_sockets`.
@@ -32,7 +32,6 @@ mod responses;
 mod services;
 mod socket;
 mod token;
-mod token_cache;
 mod trades;
 mod upgraded;
 mod user_directory;
@@ -42,18 +41,16 @@ use std::time::Duration;
 
 use actix_web::{FromRequest, Handler, HttpResponse, Responder, Route, guard, web};
 
-pub use self::{
+pub use self::token::{Claims, Keys, MintError, NewToken};
+pub(crate) use self::{
     connection::{Connection, ConnectionLimit, track_responses},
     cors::cors,
     error::{ApiError, refusal_as_problem},
-    identity::Identity,
     open_sockets::OpenSockets,
     rate_limits::{RateLimits, Rates},
     readiness::Readiness,
     services::{HttpConfig, LiveConfig, Services},
     socket::LocalShard,
-    token::{Claims, Keys, MintError, NewToken},
-    token_cache::TokenCache,
     upgraded::{send_and_close, take_over},
     user_directory::UserDirectory,
 };
@@ -68,7 +65,7 @@ type Data = web::Data<Services>;
 
 /// All routes. The app trims a trailing slash before it routes, so paths match with and without one. Methods that a path
 /// has no route for are answered by [`refusal_as_problem`].
-pub fn routes(config: &mut web::ServiceConfig) {
+pub(crate) fn routes(config: &mut web::ServiceConfig) {
     let at = web::resource::<&str>;
     config
         .service(at("/goods").route(read_only(goods_lists::list)).post(goods::create))

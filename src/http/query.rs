@@ -22,17 +22,13 @@ pub(super) fn value(request: &HttpRequest, name: &str) -> Option<String> {
 
 /// An id or count that may be 0. A number above the 64-bit range counts as the largest one: no alarm or bid has such an
 /// id.
-///
-/// # Errors
-/// 422 for anything but digits.
+/// Errors: 422 for anything but digits.
 pub(super) fn number(request: &HttpRequest, name: &str) -> Result<Option<i64>, ApiError> {
     Ok(value(request, name).map(|text| parse_number(name, &text)).transpose()?)
 }
 
 /// Parses such a number from elsewhere; `name` stands in the error.
-///
-/// # Errors
-/// 422 for anything but digits.
+/// Errors: 422 for anything but digits.
 pub(super) fn parse_number(name: &str, text: &str) -> Result<i64, Problem> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     if digits {
@@ -43,9 +39,7 @@ pub(super) fn parse_number(name: &str, text: &str) -> Result<i64, Problem> {
 }
 
 /// `limit`: from 1, capped at [`MAX_LIMIT`].
-///
-/// # Errors
-/// 422 for 0 and for anything but digits.
+/// Errors: 422 for 0 and for anything but digits.
 pub(super) fn limit(request: &HttpRequest, default: i64) -> Result<i64, ApiError> {
     match number(request, "limit")? {
         None => Ok(default),
@@ -55,9 +49,7 @@ pub(super) fn limit(request: &HttpRequest, default: i64) -> Result<i64, ApiError
 }
 
 /// `true` or `false`; false without a value.
-///
-/// # Errors
-/// 422 for anything else.
+/// Errors: 422 for anything else.
 pub(super) fn flag(request: &HttpRequest, name: &str) -> Result<bool, ApiError> {
     match value(request, name).as_deref() {
         None | Some("false") => Ok(false),
@@ -73,9 +65,7 @@ pub(super) fn non_empty(request: &HttpRequest, name: &str) -> Option<String> {
 }
 
 /// `page`: from 1, and 1 without a value.
-///
-/// # Errors
-/// 422 for 0 and for anything but digits.
+/// Errors: 422 for 0 and for anything but digits.
 pub(super) fn page(request: &HttpRequest) -> Result<Page, ApiError> {
     let Some(text) = non_empty(request, "page") else { return Ok(Page::FIRST) };
     let page = parse_number("page", &text).ok().and_then(Page::new);
@@ -84,9 +74,7 @@ pub(super) fn page(request: &HttpRequest) -> Result<Page, ApiError> {
 
 /// An empty first page is a valid result; an empty later page is 404, at which the existing client's endless scroll
 /// stops.
-///
-/// # Errors
-/// 404 past the end.
+/// Errors: 404 past the end.
 pub(super) fn reject_past_end<T>(page: Page, rows: Vec<T>) -> Result<Vec<T>, ApiError> {
     if rows.is_empty() && page != Page::FIRST { Err(ApiError::not_found("no such page")) } else { Ok(rows) }
 }
@@ -102,9 +90,7 @@ pub(super) fn phase(text: &str) -> Option<Phase> {
 }
 
 /// A text to search for, of at most `max_chars` characters.
-///
-/// # Errors
-/// 422 for a longer one, and for one with NUL, which no stored text has.
+/// Errors: 422 for a longer one, and for one with NUL, which no stored text has.
 pub(super) fn text(request: &HttpRequest, name: &str, max_chars: usize) -> Result<Option<String>, ApiError> {
     match non_empty(request, name) {
         Some(text) if text.contains('\0') || text.chars().count() > max_chars => {

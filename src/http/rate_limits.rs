@@ -32,16 +32,13 @@ impl RateKey {
 /// This many times the rate is a flood, at which a socket closes with 4429 (`docs/protocol.md#the-auction-room`).
 const FLOOD_FACTOR: NonZeroU32 = NonZeroU32::new(5).unwrap(); // Checked at compile time.
 /// A burst may be this many times the rate per second.
-const BURST_FACTOR: NonZeroU32 = NonZeroU32::new(2).unwrap();
+const BURST_FACTOR: NonZeroU32 = NonZeroU32::new(2).unwrap(); // Checked at compile time.
 
 /// The rates of the settings, each per second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rates {
-    /// `limits.bids_per_second`
     pub bids: NonZeroU32,
-    /// `limits.lines_per_second`
     pub lines: NonZeroU32,
-    /// `limits.requests_per_second`
     pub requests: NonZeroU32,
 }
 
