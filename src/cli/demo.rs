@@ -113,21 +113,21 @@ async fn goods(seller: &Client, title: &str, starts_in_s: i64, duration_s: i64) 
 /// Prints commands with which a person can take part in the demo.
 fn print_how_to_join(base: &str, mina: &Client, camera: i64) {
     let socket = base.replacen("http", "ws", 1);
-    print_line(format_args!("join in from another terminal (the camera is goods {camera}):"));
-    print_line(format_args!("  # a token of your own"));
+    let token = mina.token();
     print_line(format_args!(
-        "  TOKEN=$(curl -s {base}/dev/token -d '{{\"user_id\": 77, \"username\": \"me\"}}' | cut -d'\"' -f4)"
+        r#"join in from another terminal (the camera is goods {camera}):
+  # a token of your own
+  TOKEN=$(curl -s {base}/dev/token -d '{{"user_id": 77, "username": "me"}}' | cut -d'"' -f4)
+  # outbid everybody, then look at the history
+  curl -s {base}/goods/{camera}/bids -H "Authorization: Bearer $TOKEN" -d '{{"price": 6000}}'; echo
+  curl -s {base}/goods/{camera}/bids; echo
+  # receive your alarms (or mina's, with her token)
+  websocat "{socket}/ws/alarms/?since=0&token=$TOKEN"
+  # watch the camera's room, and bid or talk in it
+  websocat "{socket}/ws/auction/{camera}/?token=$TOKEN"
+  {{"is_money": true, "message": 8000}}
+  {{"is_money": false, "message": "hello"}}
+  MINA={token}
+"#
     ));
-    print_line(format_args!("  # outbid everybody, then look at the history"));
-    print_line(format_args!(
-        "  curl -s {base}/goods/{camera}/bids -H \"Authorization: Bearer $TOKEN\" -d '{{\"price\": 6000}}'; echo"
-    ));
-    print_line(format_args!("  curl -s {base}/goods/{camera}/bids; echo"));
-    print_line(format_args!("  # receive your alarms (or mina's, with her token)"));
-    print_line(format_args!("  websocat \"{socket}/ws/alarms/?since=0&token=$TOKEN\""));
-    print_line(format_args!("  # watch the camera's room, and bid or talk in it"));
-    print_line(format_args!("  websocat \"{socket}/ws/auction/{camera}/?token=$TOKEN\""));
-    print_line(format_args!("  {{\"is_money\": true, \"message\": 8000}}"));
-    print_line(format_args!("  {{\"is_money\": false, \"message\": \"hello\"}}"));
-    print_line(format_args!("  MINA={}\n", mina.token()));
 }

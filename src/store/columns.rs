@@ -7,7 +7,10 @@ use diesel::{
 };
 
 use super::{StoreError, rows::phase_of};
-use crate::domain::{AlarmCursor, AlarmId, BidSeq, EventId, GoodsId, LineId, LineText, Phase, Timestamp, TradeMessageId, TradeText, UserId};
+use crate::domain::{
+    AlarmCursor, AlarmId, BidSeq, EventId, GoodsId, LineId, LineText, Phase, Timestamp, TradeMessageId, TradeText,
+    UserId,
+};
 
 macro_rules! column {
     ($name:ty: $raw:ty as $sql:ty, $convert:expr) => {
