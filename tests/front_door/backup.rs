@@ -78,7 +78,7 @@ impl Service {
     /// Uses up ids of every kind: goods sold to user 2, their messages, and live goods.
     async fn evening(&self) -> Given {
         let process = self.process();
-        let (seller, buyer) = (process.user(1).patient(), process.user(2).patient());
+        let (seller, buyer) = (process.user(1).retrying(), process.user(2).retrying());
         let make = async |lasts_s: i64| {
             let body = goods_body(&json!({"starts_at": SystemTime.now(), "duration_s": lasts_s}));
             seller.post("/goods/", &body).await.body["id"].as_i64().unwrap()

@@ -42,7 +42,7 @@ fn bidders(process: &Process) -> Vec<(i64, Client)> {
 /// Goods that start at `starts_at` and last `lasts_s`.
 async fn make_goods(process: &Process, starts_at: Timestamp, lasts_s: i64) -> i64 {
     let body = goods_body(&json!({"starts_at": starts_at, "duration_s": lasts_s}));
-    let made = process.user(SELLER).patient().post("/goods/", &body).await;
+    let made = process.user(SELLER).retrying().post("/goods/", &body).await;
     assert_eq!(made.status, 201, "{}", made.text);
     made.body["id"].as_i64().unwrap()
 }
@@ -268,7 +268,7 @@ async fn kills_at_any_moment_after_the_launch_lose_nothing() {
 
         let process = Process::start(&empty);
         let first = make_goods(&process, SystemTime.now(), 1200).await;
-        assert_eq!((first, process.user(2).patient().bid(first, 1000).await.status), (1, 201), "a schema, once");
+        assert_eq!((first, process.user(2).retrying().bid(first, 1000).await.status), (1, 201), "a schema, once");
         let process = Process::start(&due);
         wait_until_settled(&process.admin(), then).await;
         assert_eq!(inboxes(&due), (LIKERS as i64, LIKERS as i64), "each is alarmed once");
@@ -306,7 +306,7 @@ async fn start_due_for(likers: usize) -> (TestNode, i64, Timestamp) {
     let then = Timestamp::from_secs(SystemTime.now().secs()).plus_ms(-100_000);
     let node = TestNode::with_time(ManualTime::at(then), |_| {});
     let goods = node.goods(SELLER, 10_000, 1200).await;
-    stream::iter((1000..).take(likers).map(|id| node.user(id).patient()))
+    stream::iter((1000..).take(likers).map(|id| node.user(id).retrying()))
         .for_each_concurrent(32, |user| async move { user.like(goods).await })
         .await;
     (node, goods, then)
@@ -315,7 +315,7 @@ async fn start_due_for(likers: usize) -> (TestNode, i64, Timestamp) {
 async fn each_liker_got_one_alarm(process: &Process, goods: i64, likers: usize) {
     let poll =
         |user: Client| async move { assert_eq!(user.inbox_kinds().await, [("auction_started".to_owned(), goods)]) };
-    stream::iter((1000..).take(likers).map(|id| process.user(id).patient())).for_each_concurrent(32, poll).await;
+    stream::iter((1000..).take(likers).map(|id| process.user(id).retrying())).for_each_concurrent(32, poll).await;
 }
 
 #[actix_web::test]

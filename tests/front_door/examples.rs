@@ -80,15 +80,15 @@ fn join(client: TcpStream, server: TcpStream, cuts: &Arc<AtomicBool>) {
 
 async fn live_goods(seller: Client) -> i64 {
     let body = goods_body(&json!({"starts_at": SystemTime.now(), "duration_s": 1200}));
-    let made = seller.patient().post("/goods/", &body).await;
+    let made = seller.retrying().post("/goods/", &body).await;
     assert_eq!(made.status, 201, "{}", made.text);
     made.body["id"].as_i64().unwrap()
 }
 
 /// User 2 leads, then user 3.
 async fn outbid(process: &Process, goods: i64, price: i64) {
-    assert_eq!(process.user(2).patient().bid(goods, price).await.status, 201);
-    assert_eq!(process.user(3).patient().bid(goods, price + 1000).await.status, 201);
+    assert_eq!(process.user(2).retrying().bid(goods, price).await.status, 201);
+    assert_eq!(process.user(3).retrying().bid(goods, price + 1000).await.status, 201);
 }
 
 #[actix_web::test]

@@ -32,7 +32,7 @@ impl Service {
         fs::create_dir(folder.path().join("data")).unwrap();
         let process = Process::start(&folder.path().join("data/x.db"));
         let body = goods_body(&json!({"starts_at": SystemTime.now()}));
-        let goods = process.user(1).patient().post("/goods/", &body).await.body["id"].as_i64().unwrap();
+        let goods = process.user(1).retrying().post("/goods/", &body).await.body["id"].as_i64().unwrap();
         let service = Self { folder, process, goods };
         for (user, price) in [(2, 1000), (3, 2000)] {
             assert_eq!(service.bid(user, price).await.status, 201);
@@ -282,11 +282,11 @@ async fn the_stop_of_a_process_without_its_file_does_no_harm_to_its_successor() 
     }
     let second = Process::start(&first.file());
     let body = goods_body(&json!({"starts_at": SystemTime.now()}));
-    let goods = second.user(1).patient().post("/goods/", &body).await.body["id"].as_i64().unwrap();
-    assert_eq!(second.user(2).patient().bid(goods, 1000).await.status, 201);
+    let goods = second.user(1).retrying().post("/goods/", &body).await.body["id"].as_i64().unwrap();
+    assert_eq!(second.user(2).retrying().bid(goods, 1000).await.status, 201);
     first.process.terminate();
     assert_eq!(first.process.exit().await.code(), Some(0), "{}", first.process.stderr());
-    assert_eq!(second.user(3).patient().bid(goods, 2000).await.status, 201);
+    assert_eq!(second.user(3).retrying().bid(goods, 2000).await.status, 201);
     second.kill();
     let again = Process::start(&first.file());
     assert_eq!(again.visitor().history(goods).await.len(), 2);

@@ -192,9 +192,9 @@ impl Fire {
     }
 
     async fn check(&self, received: &[BTreeMap<i64, Value>], ends_at: Timestamp) {
-        let client = |user: i64| self.fleet.user(0, user).unwrap().patient();
+        let client = |user: i64| self.fleet.user(0, user).unwrap().retrying();
         let bidders: Vec<(i64, Client)> = (FIRST..).take(BIDDERS).map(|user| (user, client(user))).collect();
-        let visitor = self.fleet.visitor(1).unwrap().patient();
+        let visitor = self.fleet.visitor(1).unwrap().retrying();
         let mut stored = 0;
         for (at, goods) in self.goods.iter().enumerate() {
             let history = visitor.history(*goods).await;
@@ -280,7 +280,7 @@ async fn under_fire(nodes: usize, name: &str) {
         }
         // One last bid on all goods that go on, which must reach everybody.
         for at in SHORT..SHORT + LONG {
-            let bid = fire.fleet.user(0, SELLER + 1).unwrap().patient().bid(fire.goods[at], 1_000_000_000).await;
+            let bid = fire.fleet.user(0, SELLER + 1).unwrap().retrying().bid(fire.goods[at], 1_000_000_000).await;
             assert_eq!(bid.status, 201, "{}", bid.text);
         }
         // A gap lasts no longer than this.
@@ -291,7 +291,7 @@ async fn under_fire(nodes: usize, name: &str) {
     let watching = join_all(fire.goods.iter().map(|goods| fire.watch(*goods)));
     let ((received, newest), ()) = join(join(listening, watching), trouble).await;
     fire.fleet.wait_for_peers().await;
-    let visitor = fire.fleet.visitor(0).unwrap().patient();
+    let visitor = fire.fleet.visitor(0).unwrap().retrying();
     for (at, (goods, newest)) in fire.goods.iter().zip(newest).enumerate() {
         if at >= SHORT {
             assert_eq!(newest, visitor.history(*goods).await.len() as i64, "the watchers saw all of them");

@@ -126,7 +126,7 @@ async fn the_start_logs_which_database_it_created_or_opened() {
         assert_eq!(number.len(), 14, "{line}");
         assert_eq!(*schema.get_or_insert(number.clone()), number, "the same each time");
         let body = goods_body(&json!({"starts_at": "2090-01-01T00:00:00Z"}));
-        assert_eq!(process.user(1).patient().post("/goods/", &body).await.status, 201);
+        assert_eq!(process.user(1).retrying().post("/goods/", &body).await.status, 201);
         process.kill();
     }
 }
@@ -189,7 +189,7 @@ async fn a_start_keeps_a_wal_whose_database_is_missing() {
     let [file, wal, away] = ["x.db", "x.db-wal", "away.db"].map(|name| folder.path().join(name));
     let process = Process::start(&file);
     let body = goods_body(&json!({"starts_at": "2090-01-01T00:00:00Z"}));
-    assert_eq!(process.user(1).patient().post("/goods/", &body).await.status, 201);
+    assert_eq!(process.user(1).retrying().post("/goods/", &body).await.status, 201);
     process.kill();
     fs::rename(&file, &away).unwrap();
     let left = fs::read(&wal).unwrap();

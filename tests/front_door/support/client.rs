@@ -85,7 +85,7 @@ impl Client {
 
     /// The same client, which repeats a request that was answered with a 503 and stored nothing, as the contract
     /// recommends. For tests of what is stored, not of how fast: the disk under the tests may stall for seconds.
-    pub fn patient(self) -> Self {
+    pub fn retrying(self) -> Self {
         Self { retries: true, ..self }
     }
 
