@@ -18,8 +18,8 @@ const USER_SOCKETS_LIMIT: usize = 3;
 /// A node's bus that counts sockets.
 fn counting(server: &RedisServer) -> Bus {
     let (sender, receiver) = channel();
-    let subscriber = Box::new(move |event| drop(sender.send(event)));
-    let (bus, _) = Bus::open(&BusUrl::parse(&server.url()).unwrap(), 1, subscriber).unwrap();
+    let (bus, link) = Bus::new(&BusUrl::parse(&server.url()).unwrap(), 1);
+    link.start(Box::new(move |event| drop(sender.send(event)))).unwrap();
     while !matches!(receiver.recv().expect("it connects"), BusEvent::RecountSockets) {}
     bus
 }
@@ -41,7 +41,7 @@ async fn open(bus: &Bus, connection: u64, at: i64) -> SocketClaim {
 fn granted_evicting(of: &[(&Bus, u64)]) -> SocketClaim {
     SocketClaim::Granted(
         of.iter()
-            .map(|(bus, connection)| UserSocket { node: bus.node_id().unwrap(), connection: ConnectionId(*connection) })
+            .map(|(bus, connection)| UserSocket { node: bus.node_id(), connection: ConnectionId(*connection) })
             .collect(),
     )
 }

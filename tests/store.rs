@@ -15,8 +15,7 @@ use std::{
 use handsup::{
     domain::{Alarm, AlarmCursor, AlarmKind, Bid, GoodsId, NewGoods, Phase, Price, Timestamp, User, UserId},
     store::{
-        AlarmQuery, Committed, DatabaseUrl, Ledger, LedgerRules, LedgerThread, Store, StoreError, Tx, Write,
-        WriteError,
+        AlarmQuery, Committed, DatabaseUrl, Ledger, LedgerThread, Store, StoreError, Tx, Write, WriteError,
         writes::{
             BidVerdict, EndAuction, Ended, EnsureUser, KeyedBid, Like, LikeSet, MakeGoods, MarkReceived, PlaceBids,
             RaiseEndingSoon, SetLike, StartAuction,
@@ -56,9 +55,7 @@ impl Fixture {
             });
             dispatched_by_ledger.lock().unwrap().extend(alarms);
         });
-        let thread = opened
-            .start_ledger(LedgerRules { soft_close_ms: 0, several_writers: false }, Arc::new(SystemTime), observer)
-            .unwrap();
+        let thread = opened.start_ledger(0, Arc::new(SystemTime), observer).unwrap();
         Self { store, ledger: thread.ledger(), thread: Some(thread), dispatched, folder }
     }
 

@@ -8,13 +8,14 @@
 //! | [`Rooms`] | `rooms::membership` | knows who is in an auction room or trade chat and broadcasts its events |
 //! | `session` | `delivery::outbox` | serves one WebSocket |
 //!
-//! `connection` reads the bytes of a WebSocket for its session. No handler blocks: writes go through the ledger's
-//! queue, reads of the database are awaited.
+//! `connection` reads the bytes of a WebSocket for its session; `poller` looks up in the store what an actor may have
+//! missed. No handler blocks: writes go through the ledger's queue, reads of the database are awaited.
 
 mod bidding;
 mod clock;
 mod connection;
 mod delivery;
+mod poller;
 mod room_id;
 mod rooms;
 mod session;
@@ -28,17 +29,18 @@ pub use self::bidding::ingress::{ArrivingBid, BidIngress};
 pub use self::clock::auction_clock::{AuctionClock, ClockFigures, GetClockFigures, WatchGoods};
 pub use self::delivery::alarm_hub::{
     AlarmHub, CloseAll, CloseUserSessions, Deliver, FlushReceived, GetHubFigures, HubFigures, LocaleSource,
-    NotifyUnread, UseLedger,
+    NotifyUnread,
 };
-pub use self::delivery::cluster::{JoinHub, RecountSockets, RemoteUserEvent};
+pub use self::delivery::cluster::{RecountSockets, RemoteUserEvent};
 pub use self::delivery::encode::encode_alarm;
+pub use self::delivery::mailbox::send_or_note;
 pub use self::delivery::overflow::OverflowFlag;
 pub use self::delivery::read_state::{ReadError, mark_read};
 pub use self::delivery::{
     shard::Shard,
     shard_handle::{ShardHandle, ShardStats},
 };
-pub use self::rooms::cluster::{AnnouncePresence, JoinRooms, RemotePresence};
+pub use self::rooms::node_presence::{AnnouncePresence, RemotePresence};
 pub use self::rooms::rooms::{
     BroadcastRoomEvents, CountParticipants, GetBusiestRooms, GetParticipants, GetRoomFigures, Participants,
     RoomFigures, Rooms,

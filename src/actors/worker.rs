@@ -7,7 +7,7 @@ use actix::Addr;
 use super::{
     delivery::{
         alarm_hub::{AlarmHub, AttachShard, Received},
-        received::Receipts,
+        receipts::Receipts,
         shard::Shard,
         shard_handle::{ShardHandle, ShardStats},
     },

@@ -3,26 +3,23 @@
 //! bus.
 
 use std::{
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use actix::{Addr, dev::SendError};
+use actix::Addr;
 use tokio::runtime::Handle;
 
 use crate::{
     actors::{
         AlarmHub, AnnouncePresence, AuctionClock, BidRouter, BroadcastRoomEvents, CloseUserSessions, Deliver,
-        ForgetGoods, OverflowFlag, RecountSockets, RemotePresence, RemoteUserEvent, Rooms, WatchGoods,
+        ForgetGoods, OverflowFlag, RecountSockets, RemotePresence, RemoteUserEvent, Rooms, WatchGoods, send_or_note,
     },
-    bus::{Bus, BusEvent, BusMessage, Channel},
+    bus::{Bus, BusEvent, BusListener, BusMessage, Channel, Topology},
     domain::{Alarm, GoodsId, Price, Receiver, User, UserId},
     http::UserDirectory,
     outage::LogBudget,
-    store::{Committed, RoomEvent, Store, writes::StoredBid},
+    store::{CommitListener, Committed, RoomEvent, Store, writes::StoredBid},
 };
 
 /// Addresses of the node's parts; cheap to clone.
@@ -30,48 +27,48 @@ use crate::{
 pub(crate) struct CommitDispatcher {
     pub hub: Addr<AlarmHub>,
     /// Set when the hub's mailbox is full; its sessions then read the store.
-    pub hub_overflow: Arc<AtomicBool>,
+    pub hub_overflow: Arc<OverflowFlag<()>>,
     pub rooms: Addr<Rooms>,
     /// Holds the rooms whose events found the rooms' mailbox full; their sockets close.
     pub room_overflow: Arc<OverflowFlag<GoodsId>>,
-    pub clock: Arc<OnceLock<Addr<AuctionClock>>>,
-    pub router: Arc<OnceLock<Addr<BidRouter>>>,
+    pub clock: Addr<AuctionClock>,
+    pub router: Addr<BidRouter>,
     pub users: Arc<UserDirectory>,
+    pub topology: Topology,
     /// Reads a user whom another node has changed …
     pub store: Store,
     /// … on this runtime.
     pub runtime: Handle,
 }
 
-impl CommitDispatcher {
-    /// Dispatches what this node has committed. Called on the ledger's thread, in commit order.
-    pub(crate) fn on_commit(&self, all: Vec<Committed>, bus: &Bus) {
+impl CommitListener for CommitDispatcher {
+    /// Dispatches what this node has committed.
+    fn on_commit(&self, all: Vec<Committed>) {
+        let bus = self.topology.bus();
         let (mut alarms, mut events) = (Vec::new(), Vec::new());
         for committed in all {
             match committed {
                 Committed::Alarm { alarm, receivers } => {
-                    if bus.is_on() {
+                    if let Some(bus) = bus {
                         bus.send_alarm(alarm.clone(), receivers.clone());
                     }
                     alarms.push((alarm, receivers));
                 }
                 Committed::Room(event) => {
                     log_event(&event);
-                    if bus.is_on() {
+                    if let Some(bus) = bus {
                         send_event(bus, event.clone());
                     }
                     events.push(event);
                 }
-                Committed::GoodsMade(goods) => {
-                    if let Some(clock) = self.clock.get() {
-                        clock.do_send(WatchGoods(goods));
-                    }
-                }
+                Committed::GoodsMade(goods) => self.clock.do_send(WatchGoods(goods)),
                 Committed::UserChanged(user) => {
-                    bus.broadcast(BusMessage::UserChanged(user.clone()));
                     let id = user.id;
+                    if let Some(bus) = bus {
+                        bus.broadcast(BusMessage::UserChanged(user.clone()));
+                    }
                     self.user_changed(user);
-                    if bus.is_on() {
+                    if bus.is_some() {
                         // Another node may have changed the user since, and its message may have come before this
                         // commit.
                         self.reload_user(id);
@@ -82,9 +79,11 @@ impl CommitDispatcher {
         self.deliver(alarms);
         self.broadcast(events);
     }
+}
 
-    /// Dispatches what comes over the bus. Called on the bus's thread.
-    pub(crate) fn on_bus_event(&self, event: BusEvent) {
+impl BusListener for CommitDispatcher {
+    /// Dispatches what comes over the bus.
+    fn on_bus_event(&self, event: BusEvent) {
         match event {
             BusEvent::Alarms(alarms) => self.deliver(alarms),
             BusEvent::Message(_, BusMessage::Alarm(alarm, receiver)) => self.deliver(vec![(alarm, vec![receiver])]),
@@ -116,7 +115,9 @@ impl CommitDispatcher {
             BusEvent::RecountSockets => self.hub.do_send(RecountSockets),
         }
     }
+}
 
+impl CommitDispatcher {
     fn user_changed(&self, user: User) {
         // The directory first: a socket that registers after the others were closed must not find its user active.
         let (id, is_active) = (user.id, user.is_active);
@@ -150,28 +151,20 @@ impl CommitDispatcher {
     }
 
     fn deliver(&self, alarms: Vec<(Alarm, Vec<Receiver>)>) {
-        if !alarms.is_empty()
-            && self.hub.try_send(Deliver(alarms)).is_err()
-            && !self.hub_overflow.swap(true, Ordering::AcqRel)
-        {
-            // The hub checks the flag with each message. An empty one follows, in case the mailbox has run empty
-            // meanwhile.
-            self.hub.do_send(Deliver(Vec::new()));
+        if !alarms.is_empty() {
+            send_or_note(&self.hub, Deliver(alarms), &self.hub_overflow, |_| [()]);
         }
     }
 
     fn broadcast(&self, events: Vec<RoomEvent>) {
         for event in &events {
-            if let (RoomEvent::Deleted(goods), Some(router)) = (event, self.router.get()) {
-                router.do_send(ForgetGoods(*goods));
+            if let RoomEvent::Deleted(goods) = event {
+                self.router.do_send(ForgetGoods(*goods));
             }
         }
-        if !events.is_empty()
-            && let Err(SendError::Full(BroadcastRoomEvents(events)) | SendError::Closed(BroadcastRoomEvents(events))) =
-                self.rooms.try_send(BroadcastRoomEvents(events))
-            && self.room_overflow.note(events.iter().map(RoomEvent::goods))
-        {
-            self.rooms.do_send(BroadcastRoomEvents(Vec::new()));
+        if !events.is_empty() {
+            let goods = |BroadcastRoomEvents(events)| events.into_iter().map(|event| event.goods());
+            send_or_note(&self.rooms, BroadcastRoomEvents(events), &self.room_overflow, goods);
         }
     }
 }

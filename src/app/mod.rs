@@ -3,26 +3,30 @@
 //! - `settings`, `settings_error`, `reload`: the settings, their checks, and which of them can change while the node
 //!   runs
 //! - `logging`: the log
-//! - `node`: builds, starts, watches and stops one node
+//! - `build`: builds and starts one node; `shutdown`: stops it, and notices that one of its parts has stopped
+//! - `restart_time`: how long a restart takes
 //! - `server`: the HTTP server and its workers
 //! - `open_files`: how many connections the limit of open files allows
 //! - `commit_dispatcher`: who is notified of what is committed
-//! - `retention`, `fanout_recovery`: background jobs
+//! - `jobs`: what a node does periodically; `retention`, `fanout_recovery`: two such jobs
 
+mod build;
 mod commit_dispatcher;
 mod fanout_recovery;
+mod jobs;
 mod logging;
-mod node;
 mod open_files;
 mod reload;
+mod restart_time;
 mod retention;
 mod server;
 mod settings;
 mod settings_error;
+mod shutdown;
 
 pub use self::{
+    build::{Node, StartError},
     logging::{LogRules, Logging},
-    node::{Node, StartError},
     open_files::{ensure_sockets_fit, max_sockets},
     reload::SettingsChange,
     settings::{DEV_SECRET, Settings},

@@ -7,7 +7,7 @@ use std::{
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Settings, SettingsError};
+use super::{Settings, SettingsError, build::Node};
 use crate::http::{Keys, LiveConfig, RateLimits};
 
 /// What a reload has changed.
@@ -17,6 +17,27 @@ pub struct SettingsChange {
     pub applied: Vec<String>,
     /// Keys whose new values take effect only after a restart.
     pub needs_restart: Vec<String>,
+}
+
+impl Node {
+    /// Applies those of the new settings that can change while the node runs.
+    ///
+    /// # Errors
+    /// A new setting is invalid, by itself or beside those that stay. Then nothing is changed.
+    pub fn change_settings(&mut self, new: &Settings) -> Result<SettingsChange, SettingsError> {
+        new.check()?;
+        new.check_serve()?;
+        let merged = self.settings.with_live_values_of(new);
+        // The new live values must also fit the old values that stay until a restart.
+        merged.check()?;
+        merged.check_serve()?;
+        let live = merged.live(Some((&self.settings, &self.services.live.load())))?;
+        let change =
+            SettingsChange { applied: self.settings.differences(&merged), needs_restart: merged.differences(new) };
+        self.services.live.store(Arc::new(live));
+        self.settings = merged;
+        Ok(change)
+    }
 }
 
 impl Settings {

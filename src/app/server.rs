@@ -13,7 +13,6 @@ use std::{
     time::Duration,
 };
 
-use actix::prelude::*;
 use actix_http::{HttpService, KeepAlive, error::DispatchError};
 use actix_service::{IntoServiceFactory, Service, ServiceFactoryExt, apply_fn_factory, map_config};
 use actix_web::{
@@ -27,7 +26,7 @@ use actix_web::{
 
 use super::{Settings, open_files};
 use crate::{
-    actors::{AlarmHub, Rooms, ShardStats, attach_worker},
+    actors::attach_worker,
     http::{
         self, Connection, ConnectionLimit, LocalShard, OpenSockets, Services, cors, refusal_as_problem, send_and_close,
         take_over, track_responses,
@@ -61,21 +60,12 @@ pub(super) fn bind(addresses: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
     }
 }
 
-/// What each worker gets a copy of.
-#[derive(Clone)]
-pub(super) struct WorkerContext {
-    pub services: web::Data<Services>,
-    pub hub: Addr<AlarmHub>,
-    pub rooms: Addr<Rooms>,
-    pub stats: Arc<ShardStats>,
-    pub sockets: OpenSockets,
-}
-
 /// Starts the server, with its own set of workers for each address. Returns the addresses with their actual ports.
 pub(super) fn serve(
     settings: &Settings,
     listeners: Vec<TcpListener>,
-    context: &WorkerContext,
+    services: &web::Data<Services>,
+    sockets: &OpenSockets,
 ) -> io::Result<(Server, Vec<SocketAddr>)> {
     let shards = Arc::new(AtomicUsize::new(0));
     let slow_after_s = u32::try_from(settings.session.timeout_s).unwrap_or(u32::MAX);
@@ -88,12 +78,19 @@ pub(super) fn serve(
     for listener in listeners {
         let address = listener.local_addr()?;
         addresses.push(address);
-        let (context, shards, ending, limit) = (context.clone(), Arc::clone(&shards), ending.clone(), limit.clone());
+        let (services, sockets, shards) = (services.clone(), sockets.clone(), Arc::clone(&shards));
+        let (ending, limit) = (ending.clone(), limit.clone());
         server = server.listen(address.to_string(), listener, move || {
-            let WorkerContext { services, hub, rooms, stats, sockets } = context.clone();
+            let (services, sockets) = (services.clone(), sockets.clone());
             // Each worker has its own shard of the hub, on its own thread.
             let index = shards.fetch_add(1, Ordering::Relaxed);
-            let shard = web::Data::new(LocalShard(attach_worker(index, slow_after_s, &hub, &rooms, stats)));
+            let shard = web::Data::new(LocalShard(attach_worker(
+                index,
+                slow_after_s,
+                &services.hub,
+                &services.rooms,
+                Arc::clone(&services.sessions),
+            )));
             let app = move || {
                 let app = App::new()
                     .app_data(services.clone())

@@ -28,7 +28,7 @@ use crate::{
     domain::{DraftRules, Locale, MAX_ID, Price},
     http::{HttpConfig, Rates},
     protocol::LONGEST_FRAME_BYTES,
-    store::{DatabaseUrl, LedgerRules},
+    store::DatabaseUrl,
 };
 
 /// The key in force when `auth.insecure_dev_secret` is set and no other is. It is public, so it is for development
@@ -369,11 +369,6 @@ impl Settings {
             return Err(invalid("bus.url", "needs a database that nodes can share: set database.url to postgres://…"));
         }
         Ok(Some(url))
-    }
-
-    /// The part of the settings that the ledger needs.
-    pub fn ledger_rules(&self) -> LedgerRules {
-        LedgerRules { soft_close_ms: self.auction.soft_close_s * 1000, several_writers: self.bus.url.is_some() }
     }
 
     /// The allowed rates of bids, lines and requests.

@@ -1,7 +1,7 @@
 //! Which sockets a user has on all nodes together. No node can know this alone, so it is kept in Redis, which decides
 //! in one step which socket has to close. While Redis is away, each node knows its own sockets only.
 
-use std::sync::{LazyLock, atomic::Ordering};
+use std::sync::{Arc, LazyLock, atomic::Ordering};
 
 use redis::Script;
 
@@ -84,15 +84,13 @@ impl Bus {
         (most, if_full): (usize, IfFull),
     ) -> impl Future<Output = SocketClaim> + Send + use<> {
         let count = self.count(user, connection, at, most, if_full);
-        let shared = self.0.clone();
+        let shared = Arc::clone(&self.0);
         async move {
             match count.await {
                 Some(Some(evicted)) => SocketClaim::Granted(evicted),
                 Some(None) => SocketClaim::Full,
                 None => {
-                    if let Some(shared) = shared {
-                        shared.stats.uncounted.fetch_add(1, Ordering::Relaxed);
-                    }
+                    shared.stats.uncounted.fetch_add(1, Ordering::Relaxed);
                     SocketClaim::Unknown
                 }
             }
@@ -128,9 +126,8 @@ impl Bus {
     }
 
     fn counter(&self) -> Option<(NodeId, &str, SocketCounter)> {
-        let shared = self.0.as_ref()?;
-        let counter = locked(&shared.counter).clone()?;
-        Some((shared.me, &shared.prefix, counter))
+        let counter = locked(&self.0.counter).clone()?;
+        Some((self.0.me, &self.0.prefix, counter))
     }
 
     /// Runs [`COUNT`]. The outer `None` means that Redis gave no answer, the inner one that the socket was refused.

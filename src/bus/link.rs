@@ -58,7 +58,7 @@ pub(super) fn start(
     client: redis::Client,
     shared: Arc<Shared>,
     outgoing: mpsc::Receiver<Outgoing>,
-    listener: BusListener,
+    listener: Box<dyn BusListener>,
 ) -> std::io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let link = Link {
@@ -87,7 +87,7 @@ pub(super) fn start(
 struct Link {
     client: redis::Client,
     shared: Arc<Shared>,
-    listener: BusListener,
+    listener: Box<dyn BusListener>,
     own_message_at: Cell<Instant>,
     /// Whether the subscription has worked at least once.
     was_connected: Cell<bool>,
@@ -175,7 +175,7 @@ impl Link {
                     self.handle(message, &mut alarms);
                 }
                 if !alarms.is_empty() {
-                    (self.listener)(BusEvent::Alarms(alarms));
+                    self.listener.on_bus_event(BusEvent::Alarms(alarms));
                 }
             }
         };
@@ -241,7 +241,7 @@ impl Link {
         if message == BusMessage::Leaving {
             if locked(&self.shared.membership).left(node) {
                 log::info!("node {node} has stopped");
-                (self.listener)(BusEvent::NodeGone(node));
+                self.listener.on_bus_event(BusEvent::NodeGone(node));
             }
             return;
         }
@@ -257,9 +257,9 @@ impl Link {
             },
             message => {
                 if !alarms.is_empty() {
-                    (self.listener)(BusEvent::Alarms(std::mem::take(alarms)));
+                    self.listener.on_bus_event(BusEvent::Alarms(std::mem::take(alarms)));
                 }
-                (self.listener)(BusEvent::Message(node, message));
+                self.listener.on_bus_event(BusEvent::Message(node, message));
             }
         }
     }
@@ -324,7 +324,7 @@ impl Link {
         self.shared.is_sending.store(true, Ordering::Relaxed);
         // Messages may have been dropped while there was no connection.
         self.shared.must_announce.store(true, Ordering::Relaxed);
-        (self.listener)(BusEvent::RecountSockets);
+        self.listener.on_bus_event(BusEvent::RecountSockets);
         Some(connection)
     }
 
@@ -421,19 +421,19 @@ impl Link {
         loop {
             tokio::time::sleep(HEARTBEAT_INTERVAL).await;
             if std::mem::replace(&mut last_beat, Instant::now()).elapsed() > HEARTBEAT_LATE_AFTER {
-                (self.listener)(BusEvent::RecountSockets);
+                self.listener.on_bus_event(BusEvent::RecountSockets);
             }
             let must_announce = self.shared.is_sending.load(Ordering::Relaxed)
                 && self.shared.must_announce.swap(false, Ordering::Relaxed);
             if must_announce {
-                (self.listener)(BusEvent::AnnouncePresence);
+                self.listener.on_bus_event(BusEvent::AnnouncePresence);
             }
             self.heartbeat(must_announce);
             if self.shared.is_receiving.load(Ordering::Relaxed) {
                 let gone: Vec<NodeId> = locked(&self.shared.membership).take_gone(Instant::now());
                 for node in gone {
                     log::warn!("node {node} is gone: it sends no heartbeat");
-                    (self.listener)(BusEvent::NodeGone(node));
+                    self.listener.on_bus_event(BusEvent::NodeGone(node));
                 }
             }
         }

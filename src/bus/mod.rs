@@ -11,7 +11,7 @@
 //! - `link`: the connections to Redis and the thread that serves them
 //! - `connection_quota`: the one thing that is kept in Redis, namely which sockets a user has
 //!
-//! Without `bus.url` there is one node, and the bus is off.
+//! Without `bus.url` there is one node and no bus: [`Topology`] says which it is.
 
 mod channel;
 mod connection_quota;
@@ -21,6 +21,7 @@ mod message;
 mod subscriptions;
 
 use std::{
+    io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -69,19 +70,22 @@ pub enum BusEvent {
     RecountSockets,
 }
 
-/// Receives the bus's events. It is called on the bus's thread and must not block.
-pub type BusListener = Box<dyn Fn(BusEvent) + Send>;
-
-/// Why a bus can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum BusError {
-    /// The URL has a wrong form.
-    #[error("{0}")]
-    Url(String),
-    /// The bus's thread could not be started.
-    #[error("{0}")]
-    Thread(#[from] std::io::Error),
+/// Receives the bus's events.
+pub trait BusListener: Send {
+    /// Called on the bus's thread; must not block.
+    fn on_bus_event(&self, event: BusEvent);
 }
+
+impl<F: Fn(BusEvent) + Send> BusListener for F {
+    fn on_bus_event(&self, event: BusEvent) {
+        self(event);
+    }
+}
+
+/// The URL of the bus has a wrong form.
+#[derive(Debug, thiserror::Error)]
+#[error("use redis://HOST:PORT or redis://USER:PASSWORD@HOST:PORT/NUMBER")]
+pub struct BusUrlError;
 
 /// The address of the Redis server (`bus.url`).
 #[derive(Clone)]
@@ -94,16 +98,15 @@ impl BusUrl {
     /// Reads `redis://…`.
     ///
     /// # Errors
-    /// The URL has a wrong form. The error does not contain its password.
-    pub fn parse(text: &str) -> Result<Self, BusError> {
-        let wrong = || BusError::Url("use redis://HOST:PORT or redis://USER:PASSWORD@HOST:PORT/NUMBER".to_owned());
-        let mut url = Url::parse(text).map_err(|_| wrong())?;
+    /// The URL has a wrong form.
+    pub fn parse(text: &str) -> Result<Self, BusUrlError> {
+        let mut url = Url::parse(text).map_err(|_| BusUrlError)?;
         if url.scheme() != "redis" || !url.has_host() {
-            return Err(wrong());
+            return Err(BusUrlError);
         }
-        let client = redis::Client::open(text).map_err(|_| wrong())?;
+        let client = redis::Client::open(text).map_err(|_| BusUrlError)?;
         if url.password().is_some() {
-            url.set_password(Some("********")).map_err(|()| wrong())?;
+            url.set_password(Some("********")).map_err(|()| BusUrlError)?;
         }
         // The query and the fragment may hold secrets too.
         url.set_query(None);
@@ -195,9 +198,26 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A handle to the bus; cheap to clone. It is off when there is one node: then all its methods do nothing.
+/// A handle to the bus; cheap to clone.
 #[derive(Clone)]
-pub struct Bus(Option<Arc<Shared>>);
+pub struct Bus(Arc<Shared>);
+
+/// The bus's end towards Redis, to be started with the listener.
+pub struct BusLink {
+    client: redis::Client,
+    shared: Arc<Shared>,
+    outgoing: mpsc::Receiver<Outgoing>,
+}
+
+impl BusLink {
+    /// Starts the thread. It connects as soon as Redis is reachable and reconnects whenever the connection is lost.
+    ///
+    /// # Errors
+    /// The thread could not be started. A Redis that is not reachable is no error.
+    pub fn start(self, listener: Box<dyn BusListener>) -> io::Result<BusThread> {
+        link::start(self.client, self.shared, self.outgoing, listener).map(BusThread)
+    }
+}
 
 /// The thread that serves the connections to Redis.
 pub struct BusThread(JoinHandle<()>);
@@ -210,17 +230,9 @@ impl BusThread {
 }
 
 impl Bus {
-    /// A bus for the only node of a service.
-    pub fn off() -> Self {
-        Self(None)
-    }
-
-    /// Starts the bus. It connects as soon as Redis is reachable and reconnects whenever the connection is lost.
-    /// `service` tells services apart that use the same Redis.
-    ///
-    /// # Errors
-    /// The thread could not be started. A Redis that is not reachable is no error.
-    pub fn open(url: &BusUrl, service: i64, listener: BusListener) -> Result<(Self, BusThread), BusError> {
+    /// Makes a bus, over which messages wait until its link is started. `service` tells services apart that use the
+    /// same Redis.
+    pub fn new(url: &BusUrl, service: i64) -> (Self, BusLink) {
         let me = NodeId::random();
         let (queue, outgoing) = mpsc::channel(OUTGOING_LIMIT);
         let shared = Arc::new(Shared {
@@ -236,45 +248,35 @@ impl Bus {
             is_sending: AtomicBool::new(false),
             stats: Stats::default(),
         });
-        let thread = link::start(url.client.clone(), Arc::clone(&shared), outgoing, listener)?;
-        Ok((Self(Some(shared)), BusThread(thread)))
+        (Self(Arc::clone(&shared)), BusLink { client: url.client.clone(), shared, outgoing })
     }
 
     /// Sends what waits, tells the other nodes that this one stops, and closes the connections.
     pub async fn stop(&self) {
-        if let Some(shared) = &self.0 {
-            let (done, stopped) = oneshot::channel();
-            let stop = async {
-                if shared.queue.send(Outgoing::Stop(done)).await.is_ok() {
-                    let _ = stopped.await;
-                }
-            };
-            // If this takes too long, the other nodes notice by the missing heartbeats.
-            let _ = tokio::time::timeout(STOP_TIMEOUT, stop).await;
-        }
+        let (done, stopped) = oneshot::channel();
+        let stop = async {
+            if self.0.queue.send(Outgoing::Stop(done)).await.is_ok() {
+                let _ = stopped.await;
+            }
+        };
+        // If this takes too long, the other nodes notice by the missing heartbeats.
+        let _ = tokio::time::timeout(STOP_TIMEOUT, stop).await;
     }
 
-    /// Whether there may be other nodes.
-    pub fn is_on(&self) -> bool {
-        self.0.is_some()
+    /// This node's id.
+    pub fn node_id(&self) -> NodeId {
+        self.0.me
     }
 
-    /// This node's id; `None` when the bus is off.
-    pub fn node_id(&self) -> Option<NodeId> {
-        self.0.as_ref().map(|shared| shared.me)
-    }
-
-    /// Whether messages of other nodes arrive now. True when the bus is off: there are none to miss.
+    /// Whether messages of other nodes arrive now.
     pub fn is_receiving(&self) -> bool {
-        self.0.as_ref().is_none_or(|shared| shared.is_receiving.load(Ordering::Relaxed))
+        self.0.is_receiving.load(Ordering::Relaxed)
     }
 
     fn enqueue(&self, outgoing: Outgoing) {
-        if let Some(shared) = &self.0
-            && shared.queue.try_send(outgoing).is_err()
-        {
-            shared.stats.dropped.fetch_add(1, Ordering::Relaxed);
-            shared.must_announce.store(true, Ordering::Relaxed);
+        if self.0.queue.try_send(outgoing).is_err() {
+            self.0.stats.dropped.fetch_add(1, Ordering::Relaxed);
+            self.0.must_announce.store(true, Ordering::Relaxed);
         }
     }
 
@@ -299,14 +301,11 @@ impl Bus {
     /// once if there is no connection, and after 0.7 s in any case: the caller then reads the store, which holds what
     /// it misses. Each call needs one call of [`unsubscribe`](Self::unsubscribe).
     pub fn subscribe(&self, channel: Channel) -> impl Future<Output = ()> + Send + use<> {
-        let confirmed = self.0.as_ref().and_then(|shared| {
-            let (confirm, confirmed) = oneshot::channel();
-            let must_wait = locked(&shared.subscriptions).add(channel, confirm);
-            shared.subscriptions_changed.notify_one();
-            must_wait.then_some(confirmed)
-        });
+        let (confirm, confirmed) = oneshot::channel();
+        let must_wait = locked(&self.0.subscriptions).add(channel, confirm);
+        self.0.subscriptions_changed.notify_one();
         async move {
-            if let Some(confirmed) = confirmed {
+            if must_wait {
                 let _ = tokio::time::timeout(REPLY_TIMEOUT, confirmed).await;
             }
         }
@@ -314,32 +313,49 @@ impl Bus {
 
     /// Takes back one call of [`subscribe`](Self::subscribe). The last one ends the subscription.
     pub fn unsubscribe(&self, channel: Channel) {
-        if let Some(shared) = &self.0 {
-            locked(&shared.subscriptions).remove(channel);
-            shared.subscriptions_changed.notify_one();
-        }
+        locked(&self.0.subscriptions).remove(channel);
+        self.0.subscriptions_changed.notify_one();
     }
 
     /// Whether this node is the first to do what is due for these goods. The others do it a little later, if it is
     /// still undone then.
     pub fn is_first_for(&self, goods: GoodsId) -> bool {
-        self.0.as_ref().is_none_or(|shared| locked(&shared.membership).is_first_for(goods))
+        locked(&self.0.membership).is_first_for(goods)
     }
 
-    /// The figures as they are now; `None` when the bus is off.
-    pub fn figures(&self) -> Option<BusFigures> {
-        let shared = self.0.as_ref()?;
+    /// The figures as they are now.
+    pub fn figures(&self) -> BusFigures {
+        let Shared { stats, membership, subscriptions, is_receiving, is_sending, .. } = &*self.0;
         let read = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
-        Some(BusFigures {
-            is_up: shared.is_receiving.load(Ordering::Relaxed) && shared.is_sending.load(Ordering::Relaxed),
-            others: locked(&shared.membership).others(),
-            channels: locked(&shared.subscriptions).len(),
-            sent: read(&shared.stats.sent),
-            received: read(&shared.stats.received),
-            dropped: read(&shared.stats.dropped),
-            unreadable: read(&shared.stats.unreadable),
-            uncounted: read(&shared.stats.uncounted),
-            connections_lost: read(&shared.stats.connections_lost),
-        })
+        BusFigures {
+            is_up: is_receiving.load(Ordering::Relaxed) && is_sending.load(Ordering::Relaxed),
+            others: locked(membership).others(),
+            channels: locked(subscriptions).len(),
+            sent: read(&stats.sent),
+            received: read(&stats.received),
+            dropped: read(&stats.dropped),
+            unreadable: read(&stats.unreadable),
+            uncounted: read(&stats.uncounted),
+            connections_lost: read(&stats.connections_lost),
+        }
+    }
+}
+
+/// Whether the service has one node or several.
+#[derive(Clone)]
+pub enum Topology {
+    /// One node.
+    Single,
+    /// Several nodes on this bus.
+    Cluster(Bus),
+}
+
+impl Topology {
+    /// The bus; `None` with one node.
+    pub fn bus(&self) -> Option<&Bus> {
+        match self {
+            Self::Single => None,
+            Self::Cluster(bus) => Some(bus),
+        }
     }
 }

@@ -15,7 +15,7 @@ use crate::{
         ClockFigures, GetClockFigures, GetHubFigures, GetRoomFigures, GetRouterFigures, HubFigures, RoomFigures,
         RouterFigures,
     },
-    bus::BusFigures,
+    bus::{Bus, BusFigures},
     domain::Timestamp,
     store::{LedgerFigures, writes::Probe},
 };
@@ -186,7 +186,7 @@ async fn examine(services: &Services) -> Health {
                 shed: services.ingress.shed(),
             },
         },
-        bus: bus_check(services.bus.figures(), hub.map_or(0, |hub| hub.behind)),
+        bus: bus_check(services.topology.bus().map(Bus::figures), hub.map_or(0, |hub| hub.behind)),
         sessions: sessions_check(hub, rooms, services.config.max_sessions),
     };
     let statuses = [
@@ -203,7 +203,11 @@ async fn examine(services: &Services) -> Health {
     Health {
         status: statuses.into_iter().max().unwrap_or(Status::Fail),
         version: env!("CARGO_PKG_VERSION"),
-        node: services.bus.node_id().map_or_else(|| format!("pid-{pid}"), |node| format!("{node}-pid-{pid}")),
+        node: services
+            .topology
+            .bus()
+            .map(Bus::node_id)
+            .map_or_else(|| format!("pid-{pid}"), |node| format!("{node}-pid-{pid}")),
         uptime_s: now.ms_since(services.started_at) / 1000,
         time: now,
         checks,

@@ -10,7 +10,7 @@ use quick_cache::sync::Cache;
 use super::{Claims, Keys, RateLimits, Readiness, UserDirectory};
 use crate::{
     actors::{AlarmHub, AuctionClock, BidIngress, BidRouter, Rooms, SessionLimits, ShardStats},
-    bus::Bus,
+    bus::Topology,
     domain::{DraftRules, Locale, Price, Timestamp},
     store::{Ledger, Store},
     time_source::TimeSource,
@@ -90,8 +90,8 @@ pub struct Services {
     pub rooms: Addr<Rooms>,
     /// Figures about the sessions of all shards.
     pub sessions: Arc<ShardStats>,
-    /// The connection to other nodes; off on a single node.
-    pub bus: Bus,
+    /// One node, or several on a bus.
+    pub topology: Topology,
     pub readiness: Readiness,
     pub started_at: Timestamp,
 }

@@ -12,7 +12,7 @@ use quick_cache::sync::Cache;
 
 use crate::{
     domain::{User, UserId},
-    store::{Store, StoreError, Topology},
+    store::{Sharing, Store, StoreError},
 };
 
 /// Users in the cache.
@@ -36,9 +36,9 @@ struct CachedUser {
 }
 
 impl UserDirectory {
-    /// An empty cache; in a cluster its users expire after 3 s.
-    pub fn new(topology: Topology) -> Self {
-        let max_age = (topology == Topology::Cluster).then_some(MAX_AGE);
+    /// An empty cache. Where other nodes write to the database too, its users expire after 3 s.
+    pub fn new(sharing: Sharing) -> Self {
+        let max_age = (sharing == Sharing::Shared).then_some(MAX_AGE);
         Self { users: Cache::new(USER_LIMIT), changes: AtomicU64::new(0), max_age }
     }
 

@@ -6,7 +6,7 @@ use diesel::{connection::SimpleConnection, delete, insert_into, prelude::*, r2d2
 
 use super::{
     DatabaseUrl, StoreError,
-    engine::{self, DbConn, topology::Topology, url::DatabaseLock},
+    engine::{self, DbConn, sharing::Sharing, url::DatabaseLock},
     schema,
 };
 
@@ -55,7 +55,7 @@ pub fn copy(from: &DatabaseUrl, to: &DatabaseUrl) -> Result<Vec<CopiedTable>, Co
         return Err(CopyError::From(StoreError::Unavailable("no such database".to_owned())));
     }
     let _locks: [DatabaseLock; 2] =
-        [from.lock(Topology::Single).map_err(CopyError::From)?, to.lock(Topology::Single).map_err(CopyError::To)?];
+        [from.lock(Sharing::Exclusive).map_err(CopyError::From)?, to.lock(Sharing::Exclusive).map_err(CopyError::To)?];
     let mut source = from.connect_writer().map_err(CopyError::From)?;
     if !engine::is_migrated(&mut source).map_err(CopyError::From)? {
         let advice = "not a database of this version (if it is older, run handsup migrate first)";

@@ -90,15 +90,23 @@ pub struct LedgerFigures {
     pub open_fanouts: usize,
 }
 
-/// Gets what each transaction has committed. Called on the ledger's thread, in commit order, before the writes are
-/// answered.
-pub type Observer = Box<dyn Fn(Vec<Committed>) + Send>;
+/// Gets what each transaction has committed.
+pub trait CommitListener: Send {
+    /// Called on the ledger's thread, in commit order, before the writes are answered.
+    fn on_commit(&self, committed: Vec<Committed>);
+}
+
+impl<F: Fn(Vec<Committed>) + Send> CommitListener for F {
+    fn on_commit(&self, committed: Vec<Committed>) {
+        self(committed);
+    }
+}
 
 /// Handle to the writer. Cheap to clone.
 #[derive(Clone)]
 pub struct Ledger {
     queue: SyncSender<Item>,
-    stats: Arc<LedgerStats>,
+    pub(super) stats: Arc<LedgerStats>,
     is_lost: Arc<AtomicBool>,
 }
 
@@ -110,11 +118,10 @@ pub(super) enum Item {
 }
 
 impl Ledger {
-    /// A handle, and the parts with which its writer is started: the receiving end of the queue and the figures.
-    pub(super) fn channel(is_lost: Arc<AtomicBool>) -> (Self, Receiver<Item>, Arc<LedgerStats>) {
+    /// A handle, and the receiving end of its queue, with which the writer is started.
+    pub(super) fn channel(is_lost: Arc<AtomicBool>) -> (Self, Receiver<Item>) {
         let (queue, items) = sync_channel(QUEUE_LIMIT);
-        let stats = Arc::new(LedgerStats::default());
-        (Self { queue, stats: Arc::clone(&stats), is_lost }, items, stats)
+        (Self { queue, stats: Arc::default(), is_lost }, items)
     }
 
     /// Queues a write. `reply` is called exactly once with the result: on the ledger's thread, or on the caller's if

@@ -22,10 +22,22 @@ mod tx;
 mod writer;
 pub mod writes;
 
+#[cfg(test)]
+pub(crate) mod test_support {
+    /// A new database in a folder of its own.
+    pub(crate) fn open() -> (tempfile::TempDir, super::OpenedStore) {
+        let folder = tempfile::tempdir().unwrap();
+        let url = super::DatabaseUrl::parse(&format!("sqlite://{}", folder.path().join("x.db").display())).unwrap();
+        let opened = super::Store::open(&url, 1).unwrap();
+        (folder, opened)
+    }
+}
+
 use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
+        mpsc::Receiver,
     },
     time::{Duration, Instant},
 };
@@ -36,21 +48,23 @@ use tokio::sync::Semaphore;
 pub use self::{
     backup::{BackupError, backup},
     copy::{CopiedTable, CopyError, copy},
-    engine::{topology::Topology, url::DatabaseUrl},
+    engine::{sharing::Sharing, url::DatabaseUrl},
     error::{DatabaseUrlError, Loss, StoreError, WriteError},
-    ledger::{Ledger, LedgerFigures, Observer, Write},
+    ledger::{CommitListener, Ledger, LedgerFigures, Write},
     reads::{
         AlarmPage, AlarmQuery, BidListing, GoodsCard, GoodsDetail, GoodsFacts, GoodsFilter, InboxAlarm, InboxEnd, Page,
         ROOM_EVENTS_LIMIT, RoomCursor, RoomLine, SessionStart, TradeAccess, TradeHistory, TradeInfo, TradeListing,
         TradeMessage, UserGoods,
     },
     room_event::{Committed, RoomEvent},
-    tx::{LedgerRules, Tx},
+    tx::Tx,
     writer::LedgerThread,
 };
 use self::{
     engine::{DbConn, pool::DbPool, url::DatabaseLock},
+    ledger::Item,
     read_outage::{log_read_failure, log_reads_recovered},
+    tx::LedgerRules,
 };
 use crate::{outage::Outage, time_source::TimeSource};
 
@@ -79,12 +93,16 @@ pub struct Store {
     outage: Arc<Outage>,
 }
 
-/// A database that is open, migrated and locked for this process.
+/// A database that is open, migrated and locked.
 pub struct OpenedStore {
     /// Reads the database.
     pub store: Store,
+    /// Writes to the database. Writes wait until [`start_ledger`](Self::start_ledger) starts the writer.
+    pub ledger: Ledger,
+    entries: Receiver<Item>,
     url: DatabaseUrl,
     lock: DatabaseLock,
+    sharing: Sharing,
 }
 
 impl Store {
@@ -93,15 +111,15 @@ impl Store {
     /// # Errors
     /// The database can't be opened, is in use by another process, or a migration fails.
     pub fn open(url: &DatabaseUrl, pool_size: u32) -> Result<OpenedStore, StoreError> {
-        Self::open_for(Topology::Single, url, pool_size)
+        Self::open_for(Sharing::Exclusive, url, pool_size)
     }
 
-    /// Like [`open`](Self::open); in a cluster all nodes with a bus share the lock.
+    /// Like [`open`](Self::open); nodes that share a database share the lock too.
     ///
     /// # Errors
     /// Like [`open`](Self::open).
-    pub fn open_for(topology: Topology, url: &DatabaseUrl, pool_size: u32) -> Result<OpenedStore, StoreError> {
-        let mut lock = url.lock(topology)?;
+    pub fn open_for(sharing: Sharing, url: &DatabaseUrl, pool_size: u32) -> Result<OpenedStore, StoreError> {
+        let mut lock = url.lock(sharing)?;
         let mut conn = url.connect_writer()?;
         let schema = engine::migrate(&mut conn)?;
         if schema.done > 0 {
@@ -128,7 +146,8 @@ impl Store {
             backlog_permits: Arc::new(Semaphore::new((pool_size as usize / 2).max(1))),
             outage,
         };
-        Ok(OpenedStore { store, url: url.clone(), lock })
+        let (ledger, entries) = Ledger::channel(lock.lost_flag());
+        Ok(OpenedStore { store, ledger, entries, url: url.clone(), lock, sharing })
     }
 
     /// The engine's name: `sqlite` or `postgres`.
@@ -208,16 +227,18 @@ impl Store {
 }
 
 impl OpenedStore {
-    /// Starts the node's one writer. `observer` is called with everything that is committed.
+    /// Starts the node's one writer. `listener` is called with everything that is committed; `soft_close_ms` is
+    /// `auction.soft_close_s`, in milliseconds.
     ///
     /// # Errors
     /// The database can't be opened, or the thread can't be started.
     pub fn start_ledger(
         self,
-        rules: LedgerRules,
+        soft_close_ms: i64,
         time: Arc<dyn TimeSource>,
-        observer: Observer,
+        listener: Box<dyn CommitListener>,
     ) -> Result<LedgerThread, StoreError> {
-        LedgerThread::start(self.url, self.lock, rules, time, observer)
+        let Self { ledger, entries, url, lock, sharing, .. } = self;
+        LedgerThread::start(url, lock, LedgerRules { soft_close_ms, sharing }, time, listener, (ledger, entries))
     }
 }

@@ -1,5 +1,5 @@
-//! What a committed transaction changed. The ledger passes it to its observer, which notifies the hub, the rooms, the
-//! clock and the other nodes. These are facts; each receiver encodes its own frames from them.
+//! What a committed transaction changed. The ledger passes it to its `CommitListener`, which notifies the hub, the
+//! rooms, the clock and the other nodes. These are facts; each receiver encodes its own frames from them.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::domain::{
     TradeText, User,
 };
 
-/// One change of a committed transaction. The observer gets these in commit order.
+/// One change of a committed transaction. The listener gets these in commit order.
 #[derive(Debug, Clone)]
 pub enum Committed {
     /// An alarm and the users whose inbox has it.

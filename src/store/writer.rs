@@ -1,6 +1,6 @@
 //! The ledger's thread. It takes up to 256 entries from the queue, runs them in one transaction, commits, passes the
-//! changes to the observer, and only then answers the entries. So one fdatasync serves many writes (group commit), and
-//! no write waits for others to arrive.
+//! changes to the commit listener, and only then answers the entries. So one fdatasync serves many writes (group
+//! commit), and no write waits for others to arrive.
 //!
 //! If a statement fails, only its own entry is lost: the transaction is rolled back, and each entry is tried in one of
 //! its own. If a COMMIT fails, the commit marker shows whether the transaction is on disk. If even that cannot be read,
@@ -26,7 +26,7 @@ use super::{
         DbConn, begin_write,
         url::{DatabaseLock, DatabaseUrl},
     },
-    ledger::{Entry, Item, Ledger, LedgerStats, Observer, log_recovery},
+    ledger::{CommitListener, Entry, Item, Ledger, LedgerStats, log_recovery},
     tx::{LedgerRules, Tx, commit_marker::CommitMarker, flush::Effects},
     writes::fan_out,
 };
@@ -66,7 +66,8 @@ impl LedgerThread {
         lock: DatabaseLock,
         rules: LedgerRules,
         time: Arc<dyn TimeSource>,
-        observer: Observer,
+        listener: Box<dyn CommitListener>,
+        (ledger, items): (Ledger, Receiver<Item>),
     ) -> Result<Self, StoreError> {
         let mut conn = url.connect_writer()?;
         // PostgreSQL may still be finishing the COMMIT of a node that was killed. This transaction waits for it, so
@@ -75,7 +76,7 @@ impl LedgerThread {
         let marker = CommitMarker::create(&mut conn, time.now())?;
         conn.batch_execute("COMMIT")?;
         let fanouts = fan_out::unfinished(&mut conn)?;
-        let (ledger, items, stats) = Ledger::channel(lock.lost_flag());
+        let stats = Arc::clone(&ledger.stats);
         stats.open_fanouts.store(fanouts.len(), Ordering::Relaxed);
         let mut writer = Writer {
             url,
@@ -85,7 +86,7 @@ impl LedgerThread {
             in_doubt: None,
             rules,
             time,
-            observer,
+            listener,
             stats,
             fanouts,
             fanouts_resume: Instant::now(),
@@ -132,7 +133,7 @@ struct Writer {
     in_doubt: Option<Effects>,
     rules: LedgerRules,
     time: Arc<dyn TimeSource>,
-    observer: Observer,
+    listener: Box<dyn CommitListener>,
     stats: Arc<LedgerStats>,
     /// Unfinished fan-outs. A chunk is written at the end of a transaction, behind the bids.
     fanouts: Vec<EventId>,
@@ -299,7 +300,7 @@ impl Writer {
         }
     }
 
-    /// Adds the fan-outs of a committed transaction and passes its changes to the observer.
+    /// Adds the fan-outs of a committed transaction and passes its changes to the listener.
     fn publish(&mut self, effects: Effects) {
         if self.fanouts.is_empty() && !effects.fanouts.is_empty() {
             // Their first users were a chunk as well. The wait also lets other fan-outs of the same moment begin, so
@@ -313,7 +314,7 @@ impl Writer {
         }
         self.stats.open_fanouts.store(self.fanouts.len(), Ordering::Relaxed);
         if !effects.committed.is_empty() {
-            (self.observer)(effects.committed);
+            self.listener.on_commit(effects.committed);
         }
     }
 
@@ -477,25 +478,24 @@ impl Writer {
 mod tests {
     use super::*;
     use crate::{
-        store::{Store, writes::Probe},
+        store::{Sharing, Store, writes::Probe},
         time_source::SystemTime,
     };
 
     fn writer(folder: &tempfile::TempDir) -> Writer {
         let url = DatabaseUrl::parse(&format!("sqlite://{}", folder.path().join("x.db").display())).unwrap();
         drop(Store::open(&url, 1).unwrap());
-        let (_, _, stats) = Ledger::channel(Arc::default());
         let marker = CommitMarker::create(&mut url.connect_writer().unwrap(), SystemTime.now()).unwrap();
         Writer {
-            lock: url.lock(crate::store::Topology::Single).unwrap(),
+            lock: url.lock(Sharing::Exclusive).unwrap(),
             url,
             conn: None,
             marker,
             in_doubt: None,
-            rules: LedgerRules { soft_close_ms: 0, several_writers: false },
+            rules: LedgerRules { soft_close_ms: 0, sharing: Sharing::Exclusive },
             time: Arc::new(SystemTime),
-            observer: Box::new(|_| {}),
-            stats,
+            listener: Box::new(|_| {}),
+            stats: Arc::default(),
             fanouts: Vec::new(),
             fanouts_resume: Instant::now(),
             single_fanout_turns: 0,
@@ -513,7 +513,7 @@ mod tests {
         let mut writer = writer(&folder);
         let published = Arc::new(std::sync::Mutex::new(Vec::new()));
         let observed = Arc::clone(&published);
-        writer.observer = Box::new(move |changes| observed.lock().unwrap().extend(changes));
+        writer.listener = Box::new(move |changes| observed.lock().unwrap().extend(changes));
         let user = crate::domain::User::first_seen(crate::domain::UserId::from_stored(7), None, None);
         let mut conn = writer.url.connect_writer().unwrap();
         let effects = |marker| Effects {
@@ -540,7 +540,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut writer = writer(&folder);
         writer.stats.failing.store(true, Ordering::Relaxed);
-        let (ledger, items, _) = Ledger::channel(Arc::default());
+        let (ledger, items) = Ledger::channel(Arc::default());
         ledger.submit(Probe::after_failure(), Instant::now() + Duration::from_secs(5), |_| {});
         let Ok(Item::Write(entry)) = items.recv() else { panic!("it was submitted") };
         let Ok(effects) = writer.transact(&mut vec![entry], &[], None) else { panic!("it is written") };
@@ -553,7 +553,7 @@ mod tests {
             "without a marker the outcome is unknown"
         );
         writer.conn = None;
-        drop(writer.url.lock(crate::store::Topology::Single));
+        drop(writer.url.lock(Sharing::Exclusive));
         std::fs::remove_dir_all(folder.path()).unwrap();
         std::fs::write(folder.path(), "in the way").unwrap();
         assert!(

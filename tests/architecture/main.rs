@@ -28,10 +28,11 @@ const CRATES: [(&str, &[&str]); 9] = [
 ];
 
 /// The parts of the actors' layer, from the bottom to the top.
-const ACTORS: [&str; 8] = ["room_id", "delivery", "rooms", "connection", "bidding", "clock", "session", "worker"];
+const ACTORS: [&str; 9] =
+    ["room_id", "poller", "delivery", "rooms", "connection", "bidding", "clock", "session", "worker"];
 
 /// These files of the actors' layer only decide, and use no framework.
-const WITHOUT_FRAMEWORKS: [&str; 10] = [
+const WITHOUT_FRAMEWORKS: [&str; 11] = [
     "actors/clock/deadlines.rs",
     "actors/bidding/bid_queue.rs",
     "actors/rooms/sequencer.rs",
@@ -39,6 +40,7 @@ const WITHOUT_FRAMEWORKS: [&str; 10] = [
     "actors/bidding/load_shedder.rs",
     "actors/delivery/overflow.rs",
     "actors/delivery/registry.rs",
+    "actors/delivery/received.rs",
     "actors/rooms/membership.rs",
     "actors/delivery/outbox.rs",
     "actors/bidding/arrival_gate.rs",

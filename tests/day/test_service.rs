@@ -5,15 +5,19 @@ use std::{
     future::Future,
     path::Path,
     pin::Pin,
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
 use actix::prelude::*;
 use handsup::{
-    actors::{ArrivalGate, AuctionClock, BidAnswer, BidReply, BidRouter, GetClockFigures, PlaceBid, WatchGoods},
+    actors::{
+        ArrivalGate, AuctionClock, BidAnswer, BidReply, BidRouter, CommittedGoods, GetClockFigures, PlaceBid,
+        WatchGoods,
+    },
+    bus::Topology,
     domain::{Alarm, Bid, GoodsId, Price, Timestamp, User, UserId},
-    store::{Committed, DatabaseUrl, Ledger, LedgerRules, LedgerThread, Store, Topology, Write, writes::KeyedBid},
+    store::{Committed, DatabaseUrl, Ledger, LedgerThread, Sharing, Store, Write, writes::KeyedBid},
     time_source::TimeSource,
 };
 use tokio::sync::{oneshot, watch};
@@ -76,29 +80,32 @@ impl TestService {
         let url = DatabaseUrl::parse(&database::url_of(database)).unwrap();
         let opened = Store::open(&url, READERS).unwrap();
         let store = opened.store.clone();
-        let clock_address: Arc<OnceLock<Addr<AuctionClock>>> = Arc::default();
-        let clock_of = Arc::clone(&clock_address);
+        let node_time: Arc<dyn TimeSource> = time.clone();
+        let ledger = opened.ledger.clone();
+        let router = BidRouter::open(ledger.clone(), Arc::new(CommittedGoods::new(Sharing::Exclusive)));
+        let gate = Arc::new(ArrivalGate::default());
+        let clock = AuctionClock::new(
+            store.clone(),
+            ledger.clone(),
+            router.clone(),
+            Arc::clone(&gate),
+            Arc::clone(&node_time),
+            (Topology::Single, 0),
+        )
+        .start();
+        let clock_of = clock.clone();
         let observer = Box::new(move |all: Vec<Committed>| {
             for committed in all {
                 match committed {
                     Committed::Alarm { alarm, receivers } => {
                         dispatched.lock().unwrap().push((alarm, receivers.iter().map(|to| to.user).collect()))
                     }
-                    Committed::GoodsMade(goods) => clock_of.get().expect("a clock").do_send(WatchGoods(goods)),
+                    Committed::GoodsMade(goods) => clock_of.do_send(WatchGoods(goods)),
                     Committed::UserChanged(_) | Committed::Room(_) => {}
                 }
             }
         });
-        let node_time: Arc<dyn TimeSource> = time.clone();
-        let thread = opened
-            .start_ledger(LedgerRules { soft_close_ms, several_writers: false }, Arc::clone(&node_time), observer)
-            .unwrap();
-        let ledger = thread.ledger();
-        let router = BidRouter::open(ledger.clone(), Topology::Single, Arc::default());
-        let gate = Arc::new(ArrivalGate::default());
-        let clock =
-            AuctionClock::new(store.clone(), ledger.clone(), router.clone(), Arc::clone(&gate), node_time).start();
-        clock_address.set(clock.clone()).unwrap();
+        let thread = opened.start_ledger(soft_close_ms, node_time, observer).unwrap();
         Self { store, ledger, thread, router, clock, gate, time }
     }
 

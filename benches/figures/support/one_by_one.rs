@@ -12,7 +12,7 @@ use std::{
 use handsup::{
     domain::{Bid, GoodsId, Price, User, UserId},
     store::{
-        DatabaseUrl, Ledger, LedgerRules, Store,
+        DatabaseUrl, Ledger, Store,
         writes::{BidVerdict, KeyedBid, PlaceBids},
     },
     time_source::{SystemTime, TimeSource},
@@ -34,8 +34,7 @@ pub fn bids_per_second(lasts: Duration, goods: usize) -> f64 {
     let database = BenchDatabase::new();
     let goods = database.with_auctions(2, goods);
     let opened = Store::open(&DatabaseUrl::parse(&database.url).unwrap(), 1).unwrap();
-    let rules = LedgerRules { soft_close_ms: 0, several_writers: false };
-    let thread = opened.start_ledger(rules, Arc::new(SystemTime), Box::new(|_| {})).unwrap();
+    let thread = opened.start_ledger(0, Arc::new(SystemTime), Box::new(|_| {})).unwrap();
     let (over, receiver) = channel();
     let begun = Instant::now();
     let load = BidLoad { ledger: thread.ledger(), goods, until: begun + lasts, accepted: AtomicI64::new(0), over };

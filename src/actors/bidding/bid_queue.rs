@@ -111,7 +111,7 @@ mod tests {
     use super::*;
     use crate::{
         domain::{Bid, GoodsId, GoodsState, IdempotencyKey, Phase, Price, Timestamp, User, UserId},
-        store::Topology,
+        store::Sharing,
     };
 
     fn bid(price: i64) -> KeyedBid {
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn one_batch_is_in_flight_and_later_bids_form_the_next() {
-        let mut queue: BidQueue<u8, ()> = BidQueue::new(CommittedState::new(Topology::Single));
+        let mut queue: BidQueue<u8, ()> = BidQueue::new(CommittedState::new(Sharing::Exclusive));
         assert_eq!(queue.offer(bid(5), 1), Offered::Waits);
         assert_eq!(queue.next(), Some(Next::Bids(vec![(bid(5), 1)])));
         assert_eq!(queue.offer(bid(6), 2), Offered::Waits);
@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn the_end_waits_behind_every_bid_that_came_before_it() {
-        let mut queue: BidQueue<u8, &str> = BidQueue::new(CommittedState::new(Topology::Single));
+        let mut queue: BidQueue<u8, &str> = BidQueue::new(CommittedState::new(Sharing::Exclusive));
         assert_eq!(queue.offer(bid(5), 1), Offered::Waits);
         assert!(queue.next().is_some());
         assert_eq!(queue.offer(bid(6), 2), Offered::Waits);
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_bid_with_a_key_goes_to_the_ledger_even_if_its_refusal_is_certain() {
-        let mut queue: BidQueue<u8, ()> = BidQueue::new(CommittedState::new(Topology::Single));
+        let mut queue: BidQueue<u8, ()> = BidQueue::new(CommittedState::new(Sharing::Exclusive));
         queue.committed.update(&GoodsState::live_at(50));
         assert!(matches!(queue.offer(bid(45), 2), Offered::Refused(Refusal::TooLow { .. }, 2)));
         assert_eq!(queue.offer(bid(51), 3), Offered::Waits);
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_turns_bids_away_but_never_the_end() {
-        let mut queue: BidQueue<usize, ()> = BidQueue::new(CommittedState::new(Topology::Single));
+        let mut queue: BidQueue<usize, ()> = BidQueue::new(CommittedState::new(Sharing::Exclusive));
         for i in 0..MAX_WAITING {
             assert_eq!(queue.offer(bid(5), i), Offered::Waits);
         }

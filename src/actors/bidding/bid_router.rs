@@ -11,11 +11,11 @@ use actix::prelude::*;
 
 use super::{
     bid_actor::{BidActor, BidAnswer, BidReply, EndReply, Forget, MAILBOX_CAPACITY, QueueBid, QueueEnd, Retire, Stop},
-    committed_goods::{CommittedGoods, CommittedState},
+    committed_goods::CommittedGoods,
 };
 use crate::{
     domain::GoodsId,
-    store::{Ledger, Topology, WriteError, writes::KeyedBid},
+    store::{Ledger, WriteError, writes::KeyedBid},
 };
 
 /// Live bid actors. At the limit, bids on further goods are answered "not stored" until idle actors have stopped.
@@ -31,7 +31,6 @@ struct RoutedActor {
 /// Sends bids and ends to the bid actors; there is one per node.
 pub struct BidRouter {
     ledger: Ledger,
-    topology: Topology,
     committed: Arc<CommittedGoods>,
     actors: HashMap<GoodsId, RoutedActor>,
     created: u64,
@@ -41,26 +40,21 @@ pub struct BidRouter {
 
 impl BidRouter {
     /// Starts a router in front of `ledger`. Its actors share what they know of their goods through `committed`.
-    pub fn open(ledger: Ledger, topology: Topology, committed: Arc<CommittedGoods>) -> Addr<Self> {
+    pub fn open(ledger: Ledger, committed: Arc<CommittedGoods>) -> Addr<Self> {
         Self::create(|ctx| {
             ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
-            Self::new(ledger, topology, committed)
+            Self { ledger, committed, actors: HashMap::new(), created: 0, replaced: 0, turned_away: 0 }
         })
-    }
-
-    fn new(ledger: Ledger, topology: Topology, committed: Arc<CommittedGoods>) -> Self {
-        Self { ledger, topology, committed, actors: HashMap::new(), created: 0, replaced: 0, turned_away: 0 }
     }
 
     /// Finds or creates the actor of these goods and counts one message to it. `None` if `at_most` actors live already.
     fn actor(&mut self, goods: GoodsId, at_most: usize, router: Addr<Self>) -> Option<&Addr<BidActor>> {
         let full = self.actors.len() >= at_most;
         let generation = self.created;
-        let (ledger, topology, all_committed) = (&self.ledger, self.topology, &self.committed);
+        let (ledger, all_committed) = (&self.ledger, &self.committed);
         let mut make = || {
             self.created += 1;
-            let committed = CommittedState::new(topology);
-            all_committed.insert(goods, Arc::clone(&committed));
+            let committed = all_committed.add(goods);
             let actor = BidActor::open(goods, generation, ledger.clone(), committed, router.clone().recipient());
             RoutedActor { actor, generation, sent: 0 }
         };
@@ -204,7 +198,7 @@ mod tests {
         actors::bidding::bid_actor::test_support::Panic,
         domain::{Bid, NewGoods, Price, User, UserId},
         store::{
-            DatabaseUrl, LedgerRules, LedgerThread, Store,
+            self, LedgerThread, Sharing,
             writes::{BidVerdict, Ended, MakeGoods},
         },
         time_source::{SystemTime, TimeSource},
@@ -225,12 +219,9 @@ mod tests {
     }
 
     async fn fixture() -> (tempfile::TempDir, LedgerThread, Addr<BidRouter>, [GoodsId; 2]) {
-        let folder = tempfile::tempdir().unwrap();
-        let url = DatabaseUrl::parse(&format!("sqlite://{}", folder.path().join("x.db").display())).unwrap();
-        let opened = Store::open(&url, 1).unwrap();
-        let rules = LedgerRules { soft_close_ms: 0, several_writers: false };
-        let thread = opened.start_ledger(rules, Arc::new(SystemTime), Box::new(|_| {})).unwrap();
-        let ledger = thread.ledger();
+        let (folder, opened) = store::test_support::open();
+        let ledger = opened.ledger.clone();
+        let thread = opened.start_ledger(0, Arc::new(SystemTime), Box::new(|_| {})).unwrap();
         let now = SystemTime.now();
         let price = Price::from_stored(1);
         let goods = NewGoods {
@@ -249,7 +240,7 @@ mod tests {
             let make = MakeGoods { seller: UserId::from_stored(1), goods: goods.clone() };
             *one = ledger.write(make, Duration::from_secs(5)).await.unwrap().0;
         }
-        (folder, thread, BidRouter::open(ledger, Topology::Single, Arc::default()), made)
+        (folder, thread, BidRouter::open(ledger, Arc::new(CommittedGoods::new(Sharing::Exclusive))), made)
     }
 
     async fn place(router: &Addr<BidRouter>, goods: GoodsId, price: i64) -> BidAnswer {

@@ -11,14 +11,14 @@ use std::{
 
 use crate::{
     domain::{Bid, GoodsId, GoodsState, Phase, Refusal},
-    store::Topology,
+    store::Sharing,
 };
 
 /// The newest known committed state of one goods item.
 pub(crate) struct CommittedState {
     /// With several nodes the remembered price is soon out of date. It would still refuse rightly, but name an old
     /// price, so only an end, which is final, is remembered then.
-    topology: Topology,
+    sharing: Sharing,
     state: RwLock<State>,
 }
 
@@ -30,13 +30,13 @@ struct State {
 }
 
 impl CommittedState {
-    pub(crate) fn new(topology: Topology) -> Arc<Self> {
-        Arc::new(Self { topology, state: RwLock::default() })
+    pub(crate) fn new(sharing: Sharing) -> Arc<Self> {
+        Arc::new(Self { sharing, state: RwLock::default() })
     }
 
     /// Takes a committed state, unless it is older than the one at hand.
     pub(crate) fn update(&self, goods: &GoodsState) {
-        if self.topology == Topology::Cluster && goods.phase != Phase::Ended {
+        if self.sharing == Sharing::Shared && goods.phase != Phase::Ended {
             return;
         }
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
@@ -59,21 +59,31 @@ impl CommittedState {
 }
 
 /// The committed states of all goods that have a bid actor. The limit of actors bounds it.
-#[derive(Default)]
-pub struct CommittedGoods(RwLock<HashMap<GoodsId, Arc<CommittedState>>>);
+pub struct CommittedGoods {
+    sharing: Sharing,
+    states: RwLock<HashMap<GoodsId, Arc<CommittedState>>>,
+}
 
 impl CommittedGoods {
-    pub(crate) fn insert(&self, goods: GoodsId, committed: Arc<CommittedState>) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(goods, committed);
+    /// Knows nothing yet. `sharing` says whether other nodes write to the database.
+    pub fn new(sharing: Sharing) -> Self {
+        Self { sharing, states: RwLock::default() }
+    }
+
+    /// Adds the state of these goods, of which nothing is known yet, in place of an earlier one.
+    pub(crate) fn add(&self, goods: GoodsId) -> Arc<CommittedState> {
+        let committed = CommittedState::new(self.sharing);
+        self.states.write().unwrap_or_else(PoisonError::into_inner).insert(goods, Arc::clone(&committed));
+        committed
     }
 
     pub(crate) fn remove(&self, goods: GoodsId) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(&goods);
+        self.states.write().unwrap_or_else(PoisonError::into_inner).remove(&goods);
     }
 
     /// The certain refusal of a bid; `None` if only the ledger can judge it.
     pub(crate) fn certain_refusal(&self, bid: &Bid) -> Option<Refusal> {
-        let committed = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let committed = self.states.read().unwrap_or_else(PoisonError::into_inner);
         committed.get(&bid.goods)?.certain_refusal(bid)
     }
 }
@@ -90,7 +100,7 @@ mod tests {
 
     #[test]
     fn only_committed_facts_refuse_and_an_older_state_is_ignored() {
-        let committed = CommittedState::new(Topology::Single);
+        let committed = CommittedState::new(Sharing::Exclusive);
         assert_eq!(committed.certain_refusal(&bid(1)), None, "nothing is committed yet");
         committed.update(&GoodsState::live_at(50));
         committed.update(&GoodsState::live_at(40));
@@ -106,7 +116,7 @@ mod tests {
 
     #[test]
     fn with_several_nodes_only_an_end_refuses() {
-        let committed = CommittedState::new(Topology::Cluster);
+        let committed = CommittedState::new(Sharing::Shared);
         committed.update(&GoodsState::live_at(50));
         assert_eq!(committed.certain_refusal(&bid(45)), None, "only the ledger knows the price");
         committed.update(&GoodsState { phase: Phase::Ended, ..GoodsState::live_at(50) });
@@ -115,10 +125,9 @@ mod tests {
 
     #[test]
     fn only_goods_with_an_actor_are_remembered() {
-        let (all, committed) = (CommittedGoods::default(), CommittedState::new(Topology::Single));
-        committed.update(&GoodsState::live_at(50));
+        let all = CommittedGoods::new(Sharing::Exclusive);
         assert_eq!(all.certain_refusal(&bid(1)), None);
-        all.insert(GoodsId::from_stored(1), committed);
+        all.add(GoodsId::from_stored(1)).update(&GoodsState::live_at(50));
         assert!(all.certain_refusal(&bid(1)).is_some());
         all.remove(GoodsId::from_stored(1));
         assert_eq!(all.certain_refusal(&bid(1)), None);

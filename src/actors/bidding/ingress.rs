@@ -163,7 +163,7 @@ mod tests {
     use super::*;
     use crate::{
         domain::UserId,
-        store::{DatabaseUrl, LedgerRules, Store, StoreError, Topology, Tx, Write},
+        store::{self, Sharing, StoreError, Tx, Write},
         time_source::SystemTime,
     };
 
@@ -188,14 +188,11 @@ mod tests {
 
     #[actix::test]
     async fn bids_that_would_wait_too_long_are_refused_at_once_and_the_others_are_judged() {
-        let folder = tempfile::tempdir().unwrap();
-        let url = DatabaseUrl::parse(&format!("sqlite://{}", folder.path().join("x.db").display())).unwrap();
-        let rules = LedgerRules { soft_close_ms: 0, several_writers: false };
-        let opened = Store::open(&url, 1).unwrap();
-        let thread = opened.start_ledger(rules, Arc::new(SystemTime), Box::new(|_| {})).unwrap();
-        let ledger = thread.ledger();
-        let router = BidRouter::open(ledger.clone(), Topology::Single, Arc::default());
-        let (committed, gate) = (Arc::default(), Arc::new(ArrivalGate::default()));
+        let (_folder, opened) = store::test_support::open();
+        let ledger = opened.ledger.clone();
+        let _thread = opened.start_ledger(0, Arc::new(SystemTime), Box::new(|_| {})).unwrap();
+        let (committed, gate) = (Arc::new(CommittedGoods::new(Sharing::Exclusive)), Arc::new(ArrivalGate::default()));
+        let router = BidRouter::open(ledger.clone(), Arc::clone(&committed));
         let ingress = BidIngress::new(router, committed, ledger.clone(), gate, Arc::new(SystemTime));
         ledger.write(SlowWrite, Duration::from_secs(5)).await.unwrap();
         assert!(ledger.time_per_write() >= Duration::from_millis(1));

@@ -18,7 +18,7 @@ use crate::actors::bidding::{
     bid_router::{BidRouter, EndGoods},
 };
 use crate::{
-    bus::Bus,
+    bus::Topology,
     domain::{GoodsId, GoodsState, Timestamp},
     outage::{Outage, OutageReport},
     store::{
@@ -75,23 +75,30 @@ pub struct AuctionClock {
     ledger: Ledger,
     router: Addr<BidRouter>,
     gate: Arc<ArrivalGate>,
-    bus: Bus,
+    topology: Topology,
     horizon_ms: i64,
     margin_ms: i64,
     time: Arc<dyn TimeSource>,
 }
 
 impl AuctionClock {
-    /// Creates a clock, which begins with what is overdue.
+    /// Creates a clock, which begins with what is overdue. In a cluster all nodes try every task, and its transaction
+    /// makes it happen once: one node tries it on time, the others later. Ends then wait `close_grace_ms` for bids that
+    /// arrived in time at other nodes.
     pub fn new(
         store: Store,
         ledger: Ledger,
         router: Addr<BidRouter>,
         gate: Arc<ArrivalGate>,
         time: Arc<dyn TimeSource>,
+        (topology, close_grace_ms): (Topology, i64),
     ) -> Self {
+        let (horizon_ms, margin_ms, close_grace_ms) = match topology {
+            Topology::Single => (HORIZON_MS, MARGIN_MS, 0),
+            Topology::Cluster(_) => (SHARED_HORIZON_MS, SHARED_MARGIN_MS, close_grace_ms),
+        };
         Self {
-            deadlines: Deadlines::default(),
+            deadlines: Deadlines::new(close_grace_ms),
             complete_until: None,
             reading: false,
             reading_is_stale: false,
@@ -105,29 +112,16 @@ impl AuctionClock {
             ledger,
             router,
             gate,
-            bus: Bus::off(),
-            horizon_ms: HORIZON_MS,
-            margin_ms: MARGIN_MS,
+            topology,
+            horizon_ms,
+            margin_ms,
             time,
         }
     }
 
-    /// Joins the clocks of other nodes if the bus is on. All nodes try every task, and its transaction makes it happen
-    /// once: one node tries it on time, the others later. Ends wait `close_grace_ms` for bids that arrived in time at
-    /// other nodes.
-    #[must_use]
-    pub fn with_bus(mut self, bus: Bus, close_grace_ms: i64) -> Self {
-        if bus.is_on() {
-            self.deadlines.close_grace_ms = close_grace_ms;
-            (self.horizon_ms, self.margin_ms) = (SHARED_HORIZON_MS, SHARED_MARGIN_MS);
-        }
-        self.bus = bus;
-        self
-    }
-
     /// How long after their time this node does the tasks of these goods.
     fn delay_ms(&self, goods: GoodsId) -> i64 {
-        if self.bus.is_first_for(goods) { 0 } else { SECONDARY_DELAY_MS }
+        if self.topology.bus().is_none_or(|bus| bus.is_first_for(goods)) { 0 } else { SECONDARY_DELAY_MS }
     }
 
     fn log_recovery(outage: Option<OutageReport>) {

@@ -33,7 +33,6 @@ pub(crate) struct Due {
 }
 
 /// The known tasks of all goods.
-#[derive(Default)]
 pub(crate) struct Deadlines {
     /// How long after `ends_at` an end is due, so that bids that arrived in time at other nodes come before it.
     pub close_grace_ms: i64,
@@ -43,6 +42,10 @@ pub(crate) struct Deadlines {
 }
 
 impl Deadlines {
+    pub(crate) fn new(close_grace_ms: i64) -> Self {
+        Self { close_grace_ms, pending: BTreeSet::new(), under_way: HashSet::new() }
+    }
+
     /// Adds the tasks of these goods that are due up to `until`, each `delay_ms` after its time. Adding goods twice
     /// does no harm.
     pub(crate) fn watch(&mut self, goods: &GoodsState, now: Timestamp, until: Timestamp, delay_ms: i64) {
@@ -151,7 +154,7 @@ mod tests {
 
     #[test]
     fn due_tasks_come_in_order_and_once() {
-        let mut deadlines = Deadlines::default();
+        let mut deadlines = Deadlines::new(0);
         let now = Timestamp::from_secs(0);
         let a = goods(1, Phase::Scheduled, 10, 500);
         deadlines.watch(&a, now, FAR, 0);
@@ -171,7 +174,7 @@ mod tests {
 
     #[test]
     fn fault_3_a_failed_end_is_retried_and_delays_no_other() {
-        let mut deadlines = Deadlines::default();
+        let mut deadlines = Deadlines::new(0);
         deadlines.watch(&goods(1, Phase::Live, 0, 10), Timestamp::from_secs(0), FAR, 0);
         deadlines.watch(&goods(2, Phase::Live, 0, 10), Timestamp::from_secs(0), FAR, 0);
         let due = deadlines.take_due(Timestamp::from_secs(10), 9);
@@ -183,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_moved_end_comes_at_its_new_time() {
-        let mut deadlines = Deadlines::default();
+        let mut deadlines = Deadlines::new(0);
         deadlines.watch(&goods(1, Phase::Live, 0, 10), Timestamp::from_secs(0), FAR, 0);
         let due = deadlines.take_due(Timestamp::from_secs(10), 9);
         deadlines.done(due[0], Some(&goods(1, Phase::Live, 0, 40)), Timestamp::from_secs(10), FAR, 0);
@@ -194,7 +197,7 @@ mod tests {
 
     #[test]
     fn an_auction_that_passed_during_downtime_ends_without_a_start() {
-        let mut deadlines = Deadlines::default();
+        let mut deadlines = Deadlines::new(0);
         let now = Timestamp::from_secs(100);
         deadlines.watch(&goods(1, Phase::Scheduled, 10, 50), now, FAR, 0);
         assert_eq!(tasks(&deadlines.take_due(now, 9)), [(1, Task::End)]);
@@ -202,7 +205,7 @@ mod tests {
 
     #[test]
     fn tasks_beyond_the_horizon_are_left_to_the_store() {
-        let mut deadlines = Deadlines::default();
+        let mut deadlines = Deadlines::new(0);
         let now = Timestamp::from_secs(0);
         for id in 1..=5000 {
             deadlines.watch(&goods(id, Phase::Live, 0, 1_000_000 + id), now, Timestamp::from_secs(120), 0);
@@ -214,7 +217,7 @@ mod tests {
 
     #[test]
     fn only_tasks_due_or_under_way_count_as_busy() {
-        let mut deadlines = Deadlines::default();
+        let mut deadlines = Deadlines::new(0);
         let now = Timestamp::from_secs(0);
         for id in 1..=10 {
             deadlines.watch(&goods(id, Phase::Live, 0, 10), now, FAR, 0);
@@ -231,7 +234,7 @@ mod tests {
 
     #[test]
     fn an_end_waits_for_its_grace_and_tasks_of_other_nodes_are_delayed() {
-        let mut deadlines = Deadlines { close_grace_ms: 500, ..Deadlines::default() };
+        let mut deadlines = Deadlines::new(500);
         let now = Timestamp::from_secs(0);
         deadlines.watch(&goods(1, Phase::Scheduled, 10, 20), now, FAR, 0);
         deadlines.watch(&goods(2, Phase::Scheduled, 10, 20), now, FAR, 1000);

@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    actors::delivery::{outbox::Outbox, received::Receipts},
+    actors::delivery::{outbox::Outbox, receipts::Receipts},
     domain::{AlarmCursor, AlarmId, UserId},
 };
 

@@ -1,147 +1,103 @@
 //! The `AlarmHub` actor and its messages. Every session of a user is registered here, and the hub sends committed
-//! alarms to the sessions of their receivers. The `registry` holds who is connected; an `outbox` holds what waits for a
-//! session.
+//! alarms to the sessions of their receivers. The `registry` holds who is connected and sends; an `outbox` holds what
+//! waits for a session.
 //!
 //! The database holds every alarm, and the hub only makes delivery fast: sessions read from the store what the hub
 //! loses.
 //!
-//! The hub also limits how many sockets a user has, and writes to the ledger how far users have received alarms.
+//! The hub also limits how many sockets a user has, and writes to the ledger how far users have received alarms
+//! (`received`). With other nodes, `cluster` is its link to them.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use actix::prelude::*;
 use bytes::Bytes;
 
 use super::{
-    encode::{encode, encode_alarm, payload},
+    cluster::{HubCluster, RecountSockets, RemoteUserEvent},
+    encode::{encode, encode_json, payload},
+    overflow::OverflowFlag,
+    received::{ReceivedCursors, WRITE_DELAY},
     registry::{RegisteredSession, Registry, SessionLocation},
-    shard::{CloseSessions, Delivery, Push},
-    shard_handle::{SessionTarget, ShardStats},
+    shard::CloseSessions,
+    shard_handle::ShardStats,
     shard_link::ShardLink,
 };
+use crate::actors::poller::Poller;
 use crate::{
-    bus::{Bus, BusMessage, Channel, ConnectionId, IfFull, SocketClaim, UserSocket},
-    domain::{Alarm, AlarmCursor, AlarmId, Locale, Receiver, Timestamp, UserId},
+    bus::{BusMessage, Channel, ConnectionId, IfFull, SocketClaim, Topology},
+    domain::{Alarm, AlarmId, Locale, Receiver, Timestamp, UserId},
     protocol::{Close, ServerFrame},
-    store::{Ledger, writes::MarkReceived},
+    store::{InboxEnd, Ledger, Store},
 };
 
 /// Messages that may wait for the hub. When its mailbox is full, the sessions read the store instead.
 const MAILBOX_LIMIT: usize = 4096;
-/// The pause before received cursors are written.
-const CURSOR_WRITE_INTERVAL: Duration = Duration::from_millis(250);
-/// Received cursors in one write.
-const CURSOR_BATCH_LIMIT: usize = 2000;
-/// Time limit for one write of received cursors.
-const CURSOR_WRITE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Users whose sockets are counted again at once.
+const RECOUNT_BATCH_LIMIT: usize = 100;
 
 /// Returns the configured language of texts, which may change while the service runs.
 pub type LocaleSource = Box<dyn Fn() -> Locale + Send>;
 
 /// The actor; one per node.
 pub struct AlarmHub {
-    pub(crate) registry: Registry,
-    pub(crate) shards: Vec<ShardLink>,
-    pub(crate) bus: Bus,
-    /// An inbox check is running.
-    pub(crate) is_checking_inboxes: bool,
-    stats: Arc<ShardStats>,
+    registry: Registry,
+    received: ReceivedCursors,
+    /// `None` with one node.
+    cluster: Option<HubCluster>,
+    ledger: Ledger,
     locale: LocaleSource,
     max_per_user: usize,
-    /// A sender sets this when it finds the hub's mailbox full.
-    overflowed: Arc<AtomicBool>,
-    /// Times that `overflowed` was set.
+    overflow: Arc<OverflowFlag<()>>,
+    /// Times that the hub's mailbox was full.
     resyncs: u64,
     /// Sessions closed because their user opened newer ones.
     evicted: u64,
-    /// `None` until [`UseLedger`].
-    ledger: Option<Ledger>,
-    is_writing_cursors: bool,
-    /// A timer for the next write of cursors is set.
-    is_write_scheduled: bool,
+    stats: Arc<ShardStats>,
 }
 
 impl AlarmHub {
     /// Starts a hub without sessions, for up to `max_per_user` (`session.max_per_user`) sessions a user. A sender that
-    /// finds the mailbox full sets `overflowed`; with its next commit the hub then makes all sessions read the store.
+    /// finds the mailbox full notes it in `overflow`; the hub then makes all sessions read the store.
     pub fn open(
         locale: LocaleSource,
         max_per_user: usize,
         stats: Arc<ShardStats>,
-        overflowed: Arc<AtomicBool>,
+        overflow: Arc<OverflowFlag<()>>,
+        ledger: Ledger,
+        (store, topology): (Store, &Topology),
     ) -> Addr<Self> {
+        let cluster = topology.bus().cloned().map(HubCluster);
         Self::create(|ctx| {
             ctx.set_mailbox_capacity(MAILBOX_LIMIT);
+            if cluster.is_some() {
+                let ends = move |users| {
+                    let store = store.clone();
+                    async move { store.inbox_ends(users).await }
+                };
+                let check = |hub: &mut Self, _: Vec<UserId>, ends: Vec<InboxEnd>| hub.registry.check_inboxes(&ends);
+                Poller::start(ctx, "inboxes", |hub: &Self| hub.registry.users(), ends, check);
+            }
             Self {
                 registry: Registry::default(),
-                shards: Vec::new(),
-                bus: Bus::off(),
-                is_checking_inboxes: false,
-                stats,
+                received: ReceivedCursors::default(),
+                cluster,
+                ledger,
                 locale,
                 max_per_user,
-                overflowed,
+                overflow,
                 resyncs: 0,
                 evicted: 0,
-                ledger: None,
-                is_writing_cursors: false,
-                is_write_scheduled: false,
+                stats,
             }
         })
     }
 
-    /// Groups sessions by shard, each with its [`SessionTarget::after`].
-    pub(crate) fn by_shard(
-        &self,
-        sessions: impl Iterator<Item = (SessionLocation, AlarmCursor)>,
-    ) -> Vec<Vec<SessionTarget>> {
-        let mut by_shard: Vec<Vec<SessionTarget>> = vec![Vec::new(); self.shards.len()];
-        for (SessionLocation { shard, slot, connection }, after) in sessions {
-            if let Some(targets) = by_shard.get_mut(shard) {
-                targets.push(SessionTarget { slot, connection, after });
-            }
+    /// Sends another node's sessions of this user a message.
+    fn send_elsewhere(&self, user: UserId, message: impl FnOnce() -> BusMessage) {
+        if let Some(HubCluster(bus)) = &self.cluster {
+            bus.send(Channel::User(user), message());
         }
-        by_shard
-    }
-
-    /// Sends a frame that is not an alarm to the user's alarm sessions on this node.
-    pub(crate) fn send_to_user(&self, user: UserId, frame: &Bytes) {
-        let sessions = self.registry.alarm_sessions(user).map(|location| (location, AlarmCursor::START));
-        for (shard, targets) in self.shards.iter().zip(self.by_shard(sessions)) {
-            if !targets.is_empty() {
-                shard.push_or_drop(Push(vec![Delivery { alarm: None, frame: frame.clone(), targets }]));
-            }
-        }
-    }
-
-    /// Sends each shard its deliveries in one message, if it has any.
-    fn push(&self, pushes: Vec<Vec<Delivery>>) {
-        for (shard, push) in self.shards.iter().zip(pushes) {
-            if !push.is_empty() {
-                shard.push(Push(push));
-            }
-        }
-    }
-
-    fn close(&self, sessions: impl Iterator<Item = SessionLocation>, close: Close) {
-        for (shard, targets) in
-            self.shards.iter().zip(self.by_shard(sessions.map(|location| (location, AlarmCursor::START))))
-        {
-            if !targets.is_empty() {
-                shard.close(CloseSessions::These(targets, close));
-            }
-        }
-    }
-
-    /// Closes all sessions of the user on this node, because the user is no longer active.
-    pub(crate) fn close_user_sessions(&self, user: UserId) {
-        self.close(self.registry.sessions(user).map(|session| session.location), Close::TokenRefused);
     }
 
     /// Removes a session, and its traces on the bus. `None` if it was removed before.
@@ -151,106 +107,75 @@ impl AlarmHub {
         connection: ConnectionId,
         ctx: &mut Context<Self>,
     ) -> Option<SessionLocation> {
-        let RegisteredSession { location, receives_alarms, is_counted, .. } =
-            self.registry.unregister(user, connection)?;
-        if self.bus.is_on() {
-            if receives_alarms {
-                self.bus.unsubscribe(Channel::User(user));
-            }
-            // If it is not counted yet, `finish_claim` releases it: a release must not overtake its claim.
-            if is_counted {
-                ctx.spawn(self.bus.release_socket(user, connection).into_actor(self));
+        let session = self.registry.unregister(user, connection)?;
+        if let Some(cluster) = &self.cluster {
+            if let Some(released) = cluster.leave(user, &session) {
+                ctx.spawn(released.into_actor(self));
             }
             // The user may reconnect on another node, which knows only stored cursors.
-            if self.registry.received_cursor(user).is_some() {
-                self.write_cursors(ctx);
+            if self.received.of(user).is_some() {
+                self.write_received(ctx);
             }
         }
-        Some(location)
+        Some(session.location)
     }
 
     /// Closes a session because its user has opened newer ones, on this or another node. It stops counting at once,
     /// however long its client takes to close.
-    pub(crate) fn evict(&mut self, user: UserId, connection: ConnectionId, ctx: &mut Context<Self>) {
+    fn evict(&mut self, user: UserId, connection: ConnectionId, ctx: &mut Context<Self>) {
         if let Some(location) = self.unregister(user, connection, ctx) {
             self.evicted += 1;
-            self.close(std::iter::once(location), Close::TooManySockets);
+            self.registry.close(std::iter::once(location), Close::TooManySockets);
         }
     }
 
     /// Handles the bus's answer to a session's claim: evicts the sockets that it names, here or on their nodes.
     fn finish_claim(&mut self, user: UserId, connection: ConnectionId, claim: &SocketClaim, ctx: &mut Context<Self>) {
-        if !self.registry.set_counted(user, connection) {
-            ctx.spawn(self.bus.release_socket(user, connection).into_actor(self));
+        let is_open = self.registry.set_counted(user, connection);
+        let Some(cluster) = &self.cluster else { return };
+        if !is_open {
+            ctx.spawn(cluster.0.release_socket(user, connection).into_actor(self));
         }
-        let SocketClaim::Granted(evicted) = claim else { return };
-        for UserSocket { node, connection } in evicted {
-            if self.bus.node_id() == Some(*node) {
-                self.evict(user, *connection, ctx);
-            } else {
-                self.bus.broadcast(BusMessage::EvictSocket { node: *node, user, connection: *connection });
+        if let SocketClaim::Granted(evicted) = claim {
+            for connection in cluster.evict(user, evicted) {
+                self.evict(user, connection, ctx);
             }
         }
     }
 
-    /// Schedules a write of received cursors, if there are any. Mostly there are none, and then no timer runs.
-    fn schedule_write(&mut self, ctx: &mut Context<Self>) {
-        if self.is_write_scheduled || self.is_writing_cursors || !self.registry.has_unwritten_cursors() {
-            return;
+    /// Counts these users' sockets again, one batch of users after another. Each batch takes the sessions open by then.
+    fn recount_sockets(&mut self, mut users: Vec<UserId>, ctx: &mut Context<Self>) {
+        let batch = users.split_off(users.len().saturating_sub(RECOUNT_BATCH_LIMIT));
+        if let Some(cluster) = self.cluster.as_ref().filter(|_| !batch.is_empty()) {
+            let counted = cluster.recount(&self.registry, &batch);
+            ctx.spawn(counted.into_actor(self).map(move |(), hub, ctx| hub.recount_sockets(users, ctx)));
         }
-        self.is_write_scheduled = true;
-        ctx.run_later(CURSOR_WRITE_INTERVAL, |hub, ctx| {
-            hub.is_write_scheduled = false;
-            hub.write_cursors(ctx);
-            hub.schedule_write(ctx);
-        });
+    }
+
+    /// Schedules a write of received cursors, if there are any.
+    fn schedule_write(&mut self, ctx: &mut Context<Self>) {
+        if self.received.wants_timer() {
+            self.received.is_write_scheduled = true;
+            ctx.run_later(WRITE_DELAY, |hub, ctx| {
+                hub.received.is_write_scheduled = false;
+                hub.write_received(ctx);
+            });
+        }
     }
 
     /// Writes one batch of received cursors, unless a write is running.
-    fn write_cursors(&mut self, ctx: &mut Context<Self>) {
-        let Some(ledger) = self.ledger.as_ref().filter(|_| !self.is_writing_cursors) else { return };
-        let cursors = self.registry.cursors_to_write(CURSOR_BATCH_LIMIT);
-        if cursors.is_empty() {
-            return;
+    fn write_received(&mut self, ctx: &mut Context<Self>) {
+        if let Some(stored) = self.received.start_write(&self.ledger) {
+            ctx.spawn(stored.into_actor(self).map(|stored, hub, ctx| {
+                hub.received.written(&stored);
+                hub.schedule_write(ctx);
+            }));
         }
-        self.is_writing_cursors = true;
-        let hub = ctx.address();
-        ledger.submit(MarkReceived(cursors.clone()), Instant::now() + CURSOR_WRITE_TIMEOUT, move |result| {
-            hub.do_send(CursorsWritten(result.map(|()| cursors).unwrap_or_default()));
-        });
     }
 }
 
 impl Actor for AlarmHub {
     type Context = Context<Self>;
-}
-
-/// A write of received cursors has ended. Holds the stored cursors: none if the write failed, and then it is repeated.
-#[derive(Message)]
-#[rtype(result = "()")]
-struct CursorsWritten(Vec<(UserId, AlarmId)>);
-
-impl Handler<CursorsWritten> for AlarmHub {
-    type Result = ();
-
-    fn handle(&mut self, CursorsWritten(cursors): CursorsWritten, ctx: &mut Self::Context) {
-        self.is_writing_cursors = false;
-        self.registry.cursors_written(&cursors);
-        self.schedule_write(ctx);
-    }
-}
-
-/// Gives the hub the ledger, to which it writes received cursors.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct UseLedger(pub Ledger);
-
-impl Handler<UseLedger> for AlarmHub {
-    type Result = ();
-
-    fn handle(&mut self, UseLedger(ledger): UseLedger, _: &mut Self::Context) {
-        self.ledger = Some(ledger);
-    }
 }
 
 /// Connects a worker's shard to the hub. `index` is the worker's.
@@ -265,12 +190,7 @@ impl Handler<AttachShard> for AlarmHub {
     type Result = ();
 
     fn handle(&mut self, AttachShard { index, link }: AttachShard, _: &mut Self::Context) {
-        // Workers start in any order. No session is on a shard that is not attached yet, so its place may hold any
-        // link.
-        while self.shards.len() <= index {
-            self.shards.push(link.clone());
-        }
-        self.shards[index] = link;
+        self.registry.attach_shard(index, link);
     }
 }
 
@@ -308,27 +228,16 @@ impl Handler<Register> for AlarmHub {
         if if_full == IfFull::RefuseNewest && self.registry.sessions(user).count() >= limit {
             return ActorResponse::reply(Err(TooManySockets));
         }
-        self.registry.register(user, RegisteredSession { location, receives_alarms, at, is_counted: false });
+        let session = RegisteredSession { location, receives_alarms, at, is_counted: false };
+        self.registry.register(user, session);
         // If this node alone exceeds the limit, the user's oldest socket is on this node.
         while let Some(oldest) = self.registry.oldest_over_limit(user, limit) {
             self.evict(user, oldest, ctx);
         }
-        let admitted = Admitted { received: self.registry.received_cursor(user) };
-        if !self.bus.is_on() {
-            return ActorResponse::reply(Ok(admitted));
-        }
-        // The answer waits for both: from then on this node receives, or knows that it lost, what other nodes commit.
-        let subscribed = receives_alarms.then(|| self.bus.subscribe(Channel::User(user)));
-        let claimed = self.bus.claim_socket(user, (location.connection, at), (limit, if_full));
-        let both = async move {
-            let subscribed = async {
-                if let Some(subscribed) = subscribed {
-                    subscribed.await;
-                }
-            };
-            futures_util::join!(subscribed, claimed).1
-        };
-        ActorResponse::r#async(both.into_actor(self).map(move |claim, hub, ctx| {
+        let admitted = Admitted { received: self.received.of(user) };
+        let Some(cluster) = &self.cluster else { return ActorResponse::reply(Ok(admitted)) };
+        let joined = cluster.join(user, &session, (limit, if_full));
+        ActorResponse::r#async(joined.into_actor(self).map(move |claim, hub, ctx| {
             hub.finish_claim(user, location.connection, &claim, ctx);
             if claim == SocketClaim::Full {
                 hub.unregister(user, location.connection, ctx);
@@ -365,14 +274,15 @@ impl Handler<Received> for AlarmHub {
 
     fn handle(&mut self, Received(cursors): Received, ctx: &mut Self::Context) {
         for (user, up_to) in cursors {
-            self.registry.received(user, up_to);
+            self.received.advance(user, up_to);
         }
         self.schedule_write(ctx);
     }
 }
 
-/// Sends the alarms of one commit to the sessions of their receivers.
-#[derive(Message)]
+/// Sends the alarms of one commit to the sessions of their receivers. An empty list only makes the hub look for an
+/// overflow.
+#[derive(Message, Default)]
 #[rtype(result = "()")]
 pub struct Deliver(pub Vec<(Alarm, Vec<Receiver>)>);
 
@@ -380,30 +290,11 @@ impl Handler<Deliver> for AlarmHub {
     type Result = ();
 
     fn handle(&mut self, Deliver(alarms): Deliver, _: &mut Self::Context) {
-        if self.overflowed.swap(false, Ordering::AcqRel) {
+        if !self.overflow.take().is_empty() {
             self.resyncs += 1;
-            for shard in &self.shards {
-                shard.resync();
-            }
+            self.registry.shards.iter().for_each(ShardLink::resync);
         }
-        let mut pushes: Vec<Vec<Delivery>> = self.shards.iter().map(|_| Vec::new()).collect();
-        for (alarm, receivers) in &alarms {
-            let sessions = |to: &Receiver| {
-                let after = to.after;
-                self.registry.alarm_sessions(to.user).map(move |location| (location, after))
-            };
-            let targets = self.by_shard(receivers.iter().flat_map(sessions));
-            if targets.iter().all(Vec::is_empty) {
-                continue;
-            }
-            let frame = encode_alarm(alarm, false, (self.locale)());
-            for (push, targets) in pushes.iter_mut().zip(targets) {
-                if !targets.is_empty() {
-                    push.push(Delivery { alarm: Some(alarm.id), frame: frame.clone(), targets });
-                }
-            }
-        }
-        self.push(pushes);
+        self.registry.deliver(&alarms, &self.locale);
     }
 }
 
@@ -423,8 +314,8 @@ impl Handler<NotifyUnread> for AlarmHub {
     type Result = ();
 
     fn handle(&mut self, NotifyUnread { user, unread, last_id }: NotifyUnread, _: &mut Self::Context) {
-        self.send_to_user(user, &encode(&ServerFrame::Unread { unread, last_id }));
-        self.bus.send(Channel::User(user), BusMessage::Unread { user, unread, last_id });
+        self.registry.send_to_user(user, &encode(&ServerFrame::Unread { unread, last_id }));
+        self.send_elsewhere(user, || BusMessage::Unread { user, unread, last_id });
     }
 }
 
@@ -441,11 +332,34 @@ impl Handler<AlertUser> for AlarmHub {
     type Result = ();
 
     fn handle(&mut self, AlertUser { user, frame }: AlertUser, _: &mut Self::Context) {
-        self.send_to_user(user, &frame);
-        if self.bus.is_on() {
-            let json = String::from_utf8_lossy(&payload(&frame)).into_owned();
-            self.bus.send(Channel::User(user), BusMessage::Alert(user, json));
+        self.registry.send_to_user(user, &frame);
+        self.send_elsewhere(user, || BusMessage::Alert(user, String::from_utf8_lossy(&payload(&frame)).into_owned()));
+    }
+}
+
+impl Handler<RemoteUserEvent> for AlarmHub {
+    type Result = ();
+
+    fn handle(&mut self, event: RemoteUserEvent, ctx: &mut Self::Context) {
+        match event {
+            RemoteUserEvent::Unread(user, unread, last_id) => {
+                self.registry.send_to_user(user, &encode(&ServerFrame::Unread { unread, last_id }));
+            }
+            RemoteUserEvent::Alert(user, json) => self.registry.send_to_user(user, &encode_json(json)),
+            RemoteUserEvent::EvictSocket(node, user, connection) => {
+                if self.cluster.as_ref().is_some_and(|HubCluster(bus)| bus.node_id() == node) {
+                    self.evict(user, connection, ctx);
+                }
+            }
         }
+    }
+}
+
+impl Handler<RecountSockets> for AlarmHub {
+    type Result = ();
+
+    fn handle(&mut self, _: RecountSockets, ctx: &mut Self::Context) {
+        self.recount_sockets(self.registry.users(), ctx);
     }
 }
 
@@ -458,7 +372,7 @@ impl Handler<CloseUserSessions> for AlarmHub {
     type Result = ();
 
     fn handle(&mut self, CloseUserSessions(user): CloseUserSessions, _: &mut Self::Context) {
-        self.close_user_sessions(user);
+        self.registry.close_user(user);
     }
 }
 
@@ -476,7 +390,7 @@ impl Handler<CloseAll> for AlarmHub {
     type Result = ();
 
     fn handle(&mut self, CloseAll { from_ms, spread_ms }: CloseAll, _: &mut Self::Context) {
-        for shard in &self.shards {
+        for shard in &self.registry.shards {
             shard.close(CloseSessions::Restarting { from_ms, spread_ms });
         }
     }
@@ -492,8 +406,8 @@ impl Handler<FlushReceived> for AlarmHub {
     type Result = bool;
 
     fn handle(&mut self, _: FlushReceived, ctx: &mut Self::Context) -> bool {
-        self.write_cursors(ctx);
-        !self.registry.has_unwritten_cursors()
+        self.write_received(ctx);
+        self.received.is_empty()
     }
 }
 
@@ -538,7 +452,7 @@ impl Handler<GetHubFigures> for AlarmHub {
         HubFigures {
             sessions,
             users,
-            undelivered: self.shards.iter().map(ShardLink::waiting).sum(),
+            undelivered: self.registry.shards.iter().map(ShardLink::waiting).sum(),
             delivered: self.stats.queued.load(Ordering::Relaxed),
             slow_clients: self.stats.slow.load(Ordering::Relaxed),
             outbox_overflows: self.stats.overflows.load(Ordering::Relaxed),

@@ -1,99 +1,64 @@
-//! What the `AlarmHub` does when other nodes share the service:
-//!
-//! - Every few seconds it reads the newest alarm of each connected user's inbox. So sessions find alarms that the bus
-//!   lost.
-//! - It forwards to a user's sessions what other nodes send for them, and evicts sockets that other nodes name.
-//! - It counts its sockets again when Redis is back.
-
-use std::time::Duration;
+//! The hub's link to the other nodes: subscribes to the users who are connected here, counts sockets over all nodes,
+//! and sends other nodes what concerns a user's sessions there.
 
 use actix::prelude::*;
 
-use super::{
-    alarm_hub::AlarmHub,
-    encode::{encode, encode_json},
-    shard::InboxEnds,
-    shard_handle::SessionTarget,
-};
+use super::registry::{RegisteredSession, Registry};
 use crate::{
-    bus::{Bus, ConnectionId, NodeId},
+    bus::{Bus, BusMessage, Channel, ConnectionId, IfFull, NodeId, SocketClaim, UserSocket},
     domain::UserId,
-    protocol::ServerFrame,
-    store::{InboxEnd, Store},
 };
 
-/// The pause between inbox checks. A check and the reads that follow it end well within the 5 s that the protocol
-/// allows.
-const INBOX_CHECK_INTERVAL: Duration = Duration::from_secs(3);
-/// The pause before a check is repeated because a read failed.
-const INBOX_RETRY_DELAY: Duration = Duration::from_millis(500);
-/// Users whose inboxes one read covers.
-const INBOX_BATCH_LIMIT: usize = 500;
-/// Users whose sockets are counted again at once.
-const RECOUNT_BATCH_LIMIT: usize = 100;
+/// The hub's part that exists only in a cluster.
+pub(crate) struct HubCluster(pub Bus);
 
-/// Connects the hub to the bus and starts the inbox checks.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct JoinHub {
-    /// The bus that connects the nodes.
-    pub bus: Bus,
-    /// The store that the inbox checks read.
-    pub store: Store,
-}
-
-impl Handler<JoinHub> for AlarmHub {
-    type Result = ();
-
-    fn handle(&mut self, JoinHub { bus, store }: JoinHub, ctx: &mut Self::Context) {
-        self.bus = bus;
-        ctx.run_interval(INBOX_CHECK_INTERVAL, move |hub, ctx| hub.check_inboxes(&store, ctx));
-    }
-}
-
-impl AlarmHub {
-    /// Starts a check of the inboxes of all connected users, unless one is running.
-    fn check_inboxes(&mut self, store: &Store, ctx: &mut Context<Self>) {
-        if !std::mem::replace(&mut self.is_checking_inboxes, true) {
-            self.check_batches(store.clone(), self.registry.users(), false, ctx);
+impl HubCluster {
+    /// A session has been registered. When the future resolves, this node receives, or knows that it lost, what other
+    /// nodes commit for the user. It gives the answer of the count of their sockets.
+    pub(crate) fn join(
+        &self,
+        user: UserId,
+        session: &RegisteredSession,
+        limit: (usize, IfFull),
+    ) -> impl Future<Output = SocketClaim> + use<> {
+        let subscribed = session.receives_alarms.then(|| self.0.subscribe(Channel::User(user)));
+        let claimed = self.0.claim_socket(user, (session.location.connection, session.at), limit);
+        async move {
+            let subscribed = async {
+                if let Some(subscribed) = subscribed {
+                    subscribed.await;
+                }
+            };
+            futures_util::join!(subscribed, claimed).1
         }
     }
 
-    /// Checks these users' inboxes, one batch after another. If a read has `failed`, a new check starts soon after the
-    /// last.
-    fn check_batches(&mut self, store: Store, mut users: Vec<UserId>, failed: bool, ctx: &mut Context<Self>) {
-        let batch = users.split_off(users.len().saturating_sub(INBOX_BATCH_LIMIT));
-        if batch.is_empty() {
-            self.is_checking_inboxes = false;
-            if failed {
-                ctx.run_later(INBOX_RETRY_DELAY, move |hub, ctx| hub.check_inboxes(&store, ctx));
-            }
-            return;
+    /// A session has been unregistered. The future, if any, stops counting its socket. A socket that is not counted yet
+    /// is released after its claim: a release must not overtake it.
+    pub(crate) fn leave(&self, user: UserId, session: &RegisteredSession) -> Option<impl Future<Output = ()> + use<>> {
+        if session.receives_alarms {
+            self.0.unsubscribe(Channel::User(user));
         }
-        let reading = store.clone();
-        let ends = async move { reading.inbox_ends(batch).await };
-        ctx.spawn(ends.into_actor(self).map(move |ends, hub, ctx| {
-            let has_failed = ends.is_err();
-            match ends {
-                Ok(ends) => hub.apply_inbox_ends(&ends),
-                Err(error) => log::debug!("inbox check failed: {error}"),
-            }
-            hub.check_batches(store, users, failed || has_failed, ctx);
-        }));
+        session.is_counted.then(|| self.0.release_socket(user, session.location.connection))
     }
 
-    /// Sends the newest alarm ids to the users' sessions, and closes the sessions of users who are no longer active.
-    fn apply_inbox_ends(&self, ends: &[InboxEnd]) {
-        ends.iter().filter(|end| !end.is_active).for_each(|end| self.close_user_sessions(end.user));
-        let sessions = |end: &InboxEnd| {
-            let position = end.end;
-            self.registry.alarm_sessions(end.user).map(move |location| (location, position))
-        };
-        let by_shard: Vec<Vec<SessionTarget>> = self.by_shard(ends.iter().flat_map(sessions));
-        for (shard, targets) in self.shards.iter().zip(by_shard) {
-            if !targets.is_empty() {
-                shard.check_inboxes(InboxEnds(targets));
-            }
+    /// Tells the nodes of evicted sockets to close them. Returns those of this node.
+    pub(crate) fn evict(&self, user: UserId, evicted: &[UserSocket]) -> Vec<ConnectionId> {
+        let (here, elsewhere): (Vec<_>, Vec<_>) = evicted.iter().partition(|socket| socket.node == self.0.node_id());
+        for UserSocket { node, connection } in elsewhere {
+            self.0.broadcast(BusMessage::EvictSocket { node, user, connection });
+        }
+        here.into_iter().map(|socket| socket.connection).collect()
+    }
+
+    /// Counts the sockets of these users again.
+    pub(crate) fn recount(&self, registry: &Registry, users: &[UserId]) -> impl Future<Output = ()> + use<> {
+        let sessions = users.iter().flat_map(|user| registry.sessions(*user).map(move |session| (*user, session)));
+        let reclaimed =
+            sessions.map(|(user, session)| self.0.reclaim_socket(user, session.location.connection, session.at));
+        let reclaimed = futures_util::future::join_all(reclaimed);
+        async move {
+            reclaimed.await;
         }
     }
 }
@@ -110,49 +75,7 @@ pub enum RemoteUserEvent {
     EvictSocket(NodeId, UserId, ConnectionId),
 }
 
-impl Handler<RemoteUserEvent> for AlarmHub {
-    type Result = ();
-
-    fn handle(&mut self, event: RemoteUserEvent, ctx: &mut Self::Context) {
-        match event {
-            RemoteUserEvent::Unread(user, unread, last_id) => {
-                self.send_to_user(user, &encode(&ServerFrame::Unread { unread, last_id }));
-            }
-            RemoteUserEvent::Alert(user, json) => self.send_to_user(user, &encode_json(json)),
-            RemoteUserEvent::EvictSocket(node, user, connection) => {
-                if self.bus.node_id() == Some(node) {
-                    self.evict(user, connection, ctx);
-                }
-            }
-        }
-    }
-}
-
 /// Counts all sockets of this node again, because Redis is back and may have lost them.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct RecountSockets;
-
-impl Handler<RecountSockets> for AlarmHub {
-    type Result = ();
-
-    fn handle(&mut self, _: RecountSockets, ctx: &mut Self::Context) {
-        self.recount_sockets(self.registry.users(), ctx);
-    }
-}
-
-impl AlarmHub {
-    /// Counts these users' sockets again, one batch of users after another. Each batch takes the sessions open by then.
-    fn recount_sockets(&mut self, mut users: Vec<UserId>, ctx: &mut Context<Self>) {
-        let batch = users.split_off(users.len().saturating_sub(RECOUNT_BATCH_LIMIT));
-        if batch.is_empty() {
-            return;
-        }
-        let (registry, bus) = (&self.registry, &self.bus);
-        let sessions = batch.iter().flat_map(|user| registry.sessions(*user).map(move |session| (*user, session)));
-        let reclaimed =
-            sessions.map(|(user, session)| bus.reclaim_socket(user, session.location.connection, session.at));
-        let reclaimed = futures_util::future::join_all(reclaimed);
-        ctx.spawn(reclaimed.into_actor(self).map(move |_, hub, ctx| hub.recount_sockets(users, ctx)));
-    }
-}

@@ -1,23 +1,26 @@
 //! Delivers committed alarms to the sessions of their receivers, and room frames to the sockets of a room.
 //!
-//! - `alarm_hub`: the `AlarmHub` actor, one per node; it routes alarms to shards and registers sessions.
-//! - `cluster`: what the hub does when other nodes share the service.
-//! - `registry`: who is connected and which alarms each user has received; plain data.
+//! - `alarm_hub`: the `AlarmHub` actor, one per node.
+//! - `cluster`: the hub's link to the other nodes.
+//! - `registry`: which users are connected, and how their sessions are sent something.
+//! - `received`: how far users have received alarms, written in batches.
 //! - `shard`: one actor per worker; it puts frames into the outboxes of the sessions on its thread, which
 //!   `shard_handle` holds. `shard_link` sends messages to it.
 //! - `outbox`: the frames that wait for one client; plain data.
 //! - `frame`, `encode`: frames encoded for the wire, and the pings behind them.
-//! - `received`: collects proofs of receipt and sends them to the hub in batches.
+//! - `receipts`: collects proofs of receipt and sends them to the hub in batches.
 //! - `read_state`: marks alarms as read and notifies the user's sessions.
-//! - `overflow`: records what a full mailbox could not take.
+//! - `mailbox`, `overflow`: send to a bounded mailbox, and record what it could not take.
 
 pub(crate) mod alarm_hub;
 pub(crate) mod cluster;
 pub(crate) mod encode;
 pub(crate) mod frame;
+pub(crate) mod mailbox;
 pub(crate) mod outbox;
 pub(crate) mod overflow;
 pub(crate) mod read_state;
+pub(crate) mod receipts;
 pub(crate) mod received;
 pub(crate) mod registry;
 pub(crate) mod shard;

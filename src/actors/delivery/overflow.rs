@@ -10,7 +10,8 @@ use std::{
     },
 };
 
-/// The ids whose messages a full mailbox refused. Taking from an empty set costs one atomic load.
+/// The ids whose messages a full mailbox refused; `()` where every message concerns everybody. Taking from an empty set
+/// costs one atomic load.
 #[derive(Debug)]
 pub struct OverflowFlag<T> {
     any: AtomicBool,
@@ -28,12 +29,14 @@ impl<T: Eq + Hash> OverflowFlag<T> {
         self.which.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records ids. True if the set was empty: then the caller sends the actor one more message, past the mailbox's
-    /// limit, because those that wait may all be handled before the actor sees this record.
-    pub fn note(&self, ids: impl IntoIterator<Item = T>) -> bool {
+    /// Records ids. If there were none, calls `wake`, which sends the actor an empty message past the mailbox's limit:
+    /// those that wait may all be handled before the actor sees this record.
+    pub(crate) fn note(&self, ids: impl IntoIterator<Item = T>, wake: impl FnOnce()) {
         let mut which = self.which();
         which.extend(ids);
-        !self.any.swap(true, Ordering::AcqRel)
+        if !self.any.swap(true, Ordering::AcqRel) {
+            wake();
+        }
     }
 
     /// Takes what was recorded since the last call.
@@ -53,11 +56,15 @@ mod tests {
 
     #[test]
     fn a_recorded_id_is_taken_once() {
-        let overflow = OverflowFlag::default();
-        assert!(overflow.note([1, 2]));
-        assert!(!overflow.note([2, 3]), "a message is already on its way");
+        let (overflow, woken) = (OverflowFlag::default(), std::cell::Cell::new(0));
+        let note = |ids: &[i32]| {
+            overflow.note(ids.iter().copied(), || woken.set(woken.get() + 1));
+            woken.get()
+        };
+        assert_eq!(note(&[1, 2]), 1);
+        assert_eq!(note(&[2, 3]), 1, "a message is already on its way");
         assert_eq!(overflow.take(), HashSet::from([1, 2, 3]));
         assert!(overflow.take().is_empty());
-        assert!(overflow.note([4]));
+        assert_eq!(note(&[4]), 2);
     }
 }

@@ -1,69 +1,90 @@
-//! Collects the proofs of receipt (acks and pongs) of one worker's sessions and sends them to the hub in batches. An
-//! event with thousands of receivers brings as many pongs, and a message to the hub's thread for each would cost more
-//! than reading it.
+//! How far users have received alarms, as far as it is not stored yet, and the batches in which the hub writes it.
 
 use std::{
-    cell::{Cell, RefCell},
-    rc::Rc,
-    time::{Duration, Instant},
+    collections::BTreeMap,
+    ops::Bound::{Excluded, Unbounded},
+    time::Duration,
 };
 
-use crate::domain::{AlarmId, UserId};
+use crate::{
+    domain::{AlarmId, UserId},
+    store::{Ledger, writes::MarkReceived},
+};
 
-/// Received cursors: each user has every alarm up to this one.
-type Cursors = Vec<(UserId, AlarmId)>;
+/// The pause before received cursors are written.
+pub(crate) const WRITE_DELAY: Duration = Duration::from_millis(250);
+/// Received cursors in one write.
+const BATCH_LIMIT: usize = 2000;
+/// Time limit for one write.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The least time between two batches, except when a session ends. The hub writes cursors only a few times a second.
-const SEND_INTERVAL: Duration = Duration::from_millis(8);
-
-/// Batches cursors while the worker handles the sockets that are ready, and for the rest of [`SEND_INTERVAL`] if it has
-/// just sent a batch. Clones share one batch.
-#[derive(Clone)]
-pub(crate) struct Receipts(Rc<Batch>);
-
-struct Batch {
-    cursors: RefCell<Cursors>,
-    last_sent: Cell<Option<Instant>>,
-    /// A task that sends the batch is spawned.
-    is_scheduled: Cell<bool>,
-    send: Box<dyn Fn(Cursors)>,
+/// The received cursors that are not stored yet.
+#[derive(Default)]
+pub(crate) struct ReceivedCursors {
+    cursors: BTreeMap<UserId, AlarmId>,
+    /// The last user of the last batch; the next batch begins after them.
+    last_in_batch: Option<UserId>,
+    is_writing: bool,
+    /// A timer for the next write is set.
+    pub is_write_scheduled: bool,
 }
 
-impl Receipts {
-    /// Batches are passed to `send`.
-    pub(crate) fn new(send: impl Fn(Cursors) + 'static) -> Self {
-        Self(Rc::new(Batch {
-            cursors: RefCell::default(),
-            last_sent: Cell::new(None),
-            is_scheduled: Cell::new(false),
-            send: Box::new(send),
-        }))
+impl ReceivedCursors {
+    /// A session has proved that its user received every alarm up to `up_to`.
+    pub(crate) fn advance(&mut self, user: UserId, up_to: AlarmId) {
+        let cursor = self.cursors.entry(user).or_insert(up_to);
+        *cursor = (*cursor).max(up_to);
     }
 
-    /// Adds that the user has received everything up to `up_to`. The batch is sent after the tasks that are ready now,
-    /// but not before [`SEND_INTERVAL`] has passed since the last one.
-    pub(crate) fn add(&self, user: UserId, up_to: AlarmId) {
-        self.0.cursors.borrow_mut().push((user, up_to));
-        if self.0.is_scheduled.replace(true) {
-            return;
+    /// The user's received cursor, if it is not stored yet.
+    pub(crate) fn of(&self, user: UserId) -> Option<AlarmId> {
+        self.cursors.get(&user).copied()
+    }
+
+    /// Whether all cursors are stored.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.cursors.is_empty()
+    }
+
+    /// Whether a timer for the next write is needed. Mostly there is nothing to write, and then no timer runs.
+    pub(crate) fn wants_timer(&self) -> bool {
+        !self.is_empty() && !self.is_write_scheduled && !self.is_writing
+    }
+
+    /// Queues a write of one batch, unless a write is running. The future gives what [`written`](Self::written) takes.
+    pub(crate) fn start_write(
+        &mut self,
+        ledger: &Ledger,
+    ) -> Option<impl Future<Output = Vec<(UserId, AlarmId)>> + use<>> {
+        if self.is_writing || self.is_empty() {
+            return None;
         }
-        let receipts = self.clone();
-        let wait = self.0.last_sent.get().map(|at| SEND_INTERVAL.saturating_sub(at.elapsed()));
-        actix_web::rt::spawn(async move {
-            if let Some(wait) = wait.filter(|wait| !wait.is_zero()) {
-                tokio::time::sleep(wait).await;
-            }
-            receipts.0.is_scheduled.set(false);
-            receipts.flush();
-        });
+        self.is_writing = true;
+        let batch = self.next_batch(BATCH_LIMIT);
+        let stored = ledger.write(MarkReceived(batch.clone()), WRITE_TIMEOUT);
+        Some(async move { stored.await.map(|()| batch).unwrap_or_default() })
     }
 
-    /// Sends the batch at once. A session that ends does this, because its user may reconnect before the batch is due.
-    pub(crate) fn flush(&self) {
-        let cursors = self.0.cursors.take();
-        if !cursors.is_empty() {
-            self.0.last_sent.set(Some(Instant::now()));
-            (self.0.send)(cursors);
+    /// The next batch of at most `limit` cursors. Batches go round in the order of user ids: neighbours' rows share
+    /// database pages, and each user gets their turn.
+    fn next_batch(&mut self, limit: usize) -> Vec<(UserId, AlarmId)> {
+        let begin = self.last_in_batch.map_or(Unbounded, Excluded);
+        let after = self.cursors.range((begin, Unbounded));
+        let before = self.last_in_batch.map(|last| self.cursors.range(..=last));
+        let all = after.chain(before.into_iter().flatten());
+        let batch: Vec<_> = all.take(limit).map(|(user, up_to)| (*user, *up_to)).collect();
+        self.last_in_batch = batch.last().map(|(user, _)| *user);
+        batch
+    }
+
+    /// A write has ended. Forgets the cursors that are stored now: none if it failed. A cursor that has advanced
+    /// meanwhile stays.
+    pub(crate) fn written(&mut self, stored: &[(UserId, AlarmId)]) {
+        self.is_writing = false;
+        for (user, up_to) in stored {
+            if self.cursors.get(user) == Some(up_to) {
+                self.cursors.remove(user);
+            }
         }
     }
 }
@@ -72,36 +93,41 @@ impl Receipts {
 mod tests {
     use super::*;
 
-    #[actix_web::test]
-    async fn receipts_of_one_turn_are_sent_in_one_batch_and_none_is_lost() {
-        let batches = Rc::new(RefCell::new(Vec::new()));
-        let sink = Rc::clone(&batches);
-        let receipts = Receipts::new(move |cursors| sink.borrow_mut().push(cursors));
-        let cursor = |user, alarm| (UserId::from_stored(user), AlarmId::from_stored(alarm));
-        let all = [cursor(1, 10), cursor(2, 10), cursor(1, 11)];
-        for (user, up_to) in all {
-            receipts.add(user, up_to);
-        }
-        assert!(batches.borrow().is_empty());
-        tokio::task::yield_now().await;
-        assert_eq!(*batches.borrow(), [all]);
-        receipts.add(all[0].0, all[0].1);
-        receipts.flush();
-        tokio::task::yield_now().await;
-        assert_eq!(batches.borrow().len(), 2, "flush sends at once, and only once");
+    fn user(id: i64) -> UserId {
+        UserId::from_stored(id)
     }
 
-    #[actix_web::test]
-    async fn receipts_soon_after_a_batch_are_sent_together_in_the_next_one() {
-        let (sender, mut batches) = tokio::sync::mpsc::unbounded_channel();
-        let receipts = Receipts::new(move |cursors| sender.send(cursors).unwrap());
-        let cursor = |alarm| (UserId::from_stored(1), AlarmId::from_stored(alarm));
-        let add = |alarm| receipts.add(cursor(alarm).0, cursor(alarm).1);
-        add(10);
-        assert_eq!(batches.recv().await.unwrap(), [cursor(10)]);
-        add(11);
-        tokio::task::yield_now().await;
-        add(12);
-        assert_eq!(batches.recv().await.unwrap(), [cursor(11), cursor(12)]);
+    #[test]
+    fn a_received_cursor_never_goes_back_and_survives_an_older_write() {
+        let mut received = ReceivedCursors::default();
+        received.advance(user(1), AlarmId::from_stored(5));
+        let writing = received.next_batch(10);
+        received.advance(user(1), AlarmId::from_stored(9));
+        received.advance(user(1), AlarmId::from_stored(7));
+        received.written(&writing);
+        assert_eq!(received.of(user(1)), Some(AlarmId::from_stored(9)));
+        let writing = received.next_batch(10);
+        received.written(&writing);
+        assert_eq!(received.of(user(1)), None);
+    }
+
+    #[test]
+    fn batches_of_cursors_go_round_all_users() {
+        let mut received = ReceivedCursors::default();
+        for id in [4, 2, 5, 1, 3] {
+            received.advance(user(id), AlarmId::from_stored(9));
+        }
+        let mut batch = || -> Vec<i64> { received.next_batch(2).iter().map(|(user, _)| user.get()).collect() };
+        assert_eq!(
+            [batch(), batch(), batch()],
+            [vec![1, 2], vec![3, 4], vec![5, 1]],
+            "whether or not they are written"
+        );
+        let all = received.next_batch(10);
+        assert_eq!(all.len(), 5, "each once");
+        received.written(&all);
+        assert!(received.next_batch(10).is_empty());
+        received.advance(user(1), AlarmId::from_stored(10));
+        assert_eq!(received.next_batch(10).len(), 1);
     }
 }

@@ -1,15 +1,22 @@
-//! The hub's plain data: the open sessions by user, and how far each user has received alarms.
+//! The open sessions of this node by user, and the shards through which they are sent something.
 //!
 //! A session is identified by its [`ConnectionId`], so a late request to remove an old one can't remove a newer one.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    ops::Bound::{Excluded, Unbounded},
-};
+use std::collections::HashMap;
 
+use bytes::Bytes;
+
+use super::{
+    encode::encode_alarm,
+    shard::{CloseSessions, Delivery, InboxEnds, Push},
+    shard_handle::SessionTarget,
+    shard_link::ShardLink,
+};
 use crate::{
     bus::ConnectionId,
-    domain::{AlarmId, Timestamp, UserId},
+    domain::{Alarm, AlarmCursor, Locale, Receiver, Timestamp, UserId},
+    protocol::Close,
+    store::InboxEnd,
 };
 
 /// Where a session lives.
@@ -34,15 +41,16 @@ pub(crate) struct RegisteredSession {
     pub is_counted: bool,
 }
 
+/// The sessions and their shards.
 #[derive(Default)]
 pub(crate) struct Registry {
+    /// By index of the worker.
+    pub shards: Vec<ShardLink>,
     sessions_by_user: HashMap<UserId, Vec<RegisteredSession>>,
     session_count: usize,
-    /// Received cursors that are not stored yet.
-    received: BTreeMap<UserId, AlarmId>,
-    /// The last user of the last batch of cursors; the next batch begins after them.
-    last_in_batch: Option<UserId>,
 }
+
+// Who is connected.
 
 impl Registry {
     /// Adds a session.
@@ -95,42 +103,99 @@ impl Registry {
     pub(crate) fn counts(&self) -> (usize, usize) {
         (self.session_count, self.sessions_by_user.len())
     }
+}
 
-    /// A session has proved that its user received every alarm up to `up_to`.
-    pub(crate) fn received(&mut self, user: UserId, up_to: AlarmId) {
-        let cursor = self.received.entry(user).or_insert(up_to);
-        *cursor = (*cursor).max(up_to);
+// What they are sent.
+
+impl Registry {
+    /// Adds a worker's shard.
+    pub(crate) fn attach_shard(&mut self, index: usize, link: ShardLink) {
+        // Workers start in any order. No session is on a shard that is not attached yet, so its place may hold any
+        // link.
+        while self.shards.len() <= index {
+            self.shards.push(link.clone());
+        }
+        self.shards[index] = link;
     }
 
-    /// The user's received cursor, if it is not stored yet.
-    pub(crate) fn received_cursor(&self, user: UserId) -> Option<AlarmId> {
-        self.received.get(&user).copied()
-    }
-
-    /// Whether some received cursors are not stored yet.
-    pub(crate) fn has_unwritten_cursors(&self) -> bool {
-        !self.received.is_empty()
-    }
-
-    /// The next batch of at most `limit` received cursors. Batches go round in the order of user ids: neighbours' rows
-    /// share database pages, and each user gets their turn.
-    pub(crate) fn cursors_to_write(&mut self, limit: usize) -> Vec<(UserId, AlarmId)> {
-        let begin = self.last_in_batch.map_or(Unbounded, Excluded);
-        let after = self.received.range((begin, Unbounded));
-        let before = self.last_in_batch.map(|last| self.received.range(..=last));
-        let all = after.chain(before.into_iter().flatten());
-        let cursors: Vec<_> = all.take(limit).map(|(user, up_to)| (*user, *up_to)).collect();
-        self.last_in_batch = cursors.last().map(|(user, _)| *user);
-        cursors
-    }
-
-    /// Forgets the cursors that are stored now; a cursor that has advanced meanwhile stays.
-    pub(crate) fn cursors_written(&mut self, written: &[(UserId, AlarmId)]) {
-        for (user, up_to) in written {
-            if self.received.get(user) == Some(up_to) {
-                self.received.remove(user);
+    /// Groups sessions by shard, each with its [`SessionTarget::after`].
+    fn by_shard(&self, sessions: impl Iterator<Item = (SessionLocation, AlarmCursor)>) -> Vec<Vec<SessionTarget>> {
+        let mut by_shard: Vec<Vec<SessionTarget>> = vec![Vec::new(); self.shards.len()];
+        for (SessionLocation { shard, slot, connection }, after) in sessions {
+            if let Some(targets) = by_shard.get_mut(shard) {
+                targets.push(SessionTarget { slot, connection, after });
             }
         }
+        by_shard
+    }
+
+    /// Calls `send` for each shard that has any of these sessions.
+    fn each_shard(
+        &self,
+        sessions: impl Iterator<Item = (SessionLocation, AlarmCursor)>,
+        send: impl Fn(&ShardLink, Vec<SessionTarget>),
+    ) {
+        for (shard, targets) in self.shards.iter().zip(self.by_shard(sessions)) {
+            if !targets.is_empty() {
+                send(shard, targets);
+            }
+        }
+    }
+
+    /// Sends the alarms of one commit to the sessions of their receivers: one message for each shard.
+    pub(crate) fn deliver(&self, alarms: &[(Alarm, Vec<Receiver>)], locale: impl Fn() -> Locale) {
+        let mut pushes: Vec<Vec<Delivery>> = self.shards.iter().map(|_| Vec::new()).collect();
+        for (alarm, receivers) in alarms {
+            let sessions = |to: &Receiver| {
+                let after = to.after;
+                self.alarm_sessions(to.user).map(move |location| (location, after))
+            };
+            let targets = self.by_shard(receivers.iter().flat_map(sessions));
+            if targets.iter().all(Vec::is_empty) {
+                continue;
+            }
+            let frame = encode_alarm(alarm, false, locale());
+            for (push, targets) in pushes.iter_mut().zip(targets) {
+                if !targets.is_empty() {
+                    push.push(Delivery { alarm: Some(alarm.id), frame: frame.clone(), targets });
+                }
+            }
+        }
+        for (shard, push) in self.shards.iter().zip(pushes) {
+            if !push.is_empty() {
+                shard.push(Push(push));
+            }
+        }
+    }
+
+    /// Sends a frame that is not an alarm to the user's alarm sessions.
+    pub(crate) fn send_to_user(&self, user: UserId, frame: &Bytes) {
+        self.each_shard(self.alarm_sessions(user).map(|location| (location, AlarmCursor::START)), |shard, targets| {
+            shard.push_or_drop(Push(vec![Delivery { alarm: None, frame: frame.clone(), targets }]));
+        });
+    }
+
+    /// Sends users' sessions the newest alarms of their inboxes, and closes the sessions of users who are no longer
+    /// active.
+    pub(crate) fn check_inboxes(&self, ends: &[InboxEnd]) {
+        ends.iter().filter(|end| !end.is_active).for_each(|end| self.close_user(end.user));
+        let sessions = |end: &InboxEnd| {
+            let newest = end.end;
+            self.alarm_sessions(end.user).map(move |location| (location, newest))
+        };
+        self.each_shard(ends.iter().flat_map(sessions), |shard, targets| shard.check_inboxes(InboxEnds(targets)));
+    }
+
+    /// Closes these sessions.
+    pub(crate) fn close(&self, sessions: impl Iterator<Item = SessionLocation>, close: Close) {
+        self.each_shard(sessions.map(|location| (location, AlarmCursor::START)), |shard, targets| {
+            shard.close(CloseSessions::These(targets, close));
+        });
+    }
+
+    /// Closes all sessions of a user who is no longer active.
+    pub(crate) fn close_user(&self, user: UserId) {
+        self.close(self.sessions(user).map(|session| session.location), Close::TokenRefused);
     }
 }
 
@@ -200,39 +265,5 @@ mod tests {
         registry.unregister(user(1), ConnectionId(1));
         assert!(!registry.set_counted(user(1), ConnectionId(1)) && registry.set_counted(user(1), ConnectionId(2)));
         assert!(registry.unregister(user(1), ConnectionId(2)).is_some_and(|removed| removed.is_counted));
-    }
-
-    #[test]
-    fn a_received_cursor_never_goes_back_and_survives_an_older_write() {
-        let mut registry = Registry::default();
-        registry.received(user(1), AlarmId::from_stored(5));
-        let writing = registry.cursors_to_write(10);
-        registry.received(user(1), AlarmId::from_stored(9));
-        registry.received(user(1), AlarmId::from_stored(7));
-        registry.cursors_written(&writing);
-        assert_eq!(registry.received_cursor(user(1)), Some(AlarmId::from_stored(9)));
-        let writing = registry.cursors_to_write(10);
-        registry.cursors_written(&writing);
-        assert_eq!(registry.received_cursor(user(1)), None);
-    }
-
-    #[test]
-    fn batches_of_cursors_go_round_all_users() {
-        let mut registry = Registry::default();
-        for id in [4, 2, 5, 1, 3] {
-            registry.received(user(id), AlarmId::from_stored(9));
-        }
-        let mut batch = || -> Vec<i64> { registry.cursors_to_write(2).iter().map(|(user, _)| user.get()).collect() };
-        assert_eq!(
-            [batch(), batch(), batch()],
-            [vec![1, 2], vec![3, 4], vec![5, 1]],
-            "whether or not they are written"
-        );
-        let all = registry.cursors_to_write(10);
-        assert_eq!(all.len(), 5, "each once");
-        registry.cursors_written(&all);
-        assert!(registry.cursors_to_write(10).is_empty());
-        registry.received(user(1), AlarmId::from_stored(10));
-        assert_eq!(registry.cursors_to_write(10).len(), 1);
     }
 }

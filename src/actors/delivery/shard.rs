@@ -4,10 +4,7 @@
 
 use std::{
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -27,7 +24,7 @@ use crate::{domain::AlarmId, protocol::Close};
 pub struct Shard {
     pub(super) handle: ShardHandle,
     /// A full mailbox has lost alarms: all sessions read the store.
-    pub(super) overflowed: Arc<AtomicBool>,
+    pub(super) overflowed: Arc<OverflowFlag<()>>,
     /// Rooms whose frames a full mailbox has lost: their sockets are closed.
     pub(super) overflowed_rooms: Arc<OverflowFlag<RoomId>>,
     /// Seconds after which a client that reads nothing is disconnected (`session.timeout_s`).
@@ -63,7 +60,7 @@ pub(crate) struct Delivery {
 }
 
 /// The frames of one commit, or other frames for sessions.
-#[derive(Message)]
+#[derive(Message, Default)]
 #[rtype(result = "()")]
 pub(crate) struct Push(pub Vec<Delivery>);
 
@@ -71,7 +68,7 @@ impl Handler<Push> for Shard {
     type Result = ();
 
     fn handle(&mut self, Push(deliveries): Push, _: &mut Self::Context) {
-        if self.overflowed.swap(false, Ordering::AcqRel) {
+        if !self.overflowed.take().is_empty() {
             self.handle.each(Outbox::resync);
         }
         let (mut queued, mut overflows) = (0, 0);
@@ -120,7 +117,7 @@ pub(crate) enum RoomOrder {
 }
 
 /// Orders for rooms, in order.
-#[derive(Message)]
+#[derive(Message, Default)]
 #[rtype(result = "()")]
 pub(crate) struct RoomPush(pub Vec<(RoomId, RoomOrder)>);
 

@@ -13,7 +13,7 @@ use std::{
 
 use slab::Slab;
 
-use super::{outbox::Outbox, received::Receipts};
+use super::{outbox::Outbox, receipts::Receipts};
 use crate::{actors::room_id::RoomId, bus::ConnectionId, domain::AlarmCursor};
 
 /// Counters shared by all shards of the node. All but `open` count from the start.

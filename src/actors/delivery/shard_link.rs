@@ -2,14 +2,15 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicUsize, Ordering},
+    atomic::{AtomicUsize, Ordering},
 };
 
 use actix::prelude::*;
 
 use super::{
+    mailbox::send_or_note,
     overflow::OverflowFlag,
-    received::Receipts,
+    receipts::Receipts,
     shard::{CloseSessions, InboxEnds, Push, RoomPush, Shard},
     shard_handle::{ShardHandle, ShardStats},
 };
@@ -22,7 +23,7 @@ const MAILBOX_LIMIT: usize = 1024;
 #[derive(Clone)]
 pub(crate) struct ShardLink {
     shard: Addr<Shard>,
-    overflowed: Arc<AtomicBool>,
+    overflowed: Arc<OverflowFlag<()>>,
     overflowed_rooms: Arc<OverflowFlag<RoomId>>,
     waiting: Arc<AtomicUsize>,
     stats: Arc<ShardStats>,
@@ -36,9 +37,8 @@ impl ShardLink {
 
     /// Sends alarms. If the shard's mailbox is full, its sessions read the store.
     pub(crate) fn push(&self, push: Push) {
-        if self.shard.try_send(push).is_err() {
+        if !send_or_note(&self.shard, push, &self.overflowed, |_| [()]) {
             self.stats.resyncs.fetch_add(1, Ordering::Relaxed);
-            self.resync();
         }
     }
 
@@ -50,22 +50,15 @@ impl ShardLink {
         }
     }
 
-    /// Makes all sessions of the shard read the store. Each `Push` checks the flag; an empty one goes past the
-    /// mailbox's limit, because those that wait may all be handled before the flag is set.
+    /// Makes all sessions of the shard read the store.
     pub(crate) fn resync(&self) {
-        if !self.overflowed.swap(true, Ordering::AcqRel) {
-            self.shard.do_send(Push(Vec::new()));
-        }
+        self.overflowed.note([()], || self.shard.do_send(Push::default()));
     }
 
     /// Sends orders to rooms. If the shard's mailbox is full, its sockets in these rooms are closed.
     pub(crate) fn push_to_rooms(&self, push: RoomPush) {
-        if let Err(SendError::Full(RoomPush(orders)) | SendError::Closed(RoomPush(orders))) = self.shard.try_send(push)
-            && self.overflowed_rooms.note(orders.into_iter().map(|(room, _)| room))
-        {
-            // As in `resync`: an empty message past the limit, so that the record is read for certain.
-            self.shard.do_send(RoomPush(Vec::new()));
-        }
+        let rooms = |RoomPush(orders)| orders.into_iter().map(|(room, _)| room);
+        send_or_note(&self.shard, push, &self.overflowed_rooms, rooms);
     }
 
     /// Sends the newest alarms of inboxes. If the shard's mailbox is full they are dropped: the next inbox check
@@ -89,7 +82,7 @@ impl Shard {
         receipts: Receipts,
     ) -> (ShardHandle, ShardLink) {
         let handle = ShardHandle::new(index, Arc::clone(&stats), receipts);
-        let overflowed = Arc::new(AtomicBool::new(false));
+        let overflowed = Arc::new(OverflowFlag::default());
         let overflowed_rooms = Arc::new(OverflowFlag::default());
         let actor = Self {
             handle: handle.clone(),

@@ -16,15 +16,15 @@ use actix::Addr;
 use super::rooms::{AttachShardToRooms, BroadcastRoomEvents, EnterRoom, Rooms};
 use crate::actors::delivery::{
     outbox::{Outbox, OutboxLimits},
-    received::Receipts,
+    receipts::Receipts,
     shard::Shard,
     shard_handle::{ShardHandle, ShardStats},
 };
 use crate::actors::room_id::RoomId;
 use crate::{
-    bus::ConnectionId,
+    bus::{ConnectionId, Topology},
     domain::{Bid, BidId, BidSeq, GoodsId, Price, Timestamp, User, UserId},
-    store::{RoomEvent, writes::StoredBid},
+    store::{self, RoomEvent, writes::StoredBid},
     time_source::SystemTime,
 };
 
@@ -55,7 +55,15 @@ fn bid(seq: i64) -> RoomEvent {
 /// The rooms of a node with this many workers, and the workers' shards.
 fn rooms(workers: usize) -> (Addr<Rooms>, Vec<ShardHandle>) {
     let stats = Arc::new(ShardStats::default());
-    let rooms = Rooms::open(chrono_tz::UTC, Arc::new(SystemTime), Arc::clone(&stats), Arc::default(), LIMITS.bytes);
+    let (_folder, opened) = store::test_support::open();
+    let rooms = Rooms::open(
+        chrono_tz::UTC,
+        Arc::new(SystemTime),
+        Arc::clone(&stats),
+        Arc::default(),
+        LIMITS.bytes,
+        (opened.store, &Topology::Single),
+    );
     let shards = (0..workers).map(|index| {
         let (shard, link) = Shard::start(index, 60, Arc::clone(&stats), Receipts::new(|_| {}));
         rooms.do_send(AttachShardToRooms(link));

@@ -4,10 +4,7 @@
 use std::{
     cell::RefCell,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
 
 use bytes::Bytes;
@@ -16,19 +13,20 @@ use super::rooms::{AttachShardToRooms, BroadcastRoomEvents, EnterRoom, Rooms};
 use crate::actors::delivery::{
     alarm_hub::{AlarmHub, AttachShard, Deliver, GetHubFigures},
     frame::{Chunk, FrameKind},
+    mailbox::send_or_note,
     outbox::{Outbox, OutboxLimits},
     overflow::OverflowFlag,
-    received::Receipts,
+    receipts::Receipts,
     shard::{Delivery, Push, RoomOrder, RoomPush, Shard},
     shard_handle::{ShardHandle, ShardStats},
     shard_link::ShardLink,
 };
 use crate::actors::room_id::RoomId;
 use crate::{
-    bus::ConnectionId,
+    bus::{ConnectionId, Topology},
     domain::{GoodsId, Locale},
     protocol::Close,
-    store::RoomEvent,
+    store::{self, RoomEvent},
     time_source::SystemTime,
 };
 
@@ -94,8 +92,15 @@ async fn sockets_close_when_the_mailbox_of_the_rooms_is_full() {
     let stats = Arc::new(ShardStats::default());
     let (shard_handle, link) = shard(&stats);
     let overflow = Arc::new(OverflowFlag::default());
-    let rooms =
-        Rooms::open(chrono_tz::UTC, Arc::new(SystemTime), Arc::clone(&stats), Arc::clone(&overflow), LIMITS.bytes);
+    let (_folder, opened) = store::test_support::open();
+    let rooms = Rooms::open(
+        chrono_tz::UTC,
+        Arc::new(SystemTime),
+        Arc::clone(&stats),
+        Arc::clone(&overflow),
+        LIMITS.bytes,
+        (opened.store, &Topology::Single),
+    );
     rooms.do_send(AttachShardToRooms(link));
     let [listener, other] =
         [1, 2].map(|nth| listener(&shard_handle, ConnectionId(nth), RoomId::Auction(goods(nth.cast_signed()))));
@@ -112,8 +117,8 @@ async fn sockets_close_when_the_mailbox_of_the_rooms_is_full() {
     let refused =
         (0..MANY).filter(|_| rooms.try_send(BroadcastRoomEvents(vec![RoomEvent::Started(goods(3))])).is_err()).count();
     assert!(refused > 0, "the mailbox is bounded");
-    assert!(overflow.note([goods(1)]), "the sender notes what found it full");
-    rooms.do_send(BroadcastRoomEvents(Vec::new()));
+    let started = BroadcastRoomEvents(vec![RoomEvent::Started(goods(1))]);
+    assert!(!send_or_note(&rooms, started, &overflow, |_| [goods(1)]), "the sender notes what found it full");
     settle().await;
     assert_eq!(listener.borrow().due_close(), Some(Close::TryAgainLater));
     assert_eq!(stats.closed_for_missing.load(Ordering::Relaxed), 1);
@@ -138,14 +143,15 @@ async fn sessions_read_the_store_when_the_mailbox_of_the_hub_is_full() {
     let stats = Arc::new(ShardStats::default());
     let (shard_handle, link) = shard(&stats);
     let session = live_session(&shard_handle);
-    let overflow = Arc::new(AtomicBool::new(false));
+    let overflow = Arc::new(OverflowFlag::default());
     let locale = Locale::En;
-    let hub = AlarmHub::open(Box::new(move || locale), 16, stats, Arc::clone(&overflow));
+    let (_folder, opened) = store::test_support::open();
+    let single = (opened.store, &Topology::Single);
+    let hub = AlarmHub::open(Box::new(move || locale), 16, stats, Arc::clone(&overflow), opened.ledger, single);
     hub.do_send(AttachShard { index: 0, link });
     let refused = (0..MANY).filter(|_| hub.try_send(Deliver(Vec::new())).is_err()).count();
     assert!(refused > 0, "the mailbox is bounded");
-    overflow.store(true, Ordering::Release);
-    hub.do_send(Deliver(Vec::new()));
+    assert!(!send_or_note(&hub, Deliver(Vec::new()), &overflow, |_| [()]), "the sender notes that it is full");
     let figures = hub.send(GetHubFigures).await.unwrap();
     settle().await;
     assert!(session.borrow().wants_catch_up() && !session.borrow().is_closed());

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::BytesMut;
 
-use super::{cluster_sync::ClusterSync, membership::RoomMembers};
+use super::membership::RoomMembers;
 use crate::actors::delivery::{encode::encode, frame::FrameKind, shard::RoomOrder};
 use crate::{
     domain::{User, UserId},
@@ -40,7 +40,6 @@ pub(crate) struct RoomState {
     pub bytes_ahead: usize,
     /// A gather interval is running; at its end pending joins and leaves are broadcast.
     pub is_gathering: bool,
-    pub sync: ClusterSync,
 }
 
 impl RoomState {
@@ -54,7 +53,6 @@ impl RoomState {
             is_pending: HashSet::new(),
             bytes_ahead: 0,
             is_gathering: false,
-            sync: ClusterSync::default(),
         }
     }
 
@@ -132,7 +130,7 @@ impl RoomState {
     }
 
     /// Settles all pending changes, and that of `more`, without frames: no socket is here to receive them.
-    fn announce_to_nobody(&mut self, more: Option<UserId>) {
+    pub(crate) fn announce_to_nobody(&mut self, more: Option<UserId>) {
         self.is_pending.clear();
         for user in std::mem::take(&mut self.pending).into_iter().chain(more) {
             self.set_announced(user, self.members.user(user));
@@ -147,13 +145,6 @@ impl RoomState {
     /// These users, ordered by id.
     pub(crate) fn list(&mut self) -> Arc<[Arc<User>]> {
         Arc::clone(self.announced_list.get_or_insert_with(|| self.announced.values().map(Arc::clone).collect()))
-    }
-
-    /// Called when the last socket here has closed: the room stops following its events.
-    pub(crate) fn stop_sync(&mut self) {
-        // Generations begin with 1, so the default 0 drops the result of every read that is under way.
-        self.sync = ClusterSync::default();
-        self.announce_to_nobody(None);
     }
 }
 

@@ -45,7 +45,7 @@ use super::{
         liveness::Liveness,
         reader::FrameReader,
     },
-    delivery::{encode::encode, outbox::Outbox, received::Receipts},
+    delivery::{encode::encode, outbox::Outbox, receipts::Receipts},
 };
 use crate::{domain::UserId, protocol::Close};
 

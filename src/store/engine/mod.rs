@@ -6,8 +6,8 @@
 
 pub(crate) mod pool;
 pub(crate) mod postgres;
+pub(crate) mod sharing;
 pub(crate) mod sqlite;
-pub(crate) mod topology;
 pub(crate) mod url;
 
 use diesel::{connection::SimpleConnection, prelude::*};

@@ -8,8 +8,8 @@ use std::{
 use super::{
     DbConn,
     postgres::connection::{NodeLock, Server},
+    sharing::Sharing,
     sqlite::connection as sqlite_connection,
-    topology::Topology,
 };
 use crate::store::{DatabaseUrlError, StoreError, database_file::DatabaseFile};
 
@@ -96,10 +96,10 @@ impl DatabaseUrl {
 
     /// Locks the database for this process or for its cluster. An SQLite file is always locked for this process, and
     /// created if it does not exist.
-    pub(crate) fn lock(&self, topology: Topology) -> Result<DatabaseLock, StoreError> {
+    pub(crate) fn lock(&self, sharing: Sharing) -> Result<DatabaseLock, StoreError> {
         match &self.0 {
             Engine::Sqlite(path) => DatabaseFile::lock(path).map(DatabaseLock::File),
-            Engine::Postgres(server) => server.lock(topology).map(DatabaseLock::Node),
+            Engine::Postgres(server) => server.lock(sharing).map(DatabaseLock::Node),
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::{
         engine::{
             DbConn,
             postgres::batch::Batch,
+            sharing::Sharing,
             sqlite::statements::{self, AddBid, AddToInbox, RaiseBidder, SetLead},
         },
         room_event::Committed,
@@ -34,14 +35,14 @@ pub(crate) struct Effects {
     /// The marker that is stored if, and only if, this transaction is on disk; `None` if it changed nothing that
     /// anybody is notified of, and used up no id.
     pub marker: Option<CommitMarker>,
-    /// Changes for the observer, in order.
+    /// Changes for the commit listener, in order.
     pub committed: Vec<Committed>,
     /// Fan-outs that the ledger continues after this transaction.
     pub fanouts: Vec<EventId>,
 }
 
 impl Tx<'_> {
-    /// Turns the raised alarms into alarm and inbox rows, and into changes for the observer.
+    /// Turns the raised alarms into alarm and inbox rows, and into changes for the commit listener.
     fn collect_alarms(&mut self) -> Result<(), StoreError> {
         let raised = std::mem::take(&mut self.raised);
         let muted = Muted::find(self.conn, &raised)?;
@@ -117,7 +118,7 @@ impl Tx<'_> {
                     goods.lead_changed = false;
                     &goods.state
                 });
-                let several = self.rules.several_writers;
+                let several = self.rules.sharing == Sharing::Shared;
                 let written = Batch::new(&pending, leads.collect(), end, several).write(conn)?;
                 recipients::complete(&mut self.committed, &mut self.inbox_ends, &written);
                 Ok(end.is_some())

@@ -20,7 +20,7 @@ use diesel::prelude::*;
 use self::commit_marker::CommitMarker;
 use super::{
     StoreError,
-    engine::{DbConn, on_each, postgres::batch},
+    engine::{DbConn, on_each, postgres::batch, sharing::Sharing},
     room_event::Committed,
     rows::{BidRow, Counters, PendingRows, StateRow},
     schema,
@@ -31,11 +31,11 @@ use crate::domain::{
 
 /// Settings that affect what the ledger writes.
 #[derive(Debug, Clone, Copy)]
-pub struct LedgerRules {
+pub(crate) struct LedgerRules {
     /// `auction.soft_close_s`, in milliseconds.
     pub soft_close_ms: i64,
-    /// Other nodes write to the same database (`bus.url` is set).
-    pub several_writers: bool,
+    /// Whether other nodes write to the same database.
+    pub sharing: Sharing,
 }
 
 /// Goods as this transaction sees them, and which parts of their row it has to write.
@@ -155,7 +155,7 @@ impl<'c> Tx<'c> {
         self.raised.push((alarm, receivers));
     }
 
-    /// Passes a change to the observer once this transaction is committed.
+    /// Passes a change to the commit listener once this transaction is committed.
     pub(crate) fn emit(&mut self, committed: Committed) {
         self.committed.push(committed);
     }

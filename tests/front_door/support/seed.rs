@@ -9,7 +9,7 @@ use std::{
 use handsup::{
     domain::{GoodsId, NewGoods, Price, Timestamp, UserId},
     store::{
-        DatabaseUrl, LedgerRules, LedgerThread, Store, Write, WriteError,
+        DatabaseUrl, LedgerThread, Store, Write, WriteError,
         writes::{EnsureUser, Like, LikeSet, MakeGoods, SetLike},
     },
     time_source::{SystemTime, TimeSource},
@@ -30,8 +30,7 @@ impl Seed {
     pub fn at(url: &str, time: Arc<dyn TimeSource>) -> Self {
         let url = DatabaseUrl::parse(url).unwrap();
         let opened = Store::open(&url, 1).unwrap();
-        let rules = LedgerRules { soft_close_ms: 0, several_writers: false };
-        Self(opened.start_ledger(rules, time, Box::new(|_| {})).unwrap())
+        Self(opened.start_ledger(0, time, Box::new(|_| {})).unwrap())
     }
 
     /// Writes all of these, many in a transaction; returns their results in order.

@@ -13,7 +13,7 @@ use url::Url;
 use crate::domain::{AlarmId, UserId};
 use crate::store::{
     DatabaseUrlError, StoreError,
-    engine::topology::Topology,
+    engine::sharing::Sharing,
     schema_version::{self, Migrated},
 };
 
@@ -126,21 +126,21 @@ impl Server {
     }
 
     /// Locks the database for this process or for its cluster. Waits for up to 6 s.
-    pub(crate) fn lock(&self, topology: Topology) -> Result<NodeLock, StoreError> {
+    pub(crate) fn lock(&self, sharing: Sharing) -> Result<NodeLock, StoreError> {
         let mut conn = self.connect()?;
         // Fails over a Unix socket, which needs no keepalive.
         let _ = conn.batch_execute(KEEPALIVE_SETTINGS);
         let deadline = std::time::Instant::now() + NODE_LOCK_TIMEOUT;
-        let lock = match topology {
-            Topology::Single => EXCLUSIVE_LOCK,
-            Topology::Cluster => SHARED_LOCK,
+        let lock = match sharing {
+            Sharing::Exclusive => EXCLUSIVE_LOCK,
+            Sharing::Shared => SHARED_LOCK,
         };
         // Retried because the server still holds the lock of a node that was just killed for a moment.
         while !sql_query(lock).get_result::<LockRow>(&mut conn)?.taken {
             if std::time::Instant::now() > deadline {
-                let error = match topology {
-                    Topology::Single => "the database is in use by another process",
-                    Topology::Cluster => "the database is in use by a process without bus.url",
+                let error = match sharing {
+                    Sharing::Exclusive => "the database is in use by another process",
+                    Sharing::Shared => "the database is in use by a process without bus.url",
                 };
                 return Err(StoreError::Unavailable(error.to_owned()));
             }

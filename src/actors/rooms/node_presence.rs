@@ -1,0 +1,148 @@
+//! Tells the other nodes who enters and leaves rooms here, and records who is in rooms there.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use actix::prelude::*;
+
+use super::presence::RoomState;
+use crate::actors::room_id::RoomId;
+use crate::{
+    bus::{Bus, BusMessage, NodeId, PresenceChange},
+    domain::{GoodsId, User, UserId},
+};
+
+/// Users in one part of a presence snapshot.
+const USERS_PER_PART: usize = 500;
+
+type RoomMap = HashMap<RoomId, RoomState>;
+
+/// Who is in the rooms of another node, as that node has sent it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub enum RemotePresence {
+    /// Users who entered or left.
+    Changes(NodeId, Vec<PresenceChange>),
+    /// One part of a list of everybody who is in a room on that node.
+    Snapshot {
+        /// The node that sent it.
+        node: NodeId,
+        /// The users of this part, each with the goods whose auction room they are in.
+        part: Vec<(GoodsId, User)>,
+        /// The number of this part, from 0.
+        index: u32,
+        /// How many parts the snapshot has, at least 1.
+        total: u32,
+    },
+    /// The node has stopped: none of its users is in a room there.
+    Gone(NodeId),
+}
+
+/// Sends the other nodes a snapshot of who is in the rooms here: one of them asks for it, or may have missed a change.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct AnnouncePresence;
+
+/// The exchange of presence with the other nodes.
+pub(crate) struct NodePresence {
+    bus: Bus,
+    /// Unfinished snapshots of other nodes: how many parts have come, and who is present in them.
+    snapshots: HashMap<NodeId, (u32, HashSet<(GoodsId, UserId)>)>,
+}
+
+impl NodePresence {
+    pub(crate) fn new(bus: Bus) -> Self {
+        Self { bus, snapshots: HashMap::new() }
+    }
+
+    /// Tells the other nodes that a user has opened their first socket in a room here, or closed their last. Sent at
+    /// once, so that it reaches them before anything that the user does.
+    pub(crate) fn notify(&self, goods: GoodsId, user: &User, is_here: bool) {
+        self.bus.broadcast(BusMessage::PresenceChanges(vec![PresenceChange { goods, user: user.clone(), is_here }]));
+    }
+
+    /// Sends the other nodes who is in the rooms here.
+    pub(crate) fn announce(&self, rooms: &RoomMap) {
+        let here = |(id, room): (&RoomId, &RoomState)| match id {
+            RoomId::Auction(goods) => room.members.users_here().map(|user| (*goods, User::clone(user))).collect(),
+            RoomId::Trade(_) => Vec::new(),
+        };
+        let all: Vec<(GoodsId, User)> = rooms.iter().flat_map(here).collect();
+        let mut parts: Vec<Vec<(GoodsId, User)>> = all.chunks(USERS_PER_PART).map(<[_]>::to_vec).collect();
+        if parts.is_empty() {
+            parts.push(Vec::new());
+        }
+        let total = u32::try_from(parts.len()).unwrap_or(u32::MAX);
+        for (index, part) in (0..).zip(parts) {
+            self.bus.broadcast(BusMessage::PresenceSnapshot { part, index, total });
+        }
+    }
+
+    /// Records what another node has sent. Returns the rooms whose presence has changed.
+    pub(crate) fn apply(&mut self, presence: RemotePresence, rooms: &mut RoomMap) -> HashSet<RoomId> {
+        let mut changed = HashSet::new();
+        match presence {
+            RemotePresence::Changes(node, changes) => {
+                for PresenceChange { goods, user, is_here } in changes {
+                    if is_here {
+                        enter(node, goods, user, rooms, &mut changed);
+                    } else {
+                        leave(node, goods, user.id, rooms, &mut changed);
+                    }
+                }
+            }
+            RemotePresence::Snapshot { node, part, index, total } => {
+                let (mut parts, mut present) = self.snapshots.remove(&node).filter(|_| index > 0).unwrap_or_default();
+                parts += 1;
+                present.extend(part.iter().map(|(goods, user)| (*goods, user.id)));
+                for (goods, user) in part {
+                    enter(node, goods, user, rooms, &mut changed);
+                }
+                if index + 1 < total {
+                    self.snapshots.insert(node, (parts, present));
+                } else if parts == total {
+                    // Every part has come. With a part missing, its users would be removed by mistake.
+                    retain(node, &present, rooms, &mut changed);
+                }
+            }
+            RemotePresence::Gone(node) => {
+                self.snapshots.remove(&node);
+                retain(node, &HashSet::new(), rooms, &mut changed);
+            }
+        }
+        changed
+    }
+}
+
+fn enter(node: NodeId, goods: GoodsId, user: User, rooms: &mut RoomMap, changed: &mut HashSet<RoomId>) {
+    let (id, user) = (RoomId::Auction(goods), Arc::new(user));
+    let room = rooms.entry(id).or_insert_with(|| RoomState::new(false));
+    if room.members.enter_on(node, Arc::clone(&user)) {
+        room.presence_changed(user.id);
+        changed.insert(id);
+    }
+}
+
+fn leave(node: NodeId, goods: GoodsId, user: UserId, rooms: &mut RoomMap, changed: &mut HashSet<RoomId>) {
+    let id = RoomId::Auction(goods);
+    if let Some(room) = rooms.get_mut(&id)
+        && room.members.leave_on(node, user)
+    {
+        room.presence_changed(user);
+        changed.insert(id);
+    }
+}
+
+/// Removes all users of that node who are not among `present`.
+fn retain(node: NodeId, present: &HashSet<(GoodsId, UserId)>, rooms: &mut RoomMap, changed: &mut HashSet<RoomId>) {
+    let on_node = |(id, room): (&RoomId, &RoomState)| {
+        let goods = id.goods();
+        room.members.users_on(node).into_iter().map(move |user| (goods, user)).collect::<Vec<_>>()
+    };
+    let all: Vec<(GoodsId, UserId)> = rooms.iter().flat_map(on_node).collect();
+    for (goods, user) in all.into_iter().filter(|member| !present.contains(member)) {
+        leave(node, goods, user, rooms, changed);
+    }
+}

@@ -1,0 +1,139 @@
+//! The rooms of this node, and what room events send to their sockets.
+//!
+//! An event costs one encoding and one message to each shard, however many sockets receive it; in a room without
+//! sockets it costs nothing.
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::Bytes;
+use chrono_tz::Tz;
+
+use super::presence::RoomState;
+use crate::actors::delivery::{
+    encode::encode,
+    frame::FrameKind,
+    shard::{RoomOrder, RoomPush},
+    shard_link::ShardLink,
+};
+use crate::actors::room_id::RoomId;
+use crate::{
+    domain::{GoodsId, Timestamp, User},
+    protocol::{Close, RoomFrame},
+    store::RoomEvent,
+    time_source::TimeSource,
+};
+
+/// What the sockets of rooms get, in order.
+pub(crate) type Orders = Vec<(RoomId, RoomOrder)>;
+
+/// The rooms by their ids.
+pub(crate) struct RoomTable {
+    /// Rooms with sockets here, or with users on other nodes.
+    pub rooms: HashMap<RoomId, RoomState>,
+    pub shards: Vec<ShardLink>,
+    time_zone: Tz,
+    time: Arc<dyn TimeSource>,
+    /// Bytes of joins and leaves that are sent ahead of room events in one gather interval. A slow socket may have
+    /// twice this waiting, plus those at the end of the interval.
+    ahead_bytes: usize,
+}
+
+impl RoomTable {
+    pub(crate) fn new(time_zone: Tz, time: Arc<dyn TimeSource>, ahead_bytes: usize) -> Self {
+        Self { rooms: HashMap::new(), shards: Vec::new(), time_zone, time, ahead_bytes }
+    }
+
+    /// Hands the orders to all shards.
+    pub(crate) fn push(&self, orders: Orders) {
+        if let Some((last, others)) = self.shards.split_last().filter(|_| !orders.is_empty()) {
+            for shard in others {
+                shard.push_to_rooms(RoomPush(orders.clone()));
+            }
+            last.push_to_rooms(RoomPush(orders));
+        }
+    }
+
+    /// Adds an order for a room, with pending joins and leaves ahead of it.
+    fn add_order(&mut self, id: RoomId, order: impl FnOnce(&Self) -> RoomOrder, orders: &mut Orders) {
+        let Some(room) = self.rooms.get_mut(&id) else { return };
+        orders.extend(room.take_pending_ahead(self.ahead_bytes).map(|ahead| (id, ahead)));
+        orders.push((id, order(self)));
+    }
+
+    /// Adds the orders that an event means for its room.
+    pub(crate) fn broadcast_event(&mut self, event: &RoomEvent, orders: &mut Orders) {
+        if let RoomEvent::Ended { goods, .. } = event
+            && let Some(room) = self.rooms.get_mut(&RoomId::Auction(*goods))
+        {
+            room.is_over = true;
+        }
+        let frame = |frame: &RoomFrame<'_>| RoomOrder::Frame { bytes: encode(frame), kind: FrameKind::Other };
+        match event {
+            RoomEvent::Started(goods) => {
+                self.add_order(RoomId::Auction(*goods), |_| frame(&RoomFrame::Started), orders);
+            }
+            RoomEvent::Bid { bid, bidder } => self.add_order(
+                RoomId::Auction(bid.bid.goods),
+                |table| {
+                    frame(&RoomFrame::Bid {
+                        sender: bidder.id,
+                        sender_name: &bidder.username,
+                        sender_image: &bidder.profile_image,
+                        goods_id: bid.bid.goods,
+                        high_price: bid.high_price,
+                        seq: bid.seq,
+                        bid_id: bid.id,
+                        ends_at: bid.ends_at,
+                        server_time: table.time.now(),
+                    })
+                },
+                orders,
+            ),
+            RoomEvent::Extended { goods, ends_at, .. } => {
+                let ends_at = *ends_at;
+                self.add_order(RoomId::Auction(*goods), |_| frame(&RoomFrame::Extended { ends_at }), orders);
+            }
+            RoomEvent::Ended { goods, buyer, high_price, .. } => self.add_order(
+                RoomId::Auction(*goods),
+                |_| {
+                    frame(&RoomFrame::Ended {
+                        buyer_id: buyer.as_ref().map(|buyer| buyer.id),
+                        buyer_name: buyer.as_ref().map(|buyer| buyer.name.as_str()),
+                        high_price: high_price.map_or(0, |price| price.won()),
+                    })
+                },
+                orders,
+            ),
+            RoomEvent::Line { goods, author, text, at, .. } => self.add_order(
+                RoomId::Auction(*goods),
+                |table| RoomOrder::Frame {
+                    bytes: table.message_frame(*goods, author, None, text.as_str(), *at),
+                    kind: FrameKind::Other,
+                },
+                orders,
+            ),
+            RoomEvent::TradeMessage { goods, id, author, text, at } => self.add_order(
+                RoomId::Trade(*goods),
+                |table| RoomOrder::Frame {
+                    bytes: table.message_frame(*goods, author, Some(&author.profile_image), text.as_str(), *at),
+                    kind: FrameKind::Trade(*id),
+                },
+                orders,
+            ),
+            RoomEvent::Deleted(goods) => {
+                self.add_order(RoomId::Auction(*goods), |_| RoomOrder::Close(Close::GoodsDeleted), orders);
+            }
+        }
+    }
+
+    fn message_frame(&self, goods: GoodsId, author: &User, image: Option<&str>, text: &str, at: Timestamp) -> Bytes {
+        encode(&RoomFrame::Message {
+            message: text,
+            sender: author.id,
+            sender_image: image,
+            sender_name: &author.username,
+            goods_id: goods,
+            time: at.local(self.time_zone).twelve_hour(),
+        })
+    }
+}

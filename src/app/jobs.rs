@@ -1,0 +1,41 @@
+//! What a node does periodically.
+
+use std::{sync::Arc, time::Duration};
+
+use actix_web::{rt::spawn, web};
+
+use super::{fanout_recovery, retention::Retention};
+use crate::{bus::Topology, http::Services};
+
+/// Time between two removals of idle rate limits.
+const FORGET_IDLE_INTERVAL: Duration = Duration::from_secs(60);
+/// Time between two probes of a database that fails.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Starts all periodic jobs. `keep_days` is `alarms.keep_days`.
+pub(super) fn start(services: &web::Data<Services>, keep_days: u32) {
+    spawn(forget_idle(services.clone()));
+    spawn(probe_if_failing(services.clone()));
+    let (store, ledger, time) = (services.store.clone(), services.ledger.clone(), Arc::clone(&services.time));
+    if let Topology::Cluster(_) = services.topology {
+        spawn(fanout_recovery::run(store.clone(), ledger.clone()));
+    }
+    spawn(Retention { store, ledger, time, keep_days }.run());
+}
+
+/// Notices that a failing database works again, even if nobody uses it.
+async fn probe_if_failing(services: web::Data<Services>) {
+    loop {
+        tokio::time::sleep(PROBE_INTERVAL).await;
+        services.ledger.probe_if_failing();
+        services.store.probe_if_failing().await;
+    }
+}
+
+/// Removes rate limits that nobody has used for a while.
+async fn forget_idle(services: web::Data<Services>) {
+    loop {
+        tokio::time::sleep(FORGET_IDLE_INTERVAL).await;
+        services.live.load().rates.forget_idle();
+    }
+}
