@@ -206,6 +206,15 @@ pub(crate) struct UserRow {
     named_at: i64,
 }
 
+impl UserRow {
+    /// The user; `None` if they are unknown.
+    pub(crate) fn find(conn: &mut DbConn, id: UserId) -> Result<Option<User>, StoreError> {
+        let row: Option<Self> =
+            schema::users::table.find(id.get()).select(Self::as_select()).get_result(conn).optional()?;
+        Ok(row.map(User::from))
+    }
+}
+
 impl From<&User> for UserRow {
     fn from(user: &User) -> Self {
         Self {

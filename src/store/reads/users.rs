@@ -30,11 +30,6 @@ impl Store {
 
     /// The user; `None` if they are unknown.
     pub async fn user(&self, id: UserId) -> Result<Option<User>, StoreError> {
-        self.read(move |conn| {
-            use schema::users::dsl;
-            let user = dsl::users.filter(dsl::id.eq(id.get())).select(UserRow::as_select());
-            Ok(user.get_result(conn).optional()?.map(User::from))
-        })
-        .await
+        self.read(move |conn| UserRow::find(conn, id)).await
     }
 }

@@ -7,16 +7,9 @@ use crate::{
     store::{Committed, StoreError, Tx, Write, rows::UserRow, schema},
 };
 
-fn find(tx: &mut Tx<'_>, id: UserId) -> Result<Option<User>, StoreError> {
-    use schema::users::dsl;
-    let row: Option<UserRow> =
-        dsl::users.filter(dsl::id.eq(id.get())).select(UserRow::as_select()).get_result(tx.conn).optional()?;
-    Ok(row.map(User::from))
-}
-
 /// A user's name. For an unknown user it is the name that they would get if they were created now.
 pub(super) fn name(tx: &mut Tx<'_>, id: UserId) -> Result<String, StoreError> {
-    Ok(find(tx, id)?.unwrap_or_else(|| User::first_seen(id, None, None)).username)
+    Ok(UserRow::find(tx.conn, id)?.unwrap_or_else(|| User::first_seen(id, None, None)).username)
 }
 
 fn store(tx: &mut Tx<'_>, user: &User, is_new: bool) -> Result<(), StoreError> {
@@ -45,7 +38,7 @@ impl Write for EnsureUser {
     type Out = User;
 
     fn run(&self, tx: &mut Tx<'_>) -> Result<User, StoreError> {
-        let found = find(tx, self.id)?;
+        let found = UserRow::find(tx.conn, self.id)?;
         let is_new = found.is_none();
         let mut user = found.unwrap_or_else(|| User::first_seen(self.id, self.name.as_deref(), self.iat));
         if user.learn_name(self.name.as_deref(), self.iat) || is_new {
@@ -75,7 +68,7 @@ impl Write for ChangeUser {
     type Out = User;
 
     fn run(&self, tx: &mut Tx<'_>) -> Result<User, StoreError> {
-        let found = find(tx, self.id)?;
+        let found = UserRow::find(tx.conn, self.id)?;
         let is_new = found.is_none();
         // The backend may know users who have never sent a token to this service.
         let mut user = found.unwrap_or_else(|| User::first_seen(self.id, None, None));
