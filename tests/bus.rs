@@ -1,5 +1,5 @@
 //! The bus by itself, on a Redis of the test's own. `front_door/nodes_*` test what nodes do with it.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/redis.rs"]
 mod redis;

@@ -1,6 +1,6 @@
 //! `deploy/` and `docs/operating.md` agree with the program. Their files are read as text, line by line. Only `handsup
 //! config` is started.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
 

@@ -1,7 +1,7 @@
 //! The documents agree with each other and with the code: links lead somewhere, named files exist, and every fault of
 //! the origin has its tests. Everything is read as text. `tests/front_door/protocol_doc.rs` runs the examples of
 //! `docs/protocol.md`.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -1,6 +1,6 @@
 //! A committed migration is never edited: databases that have run it would keep what the old text did. A mistake is
 //! corrected by another migration.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used)]
 
 use std::{collections::BTreeMap, fs, path::Path};
 

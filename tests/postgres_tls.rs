@@ -1,6 +1,6 @@
 //! TLS to PostgreSQL, with a program built with the feature `postgres-tls`, against a server with a self-signed
 //! certificate (`scripts/postgres` starts one).
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/database.rs"]
 mod database;

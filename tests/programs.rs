@@ -1,6 +1,6 @@
 //! The programs that scripts and tests run: those on every Debian, and those that the README names. A bare machine
 //! should need nothing else; CONTRIBUTING.md describes a real trial.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used)]
 
 use std::{
     collections::BTreeSet,

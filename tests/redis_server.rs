@@ -1,5 +1,5 @@
 //! The Redis that tests start has the properties that they rely on.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/redis.rs"]
 mod redis;

@@ -1,6 +1,6 @@
 //! The store: what the ledger promises to its callers, on either engine. Rules are tested in `domain`, the whole
 //! service in `front_door`.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "support/database.rs"]
 mod database;

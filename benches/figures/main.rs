@@ -4,7 +4,7 @@
 //! `docs/performance.md`. The server is always the real program, as a process of its own, over loopback. Callers and
 //! listeners have a thread each in this process. A target that is missed is printed and fails nothing, because machines
 //! differ.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout)]
 
 mod document;
 #[path = "../../tests/support/redis.rs"]

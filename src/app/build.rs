@@ -42,9 +42,7 @@ pub enum StartError {
 
 /// A node that is listening.
 pub struct Node {
-    /// The addresses it listens on.
     pub addresses: Vec<SocketAddr>,
-    /// The settings in force.
     pub(super) settings: Settings,
     pub(super) services: web::Data<Services>,
     pub(super) sockets: OpenSockets,

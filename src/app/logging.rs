@@ -50,7 +50,6 @@ pub struct LogRules {
 /// `log.format`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-#[allow(missing_docs)]
 pub enum LogFormat {
     Text,
     Json,

@@ -24,7 +24,6 @@ pub(crate) struct Retention {
     pub store: Store,
     pub ledger: Ledger,
     pub time: Arc<dyn TimeSource>,
-    /// `alarms.keep_days`
     pub keep_days: u32,
 }
 

@@ -1,6 +1,5 @@
 //! The settings: where they come from, which values are allowed, and how they are shown. An invalid one stops the start
 //! with one line that names its key.
-#![allow(missing_docs)] // Each key is explained in config/default.toml.
 
 use std::{
     io,

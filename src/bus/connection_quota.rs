@@ -48,7 +48,6 @@ static COUNT: LazyLock<Script> = LazyLock::new(|| {
 /// One socket of a user, on this or another node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UserSocket {
-    /// The node that holds it.
     pub node: NodeId,
     /// Its connection to that node.
     pub connection: ConnectionId,

@@ -65,9 +65,7 @@ impl std::fmt::Display for ConnectionId {
 /// A user has opened their first socket in an auction room on a node, or closed their last one there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PresenceChange {
-    /// The goods whose auction room it is.
     pub goods: GoodsId,
-    /// The user as they are shown in the room.
     pub user: User,
     /// True: they have come. False: they have gone.
     pub is_here: bool,
@@ -78,18 +76,14 @@ pub struct PresenceChange {
 pub enum BusMessage {
     /// An alarm is in this receiver's inbox.
     Alarm(Alarm, Receiver),
-    /// A user has read alarms.
     Unread {
-        /// The user whose alarms they are.
         user: UserId,
-        /// How many unread alarms are left.
         unread: i64,
         /// Newest alarm in the inbox, 0 if none.
         last_id: i64,
     },
     /// Something that a user sent is refused. The text is JSON for their alarm sessions.
     Alert(UserId, String),
-    /// Something happened in the rooms of goods.
     RoomEvent(RoomEvent),
     /// Users have come into auction rooms on the sending node, or gone from them.
     PresenceChanges(Vec<PresenceChange>),
@@ -98,9 +92,7 @@ pub enum BusMessage {
     PresenceSnapshot {
         /// Rooms, by their goods, with a user in each.
         part: Vec<(GoodsId, User)>,
-        /// The index of this part, from 0.
         index: u32,
-        /// How many parts there are.
         total: u32,
     },
     /// A user's name, picture or state has changed.
@@ -114,11 +106,8 @@ pub enum BusMessage {
     Leaving,
     /// A user has opened more sockets than allowed: this one has to close.
     EvictSocket {
-        /// The node that holds the socket.
         node: NodeId,
-        /// The user whose socket it is.
         user: UserId,
-        /// The socket's connection to its node.
         connection: ConnectionId,
     },
 }

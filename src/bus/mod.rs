@@ -57,7 +57,6 @@ const STOP_TIMEOUT: Duration = Duration::from_millis(400);
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant)] // Nearly all of them are the large one.
 pub enum BusEvent {
-    /// A message from another node.
     Message(NodeId, BusMessage),
     /// Alarms that other nodes have committed, in the order of their arrival, with the receivers that this node has
     /// subscribed to.
@@ -138,10 +137,8 @@ pub struct BusFigures {
     pub others: usize,
     /// Channels that this node is subscribed to.
     pub channels: usize,
-    /// Messages sent.
     #[serde(rename = "told")]
     pub sent: u64,
-    /// Messages received from other nodes.
     #[serde(rename = "heard")]
     pub received: u64,
     /// Messages dropped: too many waited, or there was no connection.
@@ -152,7 +149,6 @@ pub struct BusFigures {
     pub unreadable: u64,
     /// Sockets admitted though Redis could not count them.
     pub uncounted: u64,
-    /// Times that a connection was lost.
     pub connections_lost: u64,
 }
 
@@ -344,7 +340,6 @@ impl Bus {
 /// Whether the service has one node or several.
 #[derive(Clone)]
 pub enum Topology {
-    /// One node.
     Single,
     /// Several nodes on this bus.
     Cluster(Bus),

@@ -83,9 +83,7 @@ impl AlarmKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Locale {
-    /// Korean.
     Ko,
-    /// English.
     En,
 }
 
@@ -96,13 +94,9 @@ pub struct Alarm {
     pub id: AlarmId,
     /// The event that raised it, shared by all chunks of a large fan-out.
     pub event: EventId,
-    /// Why it is raised.
     pub kind: AlarmKind,
-    /// The goods that it is about.
     pub goods: Option<GoodsId>,
-    /// The goods' title at that time.
     pub goods_title: Option<String>,
-    /// When it was stored.
     pub created_at: Timestamp,
     /// The highest price at that time.
     pub high_price: Option<Price>,
@@ -124,16 +118,13 @@ pub struct Alarm {
 /// The author of a trade message, with their name at that time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sender {
-    /// The author's id.
     pub id: UserId,
-    /// The author's name.
     pub name: String,
 }
 
 /// A receiver of an alarm, with the end of their inbox before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receiver {
-    /// The user whose inbox has the alarm.
     pub user: UserId,
     /// The inbox's end before the alarm, where several nodes write: a session that has not got so far reads the store.
     /// The start if only one node writes.

@@ -10,7 +10,6 @@ use super::{Price, Timestamp};
 pub struct GoodsDraft {
     /// 1 to 256 characters.
     pub title: String,
-    /// Any text.
     pub content: String,
     /// At most 64 characters.
     pub category: String,
@@ -18,7 +17,6 @@ pub struct GoodsDraft {
     pub start_price: Price,
     /// The price that the seller expects.
     pub predict_price: Price,
-    /// When the auction starts.
     pub start: StartInput,
     /// Length of the auction in seconds; `None` means `auction.duration_s`.
     pub duration_s: Option<i64>,
@@ -45,9 +43,7 @@ pub enum StartInput {
 /// The settings that apply to new goods.
 #[derive(Debug, Clone, Copy)]
 pub struct DraftRules {
-    /// `auction.time_zone`.
     pub time_zone: Tz,
-    /// `auction.duration_s`.
     pub duration_s: i64,
 }
 
@@ -56,7 +52,6 @@ pub struct DraftRules {
 pub struct NewGoods {
     /// 1 to 256 characters.
     pub title: String,
-    /// Any text.
     pub content: String,
     /// At most 64 characters.
     pub category: String,
@@ -66,7 +61,6 @@ pub struct NewGoods {
     pub predict_price: Price,
     /// The least step from the highest bid to the next.
     pub min_increment: Price,
-    /// When the auction starts.
     pub starts_at: Timestamp,
     /// When the auction ends, unless a late bid moves its end.
     pub ends_at: Timestamp,

@@ -39,22 +39,18 @@ impl Phase {
 /// The highest accepted bid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lead {
-    /// Its bidder.
     pub user: UserId,
-    /// Its price.
     pub price: Price,
 }
 
 /// The committed state of one goods item, as far as the rules need it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GoodsState {
-    /// The goods' id.
     pub id: GoodsId,
     /// The seller, who may not bid.
     pub seller: UserId,
     /// The title, for the alarms.
     pub title: String,
-    /// The stored phase.
     pub phase: Phase,
     /// Bids that arrive before this, and before the start is recorded, are too early.
     pub starts_at: Timestamp,

@@ -8,11 +8,9 @@ use super::{BidSeq, GoodsId, GoodsState, Lead, Phase, Price, Timestamp, UserId};
 /// A bid as received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bid {
-    /// The goods that the bid is for.
     pub goods: GoodsId,
     /// The bidder, from their token.
     pub user: UserId,
-    /// The price offered.
     pub price: Price,
     /// When the node had read the whole body or frame. The bid is judged by this time, however long it waits
     /// afterwards.
@@ -22,13 +20,11 @@ pub struct Bid {
 /// Why a bid is refused, in the order in which the reasons are checked (`docs/protocol.md#bids`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// The seller bids on their own goods.
     SellerCannotBid,
     /// The bid arrived before `starts_at`, and the start is not recorded yet.
     NotStarted,
     /// The bid arrived at or after `ends_at`, or the auction has ended.
     Ended,
-    /// The price is below the minimum.
     TooLow {
         /// The highest accepted price; `None` before the first bid.
         high_price: Option<Price>,
@@ -40,7 +36,6 @@ pub enum Refusal {
 /// What an accepted bid changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Acceptance {
-    /// The bid's number.
     pub seq: BidSeq,
     /// The end after this bid; later than before if the bid fell into the soft close.
     pub ends_at: Timestamp,

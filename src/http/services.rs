@@ -29,7 +29,6 @@ pub struct HttpConfig {
     pub body_bytes: usize,
     pub max_price: Price,
     pub dev_login: bool,
-    /// `session.max`
     pub max_sessions: usize,
     pub draft: DraftRules,
     pub session: SessionLimits,
@@ -85,12 +84,10 @@ pub struct Services {
     pub hub: Addr<AlarmHub>,
     /// Starts and ends auctions; here only its health is asked for.
     pub clock: Addr<AuctionClock>,
-    /// Takes bids.
     pub ingress: Arc<BidIngress>,
     pub rooms: Addr<Rooms>,
     /// Figures about the sessions of all shards.
     pub sessions: Arc<ShardStats>,
-    /// One node, or several on a bus.
     pub topology: Topology,
     pub readiness: Readiness,
     pub started_at: Timestamp,

@@ -5,7 +5,6 @@
 pub enum Close {
     /// 1002: the client's frames break RFC 6455.
     ProtocolError,
-    /// 1003: the client sent a binary frame.
     Binary,
     /// 1007: a text frame is not JSON or not UTF-8.
     NotJson,

@@ -15,33 +15,25 @@ pub enum Code {
     Forbidden,
     /// The path, or what it names, does not exist.
     NotFound,
-    /// The path exists, but not with this method.
     MethodNotAllowed,
-    /// The bid is below the minimum.
     BidTooLow,
-    /// The bid arrived before the auction started.
     AuctionNotStarted,
     /// The bid arrived when the auction ended, or later.
     AuctionEnded,
     /// The auction has started, so its goods can't be deleted any more.
     AuctionStarted,
-    /// The bidder is the seller of the goods.
     SellerCannotBid,
     /// The body is not JSON, not an object, or lacks a required field.
     InvalidBody,
     /// A field or query parameter has a value that isn't allowed.
     InvalidValue,
-    /// The idempotency key was used for another bid.
     IdempotencyKeyReused,
     /// The body is longer than `limits.body_bytes`.
     PayloadTooLarge,
     /// The body is compressed, which is not supported.
     UnsupportedEncoding,
-    /// The request line and headers are too long.
     HeadersTooLarge,
-    /// The request didn't arrive in time.
     RequestTimeout,
-    /// The client has exceeded a rate limit.
     TooManyRequests,
     /// The service can't do this now.
     Unavailable,

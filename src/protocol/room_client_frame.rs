@@ -40,7 +40,6 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de Raw
 /// What a valid frame in an auction room asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RoomAction {
-    /// A bid at this price.
     Bid(Price),
     /// A line for everybody in the room.
     Line(LineText),

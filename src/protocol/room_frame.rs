@@ -13,7 +13,6 @@ pub enum RoomFrame<'a> {
     Enter {
         /// The user who joined.
         sender: UserId,
-        /// Their name.
         sender_name: &'a str,
         /// How many users are in the room now.
         participants_count: usize,
@@ -31,46 +30,36 @@ pub enum RoomFrame<'a> {
     Bid {
         /// The bidder.
         sender: UserId,
-        /// The bidder's name.
         sender_name: &'a str,
         /// The path of the bidder's picture.
         sender_image: &'a str,
-        /// The goods that the bid is on.
         goods_id: GoodsId,
         /// The price of this bid, which leads now.
         high_price: Price,
         /// The number of the bid among the accepted ones, without gaps: a client sees when it has missed one.
         seq: BidSeq,
-        /// The id of the bid.
         bid_id: BidId,
         /// When the auction ends, after this bid.
         ends_at: Timestamp,
-        /// The time on the server's clock.
         server_time: Timestamp,
     },
     /// A line in an auction room, or a message in a trade chat.
     Message {
         /// The text as it was written.
         message: &'a str,
-        /// The author.
         sender: UserId,
         /// The path of the author's picture, in a trade chat only.
         #[serde(skip_serializing_if = "Option::is_none")]
         sender_image: Option<&'a str>,
-        /// The author's name.
         sender_name: &'a str,
-        /// The goods whose room it is.
         goods_id: GoodsId,
         /// The local time of day as the existing client shows it: `오후 05:25`.
         time: String,
     },
-    /// The auction has started.
     Started,
-    /// The auction has ended.
     Ended {
         /// The buyer, null if nobody bought.
         buyer_id: Option<UserId>,
-        /// The buyer's name.
         buyer_name: Option<&'a str>,
         /// The highest bid, 0 without one.
         high_price: i64,
@@ -86,9 +75,7 @@ pub enum RoomFrame<'a> {
         image: Option<&'a str>,
         /// What the goods were sold for.
         high_price: i64,
-        /// The title of the goods.
         title: &'a str,
-        /// The id of the goods.
         goods_id: GoodsId,
     },
     /// A frame of the client was refused. Sent to its author alone.

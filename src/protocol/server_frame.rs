@@ -10,29 +10,22 @@ use crate::domain::{Timestamp, UserId};
 pub enum ServerFrame {
     /// The first frame, to clients that give `since` or the subprotocol `handsup.v1`.
     Hello {
-        /// The user of the token.
         user_id: UserId,
         /// The newest alarm in the inbox, 0 if it is empty.
         last_id: i64,
-        /// How many alarms are unread.
         unread: i64,
-        /// The time on the server's clock.
         server_time: Timestamp,
         /// Seconds between two pings of the server.
         heartbeat_s: u64,
     },
     /// The user has read something. Sent to all their sessions.
     Unread {
-        /// How many alarms are unread.
         unread: i64,
         /// The newest alarm in the inbox, 0 if it is empty.
         last_id: i64,
     },
     /// Answers `ping`.
-    Pong {
-        /// The time on the server's clock.
-        server_time: Timestamp,
-    },
+    Pong { server_time: Timestamp },
     /// Answers `auth`.
     Auth {
         /// When the fresh token expires, in seconds since 1970.

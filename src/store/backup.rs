@@ -32,12 +32,7 @@ pub enum BackupError {
     From(StoreError),
     /// The backup's file can't be written.
     #[error("--to: {path}: {error}")]
-    To {
-        /// Path of the file or of its folder.
-        path: String,
-        /// The error of the file system.
-        error: io::Error,
-    },
+    To { path: String, error: io::Error },
     /// The written file is damaged, or not a database of this service.
     #[error("the backup is broken, and was not kept: {0}")]
     Broken(String),

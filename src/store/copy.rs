@@ -28,7 +28,6 @@ pub enum CopyError {
     /// After the copy a table has more or fewer rows than in the source.
     #[error("{table}: {from} rows to copy, {to} copied; nothing was kept")]
     Counts {
-        /// The table's name.
         table: &'static str,
         /// Number of rows in the source.
         from: i64,
@@ -40,9 +39,7 @@ pub enum CopyError {
 /// A table whose rows have been copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CopiedTable {
-    /// The table's name.
     pub table: &'static str,
-    /// How many rows it has.
     pub rows: i64,
 }
 

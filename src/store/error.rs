@@ -12,7 +12,6 @@ pub enum StoreError {
     /// The database has a migration that this program does not know.
     #[error("the database was used by a newer version (its migration {0} is not known to version {version}); run that version, or go back to a backup", version = env!("CARGO_PKG_VERSION"))]
     Newer(String),
-    /// A statement failed.
     #[error("statement failed: {0}")]
     Statement(#[from] diesel::result::Error),
     /// A row holds a value that this service never writes. The text names the table or column.

@@ -65,18 +65,14 @@ pub struct LedgerStats {
 /// The ledger's figures at one moment, for the health endpoint.
 #[derive(Debug, Clone, Copy, serde::Serialize)]
 pub struct LedgerFigures {
-    /// Entries that wait in the queue.
     #[serde(rename = "queue")]
     pub queued: usize,
     /// Entries refused because the queue was full or the writer had stopped.
     pub overflows: u64,
     /// Entries dropped because their deadline had passed.
     pub expired: u64,
-    /// Transactions committed.
     pub commits: u64,
-    /// Transactions that failed.
     pub failures: u64,
-    /// Entries committed.
     pub entries: u64,
     /// Duration of the last transaction that wrote something, from begin to commit, in µs.
     #[serde(skip)]

@@ -95,7 +95,6 @@ pub struct Store {
 
 /// A database that is open, migrated and locked.
 pub struct OpenedStore {
-    /// Reads the database.
     pub store: Store,
     /// Writes to the database. Writes wait until [`start_ledger`](Self::start_ledger) starts the writer.
     pub ledger: Ledger,

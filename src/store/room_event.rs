@@ -16,7 +16,6 @@ use crate::domain::{
 pub enum Committed {
     /// An alarm and the users whose inbox has it.
     Alarm {
-        /// The stored alarm.
         alarm: Alarm,
         /// Each user at most once; users who have muted its kind are left out.
         receivers: Vec<Receiver>,
@@ -32,27 +31,20 @@ pub enum Committed {
 /// One event about one goods item. The bus encodes a variant by its index: add new ones at the end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RoomEvent {
-    /// The auction is live.
     Started(GoodsId),
-    /// A bid was accepted.
     Bid {
-        /// The bid.
         bid: StoredBid,
         /// The bidder, as known when the bid arrived.
         bidder: Arc<User>,
     },
     /// A bid in the soft close has moved the end.
     Extended {
-        /// The goods whose end moved.
         goods: GoodsId,
         /// That bid.
         seq: BidSeq,
-        /// The new end.
         ends_at: Timestamp,
     },
-    /// The auction is over.
     Ended {
-        /// The goods of the auction.
         goods: GoodsId,
         /// Its last bid.
         seq: BidSeq,
@@ -61,30 +53,21 @@ pub enum RoomEvent {
         /// The highest bid; `None` if nobody bid.
         high_price: Option<Price>,
     },
-    /// Somebody said a line in the auction room.
     Line {
-        /// The goods of the room.
         goods: GoodsId,
-        /// Id of the line.
         id: LineId,
         /// The author, as known when the line arrived.
         author: Arc<User>,
-        /// Text of the line.
         text: LineText,
-        /// When the line was stored.
         at: Timestamp,
     },
     /// The seller or the buyer sent the other a message.
     TradeMessage {
-        /// The goods that were sold.
         goods: GoodsId,
-        /// Id of the message.
         id: TradeMessageId,
         /// The author, as known when the message arrived.
         author: Arc<User>,
-        /// Text of the message.
         text: TradeText,
-        /// When the message was stored.
         at: Timestamp,
     },
     /// The seller has deleted the goods before their start.

@@ -1,5 +1,4 @@
 //! The tables as diesel's query builder knows them. `migrations/` creates and describes them.
-#![allow(missing_docs)] // The migrations describe the tables.
 
 diesel::table! {
     id_counters (one) {

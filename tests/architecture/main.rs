@@ -1,6 +1,6 @@
 //! The direction of the layers, read from `use` lines and paths: nothing imports upward, no files import each other in
 //! a circle, and frameworks stay in their layers. ARCHITECTURE.md says why.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used)]
 
 mod imports;
 

@@ -1,7 +1,7 @@
 //! A whole day of thousands of auctions in seconds: starts, last minutes and ends, bids around each of them, midnight,
 //! stops of the service, and clock steps forward and back. After each step the dispatched alarms are compared with the
 //! contract's (`model`), at the end also what is stored.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod clock;
 #[path = "../support/database.rs"]

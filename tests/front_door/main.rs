@@ -1,6 +1,6 @@
 //! Tests through the front door: a real server on port 0 with a fresh database, and real HTTP and WebSocket clients.
 //! `support` holds the server and the clients. Every other file tests one part of the service.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod alarm_socket;
 mod arrival;

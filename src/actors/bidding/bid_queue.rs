@@ -19,9 +19,7 @@ const MAX_BATCH: usize = 128;
 pub(crate) enum Offered<R> {
     /// Committed facts alone make its refusal certain.
     Refused(Refusal, R),
-    /// It is queued.
     Waits,
-    /// The queue is full.
     Full(R),
 }
 
@@ -30,7 +28,6 @@ pub(crate) enum Offered<R> {
 pub(crate) enum Next<R, E> {
     /// Bids in the order in which they came.
     Bids(Vec<(KeyedBid, R)>),
-    /// The end of the auction.
     End(E),
 }
 

@@ -85,11 +85,9 @@ impl Actor for BidRouter {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct PlaceBid {
-    /// The bid, with its idempotency key.
     pub bid: KeyedBid,
     /// After this the caller is gone and the bid is no longer judged.
     pub deadline: Instant,
-    /// Where the answer goes.
     pub reply: BidReply,
 }
 
@@ -120,7 +118,6 @@ impl Handler<PlaceBid> for BidRouter {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct EndGoods {
-    /// The goods whose auction ends.
     pub goods: GoodsId,
     /// Gets the outcome in every case.
     pub reply: EndReply,
@@ -175,7 +172,6 @@ pub struct GetRouterFigures;
 /// Figures for the health endpoint.
 #[derive(Debug, Clone, Copy, Default, MessageResponse, serde::Serialize)]
 pub struct RouterFigures {
-    /// Live bid actors.
     pub live: usize,
     /// Actors that have panicked and been replaced.
     pub replaced: u64,

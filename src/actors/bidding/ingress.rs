@@ -38,13 +38,9 @@ const MIN_ANSWER_TIMEOUT: Duration = Duration::from_millis(200);
 /// A bid that is read and authenticated but not stamped yet.
 #[derive(Debug)]
 pub struct ArrivingBid {
-    /// The goods that the bid is for.
     pub goods: GoodsId,
-    /// The bidder.
     pub bidder: Arc<User>,
-    /// The price offered.
     pub price: Price,
-    /// Its `Idempotency-Key`; `None` without one.
     pub key: Option<IdempotencyKey>,
     /// How much of the time for its answer is spent already.
     pub spent: Duration,

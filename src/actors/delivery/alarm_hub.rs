@@ -204,7 +204,6 @@ pub(crate) struct Register {
     pub receives_alarms: bool,
     /// What happens if the user already has `session.max_per_user` sockets.
     pub if_full: IfFull,
-    /// The current time.
     pub at: Timestamp,
 }
 
@@ -302,9 +301,7 @@ impl Handler<Deliver> for AlarmHub {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct NotifyUnread {
-    /// The user who has read alarms.
     pub user: UserId,
-    /// How many alarms are unread now.
     pub unread: i64,
     /// The newest alarm in the inbox, 0 if it is empty.
     pub last_id: i64,
@@ -324,7 +321,6 @@ impl Handler<NotifyUnread> for AlarmHub {
 #[rtype(result = "()")]
 pub(crate) struct AlertUser {
     pub user: UserId,
-    /// The encoded alert.
     pub frame: Bytes,
 }
 
@@ -419,10 +415,8 @@ pub struct GetHubFigures;
 /// The hub's figures for the health endpoint. Those that are not of the present count from the start.
 #[derive(Debug, Clone, Copy, Default, MessageResponse, serde::Serialize)]
 pub struct HubFigures {
-    /// Registered sessions.
     #[serde(skip)]
     pub sessions: usize,
-    /// Users with at least one session.
     #[serde(skip)]
     pub users: usize,
     /// Frames in outboxes now.

@@ -27,7 +27,6 @@ pub(crate) enum FrameKind {
 /// A frame shared by all sessions of a worker.
 pub(crate) struct Frame {
     pub kind: FrameKind,
-    /// The encoded frame.
     pub bytes: Bytes,
     /// The encoded frame with its ping behind it, built at first use.
     with_ping: OnceCell<Bytes>,

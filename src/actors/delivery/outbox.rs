@@ -60,7 +60,6 @@ pub(crate) struct Outbox {
     content: Content,
     limits: OutboxLimits,
     queue: VecDeque<Rc<Frame>>,
-    /// Bytes in `queue`.
     bytes: usize,
     /// The number of frames in all outboxes of the worker.
     waiting: Arc<AtomicUsize>,

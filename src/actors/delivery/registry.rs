@@ -35,7 +35,6 @@ pub(crate) struct RegisteredSession {
     pub location: SessionLocation,
     /// Whether it receives its user's alarms; if not, it is in a room.
     pub receives_alarms: bool,
-    /// When it was opened.
     pub at: Timestamp,
     /// Whether Redis may hold it among its user's sockets, so that it must be removed there when it ends.
     pub is_counted: bool,

@@ -51,11 +51,9 @@ impl Actor for Shard {
 
 /// One frame for sessions of this shard.
 pub(crate) struct Delivery {
-    /// The alarm's id; `None` for any other frame.
     pub alarm: Option<AlarmId>,
     /// Encoded once for all receivers.
     pub frame: Bytes,
-    /// The sessions that get it.
     pub targets: Vec<SessionTarget>,
 }
 
@@ -109,8 +107,10 @@ impl Handler<InboxEnds> for Shard {
 #[derive(Debug, Clone)]
 pub(crate) enum RoomOrder {
     /// Send this frame, encoded once for all.
-    Frame { bytes: Bytes, kind: FrameKind },
-    /// Close them for this reason.
+    Frame {
+        bytes: Bytes,
+        kind: FrameKind,
+    },
     Close(Close),
     /// Close them because a frame was lost; the clients reconnect and read the room's state anew.
     CloseForOverflow,
@@ -158,7 +158,6 @@ impl Handler<RoomPush> for Shard {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) enum CloseSessions {
-    /// These sessions, for this reason.
     These(Vec<SessionTarget>, Close),
     /// All sessions, because the node restarts. Each client is sent its own random time after which to reconnect.
     Restarting {

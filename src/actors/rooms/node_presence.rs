@@ -27,11 +27,9 @@ pub enum RemotePresence {
     Changes(NodeId, Vec<PresenceChange>),
     /// One part of a list of everybody who is in a room on that node.
     Snapshot {
-        /// The node that sent it.
         node: NodeId,
         /// The users of this part, each with the goods whose auction room they are in.
         part: Vec<(GoodsId, User)>,
-        /// The number of this part, from 0.
         index: u32,
         /// How many parts the snapshot has, at least 1.
         total: u32,

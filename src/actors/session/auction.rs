@@ -29,19 +29,14 @@ const STORE_LINE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a socket of an auction room needs to open.
 pub struct AuctionContext {
-    /// The goods of the room.
     pub goods: GoodsId,
-    /// Whether the auction is over.
     pub is_over: bool,
     /// Where the session checks that the goods still exist.
     pub store: Store,
     /// The actor that the session joins the room through.
     pub rooms: Addr<Rooms>,
-    /// Where bids come in.
     pub ingress: Arc<BidIngress>,
-    /// Where lines are stored.
     pub ledger: Ledger,
-    /// `limits.max_price`
     pub max_price: Price,
 }
 

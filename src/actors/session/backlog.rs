@@ -27,13 +27,11 @@ const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// What a session that receives alarms needs to open.
 pub struct AlarmContext {
-    /// The token's user.
     pub user: UserId,
     /// `?since=`: the session begins after this alarm. `None`: it begins after the last alarm received.
     pub since: Option<i64>,
     /// Whether the session begins with a `hello` frame.
     pub wants_hello: bool,
-    /// Where the backlog is read.
     pub store: Store,
     /// Where it is written what the user has read.
     pub ledger: Ledger,

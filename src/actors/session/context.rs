@@ -30,31 +30,23 @@ pub(crate) const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(2);
 /// The settings of every session.
 #[derive(Debug, Clone, Copy)]
 pub struct SessionLimits {
-    /// `session.heartbeat_s`
     pub heartbeat: Duration,
-    /// `session.timeout_s`
     pub timeout: Duration,
-    /// `session.max_pending`
     pub max_pending: usize,
-    /// `session.max_pending_bytes`
     pub max_pending_bytes: usize,
-    /// `limits.frame_bytes`
     pub frame_bytes: usize,
 }
 
 /// The user that a valid token names, and how long the token is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Authenticated {
-    /// The token's user.
     pub user: UserId,
-    /// When the token expires.
     pub expires_at: Timestamp,
 }
 
 /// The result of checking a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthOutcome {
-    /// The token is valid.
     Valid(Authenticated),
     /// The token is invalid or expired, or its user is inactive.
     Invalid,
@@ -108,7 +100,6 @@ pub struct SessionContext {
     pub hub: Addr<AlarmHub>,
     /// The time by which tokens expire.
     pub time: Arc<dyn TimeSource>,
-    /// The settings of sessions.
     pub limits: SessionLimits,
     /// Answers questions about the user.
     pub auth: Rc<dyn SocketAuth>,

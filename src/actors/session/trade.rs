@@ -39,7 +39,6 @@ const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// What a socket of a trade chat needs to open.
 pub struct TradeContext {
-    /// The goods that were sold.
     pub goods: GoodsId,
     /// The goods' title, image and price, which the first frame shows.
     pub info: TradeInfo,

@@ -18,9 +18,7 @@ use super::{StoreError, schema_version::Migrated};
 /// A connection to either engine. Queries are written for this type.
 #[derive(diesel::MultiConnection)]
 pub(crate) enum DbConn {
-    /// The embedded engine.
     Sqlite(SqliteConnection),
-    /// A PostgreSQL server.
     Pg(PgConnection),
 }
 

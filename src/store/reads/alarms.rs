@@ -19,9 +19,7 @@ pub struct AlarmQuery {
     pub after: Option<i64>,
     /// Only alarms below this id.
     pub before: Option<i64>,
-    /// Only unread ones.
     pub unread: bool,
-    /// Most alarms to return.
     pub limit: i64,
 }
 

@@ -38,7 +38,6 @@ pub struct RoomCursor {
     pub goods: GoodsId,
     pub phase: Phase,
     pub ends_at: Timestamp,
-    /// The newest bid.
     pub bid_seq: BidSeq,
     /// Id of the newest line, 0 if there is none.
     pub line: i64,

@@ -26,9 +26,7 @@ const UNPAGED_LIMIT: i64 = 200;
 /// Selects goods by all conditions that are not `None`.
 #[derive(Debug, Clone, Default)]
 pub struct GoodsFilter {
-    /// The category is exactly this one.
     pub category: Option<String>,
-    /// The auction is in this phase.
     pub phase: Option<Phase>,
     /// Title or content contains this text; upper and lower case are the same.
     pub search: Option<String>,
@@ -39,9 +37,7 @@ pub struct GoodsFilter {
 pub enum UserGoods {
     /// The user is the seller, in any phase.
     Sold,
-    /// The user has bought them.
     Bought,
-    /// The user likes them.
     Liked,
     /// The user is the seller, and the auction is in this phase.
     InPhase(Phase),

@@ -1,6 +1,5 @@
 //! All reads of the service, one file per subject. Each is a method of [`Store`](super::Store) that runs on a
 //! connection of its pool, and returns [`StoreError`](super::StoreError) when the database can't be read in time.
-#![allow(missing_docs)] // A field whose name says it all has no comment.
 
 mod alarms;
 mod bids;

@@ -42,7 +42,6 @@ pub struct TradeListing {
     pub unread: i64,
     /// The newest message's text and when it was stored; `None` before the first one.
     pub last: Option<(String, Timestamp)>,
-    /// When the trade room was opened.
     pub opened_at: Timestamp,
 }
 

@@ -32,7 +32,6 @@ use crate::domain::{
 /// Settings that affect what the ledger writes.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct LedgerRules {
-    /// `auction.soft_close_s`, in milliseconds.
     pub soft_close_ms: i64,
     /// Whether other nodes write to the same database.
     pub sharing: Sharing,

@@ -15,7 +15,6 @@ use crate::{
 /// Judges and stores bids of one goods item.
 #[derive(Debug, Clone)]
 pub struct PlaceBids {
-    /// The goods that all these bids are for.
     pub goods: GoodsId,
     /// The bids, in the order in which they are judged.
     pub bids: Vec<KeyedBid>,
@@ -24,11 +23,9 @@ pub struct PlaceBids {
 /// A bid with its bidder and its idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyedBid {
-    /// The bid as it arrived.
     pub bid: Bid,
     /// The bidder, as known when the bid arrived.
     pub bidder: Arc<User>,
-    /// The request's `Idempotency-Key`, if it had one.
     pub key: Option<IdempotencyKey>,
 }
 

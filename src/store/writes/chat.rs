@@ -12,18 +12,14 @@ use crate::{
 /// Stores a line that a user says in an auction room. Lines are allowed in every phase.
 #[derive(Debug, Clone)]
 pub struct SayLine {
-    /// The goods of the room.
     pub goods: GoodsId,
-    /// The user who says it.
     pub author: Arc<User>,
-    /// Text of the line.
     pub text: LineText,
 }
 
 /// Outcome of a [`SayLine`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineSaid {
-    /// The line is stored.
     Yes,
     /// The goods do not exist or have been deleted.
     UnknownGoods,
@@ -64,18 +60,15 @@ impl Write for SayLine {
 /// Stores a message from one side of a trade to the other, together with its alarm.
 #[derive(Debug, Clone)]
 pub struct SendTradeMessage {
-    /// The goods that were sold.
     pub goods: GoodsId,
     /// The seller or the buyer.
     pub author: Arc<User>,
-    /// Text of the message.
     pub text: TradeText,
 }
 
 /// Outcome of a [`SendTradeMessage`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MessageSent {
-    /// The message is stored.
     Yes,
     /// The goods are not sold, or the author is neither their seller nor their buyer.
     NotTheirTrade,
@@ -138,18 +131,14 @@ impl Write for SendTradeMessage {
 /// The messages to mark as read.
 #[derive(Debug, Clone)]
 pub enum ReadMessages {
-    /// All messages up to this one.
     UpTo(TradeMessageId),
-    /// These messages.
     These(Vec<TradeMessageId>),
 }
 
 /// Marks messages as read that one side of a trade got from the other. Nothing makes them unread again.
 #[derive(Debug, Clone)]
 pub struct MarkMessagesRead {
-    /// The goods that were sold.
     pub goods: GoodsId,
-    /// The side that has read.
     pub reader: UserId,
     /// The messages that they have read; their own are skipped.
     pub which: ReadMessages,

@@ -10,7 +10,6 @@ use crate::{
 /// Creates goods for a seller. If their start is already past, the clock starts the auction at once, with its alarms.
 #[derive(Debug, Clone)]
 pub struct MakeGoods {
-    /// The seller.
     pub seller: UserId,
     /// The goods as the seller describes them, already validated.
     pub goods: NewGoods,
@@ -71,7 +70,6 @@ impl Write for MakeGoods {
 /// Deletes goods at the request of their seller, if their auction has not begun.
 #[derive(Debug, Clone, Copy)]
 pub struct DeleteGoods {
-    /// The goods to delete.
     pub goods: GoodsId,
     /// The user who asks; only the seller may delete.
     pub user: UserId,
@@ -82,9 +80,7 @@ pub struct DeleteGoods {
 pub enum Deleted {
     /// The goods are deleted, with their pictures, likes and lines.
     Yes,
-    /// The goods do not exist.
     UnknownGoods,
-    /// The user is not their seller.
     NotYours,
     /// The auction has started, or its start is due.
     Started,

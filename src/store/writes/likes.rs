@@ -11,9 +11,7 @@ use crate::{
 /// What a user wants to do with their like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Like {
-    /// Like the goods.
     On,
-    /// Remove the like.
     Off,
     /// Remove the like if there is one, add it otherwise.
     Toggle,
@@ -22,11 +20,8 @@ pub enum Like {
 /// Sets whether a user likes goods. Repeating `On` or `Off` changes nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct SetLike {
-    /// The user who likes.
     pub user: UserId,
-    /// The goods that they like.
     pub goods: GoodsId,
-    /// The change.
     pub like: Like,
 }
 
@@ -35,7 +30,6 @@ pub struct SetLike {
 pub enum LikeSet {
     /// The user likes the goods, or does not, as they want.
     Yes,
-    /// The goods do not exist.
     UnknownGoods,
 }
 

@@ -75,9 +75,7 @@ pub struct EndAuction(pub GoodsId);
 pub enum Ended {
     /// The auction has ended, now or earlier.
     Yes(GoodsState),
-    /// The end is not due yet.
     NotYet(GoodsState),
-    /// The goods do not exist.
     UnknownGoods,
 }
 

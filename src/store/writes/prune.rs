@@ -29,7 +29,6 @@ impl Pruned {
 /// Removes a portion of the old rows of these users' inboxes.
 #[derive(Debug, Clone)]
 pub struct PruneInbox {
-    /// Owners of the inboxes.
     pub users: Vec<UserId>,
     /// Newest alarm id that counts as old.
     pub up_to: AlarmId,

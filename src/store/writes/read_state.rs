@@ -19,9 +19,7 @@ pub enum ReadAlarms {
 /// Marks alarms of a user as read. Nothing makes them unread again.
 #[derive(Debug, Clone)]
 pub struct MarkRead {
-    /// Owner of the inbox.
     pub user: UserId,
-    /// The alarms that they have read.
     pub alarms: ReadAlarms,
 }
 
@@ -62,7 +60,6 @@ impl Write for MarkRead {
 /// Replaces the kinds of alarms that a user has muted. Affects only later alarms.
 #[derive(Debug, Clone)]
 pub struct SetMuted {
-    /// The user who mutes.
     pub user: UserId,
     /// All kinds to mute. Kinds that are not listed are no longer muted.
     pub muted: Vec<AlarmKind>,

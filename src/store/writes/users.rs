@@ -26,7 +26,6 @@ fn store(tx: &mut Tx<'_>, user: &User, is_new: bool) -> Result<(), StoreError> {
 /// Creates the user of a valid token if they are new, and renames them if the token is newer than their name.
 #[derive(Debug, Clone)]
 pub struct EnsureUser {
-    /// The user whom the token names.
     pub id: UserId,
     /// The token's `username`, if it has one.
     pub name: Option<String>,
@@ -52,15 +51,11 @@ impl Write for EnsureUser {
 /// is.
 #[derive(Debug, Clone)]
 pub struct ChangeUser {
-    /// The user to change.
     pub id: UserId,
-    /// Whether their tokens are accepted.
     pub is_active: Option<bool>,
-    /// Their new name.
     pub username: Option<String>,
     /// Their picture, a path under `/media`.
     pub profile_image: Option<String>,
-    /// Their rating.
     pub rating_score: Option<i32>,
 }
 

@@ -7,11 +7,9 @@ use crate::domain::{Bid, BidId, BidSeq, Price, Refusal, Timestamp};
 /// Outcome of one bid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BidVerdict {
-    /// Accepted and stored.
     Accepted(StoredBid),
     /// Refused by [`judge`](crate::domain::judge).
     Refused(Refusal),
-    /// The goods do not exist.
     UnknownGoods,
     /// An earlier bid used the same idempotency key; this is its verdict.
     Replayed(Box<BidVerdict>),
@@ -22,11 +20,8 @@ pub enum BidVerdict {
 /// A bid that was accepted and stored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredBid {
-    /// Id of the bid, unique over all goods.
     pub id: BidId,
-    /// The bid as it arrived.
     pub bid: Bid,
-    /// Its number.
     pub seq: BidSeq,
     /// The highest price after this bid, which is its own price.
     pub high_price: Price,

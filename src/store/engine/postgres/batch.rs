@@ -64,7 +64,6 @@ impl QueryFragment<Pg> for IsAmong<'_> {
 pub(crate) struct InsertedInboxRow {
     pub user_id: i64,
     pub alarm_id: i64,
-    /// Whether the user has muted the alarm's kind.
     pub muted: bool,
     /// The newest alarm that the inbox had before; 0 if none, or if only one writer uses the database.
     pub previous_alarm: i64,
