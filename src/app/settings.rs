@@ -27,7 +27,7 @@ use crate::{
     domain::{DraftRules, Locale, MAX_ID, Price},
     http::{HttpConfig, Rates},
     protocol::LONGEST_FRAME_BYTES,
-    store::DatabaseUrl,
+    store::{DatabaseUrl, MASK},
 };
 
 /// The key in force when `auth.insecure_dev_secret` is set and no other is. It is public, so it is for development
@@ -35,8 +35,6 @@ use crate::{
 pub const DEV_SECRET: &str = "handsup-development-key-that-everybody-knows";
 /// The built-in defaults, in TOML.
 pub(super) const DEFAULTS: &str = include_str!("../../config/default.toml");
-/// Shown instead of a secret.
-const MASK: &str = "********";
 
 /// All settings, by section (`docs/protocol.md#settings`).
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -208,9 +206,6 @@ impl Settings {
     }
 
     /// Checks every value.
-    ///
-    /// # Errors
-    /// The first key with an invalid value.
     pub fn check(&self) -> Result<(), SettingsError> {
         self.bind()?;
         self.trusted_proxies()?;
@@ -278,9 +273,6 @@ impl Settings {
 
     /// Checks what `serve` needs beyond [`check`](Self::check): a safe secret, a safe folder of pictures, and a dev
     /// login only where no other machine can reach it.
-    ///
-    /// # Errors
-    /// The first key whose value is missing or unsafe.
     pub fn check_serve(&self) -> Result<(), SettingsError> {
         self.jwt_secret()?;
         self.check_media_dir()?;
@@ -328,9 +320,6 @@ impl Settings {
     }
 
     /// The addresses to listen on. A host name may have several.
-    ///
-    /// # Errors
-    /// `server.bind` is not `ADDRESS:PORT`, or its host name has no address.
     pub fn bind(&self) -> Result<Vec<SocketAddr>, SettingsError> {
         let found = self.server.bind.to_socket_addrs();
         let addresses: Vec<_> = found.map_err(|_| invalid("server.bind", "must be ADDRESS:PORT"))?.collect();
@@ -401,9 +390,6 @@ impl Settings {
     }
 
     /// Which records the log has, and in which format. `RUST_LOG` overrides `log.level`.
-    ///
-    /// # Errors
-    /// One of the two is invalid.
     pub fn log_rules(&self) -> Result<LogRules, SettingsError> {
         // `env_logger` takes a mistyped level for the name of a target, and would log nothing else.
         let is_level = |part: &str| part.contains(['=', '/']) || part.trim().parse::<log::LevelFilter>().is_ok();

@@ -43,7 +43,10 @@ use self::{
     message::{AnyChannel, Outgoing},
     subscriptions::Subscriptions,
 };
-use crate::domain::{Alarm, GoodsId, Receiver};
+use crate::{
+    domain::{Alarm, GoodsId, Receiver},
+    store::MASK,
+};
 
 /// Messages that may wait to be sent. More are dropped and counted; the nodes concerned read the store instead.
 const OUTGOING_LIMIT: usize = 16_384;
@@ -105,7 +108,7 @@ impl BusUrl {
         }
         let client = redis::Client::open(text).map_err(|_| BusUrlError)?;
         if url.password().is_some() {
-            url.set_password(Some("********")).map_err(|()| BusUrlError)?;
+            url.set_password(Some(MASK)).map_err(|()| BusUrlError)?;
         }
         // The query and the fragment may hold secrets too.
         url.set_query(None);

@@ -45,6 +45,7 @@ use std::{
 use diesel::{connection::SimpleConnection, prelude::*};
 use tokio::sync::Semaphore;
 
+pub(crate) use self::engine::postgres::connection::MASK;
 pub use self::{
     backup::{BackupError, backup},
     copy::{CopiedTable, CopyError, copy},

@@ -70,8 +70,8 @@ struct LockRow {
 /// bids do not depend on it.
 pub(crate) struct NodeLock(#[allow(dead_code)] std::sync::Mutex<PgConnection>); // Keeps the connection open.
 
-/// Shown in place of a password.
-const MASK: &str = "********";
+/// Shown in place of a password or a key.
+pub(crate) const MASK: &str = "********";
 
 /// The URL of a server, for libpq and to be shown.
 #[derive(Clone, PartialEq, Eq)]
