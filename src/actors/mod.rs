@@ -31,7 +31,7 @@ pub use self::delivery::alarm_hub::{
     AlarmHub, CloseAll, CloseUserSessions, Deliver, FlushReceived, GetHubFigures, HubFigures, LocaleSource,
     NotifyUnread,
 };
-pub use self::delivery::cluster::{RecountSockets, RemoteUserEvent};
+pub use self::delivery::cluster::FromBus;
 pub use self::delivery::encode::encode_alarm;
 pub use self::delivery::mailbox::send_or_note;
 pub use self::delivery::overflow::OverflowFlag;
@@ -40,7 +40,6 @@ pub use self::delivery::{
     shard::Shard,
     shard_handle::{ShardHandle, ShardStats},
 };
-pub use self::rooms::node_presence::{AnnouncePresence, RemotePresence};
 pub use self::rooms::rooms::{
     BroadcastRoomEvents, CountParticipants, GetBusiestRooms, GetParticipants, GetRoomFigures, Participants,
     RoomFigures, Rooms,

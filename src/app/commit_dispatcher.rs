@@ -12,8 +12,8 @@ use tokio::runtime::Handle;
 
 use crate::{
     actors::{
-        AlarmHub, AnnouncePresence, AuctionClock, BidRouter, BroadcastRoomEvents, CloseUserSessions, Deliver,
-        ForgetGoods, OverflowFlag, RecountSockets, RemotePresence, RemoteUserEvent, Rooms, WatchGoods, send_or_note,
+        AlarmHub, AuctionClock, BidRouter, BroadcastRoomEvents, CloseUserSessions, Deliver, ForgetGoods, FromBus,
+        OverflowFlag, Rooms, WatchGoods, send_or_note,
     },
     bus::{Bus, BusEvent, BusListener, BusMessage, Channel, Topology},
     domain::{Alarm, GoodsId, Price, Receiver, User, UserId},
@@ -90,29 +90,20 @@ impl BusListener for CommitDispatcher {
             BusEvent::Message(_, BusMessage::RoomEvent(event)) => self.broadcast(vec![event]),
             BusEvent::Message(_, BusMessage::UserChanged(user)) => self.user_changed_elsewhere(&user),
             // Dropped if the mailbox is full: a late count or alert is of no use.
-            BusEvent::Message(_, BusMessage::Unread { user, unread, last_id }) => {
-                let _ = self.hub.try_send(RemoteUserEvent::Unread(user, unread, last_id));
+            BusEvent::Message(_, BusMessage::Unread { .. } | BusMessage::Alert(..)) => {
+                let _ = self.hub.try_send(FromBus(event));
             }
-            BusEvent::Message(_, BusMessage::Alert(user, json)) => {
-                let _ = self.hub.try_send(RemoteUserEvent::Alert(user, json));
-            }
-            // Such messages are rare and never repeated, so they may exceed the mailbox's bound.
-            BusEvent::Message(_, BusMessage::EvictSocket { node, user, connection }) => {
-                self.hub.do_send(RemoteUserEvent::EvictSocket(node, user, connection));
-            }
-            BusEvent::Message(node, BusMessage::PresenceChanges(changes)) => {
-                self.rooms.do_send(RemotePresence::Changes(node, changes));
-            }
-            BusEvent::Message(node, BusMessage::PresenceSnapshot { part, index, total }) => {
-                self.rooms.do_send(RemotePresence::Snapshot { node, part, index, total });
-            }
-            BusEvent::Message(_, BusMessage::Heartbeat { wants_presence: true }) => {
-                self.rooms.do_send(AnnouncePresence);
+            // The rest is rare and never repeated, so it may exceed the mailboxes' bounds.
+            BusEvent::Message(_, BusMessage::EvictSocket { .. }) | BusEvent::RecountSockets => {
+                self.hub.do_send(FromBus(event));
             }
             BusEvent::Message(_, BusMessage::Heartbeat { wants_presence: false } | BusMessage::Leaving) => {}
-            BusEvent::NodeGone(node) => self.rooms.do_send(RemotePresence::Gone(node)),
-            BusEvent::AnnouncePresence => self.rooms.do_send(AnnouncePresence),
-            BusEvent::RecountSockets => self.hub.do_send(RecountSockets),
+            BusEvent::Message(
+                _,
+                BusMessage::PresenceChanges(_) | BusMessage::PresenceSnapshot { .. } | BusMessage::Heartbeat { .. },
+            )
+            | BusEvent::NodeGone(_)
+            | BusEvent::AnnouncePresence => self.rooms.do_send(FromBus(event)),
         }
     }
 }

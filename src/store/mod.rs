@@ -65,9 +65,8 @@ use self::{
     engine::{DbConn, pool::DbPool, url::DatabaseLock},
     ledger::Item,
     read_outage::{log_read_failure, log_reads_recovered},
-    tx::LedgerRules,
 };
-use crate::{outage::Outage, time_source::TimeSource};
+use crate::outage::Outage;
 
 /// How long a read may wait for a connection, and how long a search may take.
 const READ_TIMEOUT: Duration = Duration::from_millis(400);
@@ -223,22 +222,5 @@ impl Store {
             Ok(Err(_)) => Err(StoreError::Panicked),
             Err(_) => Err(busy("the read takes too long")),
         }
-    }
-}
-
-impl OpenedStore {
-    /// Starts the node's one writer. `listener` is called with everything that is committed; `soft_close_ms` is
-    /// `auction.soft_close_s`, in milliseconds.
-    ///
-    /// # Errors
-    /// The database can't be opened, or the thread can't be started.
-    pub fn start_ledger(
-        self,
-        soft_close_ms: i64,
-        time: Arc<dyn TimeSource>,
-        listener: Box<dyn CommitListener>,
-    ) -> Result<LedgerThread, StoreError> {
-        let Self { ledger, entries, url, lock, sharing, .. } = self;
-        LedgerThread::start(url, lock, LedgerRules { soft_close_ms, sharing }, time, listener, (ledger, entries))
     }
 }

@@ -21,7 +21,7 @@ use std::{
 use diesel::connection::SimpleConnection;
 
 use super::{
-    StoreError, WriteError,
+    OpenedStore, StoreError, WriteError,
     engine::{
         DbConn, begin_write,
         url::{DatabaseLock, DatabaseUrl},
@@ -56,19 +56,19 @@ pub struct LedgerThread {
     thread: JoinHandle<()>,
 }
 
-impl LedgerThread {
-    /// Starts the writer on a migrated database. It continues the fan-outs that an earlier run left unfinished.
+impl OpenedStore {
+    /// Starts the node's one writer, which continues the fan-outs that an earlier run left unfinished. `listener` is
+    /// called with everything that is committed; `soft_close_ms` is `auction.soft_close_s`, in milliseconds.
     ///
     /// # Errors
     /// The database can't be opened, or the thread can't be started.
-    pub(super) fn start(
-        url: DatabaseUrl,
-        lock: DatabaseLock,
-        rules: LedgerRules,
+    pub fn start_ledger(
+        self,
+        soft_close_ms: i64,
         time: Arc<dyn TimeSource>,
         listener: Box<dyn CommitListener>,
-        (ledger, items): (Ledger, Receiver<Item>),
-    ) -> Result<Self, StoreError> {
+    ) -> Result<LedgerThread, StoreError> {
+        let Self { ledger, entries, url, lock, sharing, .. } = self;
         let mut conn = url.connect_writer()?;
         // PostgreSQL may still be finishing the COMMIT of a node that was killed. This transaction waits for it, so
         // that everything read from now on includes it.
@@ -76,18 +76,17 @@ impl LedgerThread {
         let marker = CommitMarker::create(&mut conn, time.now())?;
         conn.batch_execute("COMMIT")?;
         let fanouts = fan_out::unfinished(&mut conn)?;
-        let stats = Arc::clone(&ledger.stats);
-        stats.open_fanouts.store(fanouts.len(), Ordering::Relaxed);
+        ledger.stats.open_fanouts.store(fanouts.len(), Ordering::Relaxed);
         let mut writer = Writer {
             url,
             lock,
             conn: Some(conn),
             marker,
             in_doubt: None,
-            rules,
+            rules: LedgerRules { soft_close_ms, sharing },
             time,
             listener,
-            stats,
+            stats: Arc::clone(&ledger.stats),
             fanouts,
             fanouts_resume: Instant::now(),
             single_fanout_turns: 0,
@@ -95,11 +94,13 @@ impl LedgerThread {
         };
         let thread = std::thread::Builder::new()
             .name("ledger".to_owned())
-            .spawn(move || writer.run(&items))
+            .spawn(move || writer.run(&entries))
             .map_err(|error| StoreError::Unavailable(error.to_string()))?;
-        Ok(Self { ledger, thread })
+        Ok(LedgerThread { ledger, thread })
     }
+}
 
+impl LedgerThread {
     /// A handle to the writer.
     pub fn ledger(&self) -> Ledger {
         self.ledger.clone()

@@ -14,7 +14,7 @@ use actix::prelude::*;
 use bytes::Bytes;
 
 use super::{
-    cluster::{HubCluster, RecountSockets, RemoteUserEvent},
+    cluster::{FromBus, HubCluster},
     encode::{encode, encode_json, payload},
     overflow::OverflowFlag,
     received::{ReceivedCursors, WRITE_DELAY},
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::actors::poller::Poller;
 use crate::{
-    bus::{BusMessage, Channel, ConnectionId, IfFull, SocketClaim, Topology},
+    bus::{BusEvent, BusMessage, Channel, ConnectionId, IfFull, SocketClaim, Topology},
     domain::{Alarm, AlarmId, Locale, Receiver, Timestamp, UserId},
     protocol::{Close, ServerFrame},
     store::{InboxEnd, Ledger, Store},
@@ -333,29 +333,25 @@ impl Handler<AlertUser> for AlarmHub {
     }
 }
 
-impl Handler<RemoteUserEvent> for AlarmHub {
+impl Handler<FromBus> for AlarmHub {
     type Result = ();
 
-    fn handle(&mut self, event: RemoteUserEvent, ctx: &mut Self::Context) {
+    fn handle(&mut self, FromBus(event): FromBus, ctx: &mut Self::Context) {
         match event {
-            RemoteUserEvent::Unread(user, unread, last_id) => {
+            BusEvent::Message(_, BusMessage::Unread { user, unread, last_id }) => {
                 self.registry.send_to_user(user, &encode(&ServerFrame::Unread { unread, last_id }));
             }
-            RemoteUserEvent::Alert(user, json) => self.registry.send_to_user(user, &encode_json(json)),
-            RemoteUserEvent::EvictSocket(node, user, connection) => {
-                if self.cluster.as_ref().is_some_and(|HubCluster(bus)| bus.node_id() == node) {
-                    self.evict(user, connection, ctx);
-                }
+            BusEvent::Message(_, BusMessage::Alert(user, json)) => {
+                self.registry.send_to_user(user, &encode_json(json));
             }
+            BusEvent::Message(_, BusMessage::EvictSocket { node, user, connection })
+                if self.cluster.as_ref().is_some_and(|HubCluster(bus)| bus.node_id() == node) =>
+            {
+                self.evict(user, connection, ctx);
+            }
+            BusEvent::RecountSockets => self.recount_sockets(self.registry.users(), ctx),
+            _ => {}
         }
-    }
-}
-
-impl Handler<RecountSockets> for AlarmHub {
-    type Result = ();
-
-    fn handle(&mut self, _: RecountSockets, ctx: &mut Self::Context) {
-        self.recount_sockets(self.registry.users(), ctx);
     }
 }
 

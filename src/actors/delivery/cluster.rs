@@ -5,7 +5,7 @@ use actix::prelude::*;
 
 use super::registry::{RegisteredSession, Registry};
 use crate::{
-    bus::{Bus, BusMessage, Channel, ConnectionId, IfFull, NodeId, SocketClaim, UserSocket},
+    bus::{Bus, BusEvent, BusMessage, Channel, ConnectionId, IfFull, SocketClaim, UserSocket},
     domain::UserId,
 };
 
@@ -63,19 +63,7 @@ impl HubCluster {
     }
 }
 
-/// What another node sends for a user; none of it is an alarm.
+/// An event of the bus for the hub or the rooms, whichever it concerns.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub enum RemoteUserEvent {
-    /// The user has read alarms: the number of unread ones, and the newest alarm in the inbox.
-    Unread(UserId, i64, i64),
-    /// Something that the user sent was refused: the alert as JSON.
-    Alert(UserId, String),
-    /// The user has more sockets than allowed: this connection of this node must close.
-    EvictSocket(NodeId, UserId, ConnectionId),
-}
-
-/// Counts all sockets of this node again, because Redis is back and may have lost them.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct RecountSockets;
+pub struct FromBus(pub BusEvent);

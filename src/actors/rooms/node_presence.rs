@@ -5,12 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use actix::prelude::*;
-
 use super::presence::RoomState;
 use crate::actors::room_id::RoomId;
 use crate::{
-    bus::{Bus, BusMessage, NodeId, PresenceChange},
+    bus::{Bus, BusEvent, BusMessage, NodeId, PresenceChange},
     domain::{GoodsId, User, UserId},
 };
 
@@ -18,30 +16,6 @@ use crate::{
 const USERS_PER_PART: usize = 500;
 
 type RoomMap = HashMap<RoomId, RoomState>;
-
-/// Who is in the rooms of another node, as that node has sent it.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub enum RemotePresence {
-    /// Users who entered or left.
-    Changes(NodeId, Vec<PresenceChange>),
-    /// One part of a list of everybody who is in a room on that node.
-    Snapshot {
-        node: NodeId,
-        /// The users of this part, each with the goods whose auction room they are in.
-        part: Vec<(GoodsId, User)>,
-        index: u32,
-        /// How many parts the snapshot has, at least 1.
-        total: u32,
-    },
-    /// The node has stopped: none of its users is in a room there.
-    Gone(NodeId),
-}
-
-/// Sends the other nodes a snapshot of who is in the rooms here: one of them asks for it, or may have missed a change.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub struct AnnouncePresence;
 
 /// The exchange of presence with the other nodes.
 pub(crate) struct NodePresence {
@@ -62,7 +36,7 @@ impl NodePresence {
     }
 
     /// Sends the other nodes who is in the rooms here.
-    pub(crate) fn announce(&self, rooms: &RoomMap) {
+    fn announce(&self, rooms: &RoomMap) {
         let here = |(id, room): (&RoomId, &RoomState)| match id {
             RoomId::Auction(goods) => room.members.users_here().map(|user| (*goods, User::clone(user))).collect(),
             RoomId::Trade(_) => Vec::new(),
@@ -78,11 +52,11 @@ impl NodePresence {
         }
     }
 
-    /// Records what another node has sent. Returns the rooms whose presence has changed.
-    pub(crate) fn apply(&mut self, presence: RemotePresence, rooms: &mut RoomMap) -> HashSet<RoomId> {
+    /// Records who is on other nodes, or tells them who is here. Returns the rooms whose presence has changed.
+    pub(crate) fn apply(&mut self, event: BusEvent, rooms: &mut RoomMap) -> HashSet<RoomId> {
         let mut changed = HashSet::new();
-        match presence {
-            RemotePresence::Changes(node, changes) => {
+        match event {
+            BusEvent::Message(node, BusMessage::PresenceChanges(changes)) => {
                 for PresenceChange { goods, user, is_here } in changes {
                     if is_here {
                         enter(node, goods, user, rooms, &mut changed);
@@ -91,7 +65,7 @@ impl NodePresence {
                     }
                 }
             }
-            RemotePresence::Snapshot { node, part, index, total } => {
+            BusEvent::Message(node, BusMessage::PresenceSnapshot { part, index, total }) => {
                 let (mut parts, mut present) = self.snapshots.remove(&node).filter(|_| index > 0).unwrap_or_default();
                 parts += 1;
                 present.extend(part.iter().map(|(goods, user)| (*goods, user.id)));
@@ -105,10 +79,14 @@ impl NodePresence {
                     retain(node, &present, rooms, &mut changed);
                 }
             }
-            RemotePresence::Gone(node) => {
+            BusEvent::NodeGone(node) => {
                 self.snapshots.remove(&node);
                 retain(node, &HashSet::new(), rooms, &mut changed);
             }
+            BusEvent::AnnouncePresence | BusEvent::Message(_, BusMessage::Heartbeat { wants_presence: true }) => {
+                self.announce(rooms);
+            }
+            _ => {}
         }
         changed
     }

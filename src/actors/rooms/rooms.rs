@@ -15,12 +15,11 @@ use chrono_tz::Tz;
 
 use super::{
     cluster::{Awaited, RoomsCluster},
-    node_presence::{AnnouncePresence, RemotePresence},
     presence::RoomState,
     table::{Orders, RoomTable},
 };
 use crate::actors::delivery::{
-    overflow::OverflowFlag, shard::RoomOrder, shard_handle::ShardStats, shard_link::ShardLink,
+    cluster::FromBus, overflow::OverflowFlag, shard::RoomOrder, shard_handle::ShardStats, shard_link::ShardLink,
 };
 use crate::actors::{poller::Poller, room_id::RoomId};
 use crate::{
@@ -263,28 +262,18 @@ impl Handler<Awaited> for Rooms {
     }
 }
 
-impl Handler<RemotePresence> for Rooms {
+impl Handler<FromBus> for Rooms {
     type Result = ();
 
-    fn handle(&mut self, presence: RemotePresence, ctx: &mut Self::Context) {
+    fn handle(&mut self, FromBus(event): FromBus, ctx: &mut Self::Context) {
         let Some(cluster) = &mut self.cluster else { return };
         // One message for each worker, however many rooms have changed.
         let mut orders = Orders::new();
-        for id in cluster.presence.apply(presence, &mut self.table.rooms) {
+        for id in cluster.presence.apply(event, &mut self.table.rooms) {
             self.broadcast_presence(id, &mut orders, ctx);
             self.close_empty(id);
         }
         self.table.push(orders);
-    }
-}
-
-impl Handler<AnnouncePresence> for Rooms {
-    type Result = ();
-
-    fn handle(&mut self, _: AnnouncePresence, _: &mut Self::Context) {
-        if let Some(cluster) = &self.cluster {
-            cluster.presence.announce(&self.table.rooms);
-        }
     }
 }
 
