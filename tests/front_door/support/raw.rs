@@ -172,6 +172,14 @@ impl Raw {
         Some(self.unread.drain(..length).collect())
     }
 
+    /// Whether the other side has ended the connection by now, if it has sent nothing.
+    pub fn has_ended(&self) -> bool {
+        self.tcp.set_nonblocking(true).unwrap();
+        let peeked = self.tcp.peek(&mut [0]);
+        self.tcp.set_nonblocking(false).unwrap();
+        matches!(peeked, Ok(0)) || peeked.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
+    }
+
     /// Reads what has arrived; `None` when the connection has ended. Silence until the deadline fails the test.
     fn more(&mut self) -> Option<()> {
         let mut buffer = [0; 4096];
