@@ -71,7 +71,7 @@ pub struct PresenceChange {
     pub is_here: bool,
 }
 
-/// One message. The order of the variants is part of [`FORMAT`].
+/// One message. The order of the variants is part of `FORMAT`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum BusMessage {
     /// An alarm is in this receiver's inbox.
