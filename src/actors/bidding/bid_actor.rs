@@ -165,7 +165,8 @@ impl BidActor {
     /// Submits the next batch or the end to the ledger, unless one is in flight.
     fn submit_next(&mut self, ctx: &mut Context<Self>) {
         let (me, committed) = (ctx.address(), Arc::clone(&self.committed));
-        match self.queue.next() {
+        let refuse = |refusal, caller: Caller| caller.reply.answer(BidAnswer::Verdict(BidVerdict::Refused(refusal)));
+        match self.queue.next(refuse) {
             Some(Next::Bids(bids)) => {
                 let deadline = bids.iter().map(|(_, caller)| caller.deadline).min().unwrap_or_else(Instant::now);
                 let (bids, replies): (Vec<KeyedBid>, Vec<BidReply>) =

@@ -48,12 +48,15 @@ impl<R, E> BidQueue<R, E> {
         Self { committed, waiting: VecDeque::new(), in_flight: false }
     }
 
-    /// Queues a bid or refuses it. A bid with an idempotency key is always queued: the ledger may hold its first
+    /// The refusal that is certain. There is none for a bid with an idempotency key: the ledger may hold its first
     /// answer.
+    fn certain_refusal(&self, bid: &KeyedBid) -> Option<Refusal> {
+        if bid.key.is_none() { self.committed.certain_refusal(&bid.bid) } else { None }
+    }
+
+    /// Queues a bid or refuses it.
     pub(crate) fn offer(&mut self, bid: KeyedBid, reply: R) -> Offered<R> {
-        if bid.key.is_none()
-            && let Some(refusal) = self.committed.certain_refusal(&bid.bid)
-        {
+        if let Some(refusal) = self.certain_refusal(&bid) {
             return Offered::Refused(refusal, reply);
         }
         if self.waiting.len() >= MAX_WAITING {
@@ -68,18 +71,22 @@ impl<R, E> BidQueue<R, E> {
         self.waiting.push_back(Entry::End(end));
     }
 
-    /// Takes out what goes to the ledger now; `None` while something is in flight or nothing waits.
-    pub(crate) fn next(&mut self) -> Option<Next<R, E>> {
+    /// Takes out what goes to the ledger now; `None` while something is in flight or nothing waits. Bids whose refusal
+    /// became certain while they waited go to `refuse`.
+    pub(crate) fn next(&mut self, mut refuse: impl FnMut(Refusal, R)) -> Option<Next<R, E>> {
         if self.in_flight {
             return None;
         }
-        let mut bids = Vec::new();
+        let (mut bids, mut end) = (Vec::new(), None);
         while bids.len() < MAX_BATCH {
             match self.waiting.pop_front() {
-                Some(Entry::Bid(bid, reply)) => bids.push((bid, reply)),
-                Some(Entry::End(end)) if bids.is_empty() => {
-                    self.in_flight = true;
-                    return Some(Next::End(end));
+                Some(Entry::Bid(bid, reply)) => match self.certain_refusal(&bid) {
+                    Some(refusal) => refuse(refusal, reply),
+                    None => bids.push((bid, reply)),
+                },
+                Some(Entry::End(reply)) if bids.is_empty() => {
+                    end = Some(reply);
+                    break;
                 }
                 Some(end) => {
                     self.waiting.push_front(end);
@@ -88,8 +95,14 @@ impl<R, E> BidQueue<R, E> {
                 None => break,
             }
         }
-        self.in_flight = !bids.is_empty();
-        self.in_flight.then_some(Next::Bids(bids))
+        let next = match end {
+            Some(end) => Next::End(end),
+            None if bids.is_empty() => return None,
+            None => Next::Bids(bids),
+        };
+        self.in_flight = true;
+        self.committed.await_commit();
+        Some(next)
     }
 
     /// What was in flight is committed or has failed.
@@ -121,32 +134,37 @@ mod tests {
         KeyedBid { bidder: Arc::new(User::first_seen(bid.user, None, None)), bid, key: None }
     }
 
+    /// What goes to the ledger, of a queue in which no refusal has become certain.
+    fn next<R, E>(queue: &mut BidQueue<R, E>) -> Option<Next<R, E>> {
+        queue.next(|refusal, _| panic!("{refusal:?}"))
+    }
+
     #[test]
     fn one_batch_is_in_flight_and_later_bids_form_the_next() {
         let mut queue: BidQueue<u8, ()> = BidQueue::new(CommittedState::new(Sharing::Exclusive));
         assert_eq!(queue.offer(bid(5), 1), Offered::Waits);
-        assert_eq!(queue.next(), Some(Next::Bids(vec![(bid(5), 1)])));
+        assert_eq!(next(&mut queue), Some(Next::Bids(vec![(bid(5), 1)])));
         assert_eq!(queue.offer(bid(6), 2), Offered::Waits);
         assert_eq!(queue.offer(bid(7), 3), Offered::Waits);
-        assert_eq!(queue.next(), None, "the first batch is still in flight");
+        assert_eq!(next(&mut queue), None, "the first batch is still in flight");
         queue.done();
-        assert_eq!(queue.next(), Some(Next::Bids(vec![(bid(6), 2), (bid(7), 3)])));
+        assert_eq!(next(&mut queue), Some(Next::Bids(vec![(bid(6), 2), (bid(7), 3)])));
     }
 
     #[test]
     fn the_end_waits_behind_every_bid_that_came_before_it() {
         let mut queue: BidQueue<u8, &str> = BidQueue::new(CommittedState::new(Sharing::Exclusive));
         assert_eq!(queue.offer(bid(5), 1), Offered::Waits);
-        assert!(queue.next().is_some());
+        assert!(next(&mut queue).is_some());
         assert_eq!(queue.offer(bid(6), 2), Offered::Waits);
         queue.offer_end("end");
         assert_eq!(queue.offer(bid(7), 3), Offered::Waits);
-        assert_eq!(queue.next(), None);
+        assert_eq!(next(&mut queue), None);
         queue.done();
-        assert_eq!(queue.next(), Some(Next::Bids(vec![(bid(6), 2)])));
+        assert_eq!(next(&mut queue), Some(Next::Bids(vec![(bid(6), 2)])));
         queue.done();
-        assert_eq!(queue.next(), Some(Next::End("end")));
-        assert_eq!(queue.next(), None, "the bid after the end waits for it");
+        assert_eq!(next(&mut queue), Some(Next::End("end")));
+        assert_eq!(next(&mut queue), None, "the bid after the end waits for it");
         let ended = GoodsState { phase: Phase::Ended, ..GoodsState::live_at(6) };
         queue.committed.update(&ended);
         queue.done();
@@ -161,6 +179,24 @@ mod tests {
         assert_eq!(queue.offer(bid(51), 3), Offered::Waits);
         let keyed = KeyedBid { key: IdempotencyKey::parse("k"), ..bid(1) };
         assert_eq!(queue.offer(keyed, 4), Offered::Waits, "the ledger may hold its first answer");
+    }
+
+    #[test]
+    fn while_a_batch_is_in_flight_no_price_from_before_it_refuses_a_bid() {
+        let mut queue: BidQueue<u8, ()> = BidQueue::new(CommittedState::new(Sharing::Exclusive));
+        queue.committed.update(&GoodsState::live_at(50));
+        assert_eq!(queue.offer(bid(60), 1), Offered::Waits);
+        assert!(next(&mut queue).is_some());
+        // A page may show 60 already.
+        assert_eq!(queue.offer(bid(45), 2), Offered::Waits);
+        assert_eq!(queue.offer(bid(70), 3), Offered::Waits);
+        queue.committed.update(&GoodsState::live_at(60));
+        queue.done();
+        let mut refused = Vec::new();
+        let batch = queue.next(|refusal, reply| refused.push((refusal, reply)));
+        assert_eq!(batch, Some(Next::Bids(vec![(bid(70), 3)])));
+        let [(Refusal::TooLow { high_price, .. }, 2)] = refused[..] else { panic!("{refused:?}") };
+        assert_eq!(high_price, Some(Price::from_stored(60)));
     }
 
     #[test]

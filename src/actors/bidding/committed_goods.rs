@@ -1,8 +1,9 @@
 //! The last committed state of goods under bid, from which a bid may be refused at once. The bid actor of the goods
 //! owns it; ingress and the bid queue read it, so a certain refusal passes through no actor.
 //!
-//! A bid is never accepted from here. The state is updated on the ledger's thread, after the commit and before its
-//! answers, so a bidder who knows a price is never refused at an older one.
+//! A bid is never accepted from here. While a batch of the goods is in flight, their price counts as unknown, because
+//! everybody can read the new one as soon as the commit is on disk. The state is updated on the ledger's thread, after
+//! the commit and before its answers. So a bidder who knows a price is never refused at an older one.
 
 use std::{
     collections::HashMap,
@@ -44,6 +45,12 @@ impl CommittedState {
         if !state.forgotten && state.goods.as_ref().is_none_or(is_newer) {
             state.goods = Some(goods.clone());
         }
+    }
+
+    /// Forgets the price until the next update: a batch is on its way to the disk. An end is final and stays.
+    pub(crate) fn await_commit(&self) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.goods.take_if(|goods| goods.phase != Phase::Ended);
     }
 
     /// Forgets the goods for good: they are deleted.
@@ -106,9 +113,12 @@ mod tests {
         committed.update(&GoodsState::live_at(40));
         assert!(matches!(committed.certain_refusal(&bid(45)), Some(Refusal::TooLow { .. })));
         assert_eq!(committed.certain_refusal(&bid(51)), None, "only the ledger accepts");
+        committed.await_commit();
+        assert_eq!(committed.certain_refusal(&bid(45)), None, "a newer price may be on disk");
         committed.update(&GoodsState { phase: Phase::Ended, ..GoodsState::live_at(60) });
         committed.update(&GoodsState::live_at(70));
-        assert_eq!(committed.certain_refusal(&bid(99)), Some(Refusal::Ended));
+        committed.await_commit();
+        assert_eq!(committed.certain_refusal(&bid(99)), Some(Refusal::Ended), "an end is final");
         committed.forget();
         committed.update(&GoodsState::live_at(80));
         assert_eq!(committed.certain_refusal(&bid(1)), None, "the ledger answers for deleted goods");
