@@ -98,7 +98,8 @@ async fn every_figure_of_the_health_page_is_explained() {
     assert!(read("README.md").contains("(docs/operating.md)"));
 }
 
-/// When a ping of the health page is over it is on disk, and so is a commit.
+/// When a ping of the health page is over it is on disk. It may join a transaction that has begun, so it can take less
+/// time than the whole of that.
 #[actix_web::test]
 async fn the_ledgers_ping_is_a_write_to_disk() {
     let node = TestNode::alone(|_| {});
@@ -109,7 +110,7 @@ async fn the_ledgers_ping_is_a_write_to_disk() {
         let ledger = admin.get("/admin/health").await.body["checks"]["ledger"].take();
         assert_eq!(written(), before + 1, "{ledger}");
         let [ping, commit] = ["ping_ms", "last_commit_ms"].map(|figure| ledger[figure].as_f64().unwrap());
-        assert!(ping >= commit && commit > 0.0, "the commit is a part of it: {ledger}");
+        assert!(ping > 0.0 && commit > 0.0, "both took time: {ledger}");
         // Anybody may ask whether the node is ready; it costs the node nothing.
         assert_eq!(node.visitor().get("/health/ready").await.status, 200);
         assert_eq!(written(), before + 1);
