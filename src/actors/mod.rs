@@ -8,7 +8,7 @@
 //! | [`Rooms`] | `rooms::membership` | knows who is in an auction room or trade chat and broadcasts its events |
 //! | `session` | `delivery::outbox` | serves one WebSocket |
 //!
-//! `connection` reads the bytes of a WebSocket for its session; `poller` looks up in the store what an actor may have
+//! `connection` moves the bytes of a WebSocket for its session; `poller` looks up in the store what an actor may have
 //! missed. No handler blocks: writes go through the ledger's queue, reads of the database are awaited.
 
 mod bidding;
@@ -27,6 +27,7 @@ pub use self::bidding::bid_router::{BidRouter, EndGoods, ForgetGoods, GetRouterF
 pub use self::bidding::committed_goods::CommittedGoods;
 pub use self::bidding::ingress::{ArrivingBid, BidIngress};
 pub use self::clock::auction_clock::{AuctionClock, ClockFigures, GetClockFigures, WatchGoods};
+pub(crate) use self::connection::connection::{ByteSource, Connection, Output};
 pub use self::delivery::alarm_hub::{
     AlarmHub, CloseAll, CloseUserSessions, Deliver, FlushReceived, GetHubFigures, HubFigures, LocaleSource,
     NotifyUnread,

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use super::{
     Settings, SettingsError,
     commit_dispatcher::CommitDispatcher,
-    jobs, restart_time,
+    jobs, open_files, restart_time,
     server::{bind, serve},
 };
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
         AlarmHub, ArrivalGate, AuctionClock, BidIngress, BidRouter, CommittedGoods, LocaleSource, Rooms, ShardStats,
     },
     bus::{Bus, BusThread, Topology},
-    http::{LiveConfig, OpenSockets, Readiness, Services, UserDirectory},
+    http::{LiveConfig, OpenConnections, Readiness, Services, UserDirectory},
     store::{LedgerThread, OpenedStore, Sharing, Store, StoreError},
     time_source::TimeSource,
 };
@@ -45,7 +45,7 @@ pub struct Node {
     pub addresses: Vec<SocketAddr>,
     pub(super) settings: Settings,
     pub(super) services: web::Data<Services>,
-    pub(super) sockets: OpenSockets,
+    pub(super) connections: OpenConnections,
     pub(super) server: ServerHandle,
     pub(super) ledger: LedgerThread,
     pub(super) bus: Option<BusThread>,
@@ -83,14 +83,14 @@ impl Node {
         let soft_close_ms = settings.auction.soft_close_s * 1000;
         let ledger = opened.start_ledger(soft_close_ms, Arc::clone(&services.time), Box::new(dispatcher))?;
 
-        let sockets = OpenSockets::default();
-        let (server, addresses) = serve(settings, listeners, &services, &sockets)?;
+        let connections = OpenConnections::new(open_files::for_clients(settings));
+        let (server, addresses) = serve(settings, listeners, &services, &connections)?;
         let retry_from_ms = restart_time::retry_from_ms(&services)?;
         let handle = server.handle();
         let server_task = actix_web::rt::spawn(server);
         jobs::start(&services, settings.alarms.keep_days);
         let settings = settings.clone();
-        Ok(Self { addresses, settings, services, sockets, server: handle, ledger, bus, retry_from_ms, server_task })
+        Ok(Self { addresses, settings, services, connections, server: handle, ledger, bus, retry_from_ms, server_task })
     }
 }
 

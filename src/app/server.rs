@@ -24,12 +24,12 @@ use actix_web::{
     web,
 };
 
-use super::{Settings, open_files};
+use super::Settings;
 use crate::{
     actors::attach_worker,
     http::{
-        self, Connection, ConnectionLimit, LocalShard, OpenSockets, Services, cors, refusal_as_problem, send_and_close,
-        take_over, track_responses,
+        self, HttpConnection, LocalShard, OpenConnections, Services, cors, refusal_as_problem, take_over,
+        track_responses,
     },
 };
 
@@ -65,7 +65,7 @@ pub(super) fn serve(
     settings: &Settings,
     listeners: Vec<TcpListener>,
     services: &web::Data<Services>,
-    sockets: &OpenSockets,
+    connections: &OpenConnections,
 ) -> io::Result<(Server, Vec<SocketAddr>)> {
     let shards = Arc::new(AtomicUsize::new(0));
     let slow_after_s = u32::try_from(settings.session.timeout_s).unwrap_or(u32::MAX);
@@ -73,15 +73,14 @@ pub(super) fn serve(
     let keep_alive = Duration::from_secs(settings.server.keep_alive_s);
     let mut server = Server::build().workers(settings.workers()).disable_signals().shutdown_timeout(SHUTDOWN_TIMEOUT_S);
     let ending = server.graceful_shutdown_signal();
-    let limit = ConnectionLimit::new(open_files::for_clients(settings));
     let mut addresses = Vec::new();
     for listener in listeners {
         let address = listener.local_addr()?;
         addresses.push(address);
-        let (services, sockets, shards) = (services.clone(), sockets.clone(), Arc::clone(&shards));
-        let (ending, limit) = (ending.clone(), limit.clone());
+        let (services, connections, shards) = (services.clone(), connections.clone(), Arc::clone(&shards));
+        let ending = ending.clone();
         server = server.listen(address.to_string(), listener, move || {
-            let (services, sockets) = (services.clone(), sockets.clone());
+            let (services, connections) = (services.clone(), connections.clone());
             // Each worker has its own shard of the hub, on its own thread.
             let index = shards.fetch_add(1, Ordering::Relaxed);
             let shard = web::Data::new(LocalShard(attach_worker(
@@ -103,28 +102,28 @@ pub(super) fn serve(
                     .configure(http::routes);
                 map_config(app.into_factory(), |()| AppConfig::default())
             };
-            let (for_sockets, upgraded) = (app.clone(), sockets.clone());
+            let for_sockets = app.clone();
             let upgrades = fn_factory(move || {
-                let (app, sockets) = (for_sockets().new_service(()), upgraded.clone());
+                let app = for_sockets().new_service(());
                 async move {
                     let app = Rc::new(app.await?);
-                    Ok::<_, ()>(fn_service(move |upgrade| take_over(Rc::clone(&app), upgrade, sockets.clone())))
+                    Ok::<_, ()>(fn_service(move |upgrade| take_over(Rc::clone(&app), upgrade)))
                 }
             });
-            let (ending, limit) = (ending.clone(), limit.clone());
-            let connections = fn_service(move |tcp: TcpStream| {
+            let ending = ending.clone();
+            let accept = fn_service(move |tcp: TcpStream| {
                 set_up_socket(&tcp, dead_after);
                 let peer = tcp.peer_addr().ok();
                 // Beyond the limit, close at once: the client need not wait and can try another node.
                 let refused = || DispatchError::Io(io::Error::other("more connections than open files allow"));
-                let connection = limit
+                let connection = connections
                     .try_acquire()
                     .ok_or_else(refused)
-                    .map(|permit| (Connection::http(tcp, permit, keep_alive, (sockets.clone(), send_and_close)), peer));
+                    .map(|permit| (HttpConnection::new(tcp, permit, keep_alive), peer));
                 ready(connection)
             });
             let http = HttpService::build()
-                // `Connection` has these two timeouts itself.
+                // `HttpConnection` has these two timeouts itself.
                 .keep_alive(KeepAlive::Os)
                 .client_request_timeout(Duration::ZERO)
                 // Closes connections that wait for their next request when the node stops.
@@ -135,10 +134,10 @@ pub(super) fn serve(
                 .client_disconnect_timeout(DISCONNECT_TIMEOUT)
                 .h1_write_buffer_size(WRITE_BUFFER_BYTES)
                 .local_addr(address)
-                .on_connect_ext(Connection::add_request_data)
+                .on_connect_ext(HttpConnection::add_request_data)
                 .upgrade(upgrades)
                 .h1(app());
-            apply_fn_factory(connections.and_then(http), log_connection_end)
+            apply_fn_factory(accept.and_then(http), log_connection_end)
         })?;
     }
     Ok((server.run(), addresses))

@@ -38,7 +38,7 @@ impl Node {
         restart_time::record_stop(&self.services).await;
         // The server itself does not wait for connections that were upgraded.
         let deadline = Instant::now() + SOCKETS_TIMEOUT;
-        while self.sockets.count() > 0 && Instant::now() < deadline {
+        while self.connections.outside_http() > 0 && Instant::now() < deadline {
             tokio::time::sleep(STOP_POLL_INTERVAL).await;
         }
         self.server.stop(true).await;

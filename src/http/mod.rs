@@ -2,17 +2,18 @@
 //! them to the actors and the store, and turns results into responses. It decides nothing about auctions.
 //!
 //! - Handlers: `alarms`, `bids`, `dev`, `goods`, `goods_lists`, `health`, `lines`, `media`, `trades`, `users`,
-//!   `socket`.
+//!   `socket` (with `socket_auth`).
 //! - Requests: `body`, `query`, `identity` (with `token`, `user_directory`), `forwarded`, `rate_limits`,
 //!   `cors`.
 //! - Responses: `json`, `responses`, `error`.
-//! - Connections before and after an upgrade: `connection`, `upgraded`, `open_sockets`.
+//! - Connections: `http_connection` (with `refusal` and `responding`), `upgraded` (with `plain_response`),
+//!   `connection_end`, `open_connections`. After an upgrade `actors::Connection` takes over.
 //! - `services` holds what handlers use; `readiness` caches the readiness check.
 
 mod alarms;
 mod bids;
 mod body;
-mod connection;
+mod connection_end;
 mod cors;
 mod dev;
 mod error;
@@ -20,17 +21,22 @@ mod forwarded;
 mod goods;
 mod goods_lists;
 mod health;
+mod http_connection;
 mod identity;
 mod json;
 mod lines;
 mod media;
-mod open_sockets;
+mod open_connections;
+mod plain_response;
 mod query;
 mod rate_limits;
 mod readiness;
+mod refusal;
+mod responding;
 mod responses;
 mod services;
 mod socket;
+mod socket_auth;
 mod token;
 mod trades;
 mod upgraded;
@@ -43,15 +49,16 @@ use actix_web::{FromRequest, Handler, HttpResponse, Responder, Route, guard, web
 
 pub use self::token::{Claims, Keys, MintError, NewToken};
 pub(crate) use self::{
-    connection::{Connection, ConnectionLimit, track_responses},
     cors::cors,
     error::{ApiError, refusal_as_problem},
-    open_sockets::OpenSockets,
+    http_connection::HttpConnection,
+    open_connections::OpenConnections,
     rate_limits::{RateLimits, Rates},
     readiness::Readiness,
+    responding::track_responses,
     services::{HttpConfig, LiveConfig, Services},
     socket::LocalShard,
-    upgraded::{send_and_close, take_over},
+    upgraded::take_over,
     user_directory::UserDirectory,
 };
 

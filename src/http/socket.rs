@@ -2,14 +2,8 @@
 //! `/ws/chat/{id}/` and `/alarms/stream`. Refusals here are HTTP responses; after the handshake the session takes over.
 
 use std::{
-    cell::RefCell,
-    future::poll_fn,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Instant,
+    sync::{Arc, atomic::Ordering},
 };
 
 use actix_web::{
@@ -22,20 +16,20 @@ use actix_web_actors::ws;
 use super::{
     Data, Response, Services,
     bids::{goods_id, goods_not_found},
-    connection::ConnectionEnd,
-    identity::{ENSURE_USER_TIMEOUT, Identity, SUBPROTOCOL, offered_protocols},
+    connection_end::ConnectionEnd,
+    identity::{Identity, SUBPROTOCOL, offered_protocols},
     query,
-    rate_limits::RateKey,
+    socket_auth::{RequestAuth, authenticated},
     upgraded::MayUpgrade,
 };
 use crate::{
     actors::{
-        AlarmContext, AuctionContext, AuthFuture, AuthOutcome, Authenticated, RateVerdict, SessionContext, ShardHandle,
-        SocketAuth, TradeContext, alarm_events, alarm_socket, auction_socket, trade_socket,
+        AlarmContext, AuctionContext, SessionContext, ShardHandle, TradeContext, alarm_events, alarm_socket,
+        auction_socket, trade_socket,
     },
-    domain::{Locale, Phase, User},
+    domain::Phase,
     protocol::{Close, Code, Problem},
-    store::{TradeAccess, writes::EnsureUser},
+    store::TradeAccess,
 };
 
 /// Opens an alarm socket.
@@ -61,7 +55,7 @@ pub(super) async fn stream(request: HttpRequest, services: Data, shard: web::Dat
     let context = session_context(&request, &services, &shard, Some(&identity))?;
     let alarms = alarms(&services, &identity, since, since.is_some());
     let connection_end = request.conn_data::<ConnectionEnd>().cloned().unwrap_or_default();
-    let disconnected = Box::pin(poll_fn(move |cx| connection_end.poll(cx)));
+    let disconnected = Box::pin(async move { connection_end.wait().await });
     match alarm_events(&context, &alarms, authenticated(&identity), disconnected).await {
         Ok(stream) => Ok(stream),
         // An `EventSource` does not reconnect after 204.
@@ -135,10 +129,6 @@ fn handshake(request: &HttpRequest) -> Result<HttpResponseBuilder, Problem> {
     }
 }
 
-fn authenticated(identity: &Identity) -> Authenticated {
-    Authenticated { user: identity.user.id, expires_at: identity.expires_at }
-}
-
 fn alarms(services: &Services, identity: &Identity, since: Option<i64>, wants_hello: bool) -> AlarmContext {
     AlarmContext {
         user: identity.user.id,
@@ -169,75 +159,9 @@ fn session_context(
         hub: services.hub.clone(),
         time: Arc::clone(&services.time),
         limits: services.config.session,
-        auth: Rc::new(RequestAuth {
-            services: services.clone().into_inner(),
-            user: RefCell::new(identity.map(|identity| Arc::clone(&identity.user))),
-            is_stored: Arc::new(AtomicBool::new(identity.is_none_or(|identity| identity.is_stored))),
-            admin: identity.is_some_and(|identity| identity.admin),
-            rate_key: services.rate_key(request, identity),
-        }),
+        auth: Rc::new(RequestAuth::new(request, services, identity)),
     })
 }
 
 /// The shard of the worker that a request runs on, as app data.
 pub struct LocalShard(pub ShardHandle);
-
-/// Gives a session access to what HTTP requests use too: tokens, users, rates.
-struct RequestAuth {
-    services: Arc<Services>,
-    /// The user who opened the socket, as last known; `None` for a visitor.
-    user: RefCell<Option<Arc<User>>>,
-    /// Whether the user's row is stored. The handshake starts to store it but does not wait.
-    is_stored: Arc<AtomicBool>,
-    admin: bool,
-    rate_key: RateKey,
-}
-
-impl SocketAuth for RequestAuth {
-    fn authenticate(&self, token: String) -> AuthFuture {
-        let services = Arc::clone(&self.services);
-        Box::pin(async move {
-            match services.identify(Some(token)).await {
-                Ok(Some(identity)) => AuthOutcome::Valid(authenticated(&identity)),
-                Ok(None) => AuthOutcome::Invalid,
-                Err(error) if error.0.code() == Code::Unauthorized => AuthOutcome::Invalid,
-                Err(_) => AuthOutcome::Unavailable,
-            }
-        })
-    }
-
-    fn user(&self) -> Option<Arc<User>> {
-        let mut user = self.user.borrow_mut();
-        let user = user.as_mut()?;
-        if let Some(known) = self.services.users.last_known(user.id) {
-            *user = known;
-        }
-        Some(Arc::clone(user))
-    }
-
-    fn may_write(&self) -> bool {
-        if self.is_stored.load(Ordering::Relaxed) {
-            return true;
-        }
-        if let Some(user) = self.user() {
-            let ensure = EnsureUser { id: user.id, name: Some(user.username.clone()), iat: Some(user.named_at) };
-            let is_stored = Arc::clone(&self.is_stored);
-            self.services.ledger.submit(ensure, Instant::now() + ENSURE_USER_TIMEOUT, move |stored| {
-                is_stored.fetch_or(stored.is_ok(), Ordering::Relaxed);
-            });
-        }
-        false
-    }
-
-    fn count_bid(&self) -> RateVerdict {
-        if self.admin { RateVerdict::Fine } else { self.services.live.load().rates.count_bid(self.rate_key) }
-    }
-
-    fn count_line(&self) -> RateVerdict {
-        if self.admin { RateVerdict::Fine } else { self.services.live.load().rates.count_line(self.rate_key) }
-    }
-
-    fn locale(&self) -> Locale {
-        self.services.live.load().locale
-    }
-}

@@ -32,8 +32,9 @@ const ACTORS: [&str; 9] =
     ["room_id", "poller", "delivery", "rooms", "connection", "bidding", "clock", "session", "worker"];
 
 /// These files of the actors' layer only decide, and use no framework.
-const WITHOUT_FRAMEWORKS: [&str; 11] = [
+const WITHOUT_FRAMEWORKS: [&str; 12] = [
     "actors/clock/deadlines.rs",
+    "actors/connection/closing.rs",
     "actors/bidding/bid_queue.rs",
     "actors/rooms/sequencer.rs",
     "actors/bidding/committed_goods.rs",

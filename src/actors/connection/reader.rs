@@ -75,23 +75,20 @@ impl FrameReader {
         }
     }
 
-    /// Takes bytes from the client; no bytes mean that the client has closed its side. Call it only if `is_free`.
-    pub(crate) fn receive(&mut self, bytes: &[u8]) {
-        if self.frame_limit.is_between_frames() && !bytes.is_empty() && each_pong(bytes, |_| {}) {
-            each_pong(bytes, |pong| self.liveness.pong(pong));
-            return;
-        }
-        self.pending = Some(if bytes.is_empty() {
-            Input::End
-        } else {
-            let checked = self.frame_limit.check(bytes);
-            Input::Bytes(Bytes::copy_from_slice(&bytes[..checked.bytes]), checked)
-        });
-    }
-
-    /// Takes an error of the connection.
-    pub(crate) fn fail(&mut self, error: io::Error) {
-        self.pending = Some(Input::Failed(error));
+    /// Takes bytes from the client, no bytes when it has closed its side, or an error. Call it only if `is_free`.
+    pub(crate) fn receive(&mut self, read: io::Result<&[u8]>) {
+        self.pending = match read {
+            Err(error) => Some(Input::Failed(error)),
+            Ok([]) => Some(Input::End),
+            Ok(bytes) if self.frame_limit.is_between_frames() && each_pong(bytes, |_| {}) => {
+                each_pong(bytes, |pong| self.liveness.pong(pong));
+                None
+            }
+            Ok(bytes) => {
+                let checked = self.frame_limit.check(bytes);
+                Some(Input::Bytes(Bytes::copy_from_slice(&bytes[..checked.bytes]), checked))
+            }
+        };
     }
 
     /// Polls the actor, which can take the waiting input meanwhile. What it does not take goes on waiting.

@@ -105,6 +105,13 @@ pub struct SessionContext {
     pub auth: Rc<dyn SocketAuth>,
 }
 
+impl SessionContext {
+    /// Whether the token has expired.
+    pub(crate) fn has_expired(&self) -> bool {
+        self.authenticated.is_some_and(|token| self.time.now() >= token.expires_at)
+    }
+}
+
 /// A session's entries in the shard, the hub and its room. Dropping it removes them all, however the session ends.
 pub(crate) struct Registration {
     pub(crate) location: SessionLocation,

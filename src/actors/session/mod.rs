@@ -1,6 +1,7 @@
 //! A session serves one client. Over a WebSocket it is an actor: this file holds what all of them share (incoming
-//! frames, liveness, token expiry, closes), and a [`Role`] holds what differs.
+//! frames, token expiry, closes), and a [`Role`] holds what differs.
 //!
+//! - `heartbeat`: pings, and when a silent client is closed.
 //! - `alarm`, `auction`, `trade`: the roles. `room_input` is shared by the two kinds of room.
 //! - `sse`: a session over server-sent events, which is a stream, not an actor.
 //! - `backlog`: reads the alarms of a session from the store.
@@ -16,11 +17,12 @@ mod alarm;
 mod auction;
 mod backlog;
 mod context;
+mod heartbeat;
 mod room_input;
 mod sse;
 mod trade;
 
-use std::{cell::RefCell, rc::Rc, time::Duration};
+use std::{cell::RefCell, rc::Rc};
 
 use actix::prelude::*;
 use actix_http::ws::{Codec, OpCode, Parser, ProtocolError};
@@ -38,7 +40,7 @@ pub use self::{
     sse::alarm_events,
     trade::{TradeContext, trade_socket},
 };
-pub use super::connection::socket::SocketSession;
+pub use super::connection::socket_session::SocketSession;
 use super::{
     connection::{
         fragments::{Fragments, Joined},
@@ -76,7 +78,7 @@ struct Session<R: Role> {
 
 type Ctx<R> = WebsocketContext<Session<R>>;
 
-/// Answers an accepted handshake. The session is in the response's extensions, where `http::upgraded` finds it.
+/// Answers an accepted handshake. The session is in the response's extensions, where `http::take_over` finds it.
 fn upgrade<R: Role>(
     context: SessionContext,
     registration: Rc<Registration>,
@@ -120,31 +122,9 @@ impl<R: Role> Session<R> {
         self.outbox.borrow_mut().control(frame.freeze());
     }
 
-    /// Pings at every heartbeat, and closes when the client has been silent for too long.
-    fn watch_liveness(&self, ctx: &mut Ctx<R>) {
-        let SessionLimits { heartbeat, timeout, .. } = self.context.limits;
-        ctx.run_interval(heartbeat, |session, _| {
-            // The wait for the expiry does not notice when the clock is set forward.
-            session.close_if_expired();
-            let number = session.outbox.borrow().ping_number();
-            session.send_control(number.to_string().as_bytes(), OpCode::Ping);
-        });
-        self.watch_silence(timeout, ctx);
-    }
-
-    fn watch_silence(&self, wait: Duration, ctx: &mut Ctx<R>) {
-        ctx.run_later(wait, |session, ctx| {
-            let silent = session.liveness.silent_for();
-            match session.context.limits.timeout.checked_sub(silent) {
-                Some(left) if !left.is_zero() => session.watch_silence(left, ctx),
-                _ => session.close(Close::Silent),
-            }
-        });
-    }
-
     /// Closes if the token has expired; true if it has.
     fn close_if_expired(&self) -> bool {
-        let has_expired = self.context.authenticated.is_some_and(|token| self.context.time.now() >= token.expires_at);
+        let has_expired = self.context.has_expired();
         if has_expired {
             self.close(Close::TokenRefused);
         }

@@ -41,10 +41,9 @@ impl<R: Role> Session<R> {
         };
         let auth = &self.context.auth;
         let rate = if frame.is_bid() { auth.count_bid() } else { auth.count_line() };
-        let has_expired = self.context.authenticated.is_some_and(|token| self.context.time.now() >= token.expires_at);
         let user = auth.user();
         match (rate, user) {
-            (_, Some(user)) if has_expired || !user.is_active => self.close(Close::TokenRefused),
+            (_, Some(user)) if self.context.has_expired() || !user.is_active => self.close(Close::TokenRefused),
             (RateVerdict::Flood, _) => self.close(Close::TooManyFrames),
             // As over HTTP, a missing token is reported before a rate.
             (_, None) => self.alert(&Problem::new(Code::Unauthorized, "a token is required to bid or speak"), to),

@@ -1,6 +1,5 @@
-//! One session as its connection sees it: the connection takes the bytes to write from here and passes on the bytes it
-//! has read. Frames from the outbox go first, then what the actor writes. A close frame goes last, and the client gets
-//! time to read it.
+//! The session of one WebSocket as its connection sees it: the [`ByteSource`] that says what to write next and when to
+//! close. Frames from the outbox go first, then what the actor writes. A close frame goes last.
 //!
 //! Frames don't pass through the actor's mailbox, because that has no bound: see "Why so" in `ARCHITECTURE.md`.
 
@@ -13,7 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Wake, Waker, ready},
+    task::{Context, Poll, Wake, Waker},
     time::{Duration, Instant},
 };
 
@@ -23,7 +22,10 @@ use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use tokio::time::Sleep;
 
-use super::reader::{CLOSE, FrameReader};
+use super::{
+    connection::{ByteSource, Output},
+    reader::FrameReader,
+};
 use crate::{
     actors::delivery::{frame, outbox::Outbox},
     domain::AlarmCursor,
@@ -32,27 +34,21 @@ use crate::{
 
 /// The least time between two pings that ask for receipt. One ping covers all frames before it.
 const RECEIPT_PING_INTERVAL: Duration = Duration::from_millis(90);
-/// How long the client may take to answer a close frame. The connection then waits up to a second more for the client
-/// to end it. Together they must stay below the 2 s that `docs/protocol.md` promises.
-const LINGER_TIMEOUT: Duration = Duration::from_millis(500);
 
 type Actor = Pin<Box<dyn Stream<Item = Result<Bytes, Error>>>>;
-
-enum State {
-    /// The session runs.
-    Open(Actor),
-    /// The close frame is written. What the client still sends is read and dropped until it answers or disconnects:
-    /// closing a socket with unread input resets it, and the client would never see the close code.
-    Lingering(Pin<Box<Sleep>>),
-    /// Nothing is left to write or read.
-    Done,
-}
 
 /// Wakes the connection's task and notes that the actor asked for it. Most wakes come from the outbox, and polling the
 /// actor for those would cost as much as writing a frame.
 struct ActorWake {
     is_woken: AtomicBool,
     task: Waker,
+}
+
+impl ActorWake {
+    /// The actor must be polled by the task, to register this waker everywhere.
+    fn new(task: &Waker) -> Arc<Self> {
+        Arc::new(Self { is_woken: AtomicBool::new(true), task: task.clone() })
+    }
 }
 
 impl Wake for ActorWake {
@@ -66,13 +62,11 @@ impl Wake for ActorWake {
     }
 }
 
-/// The session of one WebSocket, up to and including its close.
+/// The session of one WebSocket, up to and including its close frame.
 pub struct SocketSession {
     outbox: Rc<RefCell<Outbox>>,
-    state: State,
-    /// The task that polls this session.
-    task: Waker,
-    /// Wakes that task on behalf of the actor.
+    actor: Actor,
+    /// Wakes the task that polls this session on behalf of the actor.
     wake: Arc<ActorWake>,
     reader: FrameReader,
     /// The alarm of the last receipt ping; 0 before the first.
@@ -85,17 +79,8 @@ pub struct SocketSession {
 
 impl SocketSession {
     pub(crate) fn new(outbox: Rc<RefCell<Outbox>>, actor: Actor, reader: FrameReader) -> Self {
-        let task = Waker::noop().clone();
-        Self {
-            outbox,
-            state: State::Open(actor),
-            wake: Arc::new(ActorWake { is_woken: AtomicBool::new(true), task: task.clone() }),
-            task,
-            reader,
-            pinged: AlarmCursor::START,
-            pinged_at: None,
-            ping_later: None,
-        }
+        let wake = ActorWake::new(Waker::noop());
+        Self { outbox, actor, wake, reader, pinged: AlarmCursor::START, pinged_at: None, ping_later: None }
     }
 
     /// The alarm for a receipt ping to send now. If the last ping was sent too recently, sets `ping_later` instead.
@@ -130,51 +115,40 @@ impl SocketSession {
     }
 
     /// Polls the actor for bytes, but only if it was woken or input waits for it.
-    fn poll_actor(&mut self) -> Poll<Option<Bytes>> {
-        let State::Open(actor) = &mut self.state else { return Poll::Ready(None) };
+    fn poll_actor(&mut self) -> Poll<Output> {
         if !self.wake.is_woken.swap(false, Ordering::AcqRel) && self.reader.is_free() {
             return Poll::Pending;
         }
         let waker = Waker::from(Arc::clone(&self.wake));
-        let polled = self.reader.with_input(|| actor.as_mut().poll_next(&mut Context::from_waker(&waker)));
-        match polled {
-            Poll::Ready(Some(Ok(bytes))) => {
+        let actor = self.actor.as_mut();
+        self.reader.with_input(|| actor.poll_next(&mut Context::from_waker(&waker))).map(|next| match next {
+            Some(Ok(bytes)) => {
                 // The actor has returned bytes and so registered no waker: it must be polled again.
                 self.wake.is_woken.store(true, Ordering::Release);
-                Poll::Ready(Some(bytes))
+                Output::More(bytes)
             }
-            Poll::Ready(Some(Err(_)) | None) => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        }
+            Some(Err(_)) | None => Output::Last(Bytes::new()),
+        })
     }
+}
 
-    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        if !self.task.will_wake(cx.waker()) {
-            // Another task polls now. The actor must be polled as well, to register the new waker everywhere.
-            self.task = cx.waker().clone();
-            self.wake = Arc::new(ActorWake { is_woken: AtomicBool::new(true), task: self.task.clone() });
+impl ByteSource for SocketSession {
+    fn poll_output(&mut self, cx: &mut Context<'_>) -> Poll<Output> {
+        if !self.wake.task.will_wake(cx.waker()) {
+            self.wake = ActorWake::new(cx.waker());
         }
         loop {
             if let Some(bytes) = self.take_frames() {
-                return Poll::Ready(Some(bytes));
+                return Poll::Ready(Output::More(bytes));
             }
             let due_close = self.outbox.borrow().due_close();
             if let Some(close) = due_close {
-                // This drops the actor, whose registration borrows the outbox when it is dropped.
-                self.state = if self.reader.holds_last_input() {
-                    State::Done
-                } else {
-                    State::Lingering(Box::pin(tokio::time::sleep(LINGER_TIMEOUT)))
-                };
-                return Poll::Ready(Some(close_frame(close)));
+                let is_answered = self.reader.holds_last_input();
+                let output = if is_answered { Output::Last } else { Output::CloseFrame };
+                return Poll::Ready(output(close_frame(close)));
             }
-            match self.poll_actor() {
-                Poll::Ready(Some(bytes)) => return Poll::Ready(Some(bytes)),
-                Poll::Ready(None) => {
-                    self.state = State::Done;
-                    return Poll::Ready(None);
-                }
-                Poll::Pending => {}
+            if let Poll::Ready(output) = self.poll_actor() {
+                return Poll::Ready(output);
             }
             let mut outbox = self.outbox.borrow_mut();
             if outbox.is_empty() && outbox.due_close().is_none() {
@@ -189,54 +163,12 @@ impl SocketSession {
         }
     }
 
-    /// The next bytes for the client; `None` when the connection should be closed.
-    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        match &mut self.state {
-            State::Open(_) => self.poll_open(cx),
-            State::Lingering(deadline) => {
-                ready!(deadline.as_mut().poll(cx));
-                self.state = State::Done;
-                Poll::Ready(None)
-            }
-            State::Done => Poll::Ready(None),
-        }
+    fn wants_input(&self) -> bool {
+        self.reader.is_free()
     }
 
-    /// Whether the session can take more input from the client.
-    pub fn wants_input(&self) -> bool {
-        match self.state {
-            State::Open(_) => self.reader.is_free(),
-            State::Lingering(_) => true,
-            State::Done => false,
-        }
-    }
-
-    /// Takes bytes from the client; no bytes mean that the client has closed its side. True if the session must
-    /// be polled now.
-    pub fn receive(&mut self, bytes: &[u8]) -> bool {
-        match self.state {
-            State::Open(_) => {
-                self.reader.receive(bytes);
-                !self.reader.is_free()
-            }
-            State::Lingering(_) => {
-                // The client answers a close frame with its own, which is its last frame.
-                let is_done = bytes.first().is_none_or(|first| *first == CLOSE);
-                if is_done {
-                    self.state = State::Done;
-                }
-                is_done
-            }
-            State::Done => true,
-        }
-    }
-
-    /// Takes an error of reading from the client. The session must be polled now.
-    pub fn fail(&mut self, error: io::Error) {
-        match self.state {
-            State::Open(_) => self.reader.fail(error),
-            State::Lingering(_) | State::Done => self.state = State::Done,
-        }
+    fn receive(&mut self, read: io::Result<&[u8]>) {
+        self.reader.receive(read);
     }
 }
 
@@ -249,7 +181,7 @@ fn close_frame(close: Close) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use std::{cell::Cell, sync::atomic::AtomicUsize};
+    use std::{cell::Cell, sync::atomic::AtomicUsize, task::ready};
 
     use futures_util::stream;
     use tokio::sync::mpsc;
@@ -297,7 +229,7 @@ mod tests {
                 }
                 outbox.borrow_mut().control(Bytes::from_static(b"a frame"));
                 while received.get() < time {
-                    std::future::poll_fn(|cx| match session.poll_next(cx) {
+                    std::future::poll_fn(|cx| match session.poll_output(cx) {
                         Poll::Pending if received.get() < time => Poll::Pending,
                         _ => Poll::Ready(()),
                     })
@@ -316,8 +248,8 @@ mod tests {
         sending_thread.join().unwrap();
     }
 
-    async fn polled(session: &mut SocketSession) -> Poll<Option<Bytes>> {
-        std::future::poll_fn(|cx| Poll::Ready(session.poll_next(cx))).await
+    async fn polled(session: &mut SocketSession) -> Poll<Output> {
+        std::future::poll_fn(|cx| Poll::Ready(session.poll_output(cx))).await
     }
 
     #[actix_web::test]
@@ -331,7 +263,7 @@ mod tests {
         let (mut session, outbox) = session(actor);
         assert!(polled(&mut session).await.is_pending());
         outbox.borrow_mut().control(Bytes::from_static(b"a frame"));
-        assert!(matches!(polled(&mut session).await, Poll::Ready(Some(frame)) if frame == "a frame"));
+        assert_eq!(polled(&mut session).await, Poll::Ready(Output::More("a frame".into())));
         assert!(polled(&mut session).await.is_pending());
         assert_eq!(polls.get(), 1, "once, at the start");
     }
@@ -339,14 +271,29 @@ mod tests {
     /// The client's close frame waits for the actor when the server closes. There is no need to wait for another one.
     #[actix_web::test]
     async fn a_client_that_has_already_closed_is_not_waited_for() {
-        let inputs: [(&[u8], bool); 3] = [(b"\x88\x80\0\0\0\0", true), (b"", true), (b"\x81\x80\0\0\0\0", false)];
-        for (bytes, is_last) in inputs {
+        let inputs: [(io::Result<&[u8]>, bool); 4] = [
+            (Ok(b"\x88\x80\0\0\0\0"), true),
+            (Ok(b""), true),
+            (Err(io::ErrorKind::ConnectionReset.into()), true),
+            (Ok(b"\x81\x80\0\0\0\0"), false),
+        ];
+        for (read, is_last) in inputs {
             let (mut session, outbox) = session(stream::pending());
             assert!(polled(&mut session).await.is_pending());
-            assert!(session.receive(bytes) && !session.wants_input(), "the input waits for the actor");
+            let what = format!("{read:?}");
+            session.receive(read);
+            assert!(!session.wants_input(), "the input waits for the actor");
             outbox.borrow_mut().close(Close::TooSlow);
-            assert!(matches!(polled(&mut session).await, Poll::Ready(Some(frame)) if frame.first() == Some(&CLOSE)));
-            assert_eq!(matches!(polled(&mut session).await, Poll::Ready(None)), is_last, "{bytes:?}");
+            let frame = close_frame(Close::TooSlow);
+            let expected = if is_last { Output::Last(frame) } else { Output::CloseFrame(frame) };
+            assert_eq!(polled(&mut session).await, Poll::Ready(expected), "{what}");
         }
+    }
+
+    #[actix_web::test]
+    async fn the_session_ends_with_its_actor() {
+        let (mut session, _) = session(stream::iter([Ok(Bytes::from_static(b"an answer"))]));
+        assert_eq!(polled(&mut session).await, Poll::Ready(Output::More("an answer".into())));
+        assert_eq!(polled(&mut session).await, Poll::Ready(Output::Last(Bytes::new())));
     }
 }

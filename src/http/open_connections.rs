@@ -1,0 +1,78 @@
+//! Counts the connections of clients, and limits them so that the node keeps the open files that it needs itself.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use crate::outage::Outage;
+
+/// The open connections of the node, shared by all its workers.
+#[derive(Clone)]
+pub struct OpenConnections(Arc<Counts>);
+
+struct Counts {
+    limit: usize,
+    open: AtomicUsize,
+    /// Those of `open` that have left HTTP.
+    outside_http: AtomicUsize,
+    /// Limits how often a refusal is logged.
+    full: Outage,
+}
+
+/// Permission for one connection. Dropping it frees the place for another.
+pub struct ConnectionPermit {
+    connections: OpenConnections,
+    is_outside_http: bool,
+}
+
+impl OpenConnections {
+    /// Allows at most `limit` open connections.
+    pub fn new(limit: usize) -> Self {
+        let (open, outside_http) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Self(Arc::new(Counts { limit, open, outside_http, full: Outage::default() }))
+    }
+
+    /// Takes a permit for one more connection; `None` if the limit is reached.
+    pub fn try_acquire(&self) -> Option<ConnectionPermit> {
+        let Counts { limit, open, full, .. } = &*self.0;
+        if open.fetch_add(1, Ordering::Relaxed) < *limit {
+            if let Some(over) = full.record_success(Instant::now) {
+                log::info!("connections are accepted again; {} were refused", over.failures);
+            }
+            return Some(ConnectionPermit { connections: self.clone(), is_outside_http: false });
+        }
+        open.fetch_sub(1, Ordering::Relaxed);
+        if let Some(failing) = full.record_failure(Instant::now()) {
+            log::warn!(
+                "a connection is refused{failing}: {limit} are open, and the limit on open files allows no more"
+            );
+        }
+        None
+    }
+
+    /// How many connections have left HTTP and are still open. A node that stops waits until none is left.
+    pub fn outside_http(&self) -> usize {
+        self.0.outside_http.load(Ordering::Relaxed)
+    }
+}
+
+impl ConnectionPermit {
+    /// Notes that the connection leaves HTTP.
+    pub(super) fn leave_http(&mut self) {
+        if !std::mem::replace(&mut self.is_outside_http, true) {
+            self.connections.0.outside_http.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for ConnectionPermit {
+    fn drop(&mut self) {
+        let Counts { open, outside_http, .. } = &*self.connections.0;
+        open.fetch_sub(1, Ordering::Relaxed);
+        outside_http.fetch_sub(self.is_outside_http.into(), Ordering::Relaxed);
+    }
+}
