@@ -5,15 +5,19 @@
 #![forbid(unsafe_code)]
 // `print!` and `eprint!` panic when their output is closed.
 #![warn(clippy::print_stderr)]
+// Seen with all that tests reach; without the feature nothing but the command line is reachable.
+#![cfg_attr(feature = "test-support", warn(unreachable_pub))]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 
-pub mod actors;
-pub mod app;
-pub mod bus;
+mod actors;
+mod app;
+mod bus;
 pub mod cli;
-pub mod domain;
-pub mod http;
-pub mod outage;
-pub mod protocol;
-pub mod store;
-pub mod time_source;
+mod domain;
+mod http;
+mod outage;
+mod protocol;
+mod store;
+#[cfg(feature = "test-support")]
+pub mod test_support;
+mod time_source;

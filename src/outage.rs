@@ -20,7 +20,7 @@ const QUIET_BEFORE_END: Duration = Duration::from_secs(2);
 
 /// Tracks whether something is failing. Recording a success costs next to nothing while nothing fails.
 #[derive(Debug, Default)]
-pub struct Outage {
+pub(crate) struct Outage {
     is_ongoing: AtomicBool,
     state: Mutex<Option<State>>,
 }
@@ -37,7 +37,7 @@ struct State {
 
 /// What the log says about an outage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OutageReport {
+pub(crate) struct OutageReport {
     /// How long it has lasted so far, or lasted in all.
     pub lasted: Duration,
     /// How many attempts have failed.
@@ -56,24 +56,24 @@ impl std::fmt::Display for OutageReport {
 
 impl OutageReport {
     /// Duration and failures, for the log line about the end of the outage.
-    pub fn summary(&self) -> String {
+    pub(crate) fn summary(&self) -> String {
         format!("{:.1} s, {} failed tries", self.lasted.as_secs_f64(), self.failures)
     }
 }
 
 impl Outage {
     /// Nothing fails yet.
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { is_ongoing: AtomicBool::new(false), state: Mutex::new(None) }
     }
 
     /// Whether there is an outage whose end has not been reported yet.
-    pub fn is_ongoing(&self) -> bool {
+    pub(crate) fn is_ongoing(&self) -> bool {
         self.is_ongoing.load(Ordering::Relaxed)
     }
 
     /// Records a failure. Returns a report if it is time to log one.
-    pub fn record_failure(&self, now: Instant) -> Option<OutageReport> {
+    pub(crate) fn record_failure(&self, now: Instant) -> Option<OutageReport> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.is_ongoing.store(true, Ordering::Relaxed);
         let Some(state) = state.as_mut() else {
@@ -92,7 +92,7 @@ impl Outage {
     }
 
     /// Records a success. Returns the outage if it has ended.
-    pub fn record_success(&self, now: impl FnOnce() -> Instant) -> Option<OutageReport> {
+    pub(crate) fn record_success(&self, now: impl FnOnce() -> Instant) -> Option<OutageReport> {
         if !self.is_ongoing() {
             return None;
         }
@@ -104,7 +104,7 @@ impl Outage {
     }
 
     /// Returns the outage if it has ended, once. For callers that may not try anything for a while after a success.
-    pub fn check_over(&self, now: impl FnOnce() -> Instant) -> Option<OutageReport> {
+    pub(crate) fn check_over(&self, now: impl FnOnce() -> Instant) -> Option<OutageReport> {
         if !self.is_ongoing() {
             return None;
         }
@@ -125,7 +125,7 @@ impl Outage {
 
 /// Allows a number of log lines in each interval, and counts those left out.
 #[derive(Debug)]
-pub struct LogBudget {
+pub(crate) struct LogBudget {
     lines: u32,
     interval: Duration,
     spent: Mutex<Spent>,
@@ -140,7 +140,7 @@ struct Spent {
 
 /// How many lines were left out since the last one. Displayed as a suffix of the next line; empty if there were none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LeftOut(u64);
+pub(crate) struct LeftOut(u64);
 
 impl std::fmt::Display for LeftOut {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -153,12 +153,12 @@ impl std::fmt::Display for LeftOut {
 
 impl LogBudget {
     /// At most so many lines in each interval. An interval begins with the first line after the previous one.
-    pub const fn new(lines: u32, interval: Duration) -> Self {
+    pub(crate) const fn new(lines: u32, interval: Duration) -> Self {
         Self { lines, interval, spent: Mutex::new(Spent { since: None, lines: 0, left_out: 0 }) }
     }
 
     /// Takes one line from the budget. `None` if there is none left: then the line must be left out.
-    pub fn spend(&self, now: Instant) -> Option<LeftOut> {
+    pub(crate) fn spend(&self, now: Instant) -> Option<LeftOut> {
         let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
         if spent.since.is_none_or(|since| now.saturating_duration_since(since) >= self.interval) {
             spent.since = Some(now);

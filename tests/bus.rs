@@ -6,7 +6,7 @@ mod redis;
 
 use std::sync::mpsc::channel;
 
-use handsup::{
+use handsup::test_support::{
     bus::{Bus, BusEvent, BusUrl, ConnectionId, IfFull, SocketClaim, UserSocket},
     domain::{Timestamp, UserId},
 };

@@ -8,7 +8,7 @@ mod database;
 use std::{path::Path, process::Command};
 
 use diesel::{Connection, PgConnection, RunQueryDsl, dsl::sql, sql_types::BigInt};
-use handsup::store::{DatabaseUrl, OpenedStore, Store};
+use handsup::test_support::store::{DatabaseUrl, OpenedStore, Store};
 
 fn open(folder: &Path, parameters: &str) -> Result<OpenedStore, String> {
     let url = DatabaseUrl::parse(&format!("{}?{parameters}", database::url(folder))).unwrap();

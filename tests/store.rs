@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use handsup::{
+use handsup::test_support::{
     domain::{Alarm, AlarmCursor, AlarmKind, Bid, GoodsId, NewGoods, Phase, Price, Timestamp, User, UserId},
     store::{
         AlarmQuery, Committed, DatabaseUrl, Ledger, LedgerThread, Store, StoreError, Tx, Write, WriteError,

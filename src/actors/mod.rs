@@ -2,9 +2,9 @@
 //!
 //! | actor | decisions in | does |
 //! | --- | --- | --- |
-//! | [`BidRouter`], [`BidActor`] | `bidding::bid_queue` | queues the bids of each goods item in front of the ledger |
+//! | [`BidRouter`], `BidActor` | `bidding::bid_queue` | queues the bids of each goods item in front of the ledger |
 //! | [`AuctionClock`] | `clock::deadlines` | starts and ends auctions when they are due |
-//! | [`AlarmHub`], [`Shard`] | `delivery::registry` | sends committed alarms to the sessions of their receivers |
+//! | [`AlarmHub`], `Shard` | `delivery::registry` | sends committed alarms to the sessions of their receivers |
 //! | [`Rooms`] | `rooms::membership` | knows who is in an auction room or trade chat and broadcasts its events |
 //! | `session` | `delivery::outbox` | serves one WebSocket |
 //!
@@ -22,31 +22,29 @@ mod session;
 mod worker;
 
 pub use self::bidding::arrival_gate::ArrivalGate;
-pub use self::bidding::bid_actor::{BidActor, BidAnswer, BidReply, EndReply};
-pub use self::bidding::bid_router::{BidRouter, EndGoods, ForgetGoods, GetRouterFigures, PlaceBid, RouterFigures};
+pub use self::bidding::bid_actor::BidAnswer;
+pub use self::bidding::bid_router::BidRouter;
+pub(crate) use self::bidding::bid_router::{ForgetGoods, GetRouterFigures, RouterFigures};
 pub use self::bidding::committed_goods::CommittedGoods;
-pub use self::bidding::ingress::{ArrivingBid, BidIngress};
-pub use self::clock::auction_clock::{AuctionClock, ClockFigures, GetClockFigures, WatchGoods};
+pub(crate) use self::bidding::ingress::{ArrivingBid, BidIngress};
+#[cfg(feature = "test-support")]
+pub use self::bidding::{bid_actor::BidReply, bid_router::PlaceBid};
+pub(crate) use self::clock::auction_clock::ClockFigures;
+pub use self::clock::auction_clock::{AuctionClock, GetClockFigures, WatchGoods};
 pub(crate) use self::connection::connection::{ByteSource, Connection, Output};
-pub use self::delivery::alarm_hub::{
+pub(crate) use self::delivery::alarm_hub::{
     AlarmHub, CloseAll, CloseUserSessions, Deliver, FlushReceived, GetHubFigures, HubFigures, LocaleSource,
-    NotifyUnread,
 };
-pub use self::delivery::cluster::FromBus;
-pub use self::delivery::encode::encode_alarm;
-pub use self::delivery::mailbox::send_or_note;
-pub use self::delivery::overflow::OverflowFlag;
-pub use self::delivery::read_state::{ReadError, mark_read};
-pub use self::delivery::{
-    shard::Shard,
-    shard_handle::{ShardHandle, ShardStats},
+pub(crate) use self::delivery::cluster::FromBus;
+pub(crate) use self::delivery::mailbox::send_or_note;
+pub(crate) use self::delivery::overflow::OverflowFlag;
+pub(crate) use self::delivery::read_state::{ReadError, mark_read};
+pub(crate) use self::delivery::shard_handle::{ShardHandle, ShardStats};
+pub(crate) use self::rooms::rooms::{
+    BroadcastRoomEvents, CountParticipants, GetBusiestRooms, GetParticipants, GetRoomFigures, RoomFigures, Rooms,
 };
-pub use self::rooms::rooms::{
-    BroadcastRoomEvents, CountParticipants, GetBusiestRooms, GetParticipants, GetRoomFigures, Participants,
-    RoomFigures, Rooms,
-};
-pub use session::{
+pub(crate) use session::{
     AlarmContext, AuctionContext, AuthFuture, AuthOutcome, Authenticated, RateVerdict, SessionContext, SessionLimits,
     SocketAuth, SocketSession, TradeContext, alarm_events, alarm_socket, auction_socket, trade_socket,
 };
-pub use worker::attach_worker;
+pub(crate) use worker::attach_worker;

@@ -4,7 +4,7 @@ use crate::{domain::GoodsId, store::RoomEvent};
 
 /// The id of a room; each goods item can have two rooms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum RoomId {
+pub(crate) enum RoomId {
     /// The auction room, for everybody.
     Auction(GoodsId),
     /// The trade chat, for seller and buyer.

@@ -16,7 +16,7 @@ use super::{
 
 /// Starts the shard of worker `index` on the current thread and attaches it to the hub and the rooms. `slow_after_s` is
 /// `session.timeout_s`.
-pub fn attach_worker(
+pub(crate) fn attach_worker(
     index: usize,
     slow_after_s: u32,
     hub: &Addr<AlarmHub>,

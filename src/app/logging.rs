@@ -117,7 +117,7 @@ fn one_line(message: &str) -> String {
 
 /// The process's log; cheap to clone.
 #[derive(Clone)]
-pub struct Logging(Arc<Shared>);
+pub(crate) struct Logging(Arc<Shared>);
 
 struct Shared {
     logger: ArcSwap<Logger>,
@@ -141,7 +141,7 @@ impl Logging {
     ///
     /// # Errors
     /// The writing thread could not be started.
-    pub fn start(rules: &LogRules) -> io::Result<Self> {
+    pub(crate) fn start(rules: &LogRules) -> io::Result<Self> {
         let (sender, received) = sync_channel(QUEUE_LIMIT);
         let lines = Lines::new(sender);
         let (writer, format) = (lines.clone(), rules.format);
@@ -162,7 +162,7 @@ impl Logging {
     }
 
     /// Applies other rules from now on. The format of the count of lost lines stays.
-    pub fn change(&self, rules: &LogRules) {
+    pub(crate) fn change(&self, rules: &LogRules) {
         let logger = rules.logger(self.0.lines.clone());
         log::set_max_level(logger.filter());
         self.0.logger.store(Arc::new(logger));

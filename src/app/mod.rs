@@ -24,11 +24,11 @@ mod settings;
 mod settings_error;
 mod shutdown;
 
-pub use self::{
-    build::{Node, StartError},
-    logging::{LogRules, Logging},
-    open_files::{ensure_sockets_fit, max_sockets},
-    reload::SettingsChange,
-    settings::{DEV_SECRET, Settings},
-    settings_error::SettingsError,
+#[cfg(feature = "demo")]
+pub(crate) use self::open_files::max_sockets;
+#[cfg(feature = "test-support")]
+pub use self::settings::DEV_SECRET;
+pub use self::{build::Node, settings::Settings};
+pub(crate) use self::{
+    build::StartError, logging::Logging, open_files::ensure_sockets_fit, settings_error::SettingsError,
 };

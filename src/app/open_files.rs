@@ -19,7 +19,7 @@ const MIN_REQUEST_CONNECTIONS: u64 = 16;
 ///
 /// # Errors
 /// `session.max` does not fit.
-pub fn ensure_sockets_fit(settings: &Settings) -> Result<u64, SettingsError> {
+pub(crate) fn ensure_sockets_fit(settings: &Settings) -> Result<u64, SettingsError> {
     let limit = raise();
     let (max, fits) = (settings.session.max as u64, fitting(limit, settings));
     if max > fits {
@@ -33,7 +33,8 @@ pub fn ensure_sockets_fit(settings: &Settings) -> Result<u64, SettingsError> {
 }
 
 /// Raises the limit like [`ensure_sockets_fit`], and returns the largest `session.max` that fits it.
-pub fn max_sockets(settings: &Settings) -> usize {
+#[cfg(feature = "demo")]
+pub(crate) fn max_sockets(settings: &Settings) -> usize {
     usize::try_from(fitting(raise(), settings)).unwrap_or(usize::MAX)
 }
 

@@ -33,11 +33,6 @@ use std::{
 use tokio::sync::{Notify, mpsc, oneshot};
 use url::Url;
 
-pub use self::{
-    channel::Channel,
-    connection_quota::{IfFull, SocketClaim, UserSocket},
-    message::{BusMessage, ConnectionId, NodeId, PresenceChange},
-};
 use self::{
     membership::NodeMembership,
     message::{AnyChannel, Outgoing},
@@ -46,6 +41,14 @@ use self::{
 use crate::{
     domain::{Alarm, GoodsId, Receiver},
     store::MASK,
+};
+pub(crate) use {
+    self::channel::Channel,
+    self::message::{BusMessage, NodeId, PresenceChange},
+};
+pub use {
+    self::connection_quota::{IfFull, SocketClaim, UserSocket},
+    self::message::ConnectionId,
 };
 
 /// Messages that may wait to be sent. More are dropped and counted; the nodes concerned read the store instead.

@@ -175,7 +175,7 @@ impl Alarm {
 }
 
 /// The alarms of an auction's end and their receivers: the buyer, the seller, the other bidders. Each user gets one.
-pub fn end_alarms(goods: &GoodsState, bidders: &[UserId]) -> Vec<(AlarmKind, Vec<UserId>)> {
+pub(crate) fn end_alarms(goods: &GoodsState, bidders: &[UserId]) -> Vec<(AlarmKind, Vec<UserId>)> {
     let Some(lead) = goods.lead else { return vec![(AlarmKind::AuctionUnsold, vec![goods.seller])] };
     let others: Vec<_> = bidders.iter().copied().filter(|user| *user != lead.user && *user != goods.seller).collect();
     let mut alarms = vec![(AlarmKind::AuctionWon, vec![lead.user]), (AlarmKind::AuctionSold, vec![goods.seller])];

@@ -4,9 +4,9 @@
 use super::{BidSeq, GoodsId, Price, Timestamp, UserId};
 
 /// How long before the end the `ending_soon` alarms are raised (`docs/protocol.md#alarms`).
-pub const ENDING_SOON_LEAD_MS: i64 = 60_000;
+pub(crate) const ENDING_SOON_LEAD_MS: i64 = 60_000;
 /// Shorter auctions raise no `ending_soon` alarms.
-pub const MIN_LENGTH_FOR_ENDING_SOON_MS: i64 = 300_000;
+pub(crate) const MIN_LENGTH_FOR_ENDING_SOON_MS: i64 = 300_000;
 
 /// The phase of an auction. It only moves forward: scheduled → live → ended, or scheduled → ended when the whole time
 /// of the auction passed while the service was down.

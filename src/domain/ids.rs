@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// The largest id that a browser reads exactly from a JSON number: 2^53 − 1
 /// (`docs/protocol.md#what-holds-for-all-calls`).
-pub const MAX_ID: i64 = (1 << 53) - 1;
+pub(crate) const MAX_ID: i64 = (1 << 53) - 1;
 
 macro_rules! id_type {
     ($(#[$doc:meta])* $name:ident, $max:expr) => {
@@ -13,6 +13,8 @@ macro_rules! id_type {
         #[serde(transparent)]
         pub struct $name(i64);
 
+        // Not every kind of id comes from outside.
+        #[cfg_attr(not(feature = "test-support"), allow(dead_code))]
         impl $name {
             /// The id, if it is in the range that the contract allows, from 1; `None` otherwise.
             pub fn new(raw: i64) -> Option<Self> {

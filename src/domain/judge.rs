@@ -47,7 +47,7 @@ pub struct Acceptance {
 ///
 /// # Errors
 /// The first reason that applies, in the contract's order: seller, not started, ended, too low.
-pub fn judge(goods: &GoodsState, bid: &Bid, soft_close_ms: i64) -> Result<Acceptance, Refusal> {
+pub(crate) fn judge(goods: &GoodsState, bid: &Bid, soft_close_ms: i64) -> Result<Acceptance, Refusal> {
     if bid.user == goods.seller {
         return Err(Refusal::SellerCannotBid);
     }

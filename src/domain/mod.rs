@@ -15,15 +15,18 @@ mod price;
 mod time;
 mod user;
 
-pub use alarm::{Alarm, AlarmKind, Locale, Receiver, Sender, end_alarms};
+pub use alarm::{Alarm, AlarmKind, Locale};
+pub(crate) use alarm::{Receiver, Sender, end_alarms};
 pub use chat::{LineText, TradeText};
-pub use draft::{DraftError, DraftRules, GoodsDraft, NewGoods, StartInput};
-pub use goods::{ENDING_SOON_LEAD_MS, GoodsState, Lead, MIN_LENGTH_FOR_ENDING_SOON_MS, Phase};
-pub use idempotency::IdempotencyKey;
-pub use ids::{
-    AlarmCursor, AlarmId, BidId, BidSeq, EventId, GoodsId, LineId, MAX_ID, TradeMessageId, TradeRoomId, UserId,
-};
-pub use judge::{Acceptance, Bid, Refusal, judge};
+pub(crate) use draft::DraftError;
+pub use draft::{DraftRules, GoodsDraft, NewGoods, StartInput};
+pub use goods::Phase;
+pub(crate) use goods::{ENDING_SOON_LEAD_MS, GoodsState, Lead};
+pub(crate) use idempotency::IdempotencyKey;
+pub use ids::{AlarmCursor, AlarmId, GoodsId, UserId};
+pub(crate) use ids::{BidId, BidSeq, EventId, LineId, MAX_ID, TradeMessageId, TradeRoomId};
+pub(crate) use judge::judge;
+pub use judge::{Bid, Refusal};
 pub use price::Price;
-pub use time::{LocalTime, Timestamp};
+pub use time::Timestamp;
 pub use user::User;

@@ -25,6 +25,7 @@ impl Timestamp {
     }
 
     /// From whole seconds since 1970.
+    #[cfg(any(test, feature = "test-support"))]
     pub const fn from_secs(secs: i64) -> Self {
         Self::from_micros(secs.saturating_mul(1_000_000))
     }

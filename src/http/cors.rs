@@ -27,7 +27,7 @@ const LOGGED_BYTES_LIMIT: usize = 200;
 
 /// The methods and headers that allowed pages may send, and the headers that they may read. A reload of
 /// `server.allowed_origins` takes effect at once.
-pub fn cors(services: web::Data<Services>) -> Cors {
+pub(crate) fn cors(services: web::Data<Services>) -> Cors {
     Cors::default()
         .allowed_origin_fn(move |origin, head| is_own_origin(origin, head) || services.allows_origin(origin))
         .allowed_methods([Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE])

@@ -20,7 +20,7 @@ use crate::{
 
 /// A [`Problem`] that a handler returns as its response.
 #[derive(Debug)]
-pub struct ApiError(pub Problem);
+pub(crate) struct ApiError(pub Problem);
 
 impl ApiError {
     pub(super) fn unauthorized(detail: &str) -> Self {
@@ -94,7 +94,7 @@ pub(super) async fn path_not_found() -> Result<HttpResponse, ApiError> {
 ///
 /// # Errors
 /// Those of the wrapped service.
-pub async fn refusal_as_problem<B: MessageBody + 'static>(
+pub(crate) async fn refusal_as_problem<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {

@@ -38,7 +38,7 @@ use crate::{
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A client's connection that speaks HTTP.
-pub struct HttpConnection {
+pub(crate) struct HttpConnection {
     /// `None` once the connection has ended or left HTTP.
     socket: Option<(TcpStream, ConnectionPermit)>,
     end: ConnectionEnd,
@@ -53,7 +53,7 @@ pub struct HttpConnection {
 
 impl HttpConnection {
     /// A connection that was just accepted. It is closed after `keep_alive` without a request.
-    pub fn new(tcp: TcpStream, permit: ConnectionPermit, keep_alive: Duration) -> Self {
+    pub(crate) fn new(tcp: TcpStream, permit: ConnectionPermit, keep_alive: Duration) -> Self {
         Self {
             socket: Some((tcp, permit)),
             end: ConnectionEnd::default(),
@@ -66,7 +66,7 @@ impl HttpConnection {
     }
 
     /// Puts the connection's end and its HTTP state into the data that its requests can read.
-    pub fn add_request_data(&self, data: &mut Extensions) {
+    pub(crate) fn add_request_data(&self, data: &mut Extensions) {
         data.insert(self.end.clone());
         data.insert(self.state.clone());
     }

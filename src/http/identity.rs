@@ -33,7 +33,7 @@ const BEARER_PREFIX: &str = "bearer.";
 
 /// Who sends a request, proved by a valid token.
 #[derive(Debug, Clone)]
-pub struct Identity {
+pub(super) struct Identity {
     pub user: Arc<User>,
     pub admin: bool,
     /// From this moment on the token is expired.

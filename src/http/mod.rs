@@ -47,7 +47,8 @@ use std::time::Duration;
 
 use actix_web::{FromRequest, Handler, HttpResponse, Responder, Route, guard, web};
 
-pub use self::token::{Claims, Keys, MintError, NewToken};
+pub(crate) use self::token::{Claims, MintError};
+pub use self::token::{Keys, NewToken};
 pub(crate) use self::{
     cors::cors,
     error::{ApiError, refusal_as_problem},

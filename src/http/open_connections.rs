@@ -12,7 +12,7 @@ use crate::outage::Outage;
 
 /// The open connections of the node, shared by all its workers.
 #[derive(Clone)]
-pub struct OpenConnections(Arc<Counts>);
+pub(crate) struct OpenConnections(Arc<Counts>);
 
 struct Counts {
     limit: usize,
@@ -24,20 +24,20 @@ struct Counts {
 }
 
 /// Permission for one connection. Dropping it frees the place for another.
-pub struct ConnectionPermit {
+pub(crate) struct ConnectionPermit {
     connections: OpenConnections,
     is_outside_http: bool,
 }
 
 impl OpenConnections {
     /// Allows at most `limit` open connections.
-    pub fn new(limit: usize) -> Self {
+    pub(crate) fn new(limit: usize) -> Self {
         let (open, outside_http) = (AtomicUsize::new(0), AtomicUsize::new(0));
         Self(Arc::new(Counts { limit, open, outside_http, full: Outage::default() }))
     }
 
     /// Takes a permit for one more connection; `None` if the limit is reached.
-    pub fn try_acquire(&self) -> Option<ConnectionPermit> {
+    pub(crate) fn try_acquire(&self) -> Option<ConnectionPermit> {
         let Counts { limit, open, full, .. } = &*self.0;
         if open.fetch_add(1, Ordering::Relaxed) < *limit {
             if let Some(over) = full.record_success(Instant::now) {
@@ -55,7 +55,7 @@ impl OpenConnections {
     }
 
     /// How many connections have left HTTP and are still open. A node that stops waits until none is left.
-    pub fn outside_http(&self) -> usize {
+    pub(crate) fn outside_http(&self) -> usize {
         self.0.outside_http.load(Ordering::Relaxed)
     }
 }

@@ -7,7 +7,7 @@ const CACHE_TIME: Duration = Duration::from_millis(250);
 
 /// The last readiness check: when it was done, and whether the node was ready. `None` before the first.
 #[derive(Debug, Default)]
-pub struct Readiness(tokio::sync::Mutex<Option<(Instant, bool)>>);
+pub(crate) struct Readiness(tokio::sync::Mutex<Option<(Instant, bool)>>);
 
 impl Readiness {
     /// Runs `check` unless its last result is recent. `/health/ready` needs no token and the check uses the ledger, so

@@ -44,7 +44,7 @@ impl Drop for Responding {
 }
 
 /// A response body. Its connection counts as responding until the body is dropped.
-pub struct TrackedBody {
+pub(crate) struct TrackedBody {
     body: BoxBody,
     _responding: Option<Responding>,
 }
@@ -66,7 +66,7 @@ impl MessageBody for TrackedBody {
 ///
 /// # Errors
 /// The errors of the inner service.
-pub async fn track_responses<B: MessageBody + 'static>(
+pub(crate) async fn track_responses<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<TrackedBody>, Error> {

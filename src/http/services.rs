@@ -70,7 +70,7 @@ impl Services {
 }
 
 /// Everything that handlers use.
-pub struct Services {
+pub(crate) struct Services {
     pub config: HttpConfig,
     /// Settings that a reload replaces.
     pub live: Arc<ArcSwap<LiveConfig>>,

@@ -164,4 +164,4 @@ fn session_context(
 }
 
 /// The shard of the worker that a request runs on, as app data.
-pub struct LocalShard(pub ShardHandle);
+pub(crate) struct LocalShard(pub ShardHandle);

@@ -25,7 +25,7 @@ pub(super) struct MayUpgrade;
 ///
 /// # Errors
 /// None. If the response cannot be encoded, the connection is dropped.
-pub async fn take_over<A, B>(
+pub(crate) async fn take_over<A, B>(
     app: Rc<A>,
     (request, framed): (Request, Framed<HttpConnection, Codec>),
 ) -> Result<(), Infallible>

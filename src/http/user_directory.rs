@@ -21,7 +21,7 @@ const USER_LIMIT: usize = 100_000;
 const MAX_AGE: Duration = Duration::from_secs(3);
 
 /// Users seen lately. The commit dispatcher reports every committed change.
-pub struct UserDirectory {
+pub(crate) struct UserDirectory {
     users: Cache<UserId, CachedUser>,
     /// Counts changes, so that a read that began before one does not overwrite it.
     changes: AtomicU64,
@@ -37,7 +37,7 @@ struct CachedUser {
 
 impl UserDirectory {
     /// An empty cache. Where other nodes write to the database too, its users expire after 3 s.
-    pub fn new(sharing: Sharing) -> Self {
+    pub(crate) fn new(sharing: Sharing) -> Self {
         let max_age = (sharing == Sharing::Shared).then_some(MAX_AGE);
         Self { users: Cache::new(USER_LIMIT), changes: AtomicU64::new(0), max_age }
     }
@@ -47,13 +47,13 @@ impl UserDirectory {
     }
 
     /// Takes over a user whose change this node has committed.
-    pub fn update(&self, user: User) {
+    pub(crate) fn update(&self, user: User) {
         self.changes.fetch_add(1, Ordering::AcqRel);
         self.insert(Arc::new(user));
     }
 
     /// Drops a user whom another node has changed: only the store knows which of several changes is the latest.
-    pub fn invalidate(&self, id: UserId) {
+    pub(crate) fn invalidate(&self, id: UserId) {
         self.changes.fetch_add(1, Ordering::AcqRel);
         self.users.remove(&id);
     }
@@ -62,7 +62,7 @@ impl UserDirectory {
     ///
     /// # Errors
     /// [`StoreError`] when the database can't be read in time.
-    pub async fn load(&self, store: &Store, id: UserId) -> Result<Option<Arc<User>>, StoreError> {
+    pub(crate) async fn load(&self, store: &Store, id: UserId) -> Result<Option<Arc<User>>, StoreError> {
         let changes = self.changes.load(Ordering::Acquire);
         let user = store.user(id).await?.map(Arc::new);
         if let Some(user) = &user {

@@ -6,7 +6,7 @@ use crate::domain::{Alarm, AlarmKind, Locale, Price, Timestamp};
 
 /// One alarm as clients receive it (`docs/protocol.md#alarms`). Fields that its kind doesn't have are absent.
 #[derive(Debug, Serialize)]
-pub struct AlarmBody<'a> {
+pub(crate) struct AlarmBody<'a> {
     response_type: &'static str,
     id: i64,
     kind: &'static str,
@@ -36,7 +36,7 @@ pub struct AlarmBody<'a> {
 
 impl<'a> AlarmBody<'a> {
     /// The alarm as a frame of the alarm socket.
-    pub fn frame(alarm: &'a Alarm, superseded: bool, locale: Locale) -> Self {
+    pub(crate) fn frame(alarm: &'a Alarm, superseded: bool, locale: Locale) -> Self {
         Self {
             response_type: match alarm.kind {
                 AlarmKind::Chat => "chat_alram",
@@ -60,7 +60,7 @@ impl<'a> AlarmBody<'a> {
     }
 
     /// The alarm as a row of `GET /alarms`.
-    pub fn row(alarm: &'a Alarm, read: bool, superseded: bool, locale: Locale) -> Self {
+    pub(crate) fn row(alarm: &'a Alarm, read: bool, superseded: bool, locale: Locale) -> Self {
         Self { read: Some(read), ..Self::frame(alarm, superseded, locale) }
     }
 }

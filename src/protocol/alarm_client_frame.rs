@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 /// A text frame that a client sends on `/ws/alarms/`.
 #[derive(Debug, PartialEq, Eq)]
-pub enum AlarmClientFrame {
+pub(crate) enum AlarmClientFrame {
     /// The client has received everything up to this alarm id.
     Ack(i64),
     /// The user has read everything up to this alarm id.
@@ -19,7 +19,7 @@ pub enum AlarmClientFrame {
 
 /// The frame is not JSON. It closes the socket with 1007.
 #[derive(Debug, PartialEq, Eq)]
-pub struct FrameError;
+pub(crate) struct FrameError;
 
 /// The fields with any JSON type: one of a wrong type counts as absent.
 #[derive(Deserialize)]
@@ -35,7 +35,7 @@ impl AlarmClientFrame {
     ///
     /// # Errors
     /// [`FrameError`] when the text is not JSON.
-    pub fn parse(text: &str) -> Result<Self, FrameError> {
+    pub(crate) fn parse(text: &str) -> Result<Self, FrameError> {
         let Ok(raw) = serde_json::from_str::<Raw>(text) else {
             // An array, a number or a doubled key is still JSON.
             return match serde_json::from_str::<serde::de::IgnoredAny>(text) {

@@ -2,7 +2,7 @@
 
 /// The reason of a close that the server begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Close {
+pub(crate) enum Close {
     /// 1002: the client's frames break RFC 6455.
     ProtocolError,
     Binary,
@@ -35,7 +35,7 @@ pub enum Close {
 
 impl Close {
     /// The close code on the wire.
-    pub const fn code(self) -> u16 {
+    pub(crate) const fn code(self) -> u16 {
         match self {
             Close::ProtocolError => 1002,
             Close::Binary => 1003,
@@ -53,7 +53,7 @@ impl Close {
     }
 
     /// The short reason on the wire. For a restart it is JSON: `{"retry_ms":…}`.
-    pub fn reason(self) -> String {
+    pub(crate) fn reason(self) -> String {
         match self {
             Close::ProtocolError => "protocol error".to_owned(),
             Close::Binary => "text frames only".to_owned(),

@@ -28,7 +28,7 @@ impl Formatter for HtmlSafe {
 }
 
 /// Serializes a value for a body or a frame.
-pub fn to_json(value: &impl Serialize) -> Vec<u8> {
+pub(crate) fn to_json(value: &impl Serialize) -> Vec<u8> {
     let mut json = Vec::with_capacity(256);
     match value.serialize(&mut Serializer::with_formatter(&mut json, HtmlSafe)) {
         Ok(()) => json,

@@ -8,7 +8,7 @@ use crate::domain::{Price, Refusal};
 
 /// The error codes of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Code {
+pub(crate) enum Code {
     /// The token is missing, invalid or expired.
     Unauthorized,
     /// The token is valid, but its user may not do this.
@@ -41,7 +41,7 @@ pub enum Code {
 
 impl Code {
     /// The HTTP status.
-    pub const fn status(self) -> u16 {
+    pub(crate) const fn status(self) -> u16 {
         match self {
             Code::Unauthorized => 401,
             Code::Forbidden | Code::SellerCannotBid => 403,
@@ -60,7 +60,7 @@ impl Code {
     }
 
     /// The name on the wire.
-    pub const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Code::Unauthorized => "unauthorized",
             Code::Forbidden => "forbidden",
@@ -110,7 +110,7 @@ impl Code {
 /// Whether a bid that was answered with 503 is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// It is not stored, and will not be.
     NotStored,
     /// The service could not find out in time whether it is stored.
@@ -120,7 +120,7 @@ pub enum Outcome {
 /// One problem document. It is boxed to keep the `Result`s that carry it small.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
-pub struct Problem(Box<Document>);
+pub(crate) struct Problem(Box<Document>);
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Document {
@@ -153,7 +153,7 @@ fn code_name<S: serde::Serializer>(code: &Code, serializer: S) -> Result<S::Ok, 
 
 impl Problem {
     /// A problem with this code. `detail` tells the client's developer what is wrong.
-    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
         Self(Box::new(Document {
             kind: "about:blank",
             title: code.title(),
@@ -174,23 +174,23 @@ impl Problem {
     }
 
     /// 422 for this field. `expected` says what values are allowed.
-    pub fn invalid_value(field: &str, expected: &str) -> Self {
+    pub(crate) fn invalid_value(field: &str, expected: &str) -> Self {
         Self::new(Code::InvalidValue, format!("{field}: {expected}")).with(|it| it.field = Some(field.to_owned()))
     }
 
     /// 429. `retry_after_s` is how long the client is to wait, at least 1 second.
-    pub fn too_many_requests(retry_after_s: u64) -> Self {
+    pub(crate) fn too_many_requests(retry_after_s: u64) -> Self {
         Self::new(Code::TooManyRequests, "too many requests; wait for the seconds in Retry-After")
             .with(|it| it.retry_after_s = Some(retry_after_s.max(1)))
     }
 
     /// 503 for something that can be tried again after a second.
-    pub fn unavailable(detail: &str) -> Self {
+    pub(crate) fn unavailable(detail: &str) -> Self {
         Self::new(Code::Unavailable, detail).with(|it| it.retry_after_s = Some(1))
     }
 
     /// 503 for a bid.
-    pub fn bid_unavailable(outcome: Outcome) -> Self {
+    pub(crate) fn bid_unavailable(outcome: Outcome) -> Self {
         let detail = match outcome {
             Outcome::NotStored => "the bid was not stored; try again",
             Outcome::Unknown => "the bid may have been stored; look at the goods' bids before you try again",
@@ -199,7 +199,7 @@ impl Problem {
     }
 
     /// A bid that the judge refused. `max_price` is `limits.max_price`, above which no bid is possible.
-    pub fn refused_bid(refusal: &Refusal, max_price: Price) -> Self {
+    pub(crate) fn refused_bid(refusal: &Refusal, max_price: Price) -> Self {
         match refusal {
             Refusal::SellerCannotBid => Self::new(Code::SellerCannotBid, "sellers cannot bid on their own goods"),
             Refusal::NotStarted => Self::new(Code::AuctionNotStarted, "the auction has not started"),
@@ -219,32 +219,32 @@ impl Problem {
     }
 
     /// The HTTP status of the code.
-    pub fn status(&self) -> u16 {
+    pub(crate) fn status(&self) -> u16 {
         self.0.status
     }
 
     /// The error code.
-    pub fn code(&self) -> Code {
+    pub(crate) fn code(&self) -> Code {
         self.0.code
     }
 
     /// The price to beat, 0 before the first bid. `None` unless the code is `bid_too_low`.
-    pub fn high_price(&self) -> Option<i64> {
+    pub(crate) fn high_price(&self) -> Option<i64> {
         self.0.high_price
     }
 
     /// Whether the next bid would have to be above `limits.max_price`.
-    pub fn no_higher_bid_possible(&self) -> bool {
+    pub(crate) fn no_higher_bid_possible(&self) -> bool {
         self.0.minimum == Some(None)
     }
 
     /// Whether the bid is stored. `None` unless it was answered with 503.
-    pub fn outcome(&self) -> Option<Outcome> {
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
         self.0.outcome
     }
 
     /// The seconds in the `Retry-After` header. `None` sends no such header.
-    pub fn retry_after_s(&self) -> Option<u64> {
+    pub(crate) fn retry_after_s(&self) -> Option<u64> {
         self.0.retry_after_s
     }
 }

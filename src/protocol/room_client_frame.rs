@@ -11,12 +11,12 @@ use crate::domain::{GoodsId, LineText, Price, TradeText, UserId};
 
 /// Bytes of the longest frame that a client may need, and the least value of `limits.frame_bytes`: the longest text
 /// with each character as two escapes of six bytes (`\ud83d\ude00`), and space for the other fields. A token fits too.
-pub const LONGEST_FRAME_BYTES: usize = 12 * TradeText::MAX_CHARS + 512;
+pub(crate) const LONGEST_FRAME_BYTES: usize = 12 * TradeText::MAX_CHARS + 512;
 
 /// A text frame that is JSON. Its fields are checked later; `None` if it has none that can be (an array, a doubled
 /// key).
 #[derive(Debug)]
-pub struct RoomClientFrame<'a>(Option<RawFields<'a>>);
+pub(crate) struct RoomClientFrame<'a>(Option<RawFields<'a>>);
 
 /// The fields, unparsed. So one that can't be parsed (a number out of range, too deep a nesting) is a bad value of this
 /// field, as over HTTP, and doesn't make the whole frame invalid.
@@ -39,7 +39,7 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de Raw
 
 /// What a valid frame in an auction room asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum RoomAction {
+pub(crate) enum RoomAction {
     Bid(Price),
     /// A line for everybody in the room.
     Line(LineText),
@@ -50,7 +50,7 @@ impl<'a> RoomClientFrame<'a> {
     ///
     /// # Errors
     /// [`FrameError`] when the text is not JSON.
-    pub fn parse(text: &'a str) -> Result<Self, FrameError> {
+    pub(crate) fn parse(text: &'a str) -> Result<Self, FrameError> {
         // serde would parse an array as a struct, field by field.
         let raw = if text.trim_ascii_start().starts_with('{') { serde_json::from_str(text).ok() } else { None };
         match raw {
@@ -62,7 +62,7 @@ impl<'a> RoomClientFrame<'a> {
     }
 
     /// Whether it asks for a bid. Bids and lines have separate rate limits.
-    pub fn is_bid(&self) -> bool {
+    pub(crate) fn is_bid(&self) -> bool {
         self.0.as_ref().is_some_and(|raw| raw.is_money.and_then(value) == Some(Value::Bool(true)))
     }
 
@@ -71,7 +71,7 @@ impl<'a> RoomClientFrame<'a> {
     /// # Errors
     /// `invalid_body` if a required field is missing, `forbidden` if the frame names another user or other goods,
     /// `invalid_value` for any other bad field.
-    pub fn into_auction_action(self, goods: GoodsId, user: UserId, max: Price) -> Result<RoomAction, Problem> {
+    pub(crate) fn into_auction_action(self, goods: GoodsId, user: UserId, max: Price) -> Result<RoomAction, Problem> {
         let (raw, message) = self.check_ids(goods, user)?;
         match raw.is_money.map(value) {
             Some(Some(Value::Bool(true))) => message
@@ -91,7 +91,7 @@ impl<'a> RoomClientFrame<'a> {
     ///
     /// # Errors
     /// Those of [`into_auction_action`](Self::into_auction_action).
-    pub fn into_trade_text(self, goods: GoodsId, user: UserId) -> Result<TradeText, Problem> {
+    pub(crate) fn into_trade_text(self, goods: GoodsId, user: UserId) -> Result<TradeText, Problem> {
         let (_, message) = self.check_ids(goods, user)?;
         let text = text(message).and_then(|text| TradeText::parse(&text));
         text.ok_or_else(|| Problem::invalid_value("message", "1 to 500 characters"))

@@ -8,7 +8,7 @@ use crate::domain::{BidId, BidSeq, GoodsId, Locale, Price, Timestamp, UserId};
 /// A frame to the sockets of a room (`docs/protocol.md#the-auction-room`), or to one of them.
 #[derive(Debug, Serialize)]
 #[serde(tag = "response_type", rename_all = "snake_case")]
-pub enum RoomFrame<'a> {
+pub(crate) enum RoomFrame<'a> {
     /// A user has joined the room with their first socket.
     Enter {
         /// The user who joined.
@@ -92,7 +92,7 @@ pub enum RoomFrame<'a> {
 
 impl RoomFrame<'static> {
     /// The alert for what HTTP would answer with this problem.
-    pub fn alert(problem: &Problem, locale: Locale) -> Self {
+    pub(crate) fn alert(problem: &Problem, locale: Locale) -> Self {
         Self::Alert { message: text(problem, locale), code: problem.code().name(), high_price: problem.high_price() }
     }
 }

@@ -7,7 +7,7 @@ use crate::domain::{Timestamp, UserId};
 /// A frame of the alarm socket that is no alarm (`docs/protocol.md#the-alarm-socket`).
 #[derive(Debug, Serialize)]
 #[serde(tag = "response_type", rename_all = "snake_case")]
-pub enum ServerFrame {
+pub(crate) enum ServerFrame {
     /// The first frame, to clients that give `since` or the subprotocol `handsup.v1`.
     Hello {
         user_id: UserId,

@@ -26,7 +26,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a backup failed. No file is left of it then.
 #[derive(Debug, thiserror::Error)]
-pub enum BackupError {
+pub(crate) enum BackupError {
     /// The database can't be read.
     #[error("--from: {0}")]
     From(StoreError),
@@ -48,7 +48,7 @@ impl From<diesel::result::Error> for BackupError {
 ///
 /// # Errors
 /// [`BackupError`], also if the file exists already.
-pub fn backup(from: &DatabaseUrl, to: &Path) -> Result<i64, BackupError> {
+pub(crate) fn backup(from: &DatabaseUrl, to: &Path) -> Result<i64, BackupError> {
     let unavailable = |text: &str| BackupError::From(StoreError::Unavailable(text.to_owned()));
     let Some(path) = from.file() else {
         return Err(unavailable("not an SQLite database; for PostgreSQL use pg_dump"));

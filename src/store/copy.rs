@@ -15,7 +15,7 @@ const CHUNK_ROWS: usize = 2000;
 
 /// Why a copy failed. The target still has no rows then.
 #[derive(Debug, thiserror::Error)]
-pub enum CopyError {
+pub(crate) enum CopyError {
     /// The source can't be read.
     #[error("--from: {0}")]
     From(StoreError),
@@ -38,7 +38,7 @@ pub enum CopyError {
 
 /// A table whose rows have been copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CopiedTable {
+pub(crate) struct CopiedTable {
     pub table: &'static str,
     pub rows: i64,
 }
@@ -47,7 +47,7 @@ pub struct CopiedTable {
 ///
 /// # Errors
 /// [`CopyError`]; then nothing has been copied, unless the final commit failed: then check the target.
-pub fn copy(from: &DatabaseUrl, to: &DatabaseUrl) -> Result<Vec<CopiedTable>, CopyError> {
+pub(crate) fn copy(from: &DatabaseUrl, to: &DatabaseUrl) -> Result<Vec<CopiedTable>, CopyError> {
     if !from.exists() {
         return Err(CopyError::From(StoreError::Unavailable("no such database".to_owned())));
     }

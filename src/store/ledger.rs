@@ -46,7 +46,7 @@ pub trait Write: Send + 'static {
 
 /// Live figures, which the writer's thread and all handles update.
 #[derive(Debug, Default)]
-pub struct LedgerStats {
+pub(super) struct LedgerStats {
     pub(super) queued: AtomicUsize,
     overflows: AtomicU64,
     pub(super) expired: AtomicU64,

@@ -20,7 +20,7 @@ mod schema_version;
 mod search;
 mod tx;
 mod writer;
-pub mod writes;
+pub(crate) mod writes;
 
 #[cfg(test)]
 pub(crate) mod test_support {
@@ -46,27 +46,33 @@ use diesel::{connection::SimpleConnection, prelude::*};
 use tokio::sync::Semaphore;
 
 pub(crate) use self::engine::postgres::connection::MASK;
-pub use self::{
-    backup::{BackupError, backup},
-    copy::{CopiedTable, CopyError, copy},
-    engine::{sharing::Sharing, url::DatabaseUrl},
-    error::{DatabaseUrlError, Loss, StoreError, WriteError},
-    ledger::{CommitListener, Ledger, LedgerFigures, Write},
-    reads::{
-        AlarmPage, AlarmQuery, BidListing, GoodsCard, GoodsDetail, GoodsFacts, GoodsFilter, InboxAlarm, InboxEnd, Page,
-        ROOM_EVENTS_LIMIT, RoomCursor, RoomLine, SessionStart, TradeAccess, TradeHistory, TradeInfo, TradeListing,
-        TradeMessage, UserGoods,
-    },
-    room_event::{Committed, RoomEvent},
-    tx::Tx,
-    writer::LedgerThread,
-};
 use self::{
     engine::{DbConn, pool::DbPool, url::DatabaseLock},
     ledger::Item,
     read_outage::{log_read_failure, log_reads_recovered},
 };
 use crate::outage::Outage;
+pub(crate) use {
+    self::backup::{BackupError, backup},
+    self::copy::{CopiedTable, CopyError, copy},
+    self::error::{DatabaseUrlError, Loss},
+    self::ledger::{CommitListener, LedgerFigures},
+    self::reads::{
+        BidListing, GoodsCard, GoodsFacts, GoodsFilter, InboxEnd, Page, ROOM_EVENTS_LIMIT, RoomCursor, RoomLine,
+        TradeAccess, TradeHistory, TradeInfo, TradeListing, TradeMessage, UserGoods,
+    },
+    self::room_event::RoomEvent,
+};
+pub use {
+    self::engine::sharing::Sharing,
+    self::engine::url::DatabaseUrl,
+    self::error::{StoreError, WriteError},
+    self::ledger::{Ledger, Write},
+    self::reads::{AlarmQuery, GoodsDetail},
+    self::room_event::Committed,
+    self::tx::Tx,
+    self::writer::LedgerThread,
+};
 
 /// How long a read may wait for a connection, and how long a search may take.
 const READ_TIMEOUT: Duration = Duration::from_millis(400);

@@ -102,6 +102,7 @@ impl OpenedStore {
 
 impl LedgerThread {
     /// A handle to the writer.
+    #[cfg(feature = "test-support")]
     pub fn ledger(&self) -> Ledger {
         self.ledger.clone()
     }

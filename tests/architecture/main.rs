@@ -11,8 +11,8 @@ use std::{
 };
 
 /// From the bottom to the top; a layer may import the layers before it.
-const LAYERS: [&str; 10] =
-    ["domain", "time_source", "outage", "protocol", "store", "bus", "actors", "http", "app", "cli"];
+const LAYERS: [&str; 11] =
+    ["domain", "time_source", "outage", "protocol", "store", "bus", "actors", "http", "app", "cli", "test_support"];
 
 /// Crates that only some layers may use.
 const CRATES: [(&str, &[&str]); 9] = [

@@ -3,7 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use futures_util::future::join_all;
-use handsup::{
+use handsup::test_support::{
     domain::{AlarmKind, GoodsId, NewGoods, Phase, Price, Timestamp, UserId},
     store::writes::{EnsureUser, MakeGoods},
 };

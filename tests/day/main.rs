@@ -21,7 +21,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use handsup::{
+use handsup::test_support::{
     domain::{AlarmId, AlarmKind, DraftRules, GoodsDraft, GoodsId, Phase, Price, StartInput, Timestamp, UserId},
     store::writes::{EnsureUser, Like, LikeSet, MakeGoods, SetLike},
 };

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use handsup::{
+use handsup::test_support::{
     actors::BidAnswer,
     domain::{AlarmKind, Phase, Refusal, Timestamp},
     store::writes::BidVerdict,

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use futures_util::future::join_all;
-use handsup::{
+use handsup::test_support::{
     domain::{AlarmId, AlarmKind, GoodsId, Phase, UserId},
     store::{AlarmQuery, GoodsDetail, Store},
 };

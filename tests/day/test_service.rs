@@ -10,7 +10,7 @@ use std::{
 };
 
 use actix::prelude::*;
-use handsup::{
+use handsup::test_support::{
     actors::{
         ArrivalGate, AuctionClock, BidAnswer, BidReply, BidRouter, CommittedGoods, GetClockFigures, PlaceBid,
         WatchGoods,

@@ -1,7 +1,7 @@
 //! The alarm socket: which alarms arrive in which order, what a client without `since` gets, and how sockets end.
 
 use awc::ws::Message;
-use handsup::domain::Timestamp;
+use handsup::test_support::domain::Timestamp;
 use serde_json::json;
 
 use crate::support::{Closed, ManualTime, Socket, TestNode, alarm_id, eventually, outbid_times, session_figures};

@@ -9,7 +9,7 @@ use std::{
 };
 
 use diesel::{Connection, PgConnection, RunQueryDsl, SqliteConnection, dsl::sql, sql_types::Text};
-use handsup::time_source::{SystemTime, TimeSource};
+use handsup::test_support::time_source::{SystemTime, TimeSource};
 use serde_json::{Value, json};
 
 use crate::support::{Handsup, Process, Socket, count, database, goods_body, wait_until_settled};

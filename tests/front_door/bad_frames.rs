@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use actix_http::ws::Item;
 use awc::ws::Message;
-use handsup::time_source::{SystemTime, TimeSource};
+use handsup::test_support::time_source::{SystemTime, TimeSource};
 use serde_json::{Value, json};
 
 use crate::support::{

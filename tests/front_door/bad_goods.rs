@@ -1,7 +1,7 @@
 //! New goods with every kind of error in every field, and texts that must be returned unchanged.
 
 use awc::http::Method;
-use handsup::domain::Timestamp;
+use handsup::test_support::domain::Timestamp;
 use serde_json::{Value, json};
 
 use crate::support::{Answer, Client, ManualTime, Scene, TestNode, goods_body};

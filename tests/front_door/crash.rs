@@ -11,7 +11,7 @@ use futures_util::{
     future::{join, join_all},
     stream,
 };
-use handsup::{
+use handsup::test_support::{
     domain::Timestamp,
     time_source::{SystemTime, TimeSource},
 };

@@ -264,7 +264,8 @@ async fn a_full_disk_corrupts_nothing_and_free_space_is_enough_to_go_on() {
     let database = folder.path().join("x.db");
     let process = Process::start_on_small_disk(&database, 2500);
     let seller = process.user(1);
-    let starts_at = handsup::time_source::TimeSource::now(&handsup::time_source::SystemTime);
+    let starts_at =
+        handsup::test_support::time_source::TimeSource::now(&handsup::test_support::time_source::SystemTime);
     let made = seller.post("/goods/", &crate::support::goods_body(&json!({"starts_at": starts_at}))).await;
     let goods = made.body["id"].as_i64().unwrap();
     let (a, b) = (process.user(2), process.user(3));

@@ -13,7 +13,7 @@ use futures_util::{
     future::{Either, join, join_all, select},
     stream,
 };
-use handsup::{
+use handsup::test_support::{
     domain::Timestamp,
     time_source::{SystemTime, TimeSource},
 };

@@ -1,7 +1,7 @@
 //! A whole auction evening, played by clients that send exactly what the existing web client sends and check each frame
 //! and body for exactly the fields of the contract.
 
-use handsup::domain::Timestamp;
+use handsup::test_support::domain::Timestamp;
 use serde_json::{Value, json};
 
 use super::support::{Client, ManualTime, Socket, TestNode, eventually, goods_body};

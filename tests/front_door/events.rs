@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
 
-use handsup::domain::Timestamp;
+use handsup::test_support::domain::Timestamp;
 use serde_json::{Value, json};
 
 use crate::support::{DEADLINE, ManualTime, SilentTime, TestNode, eventually, outbid_times};

@@ -12,7 +12,7 @@ use std::{
     thread,
 };
 
-use handsup::time_source::{SystemTime, TimeSource};
+use handsup::test_support::time_source::{SystemTime, TimeSource};
 use serde_json::json;
 use tempfile::TempDir;
 

@@ -2,7 +2,7 @@
 
 use awc::http::Method;
 use futures_util::future::join_all;
-use handsup::domain::Timestamp;
+use handsup::test_support::domain::Timestamp;
 use serde_json::{Value, json};
 
 use crate::support::{Client, ManualTime, TestNode, eventually, goods_body, has_exactly, is_instant};
@@ -304,7 +304,7 @@ async fn an_inbox_row_is_the_alarm_and_whether_it_is_read() {
 
 #[actix_web::test]
 async fn texts_are_in_the_language_of_the_settings() {
-    let node = TestNode::with(|settings| settings.alarms.locale = handsup::domain::Locale::En);
+    let node = TestNode::with(|settings| settings.alarms.locale = handsup::test_support::domain::Locale::En);
     let goods = node.live_goods(1).await;
     assert_eq!(node.user(2).bid(goods, 1000).await.status, 201);
     assert_eq!(node.user(3).bid(goods, 2000).await.status, 201);

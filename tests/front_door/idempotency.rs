@@ -2,7 +2,7 @@
 
 use awc::http::Method;
 use futures_util::future::join_all;
-use handsup::domain::Timestamp;
+use handsup::test_support::domain::Timestamp;
 use serde_json::json;
 
 use crate::support::{Answer, Client, ManualTime, TestNode};

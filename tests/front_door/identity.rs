@@ -4,7 +4,7 @@ use base64::Engine as _;
 use jsonwebtoken::Algorithm;
 use serde_json::{Value, json};
 
-use handsup::domain::Timestamp;
+use handsup::test_support::domain::Timestamp;
 
 use crate::support::{
     Answer, Client, ManualTime, Raw, SECRET, Socket, TestNode, claims, database, goods_body, signed, signed_with, token,

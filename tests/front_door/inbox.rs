@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::{Client, ManualTime, TestNode, database, eventually, outbid_times};
-use handsup::domain::Timestamp;
+use handsup::test_support::domain::Timestamp;
 
 /// Outbids user 2 so many times; returns the ids in their inbox.
 async fn outbid_ids(node: &TestNode, times: i64) -> Vec<i64> {

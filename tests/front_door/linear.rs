@@ -9,7 +9,7 @@ use std::{
 
 use awc::http::Method;
 use futures_util::future::{join, join_all};
-use handsup::time_source::{SystemTime, TimeSource};
+use handsup::test_support::time_source::{SystemTime, TimeSource};
 use rand::{RngExt, rngs::StdRng};
 use serde_json::{Value, json};
 

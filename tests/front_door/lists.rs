@@ -1,7 +1,7 @@
 //! `GET /goods/`, `GET /goods/recommend/`, `GET /goods/{id}/chat/`: shapes, pages, filters and refusals.
 
-use handsup::domain::{GoodsId, NewGoods, UserId};
-use handsup::store::writes::{Like, SetLike};
+use handsup::test_support::domain::{GoodsId, NewGoods, UserId};
+use handsup::test_support::store::writes::{Like, SetLike};
 use serde_json::{Value, json};
 
 use crate::support::{Client, Market, TestNode, goods_body, has_exactly, is_instant};

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use handsup::time_source::{SystemTime, TimeSource};
+use handsup::test_support::time_source::{SystemTime, TimeSource};
 use serde_json::{Value, json};
 
 use crate::{

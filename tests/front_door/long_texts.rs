@@ -2,7 +2,7 @@
 
 use actix_http::ws::Item;
 use awc::ws::Message;
-use handsup::{app::Settings, domain::Timestamp};
+use handsup::test_support::{app::Settings, domain::Timestamp};
 use serde_json::json;
 
 use crate::support::{ManualTime, Socket, TestNode, claims, signed, sold_goods};

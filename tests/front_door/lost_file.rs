@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use handsup::time_source::{SystemTime, TimeSource};
+use handsup::test_support::time_source::{SystemTime, TimeSource};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

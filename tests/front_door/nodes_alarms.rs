@@ -2,7 +2,7 @@
 //! connection.
 
 use futures_util::future::{join, join_all};
-use handsup::domain::Timestamp;
+use handsup::test_support::domain::Timestamp;
 use rand::RngExt;
 use serde_json::json;
 

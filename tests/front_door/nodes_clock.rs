@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join, join_all};
-use handsup::{
+use handsup::test_support::{
     domain::Timestamp,
     time_source::{SystemTime, TimeSource},
 };

@@ -161,7 +161,7 @@ async fn users_of_a_node_that_is_killed_leave_and_return_at_another() {
     }
     let fleet = Fleet::start(3, &[]).await;
     let at = |at: usize, user: i64| fleet.user(at, user).unwrap();
-    let now = handsup::time_source::TimeSource::now(&handsup::time_source::SystemTime);
+    let now = handsup::test_support::time_source::TimeSource::now(&handsup::test_support::time_source::SystemTime);
     let body = crate::support::goods_body(&json!({"starts_at": now, "duration_s": 1200}));
     let goods = at(0, SELLER).post("/goods/", &body).await.body["id"].as_i64().unwrap();
     let page = format!("/goods/{goods}/");
@@ -247,7 +247,7 @@ async fn a_node_that_is_suspended_for_a_while_recovers() {
     }
     let fleet = Fleet::start(2, &[("session.max_per_user", "4")]).await;
     let at = |at: usize, user: i64| fleet.user(at, user).unwrap();
-    let now = handsup::time_source::TimeSource::now(&handsup::time_source::SystemTime);
+    let now = handsup::test_support::time_source::TimeSource::now(&handsup::test_support::time_source::SystemTime);
     let body = crate::support::goods_body(&json!({"starts_at": now, "duration_s": 1200}));
     let goods = at(0, SELLER).post("/goods/", &body).await.body["id"].as_i64().unwrap();
     crate::clock::accepted(&at(0, 2), goods, 1000).await;

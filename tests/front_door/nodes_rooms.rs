@@ -270,7 +270,7 @@ async fn a_bid_whose_node_dies_before_publishing_it_reaches_the_others() {
     }
     let fleet = Fleet::start(2, &[]).await;
     let at = |at: usize, user: i64| fleet.user(at, user).unwrap();
-    let now = handsup::time_source::TimeSource::now(&handsup::time_source::SystemTime);
+    let now = handsup::test_support::time_source::TimeSource::now(&handsup::test_support::time_source::SystemTime);
     let body = crate::support::goods_body(&json!({"starts_at": now, "duration_s": 1200}));
     let goods = at(0, SELLER).post("/goods/", &body).await.body["id"].as_i64().unwrap();
     accepted(&at(0, 2), goods, 1000).await;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures_util::future::{join, join_all};
-use handsup::{
+use handsup::test_support::{
     domain::Timestamp,
     time_source::{SystemTime, TimeSource},
 };

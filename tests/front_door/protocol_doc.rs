@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path, str::FromStr, sync::Arc};
 
 use awc::http::{Method, StatusCode};
 use awc::ws::Message;
-use handsup::domain::Timestamp;
+use handsup::test_support::domain::Timestamp;
 use serde_json::{Value, json};
 
 use super::{

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use handsup::{
+use handsup::test_support::{
     domain::UserId,
     http::{Keys, NewToken},
     time_source::{SystemTime, TimeSource},

@@ -1,7 +1,7 @@
 //! Rooms of the real program when it is killed: every frame that was received is stored, and no ghost is left behind.
 
 use futures_util::future::join_all;
-use handsup::time_source::{SystemTime, TimeSource};
+use handsup::test_support::time_source::{SystemTime, TimeSource};
 use serde_json::{Value, json};
 
 use crate::support::{

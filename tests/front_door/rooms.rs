@@ -1,6 +1,6 @@
 //! The auction room: who is there, what everybody gets, and what only the author of a refused frame gets.
 
-use handsup::domain::Timestamp;
+use handsup::test_support::domain::Timestamp;
 use serde_json::json;
 use tokio::sync::Mutex;
 

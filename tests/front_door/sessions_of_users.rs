@@ -1,7 +1,7 @@
 //! A user's sessions when their token expires, when they are refused, and when they send too often.
 
 use awc::http::Method;
-use handsup::domain::Timestamp;
+use handsup::test_support::domain::Timestamp;
 use serde_json::{Value, json};
 
 use crate::support::{Client, Closed, ManualTime, Raw, Socket, TestNode, claims, signed};

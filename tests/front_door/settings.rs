@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use handsup::app::DEV_SECRET;
+use handsup::test_support::app::DEV_SECRET;
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -444,7 +444,7 @@ async fn no_token_and_no_key_is_ever_logged() {
         let mut served = handsup.start(&["serve"]);
         let base = served.base();
         let address: SocketAddr = base.trim_start_matches("http://").parse().unwrap();
-        let now = handsup::time_source::TimeSource::now(&handsup::time_source::SystemTime);
+        let now = handsup::test_support::time_source::TimeSource::now(&handsup::test_support::time_source::SystemTime);
         let good = handsup.token(&["--user-id", "7", "--username", "kim"]);
         let fresh = handsup.token(&["--user-id", "7", "--username", "kim"]);
         let expired = signed(&claims(&json!(7), now, &json!({"exp": now.secs() - 1})));

@@ -1,7 +1,7 @@
 //! The trade chat: for seller and buyer of sold goods and nobody else. No message is lost.
 
 use futures_util::future::join_all;
-use handsup::time_source::{SystemTime, TimeSource};
+use handsup::test_support::time_source::{SystemTime, TimeSource};
 use serde_json::{Value, json};
 
 use crate::support::{

@@ -101,7 +101,7 @@ async fn fault_18_an_anonymous_like_is_401() {
 
 #[actix_web::test]
 async fn only_the_seller_may_delete_goods_and_only_before_the_start() {
-    let time = ManualTime::at(handsup::domain::Timestamp::parse_rfc3339("2026-11-22T08:00:00Z").unwrap());
+    let time = ManualTime::at(handsup::test_support::domain::Timestamp::parse_rfc3339("2026-11-22T08:00:00Z").unwrap());
     let node = TestNode::with_time(time.clone(), |_| {});
     let (seller, other) = (node.user(1), node.user(2));
     let own = json!({"starts_at": node.now().plus_ms(60_000), "images": ["/media/a.png"]});

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use handsup::time_source::{SystemTime, TimeSource};
+use handsup::test_support::time_source::{SystemTime, TimeSource};
 
 use crate::{
     row::{Reach, Report, Row, ratio, value},

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use diesel::{Connection, PgConnection, SqliteConnection, connection::SimpleConnection};
-use handsup::time_source::{SystemTime, TimeSource};
+use handsup::test_support::time_source::{SystemTime, TimeSource};
 use tempfile::TempDir;
 
 use super::{

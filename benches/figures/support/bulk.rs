@@ -1,7 +1,7 @@
 //! Rows by the thousand and million, written by SQL while no server has the (SQLite) database open: the ledger would
 //! take minutes.
 
-use handsup::{
+use handsup::test_support::{
     domain::Timestamp,
     time_source::{SystemTime, TimeSource},
 };

@@ -17,7 +17,7 @@ pub mod server;
 pub mod sizes;
 pub mod window;
 
-use handsup::{
+use handsup::test_support::{
     domain::UserId,
     http::{Keys, NewToken},
     time_source::{SystemTime, TimeSource},

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use handsup::{
+use handsup::test_support::{
     domain::{Bid, GoodsId, Price, User, UserId},
     store::{
         DatabaseUrl, Ledger, Store,

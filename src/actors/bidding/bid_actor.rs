@@ -111,7 +111,7 @@ pub(crate) struct Retire {
 }
 
 /// One for each goods item with bids. The router creates, replaces and stops it.
-pub struct BidActor {
+pub(crate) struct BidActor {
     goods: GoodsId,
     queue: BidQueue<Caller, EndReply>,
     committed: Arc<CommittedState>,

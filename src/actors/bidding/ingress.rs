@@ -37,7 +37,7 @@ const MIN_ANSWER_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// A bid that is read and authenticated but not stamped yet.
 #[derive(Debug)]
-pub struct ArrivingBid {
+pub(crate) struct ArrivingBid {
     pub goods: GoodsId,
     pub bidder: Arc<User>,
     pub price: Price,
@@ -47,7 +47,7 @@ pub struct ArrivingBid {
 }
 
 /// Takes in every bid; there is one per node.
-pub struct BidIngress {
+pub(crate) struct BidIngress {
     router: Addr<BidRouter>,
     gate: Arc<ArrivalGate>,
     time: Arc<dyn TimeSource>,
@@ -70,7 +70,7 @@ impl Drop for InFlight {
 
 impl BidIngress {
     /// Creates the ingress of `router`. `committed` is what the router's actors share.
-    pub fn new(
+    pub(crate) fn new(
         router: Addr<BidRouter>,
         committed: Arc<CommittedGoods>,
         ledger: Ledger,
@@ -102,12 +102,12 @@ impl BidIngress {
     }
 
     /// Number of bids refused because too many waited.
-    pub fn shed(&self) -> u64 {
+    pub(crate) fn shed(&self) -> u64 {
         self.shed.load(Ordering::Relaxed)
     }
 
     /// Stamps the bid and answers it or sends it on before this returns. The future gives the answer.
-    pub fn arrive(self: &Arc<Self>, bid: ArrivingBid) -> impl Future<Output = BidAnswer> + use<> {
+    pub(crate) fn arrive(self: &Arc<Self>, bid: ArrivingBid) -> impl Future<Output = BidAnswer> + use<> {
         // Counted before `is_draining` is checked, so that a drain that waits for bids in flight sees this one.
         self.in_flight.fetch_add(1, Ordering::AcqRel);
         let in_flight = InFlight(Arc::clone(self));
@@ -137,17 +137,17 @@ impl BidIngress {
     }
 
     /// Answers every further bid "not stored": the node is shutting down.
-    pub fn drain(&self) {
+    pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Release);
     }
 
     /// Whether the node is shutting down.
-    pub fn is_draining(&self) -> bool {
+    pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
     }
 
     /// Number of bids without an answer yet.
-    pub fn in_flight(&self) -> usize {
+    pub(crate) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Acquire)
     }
 }

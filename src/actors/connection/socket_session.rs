@@ -63,7 +63,7 @@ impl Wake for ActorWake {
 }
 
 /// The session of one WebSocket, up to and including its close frame.
-pub struct SocketSession {
+pub(crate) struct SocketSession {
     outbox: Rc<RefCell<Outbox>>,
     actor: Actor,
     /// Wakes the task that polls this session on behalf of the actor.

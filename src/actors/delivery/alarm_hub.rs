@@ -37,10 +37,10 @@ const MAILBOX_LIMIT: usize = 4096;
 const RECOUNT_BATCH_LIMIT: usize = 100;
 
 /// Returns the configured language of texts, which may change while the service runs.
-pub type LocaleSource = Box<dyn Fn() -> Locale + Send>;
+pub(crate) type LocaleSource = Box<dyn Fn() -> Locale + Send>;
 
 /// The actor; one per node.
-pub struct AlarmHub {
+pub(crate) struct AlarmHub {
     registry: Registry,
     received: ReceivedCursors,
     /// `None` with one node.
@@ -59,7 +59,7 @@ pub struct AlarmHub {
 impl AlarmHub {
     /// Starts a hub without sessions, for up to `max_per_user` (`session.max_per_user`) sessions a user. A sender that
     /// finds the mailbox full notes it in `overflow`; the hub then makes all sessions read the store.
-    pub fn open(
+    pub(crate) fn open(
         locale: LocaleSource,
         max_per_user: usize,
         stats: Arc<ShardStats>,
@@ -283,7 +283,7 @@ impl Handler<Received> for AlarmHub {
 /// overflow.
 #[derive(Message, Default)]
 #[rtype(result = "()")]
-pub struct Deliver(pub Vec<(Alarm, Vec<Receiver>)>);
+pub(crate) struct Deliver(pub Vec<(Alarm, Vec<Receiver>)>);
 
 impl Handler<Deliver> for AlarmHub {
     type Result = ();
@@ -300,7 +300,7 @@ impl Handler<Deliver> for AlarmHub {
 /// Sends the number of unread alarms to all alarm sessions of a user, on every node.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct NotifyUnread {
+pub(crate) struct NotifyUnread {
     pub user: UserId,
     pub unread: i64,
     /// The newest alarm in the inbox, 0 if it is empty.
@@ -358,7 +358,7 @@ impl Handler<FromBus> for AlarmHub {
 /// Closes all sessions of a user who is no longer active.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct CloseUserSessions(pub UserId);
+pub(crate) struct CloseUserSessions(pub UserId);
 
 impl Handler<CloseUserSessions> for AlarmHub {
     type Result = ();
@@ -371,7 +371,7 @@ impl Handler<CloseUserSessions> for AlarmHub {
 /// Closes all sessions because the node restarts, each with its own random time after which to reconnect.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct CloseAll {
+pub(crate) struct CloseAll {
     /// The shortest time, in ms.
     pub from_ms: u64,
     /// By how much the longest time exceeds it, in ms.
@@ -392,7 +392,7 @@ impl Handler<CloseAll> for AlarmHub {
 /// shutdown repeats this until it is true.
 #[derive(Message)]
 #[rtype(result = "bool")]
-pub struct FlushReceived;
+pub(crate) struct FlushReceived;
 
 impl Handler<FlushReceived> for AlarmHub {
     type Result = bool;
@@ -406,11 +406,11 @@ impl Handler<FlushReceived> for AlarmHub {
 /// Requests the [`HubFigures`].
 #[derive(Message)]
 #[rtype(result = "HubFigures")]
-pub struct GetHubFigures;
+pub(crate) struct GetHubFigures;
 
 /// The hub's figures for the health endpoint. Those that are not of the present count from the start.
 #[derive(Debug, Clone, Copy, Default, MessageResponse, serde::Serialize)]
-pub struct HubFigures {
+pub(crate) struct HubFigures {
     #[serde(skip)]
     pub sessions: usize,
     #[serde(skip)]

@@ -66,4 +66,4 @@ impl HubCluster {
 /// An event of the bus for the hub or the rooms, whichever it concerns.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct FromBus(pub BusEvent);
+pub(crate) struct FromBus(pub BusEvent);

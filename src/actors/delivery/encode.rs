@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// Encodes an alarm as a text frame. `superseded` marks an `outbid` that no longer holds.
-pub fn encode_alarm(alarm: &Alarm, superseded: bool, locale: Locale) -> Bytes {
+pub(crate) fn encode_alarm(alarm: &Alarm, superseded: bool, locale: Locale) -> Bytes {
     encode(&AlarmBody::frame(alarm, superseded, locale))
 }
 

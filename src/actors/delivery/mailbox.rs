@@ -8,7 +8,7 @@ use actix::{
 use super::overflow::OverflowFlag;
 
 /// Sends a message or, if the mailbox is full, records the ids that it concerns. False in the latter case.
-pub fn send_or_note<A, M, T, I>(
+pub(crate) fn send_or_note<A, M, T, I>(
     actor: &Addr<A>,
     message: M,
     overflow: &OverflowFlag<T>,

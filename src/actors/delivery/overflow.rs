@@ -13,7 +13,7 @@ use std::{
 /// The ids whose messages a full mailbox refused; `()` where every message concerns everybody. Taking from an empty set
 /// costs one atomic load.
 #[derive(Debug)]
-pub struct OverflowFlag<T> {
+pub(crate) struct OverflowFlag<T> {
     any: AtomicBool,
     which: Mutex<HashSet<T>>,
 }

@@ -18,7 +18,7 @@ const MARK_READ_TIMEOUT: Duration = Duration::from_millis(800);
 
 /// Why [`mark_read`] failed.
 #[derive(Debug, thiserror::Error)]
-pub enum ReadError {
+pub(crate) enum ReadError {
     /// The alarms may not be marked as read.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -32,7 +32,7 @@ pub enum ReadError {
 ///
 /// # Errors
 /// [`ReadError`]. The call is idempotent and may be repeated.
-pub async fn mark_read(
+pub(crate) async fn mark_read(
     ledger: Ledger,
     store: Store,
     hub: Addr<AlarmHub>,

@@ -21,7 +21,7 @@ use crate::actors::room_id::RoomId;
 use crate::{domain::AlarmId, protocol::Close};
 
 /// The actor that fills the outboxes of one worker.
-pub struct Shard {
+pub(crate) struct Shard {
     pub(super) handle: ShardHandle,
     /// A full mailbox has lost alarms: all sessions read the store.
     pub(super) overflowed: Arc<OverflowFlag<()>>,

@@ -18,7 +18,7 @@ use crate::{actors::room_id::RoomId, bus::ConnectionId, domain::AlarmCursor};
 
 /// Counters shared by all shards of the node. All but `open` count from the start.
 #[derive(Debug, Default)]
-pub struct ShardStats {
+pub(crate) struct ShardStats {
     /// Sessions open now, registered or not.
     pub open: AtomicUsize,
     /// Alarm frames put into outboxes.
@@ -61,7 +61,7 @@ type RoomOutboxes = Slab<Rc<RefCell<Outbox>>>;
 
 /// The outboxes of one worker, shared on its thread between the shard and the sessions.
 #[derive(Clone)]
-pub struct ShardHandle {
+pub(crate) struct ShardHandle {
     index: usize,
     sessions: Rc<RefCell<Slab<SessionEntry>>>,
     rooms: Rc<RefCell<HashMap<RoomId, RoomOutboxes>>>,

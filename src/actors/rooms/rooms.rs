@@ -41,7 +41,7 @@ const GATHER_BYTES: usize = 64 * 1024;
 const BUSIEST_ROOMS_LIMIT: usize = 200;
 
 /// The rooms of this node. There is one such actor per node.
-pub struct Rooms {
+pub(crate) struct Rooms {
     table: RoomTable,
     /// `None` with one node.
     cluster: Option<RoomsCluster>,
@@ -54,7 +54,7 @@ pub struct Rooms {
 impl Rooms {
     /// Starts the actor. Senders note in `overflow` the goods whose events found its mailbox full; `max_pending_bytes`
     /// is what may wait for one socket.
-    pub fn open(
+    pub(crate) fn open(
         time_zone: Tz,
         time: Arc<dyn TimeSource>,
         stats: Arc<ShardStats>,
@@ -234,7 +234,7 @@ impl Handler<LeaveRoom> for Rooms {
 /// look for an overflow.
 #[derive(Message, Default)]
 #[rtype(result = "()")]
-pub struct BroadcastRoomEvents(pub Vec<RoomEvent>);
+pub(crate) struct BroadcastRoomEvents(pub Vec<RoomEvent>);
 
 impl Handler<BroadcastRoomEvents> for Rooms {
     type Result = ();
@@ -280,7 +280,7 @@ impl Handler<FromBus> for Rooms {
 /// Counts the users in the auction rooms of these goods. Answered in the same order.
 #[derive(Message)]
 #[rtype(result = "Vec<usize>")]
-pub struct CountParticipants(pub Vec<GoodsId>);
+pub(crate) struct CountParticipants(pub Vec<GoodsId>);
 
 impl Handler<CountParticipants> for Rooms {
     type Result = Vec<usize>;
@@ -294,11 +294,11 @@ impl Handler<CountParticipants> for Rooms {
 /// Lists the users in an auction room.
 #[derive(Message)]
 #[rtype(result = "Participants")]
-pub struct GetParticipants(pub GoodsId);
+pub(crate) struct GetParticipants(pub GoodsId);
 
 /// Users ordered by id. The list is shared, because a room can have ten thousand.
 #[derive(Debug, Clone, MessageResponse)]
-pub struct Participants(pub Arc<[Arc<User>]>);
+pub(crate) struct Participants(pub Arc<[Arc<User>]>);
 
 impl Handler<GetParticipants> for Rooms {
     type Result = Participants;
@@ -312,7 +312,7 @@ impl Handler<GetParticipants> for Rooms {
 /// Lists the auction rooms with most users, at most 200 of them, most users first. Ended auctions are left out.
 #[derive(Message)]
 #[rtype(result = "Vec<(GoodsId, usize)>")]
-pub struct GetBusiestRooms;
+pub(crate) struct GetBusiestRooms;
 
 impl Handler<GetBusiestRooms> for Rooms {
     type Result = Vec<(GoodsId, usize)>;
@@ -342,11 +342,11 @@ impl Handler<GetBusiestRooms> for Rooms {
 /// Asks for [`RoomFigures`], for the health endpoint.
 #[derive(Message)]
 #[rtype(result = "RoomFigures")]
-pub struct GetRoomFigures;
+pub(crate) struct GetRoomFigures;
 
 /// The rooms of this node in figures.
 #[derive(Debug, Clone, Copy, Default, MessageResponse, serde::Serialize)]
-pub struct RoomFigures {
+pub(crate) struct RoomFigures {
     /// Rooms with open sockets.
     pub rooms: usize,
     /// Open sockets in them, visitors' included.

@@ -31,7 +31,11 @@ struct AlarmRole {
 }
 
 /// Opens an alarm socket.
-pub fn alarm_socket(context: SessionContext, alarms: AlarmContext, handshake: HttpResponseBuilder) -> HttpResponse {
+pub(crate) fn alarm_socket(
+    context: SessionContext,
+    alarms: AlarmContext,
+    handshake: HttpResponseBuilder,
+) -> HttpResponse {
     let registration = Registration::for_alarms(&context, alarms.user);
     let receipts = (alarms.user, context.shard.receipts.clone());
     let role = AlarmRole { alarms, read_up_to: 0, is_marking: false };

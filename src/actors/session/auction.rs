@@ -28,7 +28,7 @@ use crate::{
 const STORE_LINE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What a socket of an auction room needs to open.
-pub struct AuctionContext {
+pub(crate) struct AuctionContext {
     pub goods: GoodsId,
     pub is_over: bool,
     /// Where the session checks that the goods still exist.
@@ -44,7 +44,7 @@ pub struct AuctionContext {
 struct AuctionRole(AuctionContext);
 
 /// Opens a socket of an auction room.
-pub async fn auction_socket(
+pub(crate) async fn auction_socket(
     context: SessionContext,
     auction: AuctionContext,
     handshake: HttpResponseBuilder,

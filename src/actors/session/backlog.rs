@@ -26,7 +26,7 @@ const PAGE_LIMIT: i64 = 200;
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// What a session that receives alarms needs to open.
-pub struct AlarmContext {
+pub(crate) struct AlarmContext {
     pub user: UserId,
     /// `?since=`: the session begins after this alarm. `None`: it begins after the last alarm received.
     pub since: Option<i64>,

@@ -39,14 +39,14 @@ pub struct SessionLimits {
 
 /// The user that a valid token names, and how long the token is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Authenticated {
+pub(crate) struct Authenticated {
     pub user: UserId,
     pub expires_at: Timestamp,
 }
 
 /// The result of checking a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AuthOutcome {
+pub(crate) enum AuthOutcome {
     Valid(Authenticated),
     /// The token is invalid or expired, or its user is inactive.
     Invalid,
@@ -55,11 +55,11 @@ pub enum AuthOutcome {
 }
 
 /// A token check under way.
-pub type AuthFuture = Pin<Box<dyn Future<Output = AuthOutcome>>>;
+pub(crate) type AuthFuture = Pin<Box<dyn Future<Output = AuthOutcome>>>;
 
 /// Whether somebody sends too fast.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RateVerdict {
+pub(crate) enum RateVerdict {
     /// Within the rate.
     Fine,
     /// Over the rate: the frame is refused.
@@ -69,7 +69,7 @@ pub enum RateVerdict {
 }
 
 /// Answers a session's questions about its user: tokens, current state, rates. HTTP implements it.
-pub trait SocketAuth {
+pub(crate) trait SocketAuth {
     /// Checks a token that arrived over the socket.
     fn authenticate(&self, token: String) -> AuthFuture;
 
@@ -91,7 +91,7 @@ pub trait SocketAuth {
 }
 
 /// What every session needs to open.
-pub struct SessionContext {
+pub(crate) struct SessionContext {
     /// The user that the token names; `None`: a visitor.
     pub authenticated: Option<Authenticated>,
     /// The shard of the worker that the session runs on.

@@ -32,7 +32,7 @@ use bytes::BytesMut;
 use serde::Serialize;
 
 use self::context::Registration;
-pub use self::{
+pub(crate) use self::{
     alarm::alarm_socket,
     auction::{AuctionContext, auction_socket},
     backlog::AlarmContext,
@@ -40,7 +40,7 @@ pub use self::{
     sse::alarm_events,
     trade::{TradeContext, trade_socket},
 };
-pub use super::connection::socket_session::SocketSession;
+pub(crate) use super::connection::socket_session::SocketSession;
 use super::{
     connection::{
         fragments::{Fragments, Joined},

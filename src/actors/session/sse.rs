@@ -36,7 +36,7 @@ use crate::{
 /// # Errors
 /// 4409 if the user already has as many sockets as they may have: a stream never evicts a socket. 1013 if no session
 /// can be opened now.
-pub async fn alarm_events(
+pub(crate) async fn alarm_events(
     context: &SessionContext,
     alarms: &AlarmContext,
     authenticated: Authenticated,
@@ -66,7 +66,7 @@ pub async fn alarm_events(
 }
 
 /// A future to wait for, without a result.
-pub type BoxedWait = Pin<Box<dyn Future<Output = ()>>>;
+pub(super) type BoxedWait = Pin<Box<dyn Future<Output = ()>>>;
 
 /// The response body: a stream of events.
 struct EventBody {

@@ -38,7 +38,7 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// What a socket of a trade chat needs to open.
-pub struct TradeContext {
+pub(crate) struct TradeContext {
     pub goods: GoodsId,
     /// The goods' title, image and price, which the first frame shows.
     pub info: TradeInfo,
@@ -55,7 +55,7 @@ struct TradeRole {
 }
 
 /// Opens a socket of a trade chat.
-pub async fn trade_socket(
+pub(crate) async fn trade_socket(
     context: SessionContext,
     trade: TradeContext,
     handshake: HttpResponseBuilder,

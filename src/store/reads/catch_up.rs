@@ -19,7 +19,7 @@ use crate::{
 
 /// Most bids, lines and trade messages, of each, that [`Store::events_since`] returns. If it returns as many events or
 /// more, there may be more to read.
-pub const ROOM_EVENTS_LIMIT: usize = 200;
+pub(crate) const ROOM_EVENTS_LIMIT: usize = 200;
 const ROWS_LIMIT: i64 = ROOM_EVENTS_LIMIT as i64;
 
 /// The end of a user's inbox, and whether their tokens are valid.

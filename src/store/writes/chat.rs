@@ -130,14 +130,14 @@ impl Write for SendTradeMessage {
 
 /// The messages to mark as read.
 #[derive(Debug, Clone)]
-pub enum ReadMessages {
+pub(crate) enum ReadMessages {
     UpTo(TradeMessageId),
     These(Vec<TradeMessageId>),
 }
 
 /// Marks messages as read that one side of a trade got from the other. Nothing makes them unread again.
 #[derive(Debug, Clone)]
-pub struct MarkMessagesRead {
+pub(crate) struct MarkMessagesRead {
     pub goods: GoodsId,
     pub reader: UserId,
     /// The messages that they have read; their own are skipped.

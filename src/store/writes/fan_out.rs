@@ -74,11 +74,11 @@ pub(crate) fn unfinished(conn: &mut DbConn) -> Result<Vec<EventId>, StoreError> 
 
 /// Takes over a fan-out that another node has abandoned. If two nodes do so, each stores some of the chunks.
 #[derive(Debug, Clone, Copy)]
-pub struct ResumeFanout(pub EventId);
+pub(crate) struct ResumeFanout(pub EventId);
 
 /// Outcome of a [`ResumeFanout`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Resumed {
+pub(crate) enum Resumed {
     /// This node continues the fan-out.
     Yes,
     /// The fan-out is already finished.

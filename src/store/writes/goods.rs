@@ -69,7 +69,7 @@ impl Write for MakeGoods {
 
 /// Deletes goods at the request of their seller, if their auction has not begun.
 #[derive(Debug, Clone, Copy)]
-pub struct DeleteGoods {
+pub(crate) struct DeleteGoods {
     pub goods: GoodsId,
     /// The user who asks; only the seller may delete.
     pub user: UserId,
@@ -77,7 +77,7 @@ pub struct DeleteGoods {
 
 /// Outcome of a [`DeleteGoods`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Deleted {
+pub(crate) enum Deleted {
     /// The goods are deleted, with their pictures, likes and lines.
     Yes,
     UnknownGoods,

@@ -15,7 +15,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Checks whether the ledger can write.
 #[derive(Debug, Clone, Copy)]
-pub struct Probe {
+pub(crate) struct Probe {
     /// How many bytes to write; `None` leaves the transaction empty.
     bytes: Option<usize>,
 }
@@ -23,12 +23,12 @@ pub struct Probe {
 impl Probe {
     /// A probe that costs no write as long as writes succeed: its transaction is empty. After a failure it writes,
     /// because only a real write shows that the failure is over.
-    pub fn of(ledger: &Ledger) -> Self {
+    pub(crate) fn of(ledger: &Ledger) -> Self {
         Self { bytes: ledger.figures().failing.then_some(FULL_BATCH_BYTES) }
     }
 
     /// A probe that always writes to disk, so that its caller can measure how long a write takes.
-    pub fn writing(ledger: &Ledger) -> Self {
+    pub(crate) fn writing(ledger: &Ledger) -> Self {
         Self { bytes: Self::of(ledger).bytes.or(Some(0)) }
     }
 

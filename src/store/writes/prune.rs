@@ -13,7 +13,7 @@ const PORTION_LIMIT: i64 = 500;
 
 /// Outcome of one portion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pruned {
+pub(crate) enum Pruned {
     /// No old rows are left.
     All,
     /// Old rows may be left.
@@ -28,7 +28,7 @@ impl Pruned {
 
 /// Removes a portion of the old rows of these users' inboxes.
 #[derive(Debug, Clone)]
-pub struct PruneInbox {
+pub(crate) struct PruneInbox {
     pub users: Vec<UserId>,
     /// Newest alarm id that counts as old.
     pub up_to: AlarmId,
@@ -62,7 +62,7 @@ impl Write for PruneInbox {
 
 /// Removes a portion of the old alarms. Their inbox rows must be gone already.
 #[derive(Debug, Clone, Copy)]
-pub struct PruneAlarms {
+pub(crate) struct PruneAlarms {
     /// Newest alarm id that counts as old.
     pub up_to: AlarmId,
 }
@@ -89,7 +89,7 @@ impl Write for PruneAlarms {
 
 /// Removes a portion of the idempotency keys that are older than a day.
 #[derive(Debug, Clone, Copy)]
-pub struct PruneKeys;
+pub(crate) struct PruneKeys;
 
 impl Write for PruneKeys {
     type Out = Pruned;

@@ -9,7 +9,7 @@ use crate::{
 
 /// The alarms to mark as read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ReadAlarms {
+pub(crate) enum ReadAlarms {
     /// All up to this id, but never beyond the newest one in the inbox: later alarms stay unread.
     UpTo(i64),
     /// These ids. Ids that are not in the user's inbox have no effect.
@@ -18,7 +18,7 @@ pub enum ReadAlarms {
 
 /// Marks alarms of a user as read. Nothing makes them unread again.
 #[derive(Debug, Clone)]
-pub struct MarkRead {
+pub(crate) struct MarkRead {
     pub user: UserId,
     pub alarms: ReadAlarms,
 }
@@ -59,7 +59,7 @@ impl Write for MarkRead {
 
 /// Replaces the kinds of alarms that a user has muted. Affects only later alarms.
 #[derive(Debug, Clone)]
-pub struct SetMuted {
+pub(crate) struct SetMuted {
     pub user: UserId,
     /// All kinds to mute. Kinds that are not listed are no longer muted.
     pub muted: Vec<AlarmKind>,

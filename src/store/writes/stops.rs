@@ -6,7 +6,7 @@ use crate::store::{StoreError, Tx, Write, schema};
 
 /// Stores that the node begins its shutdown now.
 #[derive(Debug, Clone, Copy)]
-pub struct RecordStop;
+pub(crate) struct RecordStop;
 
 impl Write for RecordStop {
     type Out = ();
@@ -22,7 +22,7 @@ impl Write for RecordStop {
 /// Deletes the stored stop once the node is up again. Otherwise a start after a crash would be measured from an old
 /// stop.
 #[derive(Debug, Clone, Copy)]
-pub struct ClearStop;
+pub(crate) struct ClearStop;
 
 impl Write for ClearStop {
     type Out = ();

@@ -50,7 +50,7 @@ impl Write for EnsureUser {
 /// Changes a user on behalf of the marketplace's backend, and creates them if they are new. `None` keeps a field as it
 /// is.
 #[derive(Debug, Clone)]
-pub struct ChangeUser {
+pub(crate) struct ChangeUser {
     pub id: UserId,
     pub is_active: Option<bool>,
     pub username: Option<String>,

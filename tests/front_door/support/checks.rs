@@ -1,6 +1,6 @@
 //! Checks of bids, alarms and fields that hold after any test.
 
-use handsup::domain::Timestamp;
+use handsup::test_support::domain::Timestamp;
 use serde_json::Value;
 
 use super::{Client, SLOW_DEADLINE, eventually_within};

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Condvar, Mutex},
 };
 
-use handsup::{domain::Timestamp, time_source::TimeSource};
+use handsup::test_support::{domain::Timestamp, time_source::TimeSource};
 use tokio::sync::watch;
 
 /// 12:00 in Seoul, where the service is used.

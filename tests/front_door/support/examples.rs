@@ -2,7 +2,7 @@
 //! WebSockets, `clock` is the service's time from there on. An example that cannot be read is an error, because an
 //! example that is never run proves nothing.
 
-use handsup::domain::Timestamp;
+use handsup::test_support::domain::Timestamp;
 use serde_json::Value;
 
 /// Kinds of blocks that are not examples.

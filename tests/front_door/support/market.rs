@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use handsup::{
+use handsup::test_support::{
     domain::{Bid, GoodsId, LineText, NewGoods, Price, Timestamp, TradeText, User, UserId},
     store::writes::{
         BidVerdict, EndAuction, Ended, KeyedBid, LineSaid, MakeGoods, MessageSent, PlaceBids, SayLine,

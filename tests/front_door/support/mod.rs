@@ -32,7 +32,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use handsup::{
+use handsup::test_support::{
     app::{Node, Settings},
     domain::{Timestamp, UserId},
     http::{Keys, NewToken},

@@ -3,7 +3,7 @@
 
 use std::{cell::RefCell, ops::Index, path::PathBuf, sync::Arc};
 
-use handsup::{
+use handsup::test_support::{
     app::Settings,
     time_source::{SystemTime, TimeSource},
 };

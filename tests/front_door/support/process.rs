@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use handsup::{
+use handsup::test_support::{
     domain::UserId,
     http::{Keys, NewToken},
     time_source::{SystemTime, TimeSource},

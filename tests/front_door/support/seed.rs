@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use handsup::{
+use handsup::test_support::{
     domain::{GoodsId, NewGoods, Price, Timestamp, UserId},
     store::{
         DatabaseUrl, LedgerThread, Store, Write, WriteError,

@@ -1,6 +1,6 @@
 //! Tokens that no proper issuer makes.
 
-use handsup::domain::Timestamp;
+use handsup::test_support::domain::Timestamp;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::{Value, json};
 
