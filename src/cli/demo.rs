@@ -6,7 +6,12 @@ use std::{io, sync::Arc, time::Duration};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{CommandError, demo_bots::Client, print_line, serve::announce};
+use super::{
+    CommandError,
+    demo_bots::{Client, DemoError},
+    print_line,
+    serve::announce,
+};
 use crate::{
     app::{Node, Settings, StartError, max_sockets},
     domain::{Locale, Timestamp},
@@ -47,15 +52,15 @@ pub(super) async fn run() -> Result<(), CommandError> {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
         _ = hangup.recv() => Ok(()),
-        () = node.failed() => Err("the server has stopped unexpectedly".to_owned()),
+        () = node.failed() => Err(DemoError::ServerStopped),
     };
     print_line("\nstopping the demo");
     node.stop().await;
-    result.map_err(CommandError::Demo)
+    Ok(result?)
 }
 
 /// Runs rounds of auctions, and returns only with an error.
-async fn run_auctions(base: &str) -> Result<(), String> {
+async fn run_auctions(base: &str) -> Result<(), DemoError> {
     let mut clients = Vec::new();
     for (id, name) in (1i64..).zip(NAMES) {
         clients.push(Client::log_in(base, id, name).await?);
@@ -91,7 +96,7 @@ async fn run_auctions(base: &str) -> Result<(), String> {
 }
 
 /// Places these bids one after the other, each after a pause.
-async fn bid_in_turn(goods: i64, pause_s: u64, bids: &[(&Client, i64)]) -> Result<(), String> {
+async fn bid_in_turn(goods: i64, pause_s: u64, bids: &[(&Client, i64)]) -> Result<(), DemoError> {
     for (bidder, price) in bids {
         tokio::time::sleep(Duration::from_secs(pause_s)).await;
         bidder.bid(goods, *price).await?;
@@ -100,7 +105,7 @@ async fn bid_in_turn(goods: i64, pause_s: u64, bids: &[(&Client, i64)]) -> Resul
 }
 
 /// Puts goods up for auction, and returns their id.
-async fn goods(seller: &Client, title: &str, starts_in_s: i64, duration_s: i64) -> Result<i64, String> {
+async fn goods(seller: &Client, title: &str, starts_in_s: i64, duration_s: i64) -> Result<i64, DemoError> {
     let starts_at: Timestamp = SystemTime.now().plus_ms(starts_in_s * 1000);
     seller
         .make_goods(&json!({

@@ -132,7 +132,7 @@ enum CommandError {
     Mint(#[from] crate::http::MintError),
     #[cfg(feature = "demo")]
     #[error("the demo failed: {0}")]
-    Demo(String),
+    Demo(#[from] demo_bots::DemoError),
 }
 
 fn run(cli: Cli) -> Result<(), CommandError> {
