@@ -1,7 +1,7 @@
 //! Identifies who sends a request: reads its token, finds the token's user, and counts the request against their rate.
 //! The user of a request is always the token's user, never a field of its body (fault 4).
 //!
-//! Handlers call the method that fits the request: `visitor`, `reader`, `user`, `bidder`, `admin`, `operator`,
+//! Handlers call the method that fits the request: `visitor`, `reader`, `user`, `bidder`, `admin`, `admin_reader`, `operator`,
 //! `stream_user`, `socket_user` or `socket_visitor`.
 
 use std::{
@@ -86,11 +86,13 @@ impl Services {
     /// Identifies the admin who sends a request. Admins have no rate limit.
     /// Errors: 401 without a valid token, 403 with one that isn't an admin's, otherwise as [`user`](Self::user).
     pub(super) async fn admin(&self, request: &HttpRequest) -> Result<Identity, ApiError> {
-        let identity = self.user(request).await?;
-        if !identity.admin {
-            return Err(Problem::new(Code::Forbidden, "an admin's token is needed").into());
-        }
-        Ok(identity)
+        admin_only(self.user(request).await?)
+    }
+
+    /// Identifies the admin who sends a request that only reads.
+    /// Errors: 401 without a valid token, 403 with one that isn't an admin's, otherwise as [`reader`](Self::reader).
+    pub(super) async fn admin_reader(&self, request: &HttpRequest) -> Result<Identity, ApiError> {
+        admin_only(self.reader(request).await?)
     }
 
     /// Checks that an admin requests the health report. The report matters most while the database is not available, so
@@ -114,7 +116,7 @@ impl Services {
             return Err(token_refused());
         }
         if !claims.admin {
-            return Err(Problem::new(Code::Forbidden, "an admin's token is needed").into());
+            return Err(admin_needed());
         }
         Ok(())
     }
@@ -257,6 +259,15 @@ impl Services {
         let peer = request.peer_addr().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.ip());
         client_address(peer, request.headers(), &self.config.trusted_proxies)
     }
+}
+
+/// Refuses whoever is no admin.
+fn admin_only(identity: Identity) -> Result<Identity, ApiError> {
+    if identity.admin { Ok(identity) } else { Err(admin_needed()) }
+}
+
+fn admin_needed() -> ApiError {
+    Problem::new(Code::Forbidden, "an admin's token is needed").into()
 }
 
 fn token_needed() -> ApiError {

@@ -1,7 +1,7 @@
 //! HTTP: routes, identity, rate limits, errors, and the handshakes of WebSockets. This layer parses requests, passes
 //! them to the actors and the store, and turns results into responses. It decides nothing about auctions.
 //!
-//! - Handlers: `alarms`, `bids`, `dev`, `goods`, `goods_lists`, `health`, `lines`, `media`, `trades`, `users`,
+//! - Handlers: `alarms`, `audit`, `bids`, `dev`, `goods`, `goods_lists`, `health`, `lines`, `media`, `trades`, `users`,
 //!   `socket` (with `socket_auth`).
 //! - Requests: `body`, `query`, `identity` (with `token`, `user_directory`), `forwarded`, `rate_limits`,
 //!   `cors`.
@@ -11,6 +11,7 @@
 //! - `services` holds what handlers use; `readiness` caches the readiness check.
 
 mod alarms;
+mod audit;
 mod bids;
 mod body;
 mod connection_end;
@@ -101,6 +102,7 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .service(at("/health/live").route(read_only(health::live)))
         .service(at("/health/ready").route(read_only(health::ready)))
         .service(at("/admin/health").route(read_only(health::admin)))
+        .service(at("/admin/audit").route(read_only(audit::list)))
         .service(at("/admin/users/{id}").put(users::change))
         .service(at("/dev/token").post(dev::token))
         .default_service(web::to(error::path_not_found));

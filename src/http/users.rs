@@ -11,7 +11,7 @@ use super::{ApiError, Data, Response, WRITE_TIMEOUT, body, json, responses::User
 use crate::{
     domain::{User, UserId},
     protocol::Problem,
-    store::writes::ChangeUser,
+    store::writes::{Audited, ChangeUser},
 };
 
 #[derive(Deserialize)]
@@ -35,6 +35,7 @@ pub(super) async fn change(request: HttpRequest, id: Path<String>, payload: Payl
         rating_score: body.rating_score.map(rating_score).transpose()?,
     };
     let changed = changed_fields(&change);
+    let change = Audited { admin: admin.user.id, write: change };
     let user = services.ledger.write(change, WRITE_TIMEOUT).await?;
     log::info!("admin {} has changed user {id}: {changed}", admin.user.id);
     Ok(json::ok(&UserResponse::from(user)))

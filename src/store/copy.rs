@@ -168,7 +168,7 @@ tables! {
         id: i64, seller_id: i64, title: String, content: String, category: String, start_price: i64,
         predict_price: i64, min_increment: i64, starts_at: i64, ends_at: i64, created_at: i64, phase: i16,
         high_price: Option<i64>, high_bidder_id: Option<i64>, bid_seq: i64, ending_soon_done: bool,
-        trade_room_id: Option<i64>, like_count: i64,
+        trade_room_id: Option<i64>, like_count: i64, cancelled: bool,
     }
     goods_images { goods_id: i64, position: i32, path: String }
     bidders { goods_id: i64, user_id: i64, first_seq: i64, last_seq: i64 }
@@ -186,6 +186,9 @@ tables! {
         bid_seq: Option<i64>, message: Option<String>, sender_id: Option<i64>, sender_name: Option<String>,
     }
     inbox { user_id: i64, alarm_id: i64, is_read: bool, muted: bool }
+    audit {
+        id: i64, created_at: i64, admin_id: i64, action: String, target: String, target_id: i64, fields: String,
+    }
     fanouts { event_id: i64, goods_id: i64, max_like: i64, max_bid_seq: i64, after_user_id: i64 }
     mutes { kind: String, user_id: i64 }
     idempotency_keys {

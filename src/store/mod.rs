@@ -58,8 +58,8 @@ pub(crate) use {
     self::error::{DatabaseUrlError, Loss},
     self::ledger::{CommitListener, LedgerFigures},
     self::reads::{
-        BidListing, GoodsCard, GoodsFacts, GoodsFilter, InboxEnd, Page, ROOM_EVENTS_LIMIT, RoomCursor, RoomLine,
-        TradeAccess, TradeHistory, TradeInfo, TradeListing, TradeMessage, UserGoods,
+        AuditEntry, BidListing, GoodsCard, GoodsFacts, GoodsFilter, InboxEnd, Page, ROOM_EVENTS_LIMIT, RoomCursor,
+        RoomLine, TradeAccess, TradeHistory, TradeInfo, TradeListing, TradeMessage, UserGoods,
     },
     self::room_event::RoomEvent,
 };

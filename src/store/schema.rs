@@ -54,6 +54,7 @@ diesel::table! {
         ending_soon_done -> Bool,
         trade_room_id -> Nullable<BigInt>,
         like_count -> BigInt,
+        cancelled -> Bool,
     }
 }
 
@@ -186,6 +187,18 @@ diesel::table! {
         high_price -> Nullable<BigInt>,
         minimum -> Nullable<BigInt>,
         created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    audit (id) {
+        id -> BigInt,
+        created_at -> BigInt,
+        admin_id -> BigInt,
+        action -> Text,
+        target -> Text,
+        target_id -> BigInt,
+        fields -> Text,
     }
 }
 

@@ -43,6 +43,7 @@ async fn evening(folder: &Path) -> PathBuf {
     trade.expect_frame("goods_info").await;
     trade.send_json(&json!({"message": "직거래?"})).await;
     trade.expect_frame("message").await;
+    assert_eq!(node.admin().put("/admin/users/1", &json!({"rating_score": 50})).await.status, 200);
     assert_eq!(seller.post("/alarms/read", &json!({"up_to": 2})).await.status, 200);
     drop((room, trade));
     node.stop();

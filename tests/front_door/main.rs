@@ -4,6 +4,7 @@
 
 mod alarm_socket;
 mod arrival;
+mod audit;
 mod backup;
 mod bad_frames;
 mod bad_goods;

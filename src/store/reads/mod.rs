@@ -2,6 +2,7 @@
 //! connection of its pool, and returns [`StoreError`](super::StoreError) when the database can't be read in time.
 
 mod alarms;
+mod audit;
 mod bids;
 mod catch_up;
 mod deadlines;
@@ -17,6 +18,7 @@ mod trades;
 mod users;
 
 pub use alarms::AlarmQuery;
+pub(crate) use audit::AuditEntry;
 pub(crate) use bids::BidListing;
 pub(crate) use catch_up::{InboxEnd, ROOM_EVENTS_LIMIT, RoomCursor};
 pub use goods::GoodsDetail;

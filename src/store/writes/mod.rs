@@ -1,7 +1,8 @@
-//! Everything the ledger can write, one file per subject: bids, chat, goods, likes, phases of auctions, users, what
+//! Everything the ledger can write, one file per subject: the audit, bids, chat, goods, likes, phases of auctions, users, what
 //! users have read, fan-outs to large audiences, retention. Each is a [`Write`](super::Write), which runs inside the
 //! ledger's transaction and never begins or ends one itself.
 
+mod audit;
 mod bids;
 mod chat;
 pub(crate) mod fan_out;
@@ -17,6 +18,7 @@ mod stops;
 mod users;
 mod verdict;
 
+pub(crate) use audit::Audited;
 pub use bids::{KeyedBid, PlaceBids};
 pub use chat::{LineSaid, MessageSent, SayLine, SendTradeMessage};
 pub(crate) use chat::{MarkMessagesRead, ReadMessages};

@@ -2,6 +2,7 @@
 
 use diesel::{insert_into, prelude::*, update};
 
+use super::audit::{AdminAction, AdminWrite, AuditTarget};
 use crate::{
     domain::{User, UserId},
     store::{Committed, StoreError, Tx, Write, rows::UserRow, schema},
@@ -77,5 +78,23 @@ impl Write for ChangeUser {
         user.rating_score = self.rating_score.unwrap_or(user.rating_score);
         store(tx, &user, is_new)?;
         Ok(user)
+    }
+}
+
+impl AdminWrite for ChangeUser {
+    fn action(&self, _: &User) -> Option<AdminAction> {
+        let fields = [
+            self.is_active.map(|_| "is_active"),
+            self.username.as_ref().map(|_| "username"),
+            self.profile_image.as_ref().map(|_| "profile_image"),
+            self.rating_score.map(|_| "rating_score"),
+        ];
+        let name = match self.is_active {
+            Some(true) => "user.activate",
+            Some(false) => "user.deactivate",
+            None => "user.change",
+        };
+        let fields = fields.into_iter().flatten().collect();
+        Some(AdminAction { name, target: AuditTarget::User(self.id), fields })
     }
 }

@@ -1,0 +1,2 @@
+ALTER TABLE goods DROP COLUMN cancelled;
+DROP TABLE audit;

@@ -1,0 +1,47 @@
+//! `GET /admin/audit`: what admins changed.
+
+use actix_web::HttpRequest;
+use serde::Serialize;
+
+use super::{Data, Response, json, query};
+use crate::{domain::Timestamp, store::AuditEntry};
+
+/// Entries on a page if the request has no `limit`.
+const DEFAULT_LIMIT: i64 = 50;
+
+#[derive(Serialize)]
+struct Audit {
+    results: Vec<EntryResponse>,
+    next_after: Option<i64>,
+}
+
+#[derive(Serialize)]
+struct EntryResponse {
+    id: i64,
+    created_at: Timestamp,
+    admin_id: i64,
+    action: String,
+    target: String,
+    target_id: i64,
+    fields: Vec<String>,
+}
+
+impl From<AuditEntry> for EntryResponse {
+    fn from(AuditEntry { id, created_at, admin_id, action, target, target_id, fields }: AuditEntry) -> Self {
+        let fields = fields.split(',').filter(|field| !field.is_empty()).map(str::to_owned).collect();
+        Self { id, created_at, admin_id, action, target, target_id, fields }
+    }
+}
+
+/// One page of the audit, oldest first.
+pub(super) async fn list(request: HttpRequest, services: Data) -> Response {
+    services.admin_reader(&request).await?;
+    let after = query::number(&request, "after")?.unwrap_or(0);
+    let limit = query::limit(&request, DEFAULT_LIMIT)?;
+    // One more than requested shows whether there is a next page.
+    let mut entries = services.store.audit_after(after, limit + 1).await?;
+    let more = entries.len() as i64 > limit;
+    entries.truncate(usize::try_from(limit).unwrap_or(0));
+    let next_after = entries.last().filter(|_| more).map(|entry| entry.id);
+    Ok(json::ok(&Audit { results: entries.into_iter().map(EntryResponse::from).collect(), next_after }))
+}
