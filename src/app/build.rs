@@ -130,7 +130,8 @@ fn build_actors(
     );
     let (gate, committed) = (Arc::new(ArrivalGate::default()), Arc::new(CommittedGoods::new(sharing)));
     let router = BidRouter::open(ledger.clone(), Arc::clone(&committed));
-    let ingress = BidIngress::new(router.clone(), committed, ledger.clone(), Arc::clone(&gate), Arc::clone(&time));
+    let ingress =
+        BidIngress::new(router.clone(), Arc::clone(&committed), ledger.clone(), Arc::clone(&gate), Arc::clone(&time));
     let in_cluster = (topology.clone(), settings.auction.close_grace_ms);
     let clock =
         AuctionClock::new(store.clone(), ledger.clone(), router.clone(), gate, Arc::clone(&time), in_cluster).start();
@@ -141,6 +142,7 @@ fn build_actors(
         room_overflow,
         clock: clock.clone(),
         router: router.clone(),
+        committed,
         users: Arc::new(UserDirectory::new(sharing)),
         topology: topology.clone(),
         store: store.clone(),

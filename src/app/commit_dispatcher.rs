@@ -12,8 +12,8 @@ use tokio::runtime::Handle;
 
 use crate::{
     actors::{
-        AlarmHub, AuctionClock, BidRouter, BroadcastRoomEvents, CloseUserSessions, Deliver, ForgetGoods, FromBus,
-        OverflowFlag, Rooms, WatchGoods, send_or_note,
+        AlarmHub, AuctionClock, BidRouter, BroadcastRoomEvents, CloseUserSessions, CommittedGoods, Deliver,
+        ForgetGoods, FromBus, OverflowFlag, Rooms, WatchGoods, send_or_note,
     },
     bus::{Bus, BusEvent, BusListener, BusMessage, Channel, Topology},
     domain::{Alarm, GoodsId, Price, Receiver, User, UserId},
@@ -33,6 +33,8 @@ pub(crate) struct CommitDispatcher {
     pub room_overflow: Arc<OverflowFlag<GoodsId>>,
     pub clock: Addr<AuctionClock>,
     pub router: Addr<BidRouter>,
+    /// What bids are refused by at once.
+    pub committed: Arc<CommittedGoods>,
     pub users: Arc<UserDirectory>,
     pub topology: Topology,
     /// Reads a user whom another node has changed …
@@ -149,8 +151,11 @@ impl CommitDispatcher {
 
     fn broadcast(&self, events: Vec<RoomEvent>) {
         for event in &events {
-            if let RoomEvent::Deleted(goods) = event {
-                self.router.do_send(ForgetGoods(*goods));
+            match event {
+                RoomEvent::Deleted(goods) => self.router.do_send(ForgetGoods(*goods)),
+                // Before anybody hears of it: who does is told that it has ended, not that a bid is too low.
+                RoomEvent::Cancelled { goods, .. } => self.committed.cancel(*goods),
+                _ => {}
             }
         }
         if !events.is_empty() {
@@ -185,6 +190,7 @@ fn log_event(event: &RoomEvent) {
         RoomEvent::Ended { goods, buyer: None, .. } => {
             log::info!("the auction of goods {goods} has ended without a buyer");
         }
+        RoomEvent::Cancelled { goods, .. } => log::info!("the auction of goods {goods} is cancelled"),
         RoomEvent::Deleted(goods) => log::debug!("goods {goods} are deleted"),
         RoomEvent::Line { goods, id, author, .. } => {
             log::debug!("line {id} of user {} in the room of goods {goods}", author.id);

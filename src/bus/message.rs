@@ -254,6 +254,8 @@ mod tests {
         assert_eq!(bytes(BusMessage::Alert(user, "x".into())), [1, 2, 10, 1, b'x']);
         assert_eq!(bytes(BusMessage::RoomEvent(RoomEvent::Started(GoodsId::from_stored(1)))), [1, 3, 0, 2]);
         assert_eq!(bytes(BusMessage::RoomEvent(RoomEvent::Deleted(GoodsId::from_stored(1)))), [1, 3, 6, 2]);
+        let cancelled = RoomEvent::Cancelled { goods: GoodsId::from_stored(1), seq: BidSeq::from_stored(2) };
+        assert_eq!(bytes(BusMessage::RoomEvent(cancelled)), [1, 3, 7, 2, 4]);
         assert_eq!(bytes(BusMessage::PresenceChanges(Vec::new())), [1, 4, 0]);
         assert_eq!(bytes(BusMessage::PresenceSnapshot { part: Vec::new(), index: 0, total: 1 }), [1, 5, 0, 0, 1]);
         assert_eq!(bytes(BusMessage::Heartbeat { wants_presence: true }), [1, 7, 1]);
@@ -263,7 +265,7 @@ mod tests {
             [1, 9, 3, 10, 4]
         );
         let kinds: Vec<u8> = AlarmKind::ALL.iter().flat_map(|kind| postcard::to_allocvec(kind).unwrap()).collect();
-        assert_eq!(kinds, [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(kinds, [0, 1, 2, 3, 4, 5, 6, 7, 8]);
     }
 
     proptest! {

@@ -23,11 +23,13 @@ pub enum AlarmKind {
     AuctionUnsold,
     /// The other side of a trade wrote a message.
     Chat,
+    /// An admin has ended the auction, without a buyer.
+    AuctionCancelled,
 }
 
 impl AlarmKind {
     /// All kinds, in the order of the enum.
-    pub const ALL: [AlarmKind; 8] = [
+    pub const ALL: [AlarmKind; 9] = [
         AlarmKind::Outbid,
         AlarmKind::AuctionStarted,
         AlarmKind::EndingSoon,
@@ -36,6 +38,7 @@ impl AlarmKind {
         AlarmKind::AuctionSold,
         AlarmKind::AuctionUnsold,
         AlarmKind::Chat,
+        AlarmKind::AuctionCancelled,
     ];
 
     /// The name on the wire and in the database.
@@ -49,6 +52,7 @@ impl AlarmKind {
             AlarmKind::AuctionSold => "auction_sold",
             AlarmKind::AuctionUnsold => "auction_unsold",
             AlarmKind::Chat => "chat",
+            AlarmKind::AuctionCancelled => "auction_cancelled",
         }
     }
 
@@ -67,6 +71,7 @@ impl AlarmKind {
             (Locale::Ko, AlarmKind::AuctionLost) => "아쉽게 낙찰받지 못했어요",
             (Locale::Ko, AlarmKind::AuctionSold) => "상품이 낙찰됐어요!",
             (Locale::Ko, AlarmKind::AuctionUnsold) => "입찰 없이 경매가 끝났어요",
+            (Locale::Ko, AlarmKind::AuctionCancelled) => "경매가 취소됐어요",
             (Locale::En, AlarmKind::Outbid) => "Another bidder has outbid you!",
             (Locale::En, AlarmKind::AuctionStarted) => "The auction has started",
             (Locale::En, AlarmKind::EndingSoon) => "The auction ends soon!",
@@ -74,6 +79,7 @@ impl AlarmKind {
             (Locale::En, AlarmKind::AuctionLost) => "You did not win this auction",
             (Locale::En, AlarmKind::AuctionSold) => "Your goods are sold!",
             (Locale::En, AlarmKind::AuctionUnsold) => "The auction ended without a bid",
+            (Locale::En, AlarmKind::AuctionCancelled) => "The auction was cancelled",
             (_, AlarmKind::Chat) => return None,
         })
     }

@@ -69,6 +69,17 @@ pub(super) async fn object<T: DeserializeOwned>(
     Ok(parse(&read(request, payload, services.config.body_bytes).await?)?)
 }
 
+/// The same for a call that needs no body: an empty one counts as an object without fields.
+/// Errors: Those of [`object`].
+pub(super) async fn optional_object<T: DeserializeOwned>(
+    request: &HttpRequest,
+    payload: web::Payload,
+    services: &Services,
+) -> Result<T, ApiError> {
+    let body = read(request, payload, services.config.body_bytes).await?;
+    Ok(parse(if body.is_empty() { b"{}" } else { &body })?)
+}
+
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let invalid = |detail: String| Problem::new(Code::InvalidBody, detail);
     // serde does not check the encoding of fields that it skips.

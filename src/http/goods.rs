@@ -1,5 +1,5 @@
 //! One goods item: create (`POST /goods/`), show and delete (`/goods/{id}/`), like and unlike (`/goods/{id}/like`, and
-//! the existing client's `GET /goods/like/{id}/`). Lists are in `goods_lists`.
+//! the existing client's `GET /goods/like/{id}/`), cancel (`POST /admin/goods/{id}/cancel`). Lists are in `goods_lists`.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use actix_web::{
     http::header::{CACHE_CONTROL, LOCATION},
     web::{Path, Payload},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
@@ -19,13 +19,16 @@ use super::{
 };
 use crate::{
     actors::GetParticipants,
-    domain::{DraftError, GoodsDraft, GoodsId, Price, StartInput, User},
+    domain::{DraftError, GoodsDraft, GoodsId, Price, StartInput, Timestamp, User},
     protocol::{Code, Problem},
     store::{
         GoodsDetail,
-        writes::{DeleteGoods, Deleted, Like, LikeSet, MakeGoods, SetLike},
+        writes::{Audited, CancelGoods, Cancelled, DeleteGoods, Deleted, Like, LikeSet, MakeGoods, SetLike},
     },
 };
+
+/// The longest reason that an admin may give.
+const MAX_REASON_CHARS: usize = 256;
 
 /// The fields that a seller may set. Others are ignored: a seller can't set a high price, a phase or a trade room
 /// (fault 15).
@@ -162,4 +165,39 @@ pub(super) async fn delete(request: HttpRequest, goods: Path<String>, services: 
         Deleted::NotYours => Err(Problem::new(Code::Forbidden, "only their seller may delete these goods").into()),
         Deleted::Started => Err(Problem::new(Code::AuctionStarted, "the auction has started").into()),
     }
+}
+
+#[derive(Deserialize)]
+struct CancelBody {
+    reason: Option<Value>,
+}
+
+#[derive(Serialize)]
+struct CancelledResponse {
+    goods_id: GoodsId,
+    ends_at: Timestamp,
+}
+
+/// Ends an auction without a buyer, for an admin. The reason stands in the log alone.
+pub(super) async fn cancel(request: HttpRequest, goods: Path<String>, payload: Payload, services: Data) -> Response {
+    let admin = services.admin(&request).await?.user.id;
+    let body: CancelBody = body::optional_object(&request, payload, &services).await?;
+    let reason = body.reason.map(reason).transpose()?;
+    let goods = goods_id(&goods)?;
+    let cancel = CancelGoods { goods, received_at: services.time.now() };
+    match services.ledger.write(Audited { admin, write: cancel }, WRITE_TIMEOUT).await? {
+        Cancelled::Yes => {
+            let reason = reason.map(|reason| format!(": {reason:?}")).unwrap_or_default();
+            log::info!("admin {admin} has cancelled the auction of goods {goods}{reason}");
+            Ok(json::ok(&CancelledResponse { goods_id: goods, ends_at: cancel.received_at }))
+        }
+        Cancelled::Ended => Err(Problem::new(Code::AuctionEnded, "the auction has ended").into()),
+        Cancelled::UnknownGoods => Err(goods_not_found()),
+    }
+}
+
+fn reason(value: Value) -> Result<String, Problem> {
+    let text = body::text("reason", value)?;
+    let fits = (1..=MAX_REASON_CHARS).contains(&text.chars().count());
+    if fits { Ok(text) } else { Err(Problem::invalid_value("reason", "1 to 256 characters")) }
 }

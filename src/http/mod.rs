@@ -102,6 +102,7 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .service(at("/health/live").route(read_only(health::live)))
         .service(at("/health/ready").route(read_only(health::ready)))
         .service(at("/admin/health").route(read_only(health::admin)))
+        .service(at("/admin/goods/{id}/cancel").post(goods::cancel))
         .service(at("/admin/audit").route(read_only(audit::list)))
         .service(at("/admin/users/{id}").put(users::change))
         .service(at("/dev/token").post(dev::token))

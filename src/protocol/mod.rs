@@ -16,5 +16,5 @@ pub(crate) use close::Close;
 pub(crate) use json::to_json;
 pub(crate) use problem::{Code, Outcome, Problem};
 pub(crate) use room_client_frame::{LONGEST_FRAME_BYTES, RoomAction, RoomClientFrame};
-pub(crate) use room_frame::RoomFrame;
+pub(crate) use room_frame::{EndReason, RoomFrame};
 pub(crate) use server_frame::ServerFrame;

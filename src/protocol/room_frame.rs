@@ -56,18 +56,23 @@ pub(crate) enum RoomFrame<'a> {
         /// The local time of day as the existing client shows it: `오후 05:25`.
         time: String,
     },
-    Started,
+    Started {
+        server_time: Timestamp,
+    },
     Ended {
         /// The buyer, null if nobody bought.
         buyer_id: Option<UserId>,
         buyer_name: Option<&'a str>,
         /// The highest bid, 0 without one.
         high_price: i64,
+        reason: EndReason,
+        server_time: Timestamp,
     },
     /// A bid has moved the end of the auction.
     Extended {
         /// When the auction ends now.
         ends_at: Timestamp,
+        server_time: Timestamp,
     },
     /// The first frame in a trade chat: what it is about.
     GoodsInfo {
@@ -88,6 +93,15 @@ pub(crate) enum RoomFrame<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         high_price: Option<i64>,
     },
+}
+
+/// Why an auction has ended.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum EndReason {
+    Sold,
+    NoBids,
+    Cancelled,
 }
 
 impl RoomFrame<'static> {

@@ -72,6 +72,12 @@ pub enum RoomEvent {
     },
     /// The seller has deleted the goods before their start.
     Deleted(GoodsId),
+    /// An admin has ended the auction, without a buyer.
+    Cancelled {
+        goods: GoodsId,
+        /// Its last bid.
+        seq: BidSeq,
+    },
 }
 
 impl RoomEvent {
@@ -84,7 +90,8 @@ impl RoomEvent {
             | Self::Ended { goods, .. }
             | Self::Line { goods, .. }
             | Self::TradeMessage { goods, .. }
-            | Self::Deleted(goods) => *goods,
+            | Self::Deleted(goods)
+            | Self::Cancelled { goods, .. } => *goods,
         }
     }
 }

@@ -28,9 +28,9 @@ fn fields(frame: &Value) -> &'static [&'static str] {
             &["goods_id", "message", "response_type", "sender", "sender_image", "sender_name", "time"]
         }
         ("message", _) => &["goods_id", "message", "response_type", "sender", "sender_name", "time"],
-        ("started", _) => &["response_type"],
-        ("extended", _) => &["ends_at", "response_type"],
-        ("ended", _) => &["buyer_id", "buyer_name", "high_price", "response_type"],
+        ("started", _) => &["response_type", "server_time"],
+        ("extended", _) => &["ends_at", "response_type", "server_time"],
+        ("ended", _) => &["buyer_id", "buyer_name", "high_price", "reason", "response_type", "server_time"],
         ("goods_info", _) => &["goods_id", "high_price", "image", "response_type", "title"],
         ("alert", _) if frame["code"] == "bid_too_low" => &["code", "high_price", "message", "response_type"],
         ("alert", _) => &["code", "message", "response_type"],

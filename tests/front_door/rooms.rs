@@ -5,7 +5,7 @@ use serde_json::json;
 use tokio::sync::Mutex;
 
 use super::support::{
-    ManualTime, Socket, TestNode, bid_frame as bid, eventually, is_instant, keys, line_frame as line,
+    ManualTime, Socket, TestNode, bid_frame as bid, eventually, is_instant, keys, line_frame as line, without_time,
 };
 
 #[actix_web::test]
@@ -203,16 +203,18 @@ async fn the_start_and_the_end_are_sent_to_the_room() {
     a.expect_frame("enter").await;
     a.send_json(&bid(sold, 2, 1000)).await;
     assert_eq!(a.next().await["code"], "auction_not_started");
-    assert_eq!(room.next().await, json!({"response_type": "started"}));
-    assert_eq!(empty.next().await, json!({"response_type": "started"}));
+    assert_eq!(without_time(room.next().await), json!({"response_type": "started"}));
+    assert_eq!(without_time(empty.next().await), json!({"response_type": "started"}));
     a.expect_frame("started").await;
     a.send_json(&bid(sold, 2, 1500)).await;
     assert_eq!(room.expect_frame("bid").await["seq"], 1);
     a.expect_frame("bid").await;
-    let ended = json!({"response_type": "ended", "buyer_id": 2, "buyer_name": "name2", "high_price": 1500});
-    assert_eq!((room.next().await, a.next().await), (ended.clone(), ended));
-    let unsold = json!({"response_type": "ended", "buyer_id": null, "buyer_name": null, "high_price": 0});
-    assert_eq!(empty.next().await, unsold);
+    let ended =
+        json!({"response_type": "ended", "buyer_id": 2, "buyer_name": "name2", "high_price": 1500, "reason": "sold"});
+    assert_eq!((without_time(room.next().await), without_time(a.next().await)), (ended.clone(), ended));
+    let unsold =
+        json!({"response_type": "ended", "buyer_id": null, "buyer_name": null, "high_price": 0, "reason": "no_bids"});
+    assert_eq!(without_time(empty.next().await), unsold);
     a.send_json(&bid(sold, 2, 9000)).await;
     assert_eq!(a.next().await["code"], "auction_ended");
     // Lines are still allowed after the end.
@@ -240,7 +242,7 @@ async fn a_bid_in_the_soft_close_moves_the_end_and_the_room_gets_the_new_one() {
     let late = node.user(3).bid(goods, 2000).await.body;
     assert_eq!(late["ends_at"], "2026-11-22T03:02:20.000Z", "30 s after its arrival");
     assert_eq!(room.expect_frame("bid").await["ends_at"], late["ends_at"]);
-    assert_eq!(room.next().await, json!({"response_type": "extended", "ends_at": late["ends_at"]}));
+    assert_eq!(without_time(room.next().await), json!({"response_type": "extended", "ends_at": late["ends_at"]}));
     assert_eq!(node.visitor().get(&format!("/goods/{goods}/")).await.body["ends_at"], late["ends_at"]);
     // At the old end it goes on, …
     time.set(noon.plus_ms(120_500));
@@ -250,8 +252,9 @@ async fn a_bid_in_the_soft_close_moves_the_end_and_the_room_gets_the_new_one() {
     room.expect_frame("extended").await;
     // … and at the new one it ends.
     time.set(noon.plus_ms(150_500));
-    let ended = json!({"response_type": "ended", "buyer_id": 2, "buyer_name": "name2", "high_price": 3000});
-    assert_eq!(room.next().await, ended);
+    let ended =
+        json!({"response_type": "ended", "buyer_id": 2, "buyer_name": "name2", "high_price": 3000, "reason": "sold"});
+    assert_eq!(without_time(room.next().await), ended);
 }
 
 #[actix_web::test]

@@ -26,6 +26,8 @@ pub(crate) struct CommittedState {
 #[derive(Default)]
 struct State {
     goods: Option<GoodsState>,
+    /// The auction is cancelled: whatever comes later, it has ended.
+    cancelled: bool,
     /// The goods are deleted: later updates are ignored.
     forgotten: bool,
 }
@@ -43,7 +45,18 @@ impl CommittedState {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let is_newer = |committed: &GoodsState| committed.bid_seq <= goods.bid_seq && committed.phase != Phase::Ended;
         if !state.forgotten && state.goods.as_ref().is_none_or(is_newer) {
-            state.goods = Some(goods.clone());
+            // A batch that was written before the cancel, in its transaction, still calls the auction live.
+            let phase = if state.cancelled { Phase::Ended } else { goods.phase };
+            state.goods = Some(GoodsState { phase, ..goods.clone() });
+        }
+    }
+
+    /// Remembers that the auction is cancelled. Such an end does not wait in the queue of the goods' bids.
+    fn cancel(&self) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.cancelled = true;
+        if let Some(goods) = &mut state.goods {
+            goods.phase = Phase::Ended;
         }
     }
 
@@ -55,7 +68,7 @@ impl CommittedState {
 
     /// Forgets the goods for good: they are deleted.
     pub(crate) fn forget(&self) {
-        *self.state.write().unwrap_or_else(PoisonError::into_inner) = State { goods: None, forgotten: true };
+        *self.state.write().unwrap_or_else(PoisonError::into_inner) = State { forgotten: true, ..State::default() };
     }
 
     /// The refusal that is certain whatever has been committed since; `None` if only the ledger can judge the bid.
@@ -86,6 +99,13 @@ impl CommittedGoods {
 
     pub(crate) fn remove(&self, goods: GoodsId) {
         self.states.write().unwrap_or_else(PoisonError::into_inner).remove(&goods);
+    }
+
+    /// Remembers that the auction of these goods is cancelled.
+    pub(crate) fn cancel(&self, goods: GoodsId) {
+        if let Some(committed) = self.states.read().unwrap_or_else(PoisonError::into_inner).get(&goods) {
+            committed.cancel();
+        }
     }
 
     /// The certain refusal of a bid; `None` if only the ledger can judge it.
@@ -131,6 +151,21 @@ mod tests {
         assert_eq!(committed.certain_refusal(&bid(45)), None, "only the ledger knows the price");
         committed.update(&GoodsState { phase: Phase::Ended, ..GoodsState::live_at(50) });
         assert_eq!(committed.certain_refusal(&bid(45)), Some(Refusal::Ended));
+    }
+
+    #[test]
+    fn a_cancel_is_remembered_whatever_comes_after_it() {
+        let all = CommittedGoods::new(Sharing::Exclusive);
+        let goods = GoodsId::from_stored(1);
+        let committed = all.add(goods);
+        committed.update(&GoodsState::live_at(50));
+        all.cancel(goods);
+        assert_eq!(all.certain_refusal(&bid(45)), Some(Refusal::Ended), "not too low");
+        let committed = all.add(goods);
+        all.cancel(goods);
+        assert_eq!(all.certain_refusal(&bid(60)), None, "nothing else is known");
+        committed.update(&GoodsState::live_at(50));
+        assert_eq!(all.certain_refusal(&bid(60)), Some(Refusal::Ended), "that batch came before the cancel");
     }
 
     #[test]

@@ -202,7 +202,7 @@ impl RoomsCluster {
     /// the order of their numbers.
     pub(crate) fn sequence_event(&mut self, event: RoomEvent, table: &mut RoomTable, orders: &mut Orders) {
         let id = RoomId::of(&event);
-        if let RoomEvent::Ended { .. } = event
+        if let RoomEvent::Ended { .. } | RoomEvent::Cancelled { .. } = event
             && let Some(room) = table.rooms.get_mut(&id)
         {
             room.is_over = true;

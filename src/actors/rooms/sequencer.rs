@@ -73,8 +73,13 @@ impl EventSequencer {
                 RoomEvent::Line { id, .. } => auction.line = auction.line.min(id.get().saturating_sub(1)),
                 RoomEvent::TradeMessage { id, .. } => auction.message = auction.message.min(id.get().saturating_sub(1)),
                 RoomEvent::Started(_) => auction.phase = Phase::Scheduled,
-                RoomEvent::Ended { .. } if auction.phase == Phase::Ended => auction.phase = Phase::Live,
-                RoomEvent::Ended { .. } | RoomEvent::Extended { .. } | RoomEvent::Deleted(_) => {}
+                RoomEvent::Ended { .. } | RoomEvent::Cancelled { .. } if auction.phase == Phase::Ended => {
+                    auction.phase = Phase::Live;
+                }
+                RoomEvent::Ended { .. }
+                | RoomEvent::Cancelled { .. }
+                | RoomEvent::Extended { .. }
+                | RoomEvent::Deleted(_) => {}
             }
         }
         let (lines, messages) = (SeenIds::from(auction.line), SeenIds::from(auction.message));
@@ -95,7 +100,9 @@ impl EventSequencer {
             RoomEvent::TradeMessage { id, .. } => self.messages.is_new(id.get()),
             RoomEvent::Bid { bid, .. } => return self.take_in_order((bid.seq, 0), event),
             RoomEvent::Extended { seq, .. } => return self.take_in_order((*seq, 1), event),
-            RoomEvent::Ended { seq, .. } => return self.take_in_order((*seq, 2), event),
+            RoomEvent::Ended { seq, .. } | RoomEvent::Cancelled { seq, .. } => {
+                return self.take_in_order((*seq, 2), event);
+            }
         };
         let has_started = is_new && matches!(event, RoomEvent::Started(_));
         let mut ready: Vec<RoomEvent> = is_new.then_some(event).into_iter().collect();

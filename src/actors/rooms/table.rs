@@ -18,7 +18,7 @@ use crate::actors::delivery::{
 use crate::actors::room_id::RoomId;
 use crate::{
     domain::{GoodsId, Timestamp, User},
-    protocol::{Close, RoomFrame},
+    protocol::{Close, EndReason, RoomFrame},
     store::RoomEvent,
     time_source::TimeSource,
 };
@@ -62,19 +62,20 @@ impl RoomTable {
 
     /// Adds the orders that an event means for its room.
     pub(crate) fn broadcast_event(&mut self, event: &RoomEvent, orders: &mut Orders) {
-        if let RoomEvent::Ended { goods, .. } = event
+        if let RoomEvent::Ended { goods, .. } | RoomEvent::Cancelled { goods, .. } = event
             && let Some(room) = self.rooms.get_mut(&RoomId::Auction(*goods))
         {
             room.is_over = true;
         }
         let frame = |frame: &RoomFrame<'_>| RoomOrder::Frame { bytes: encode(frame), kind: FrameKind::Other };
+        let server_time = self.time.now();
         match event {
             RoomEvent::Started(goods) => {
-                self.add_order(RoomId::Auction(*goods), |_| frame(&RoomFrame::Started), orders);
+                self.add_order(RoomId::Auction(*goods), |_| frame(&RoomFrame::Started { server_time }), orders);
             }
             RoomEvent::Bid { bid, bidder } => self.add_order(
                 RoomId::Auction(bid.bid.goods),
-                |table| {
+                |_| {
                     frame(&RoomFrame::Bid {
                         sender: bidder.id,
                         sender_name: &bidder.username,
@@ -84,14 +85,18 @@ impl RoomTable {
                         seq: bid.seq,
                         bid_id: bid.id,
                         ends_at: bid.ends_at,
-                        server_time: table.time.now(),
+                        server_time,
                     })
                 },
                 orders,
             ),
             RoomEvent::Extended { goods, ends_at, .. } => {
                 let ends_at = *ends_at;
-                self.add_order(RoomId::Auction(*goods), |_| frame(&RoomFrame::Extended { ends_at }), orders);
+                self.add_order(
+                    RoomId::Auction(*goods),
+                    |_| frame(&RoomFrame::Extended { ends_at, server_time }),
+                    orders,
+                );
             }
             RoomEvent::Ended { goods, buyer, high_price, .. } => self.add_order(
                 RoomId::Auction(*goods),
@@ -100,7 +105,17 @@ impl RoomTable {
                         buyer_id: buyer.as_ref().map(|buyer| buyer.id),
                         buyer_name: buyer.as_ref().map(|buyer| buyer.name.as_str()),
                         high_price: high_price.map_or(0, |price| price.won()),
+                        reason: if buyer.is_some() { EndReason::Sold } else { EndReason::NoBids },
+                        server_time,
                     })
+                },
+                orders,
+            ),
+            RoomEvent::Cancelled { goods, .. } => self.add_order(
+                RoomId::Auction(*goods),
+                |_| {
+                    let (buyer_id, buyer_name, reason) = (None, None, EndReason::Cancelled);
+                    frame(&RoomFrame::Ended { buyer_id, buyer_name, high_price: 0, reason, server_time })
                 },
                 orders,
             ),

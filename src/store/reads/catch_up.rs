@@ -114,25 +114,34 @@ fn events(conn: &mut DbConn, from: &RoomCursor) -> Result<Vec<RoomEvent>, StoreE
     let goods = from.goods;
     let Some(now) = cursors(conn, &[goods])?.pop() else { return Ok(Vec::new()) };
     let mut events = Vec::new();
-    if from.phase == Phase::Scheduled && now.phase != Phase::Scheduled {
+    let is_cancelled = now.phase == Phase::Ended && is_cancelled(conn, goods)?;
+    // Cancelled goods without a bid may never have started.
+    let has_started = now.phase != Phase::Scheduled && (!is_cancelled || now.bid_seq > BidSeq::NONE);
+    if from.phase == Phase::Scheduled && has_started {
         events.push(RoomEvent::Started(goods));
     }
     if now.bid_seq > from.bid_seq {
         events.extend(bids(conn, from, now.ends_at)?);
     }
-    if now.ends_at != from.ends_at && now.bid_seq > BidSeq::NONE {
+    if now.ends_at != from.ends_at && now.bid_seq > BidSeq::NONE && !is_cancelled {
         events.push(RoomEvent::Extended { goods, seq: now.bid_seq, ends_at: now.ends_at });
     }
     if now.line > from.line {
         events.extend(lines(conn, from)?);
     }
     if from.phase != Phase::Ended && now.phase == Phase::Ended {
-        events.push(ended(conn, &now)?);
+        let seq = now.bid_seq;
+        events.push(if is_cancelled { RoomEvent::Cancelled { goods, seq } } else { ended(conn, &now)? });
     }
     if now.message > from.message {
         events.extend(messages(conn, from)?);
     }
     Ok(events)
+}
+
+fn is_cancelled(conn: &mut DbConn, goods: GoodsId) -> Result<bool, StoreError> {
+    use schema::goods::dsl;
+    Ok(dsl::goods.filter(dsl::id.eq(goods.get())).select(dsl::cancelled).get_result(conn)?)
 }
 
 fn bids(conn: &mut DbConn, from: &RoomCursor, ends_at: Timestamp) -> Result<Vec<RoomEvent>, StoreError> {

@@ -114,7 +114,8 @@ impl<'c> Tx<'c> {
     /// changed.
     pub(crate) fn set_goods(&mut self, state: GoodsState) {
         let old = self.goods.get(&state.id).and_then(Option::as_ref);
-        let lead_changed = old.is_none_or(|old| old.lead_changed || old.state.bid_seq != state.bid_seq);
+        let lead_changed = old
+            .is_none_or(|old| old.lead_changed || (old.state.bid_seq, old.state.lead) != (state.bid_seq, state.lead));
         let phase_changed = old.is_none_or(|old| {
             old.phase_changed
                 || old.state.phase != state.phase

@@ -28,6 +28,7 @@ pub(crate) struct AdminAction {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AuditTarget {
     User(UserId),
+    Goods(GoodsId),
 }
 
 impl AuditTarget {
@@ -35,6 +36,7 @@ impl AuditTarget {
     fn columns(self) -> (&'static str, i64) {
         match self {
             Self::User(id) => ("user", id.get()),
+            Self::Goods(id) => ("goods", id.get()),
         }
     }
 }

@@ -35,22 +35,28 @@ pub(super) struct Audience {
     pub max_bid_seq: i64,
 }
 
-/// Stores the alarm for the first chunk of the audience. If there are more users, adds a job that the ledger continues.
+/// Stores the alarm for the first chunk of the audience, and for `also`, who is not among it. If there are more users,
+/// adds a job that the ledger continues.
 pub(super) fn begin(
     tx: &mut Tx<'_>,
     kind: AlarmKind,
     goods: &GoodsState,
     audience: Audience,
+    also: Option<UserId>,
 ) -> Result<(), StoreError> {
     if audience.max_bid_seq > 0 {
         // Bids that this transaction accepted earlier count too.
         tx.flush()?;
     }
-    let chunk = next_chunk(tx.conn, goods.id, audience, 0, FIRST_CHUNK_LIMIT)?;
-    let Some(last) = chunk.last().copied() else { return Ok(()) };
+    let mut chunk = next_chunk(tx.conn, goods.id, audience, 0, FIRST_CHUNK_LIMIT)?;
     let is_full = chunk.len() == FIRST_CHUNK_LIMIT;
+    let last = chunk.last().copied();
+    chunk.extend(also);
+    if chunk.is_empty() {
+        return Ok(());
+    }
     let event = EventId::from_stored(tx.raise(kind, goods, None, chunk)?.get());
-    if is_full {
+    if let Some(last) = last.filter(|_| is_full) {
         insert_into(schema::fanouts::table)
             .values((
                 schema::fanouts::event_id.eq(event.get()),

@@ -1,9 +1,10 @@
-//! Everything the ledger can write, one file per subject: the audit, bids, chat, goods, likes, phases of auctions, users, what
+//! Everything the ledger can write, one file per subject: the audit, bids, cancels, chat, goods, likes, phases of auctions, users, what
 //! users have read, fan-outs to large audiences, retention. Each is a [`Write`](super::Write), which runs inside the
 //! ledger's transaction and never begins or ends one itself.
 
 mod audit;
 mod bids;
+mod cancel;
 mod chat;
 pub(crate) mod fan_out;
 mod goods;
@@ -20,6 +21,7 @@ mod verdict;
 
 pub(crate) use audit::Audited;
 pub use bids::{KeyedBid, PlaceBids};
+pub(crate) use cancel::{CancelGoods, Cancelled};
 pub use chat::{LineSaid, MessageSent, SayLine, SendTradeMessage};
 pub(crate) use chat::{MarkMessagesRead, ReadMessages};
 pub(crate) use fan_out::{ResumeFanout, Resumed};

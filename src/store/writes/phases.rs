@@ -37,7 +37,7 @@ pub(super) fn start(tx: &mut Tx<'_>, goods: &mut GoodsState) -> Result<(), Store
         tx.set_goods(goods.clone());
         tx.emit(Committed::Room(RoomEvent::Started(goods.id)));
         let max_like = tx.newest_like()?;
-        fan_out::begin(tx, AlarmKind::AuctionStarted, goods, Audience { max_like, max_bid_seq: 0 })?;
+        fan_out::begin(tx, AlarmKind::AuctionStarted, goods, Audience { max_like, max_bid_seq: 0 }, None)?;
     }
     Ok(())
 }
@@ -59,7 +59,8 @@ impl Write for RaiseEndingSoon {
             goods.ending_soon_done = true;
             tx.set_goods(goods.clone());
             let max_like = tx.newest_like()?;
-            fan_out::begin(tx, AlarmKind::EndingSoon, &goods, Audience { max_like, max_bid_seq: goods.bid_seq.get() })?;
+            let audience = Audience { max_like, max_bid_seq: goods.bid_seq.get() };
+            fan_out::begin(tx, AlarmKind::EndingSoon, &goods, audience, None)?;
         }
         Ok(Some(goods))
     }

@@ -72,6 +72,13 @@ pub fn has_exactly(value: &Value, mut expected: Vec<&str>) {
     assert_eq!(fields, expected);
 }
 
+/// The frame without its `server_time`, which it must have.
+pub fn without_time(mut frame: Value) -> Value {
+    let time = frame.as_object_mut().and_then(|frame| frame.remove("server_time"));
+    assert!(time.as_ref().is_some_and(is_instant), "{frame}");
+    frame
+}
+
 /// RFC 3339 in UTC with three digits, as `2026-11-22T08:29:27.865Z`.
 pub fn is_instant(value: &Value) -> bool {
     let Some(text) = value.as_str() else { return false };

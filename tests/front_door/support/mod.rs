@@ -43,7 +43,10 @@ use tempfile::TempDir;
 
 use self::addresses::{NodeAddresses, base};
 pub use self::{
-    checks::{alarm_id, check_answered, check_history, check_outbids, has_exactly, is_instant, wait_until_settled},
+    checks::{
+        alarm_id, check_answered, check_history, check_outbids, has_exactly, is_instant, wait_until_settled,
+        without_time,
+    },
     client::{Answer, Client},
     clock::{HoldingTime, ManualTime, SilentTime, noon_in_seoul},
     command::{Handsup, RunningProgram},
