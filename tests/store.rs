@@ -406,7 +406,11 @@ async fn a_fan_out_that_cannot_continue_delays_no_other() {
     }
     let mut fixture = fixture;
     fixture.thread.take().unwrap().stop();
-    let broken = format!("INSERT INTO fanouts VALUES (99999, {}, 1000000, 0, 1)", goods.get());
+    let broken = format!(
+        "INSERT INTO fanouts (event_id, goods_id, max_like, max_bid_seq, after_user_id) \
+         VALUES (99999, {}, 1000000, 0, 1)",
+        goods.get()
+    );
     database::run(&database::default_path(fixture.folder.path()), &broken);
     let fixture = Fixture::on(Arc::clone(&fixture.folder));
     fixture.write(StartAuction(goods)).await;

@@ -62,7 +62,7 @@ impl Retention {
     async fn prune_inboxes(&self, up_to: AlarmId) -> Result<(), RetentionError> {
         let mut after = None;
         loop {
-            let users = self.store.users_after(after, USERS_LIMIT).await?;
+            let users = self.store.users_with_alarms(after, USERS_LIMIT).await?;
             let Some(last) = users.last().copied() else { return Ok(()) };
             let portion = PruneInbox { users, up_to };
             while self.ledger.write(portion.clone(), WRITE_TIMEOUT).await? == Pruned::Portion {}

@@ -265,7 +265,7 @@ mod tests {
             [1, 9, 3, 10, 4]
         );
         let kinds: Vec<u8> = AlarmKind::ALL.iter().flat_map(|kind| postcard::to_allocvec(kind).unwrap()).collect();
-        assert_eq!(kinds, [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(kinds, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
     }
 
     proptest! {

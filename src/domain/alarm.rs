@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AlarmCursor, AlarmId, BidSeq, EventId, GoodsId, GoodsState, Price, Timestamp, TradeRoomId, UserId};
+use super::{
+    AlarmCursor, AlarmId, BidSeq, EventId, GoodsId, GoodsState, NoticeText, Price, Timestamp, TradeRoomId, UserId,
+};
 
 /// Why an alarm is raised (`docs/protocol.md#alarms`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -25,11 +27,13 @@ pub enum AlarmKind {
     Chat,
     /// An admin has ended the auction, without a buyer.
     AuctionCancelled,
+    /// The marketplace's backend has something to say.
+    Notice,
 }
 
 impl AlarmKind {
     /// All kinds, in the order of the enum.
-    pub const ALL: [AlarmKind; 9] = [
+    pub const ALL: [AlarmKind; 10] = [
         AlarmKind::Outbid,
         AlarmKind::AuctionStarted,
         AlarmKind::EndingSoon,
@@ -39,6 +43,7 @@ impl AlarmKind {
         AlarmKind::AuctionUnsold,
         AlarmKind::Chat,
         AlarmKind::AuctionCancelled,
+        AlarmKind::Notice,
     ];
 
     /// The name on the wire and in the database.
@@ -53,6 +58,7 @@ impl AlarmKind {
             AlarmKind::AuctionUnsold => "auction_unsold",
             AlarmKind::Chat => "chat",
             AlarmKind::AuctionCancelled => "auction_cancelled",
+            AlarmKind::Notice => "notice",
         }
     }
 
@@ -61,7 +67,7 @@ impl AlarmKind {
         Self::ALL.into_iter().find(|kind| kind.name() == name)
     }
 
-    /// The text that users read; `None` for `chat`, where each alarm has its own text.
+    /// The text that users read; `None` for `chat` and `notice`, where each alarm has its own text.
     const fn text(self, locale: Locale) -> Option<&'static str> {
         Some(match (locale, self) {
             (Locale::Ko, AlarmKind::Outbid) => "다른 핸더가 입찰했어요!",
@@ -80,7 +86,7 @@ impl AlarmKind {
             (Locale::En, AlarmKind::AuctionSold) => "Your goods are sold!",
             (Locale::En, AlarmKind::AuctionUnsold) => "The auction ended without a bid",
             (Locale::En, AlarmKind::AuctionCancelled) => "The auction was cancelled",
-            (_, AlarmKind::Chat) => return None,
+            (_, AlarmKind::Chat | AlarmKind::Notice) => return None,
         })
     }
 }
@@ -149,6 +155,17 @@ impl Alarm {
         Self { text: Some(text), sender: Some(sender), ..alarm }
     }
 
+    /// The alarm of a notice, which may be about goods.
+    pub fn notice(id: AlarmId, goods: Option<&GoodsState>, text: &NoticeText, now: Timestamp) -> Self {
+        let bare = Self::bare(AlarmKind::Notice, id, EventId::from_stored(id.get()), now);
+        Self {
+            goods: goods.map(|goods| goods.id),
+            goods_title: goods.map(|goods| goods.title.clone()),
+            text: Some(text.as_str().to_owned()),
+            ..bare
+        }
+    }
+
     /// The alarm of `kind` about `goods`, with the fields that the contract gives this kind.
     pub fn about(
         kind: AlarmKind,
@@ -161,12 +178,8 @@ impl Alarm {
         use AlarmKind::*;
         let has = |kinds: &[AlarmKind]| kinds.contains(&kind);
         Self {
-            id,
-            event,
-            kind,
             goods: Some(goods.id),
             goods_title: Some(goods.title.clone()),
-            created_at: now,
             // Before the first bid the highest price is 0 on the wire (as in the goods' JSON).
             high_price: has(&[Outbid, EndingSoon, AuctionWon, AuctionLost, AuctionSold])
                 .then(|| goods.lead.map_or(Price::from_stored(0), |lead| lead.price)),
@@ -174,6 +187,24 @@ impl Alarm {
             start_price: has(&[AuctionStarted]).then_some(goods.start_price),
             trade_room: trade_room.filter(|_| has(&[AuctionWon, AuctionSold])),
             bid_seq: has(&[Outbid]).then_some(goods.bid_seq),
+            ..Self::bare(kind, id, event, now)
+        }
+    }
+
+    /// An alarm with only the fields that every kind has.
+    fn bare(kind: AlarmKind, id: AlarmId, event: EventId, now: Timestamp) -> Self {
+        Self {
+            id,
+            event,
+            kind,
+            goods: None,
+            goods_title: None,
+            created_at: now,
+            high_price: None,
+            ends_at: None,
+            start_price: None,
+            trade_room: None,
+            bid_seq: None,
             text: None,
             sender: None,
         }

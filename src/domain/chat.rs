@@ -42,6 +42,7 @@ macro_rules! text_type {
         }
     };
 }
+pub(super) use text_type;
 
 text_type!(
     /// A line that somebody says in an auction room (`docs/protocol.md#the-auction-room`).

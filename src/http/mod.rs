@@ -1,8 +1,8 @@
 //! HTTP: routes, identity, rate limits, errors, and the handshakes of WebSockets. This layer parses requests, passes
 //! them to the actors and the store, and turns results into responses. It decides nothing about auctions.
 //!
-//! - Handlers: `alarms`, `audit`, `bids`, `dev`, `goods`, `goods_lists`, `health`, `lines`, `media`, `trades`, `users`,
-//!   `socket` (with `socket_auth`).
+//! - Handlers: `admin_alarms`, `alarms`, `audit`, `bids`, `dev`, `goods`, `goods_lists`, `health`, `lines`, `media`,
+//!   `trades`, `users`, `socket` (with `socket_auth`).
 //! - Requests: `body`, `query`, `identity` (with `token`, `user_directory`), `forwarded`, `rate_limits`,
 //!   `cors`.
 //! - Responses: `json`, `responses`, `error`.
@@ -10,6 +10,7 @@
 //!   `connection_end`, `open_connections`. After an upgrade `actors::Connection` takes over.
 //! - `services` holds what handlers use; `readiness` caches the readiness check.
 
+mod admin_alarms;
 mod alarms;
 mod audit;
 mod bids;
@@ -104,6 +105,8 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .service(at("/admin/health").route(read_only(health::admin)))
         .service(at("/admin/goods/{id}/cancel").post(goods::cancel))
         .service(at("/admin/audit").route(read_only(audit::list)))
+        .service(at("/admin/alarms").post(admin_alarms::raise))
+        .service(at("/admin/alarms/{event_id}/deliveries").route(read_only(admin_alarms::deliveries)))
         .service(at("/admin/users/{id}").put(users::change))
         .service(at("/dev/token").post(dev::token))
         .default_service(web::to(error::path_not_found));

@@ -184,12 +184,18 @@ tables! {
         id: i64, event_id: i64, kind: String, goods_id: Option<i64>, goods_title: Option<String>, created_at: i64,
         high_price: Option<i64>, ends_at: Option<i64>, start_price: Option<i64>, trade_room_id: Option<i64>,
         bid_seq: Option<i64>, message: Option<String>, sender_id: Option<i64>, sender_name: Option<String>,
+        receivers: Option<String>, last_receiver: Option<i64>, stored_at: Option<i64>,
     }
-    inbox { user_id: i64, alarm_id: i64, is_read: bool, muted: bool }
+    inbox {
+        user_id: i64, alarm_id: i64, is_read: bool, muted: bool, collapse_key: Option<String>, superseded: bool,
+    }
+    fanouts {
+        event_id: i64, goods_id: i64, max_like: i64, max_bid_seq: i64, after_user_id: i64, user_ids: Option<String>,
+        collapse_key: Option<String>,
+    }
     audit {
         id: i64, created_at: i64, admin_id: i64, action: String, target: String, target_id: i64, fields: String,
     }
-    fanouts { event_id: i64, goods_id: i64, max_like: i64, max_bid_seq: i64, after_user_id: i64 }
     mutes { kind: String, user_id: i64 }
     idempotency_keys {
         user_id: i64, key: String, goods_id: i64, price: i64, verdict: String, received_at: i64,

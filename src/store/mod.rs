@@ -58,8 +58,9 @@ pub(crate) use {
     self::error::{DatabaseUrlError, Loss},
     self::ledger::{CommitListener, LedgerFigures},
     self::reads::{
-        AuditEntry, BidListing, GoodsCard, GoodsFacts, GoodsFilter, InboxEnd, Page, ROOM_EVENTS_LIMIT, RoomCursor,
-        RoomLine, TradeAccess, TradeHistory, TradeInfo, TradeListing, TradeMessage, UserGoods,
+        AuditEntry, BidListing, Delivery, DeliveryQuery, GoodsCard, GoodsFacts, GoodsFilter, InboxEnd, Page,
+        ROOM_EVENTS_LIMIT, RoomCursor, RoomLine, TradeAccess, TradeHistory, TradeInfo, TradeListing, TradeMessage,
+        UserGoods,
     },
     self::room_event::RoomEvent,
 };

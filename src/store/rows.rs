@@ -122,7 +122,7 @@ pub(crate) struct InboxEntry {
 #[derive(Default)]
 pub(crate) struct PendingRows {
     pub bids: Vec<BidRow>,
-    pub alarms: Vec<AlarmRow>,
+    pub alarms: Vec<NewAlarmRow>,
     pub inbox: Vec<InboxEntry>,
 }
 
@@ -149,6 +149,44 @@ pub(crate) struct AlarmRow {
     pub message: Option<String>,
     pub sender_id: Option<i64>,
     pub sender_name: Option<String>,
+}
+
+/// An alarm to be written. What it has more than an [`AlarmRow`] is read for an event's deliveries only.
+#[derive(Insertable)]
+#[diesel(table_name = schema::alarms)]
+pub(crate) struct NewAlarmRow {
+    #[diesel(embed)]
+    pub alarm: AlarmRow,
+    /// Everybody whose inbox gets it, ascending; `None`: nobody.
+    pub receivers: Option<String>,
+    pub last_receiver: Option<i64>,
+    /// `None`: at `created_at`.
+    pub stored_at: Option<i64>,
+}
+
+impl NewAlarmRow {
+    pub(crate) fn new(alarm: &Alarm, receivers: &[UserId], now: Timestamp) -> Self {
+        Self {
+            alarm: AlarmRow::from(alarm),
+            receivers: (!receivers.is_empty()).then(|| user_list(receivers)),
+            last_receiver: receivers.iter().max().map(|user| user.get()),
+            stored_at: (now != alarm.created_at).then(|| now.micros()),
+        }
+    }
+}
+
+/// The ids of users as a column holds them: in ascending order, with commas between.
+pub(crate) fn user_list(users: &[UserId]) -> String {
+    let mut ids: Vec<i64> = users.iter().map(|user| user.get()).collect();
+    ids.sort_unstable();
+    let texts: Vec<String> = ids.iter().map(i64::to_string).collect();
+    texts.join(",")
+}
+
+/// The users of such a list, in ascending order. `column` stands in the error.
+pub(crate) fn parse_user_list(list: &str, column: &'static str) -> Result<Vec<UserId>, StoreError> {
+    let user = |id: &str| id.parse().map(UserId::from_stored).map_err(|_| StoreError::Row(column));
+    list.split(',').map(user).collect()
 }
 
 impl From<&Alarm> for AlarmRow {

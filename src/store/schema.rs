@@ -144,6 +144,9 @@ diesel::table! {
         message -> Nullable<Text>,
         sender_id -> Nullable<BigInt>,
         sender_name -> Nullable<Text>,
+        receivers -> Nullable<Text>,
+        last_receiver -> Nullable<BigInt>,
+        stored_at -> Nullable<BigInt>,
     }
 }
 
@@ -153,6 +156,8 @@ diesel::table! {
         alarm_id -> BigInt,
         is_read -> Bool,
         muted -> Bool,
+        collapse_key -> Nullable<Text>,
+        superseded -> Bool,
     }
 }
 
@@ -163,6 +168,8 @@ diesel::table! {
         max_like -> BigInt,
         max_bid_seq -> BigInt,
         after_user_id -> BigInt,
+        user_ids -> Nullable<Text>,
+        collapse_key -> Nullable<Text>,
     }
 }
 

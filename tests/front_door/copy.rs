@@ -49,7 +49,10 @@ async fn evening(folder: &Path) -> PathBuf {
     node.stop();
     // A fan-out that is not complete yet, with an empty audience.
     let mut conn = database::sqlite(&path);
-    conn.batch_execute("INSERT INTO fanouts VALUES (1, 2, 0, 0, 0)").unwrap();
+    conn.batch_execute(
+        "INSERT INTO fanouts (event_id, goods_id, max_like, max_bid_seq, after_user_id) VALUES (1, 2, 0, 0, 0)",
+    )
+    .unwrap();
     path
 }
 

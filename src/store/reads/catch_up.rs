@@ -1,6 +1,8 @@
 //! Reads with which a node of a cluster finds what it missed on the bus: the newest alarm of many users, the state of
 //! many rooms, the events of a room since a cursor, and fan-outs that are not finished.
 
+use std::collections::HashSet;
+
 use diesel::{dsl::sql, prelude::*, sql_query, sql_types::BigInt};
 
 use crate::{
@@ -93,11 +95,18 @@ impl Store {
         self.read(move |conn| conn.transaction(|conn| events(conn, &from))).await
     }
 
-    /// Unfinished fan-outs, each with the last user who has received its alarm.
+    /// Unfinished fan-outs, each with the last user who has received its alarm. Leaves out those that wait for an older
+    /// one of the same collapse key.
     pub async fn open_fanouts(&self) -> Result<Vec<(EventId, UserId)>, StoreError> {
         self.read(|conn| {
             use schema::fanouts::dsl;
-            Ok(dsl::fanouts.select((dsl::event_id, dsl::after_user_id)).load(conn)?)
+            let open = dsl::fanouts.select((dsl::event_id, dsl::after_user_id, dsl::collapse_key)).order(dsl::event_id);
+            let open: Vec<(EventId, UserId, Option<String>)> = open.load(conn)?;
+            let mut keys = HashSet::new();
+            let goes_on = |(event, user, key): (_, _, Option<String>)| {
+                key.is_none_or(|key| keys.insert(key)).then_some((event, user))
+            };
+            Ok(open.into_iter().filter_map(goes_on).collect())
         })
         .await
     }

@@ -1,4 +1,4 @@
-//! SQL conditions on whether an `outbid` alarm still holds. They have query ids, so that diesel caches their prepared
+//! SQL conditions on whether an alarm still holds. They have query ids, so that diesel caches their prepared
 //! statements, which it does not for plain `sql(…)`: opening a socket evaluates them three times.
 
 use diesel::{
@@ -38,7 +38,7 @@ macro_rules! condition {
 
 macro_rules! superseded {
     () => {
-        "(alarms.bid_seq IS NOT NULL AND (\
+        "(inbox.superseded OR alarms.bid_seq IS NOT NULL AND (\
             EXISTS (SELECT 1 FROM goods WHERE goods.id = alarms.goods_id AND goods.phase = 2) OR \
             EXISTS (SELECT 1 FROM bidders WHERE bidders.goods_id = alarms.goods_id \
                 AND bidders.user_id = inbox.user_id AND bidders.last_seq > alarms.bid_seq)))"
@@ -47,7 +47,8 @@ macro_rules! superseded {
 
 condition!(
     Superseded,
-    "True for an `outbid` that no longer holds: its auction has ended, or its receiver has bid since.",
+    "True for an `outbid` that no longer holds (its auction has ended, or its receiver has bid since), and for an alarm \
+     that a newer one with its collapse key has replaced.",
     superseded!()
 );
 condition!(NotSuperseded, "True for every other alarm.", concat!("NOT ", superseded!()));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use diesel::prelude::*;
+use diesel::{prelude::*, sql_query, sql_types::BigInt};
 
 use crate::{
     domain::{User, UserId},
@@ -17,13 +17,37 @@ pub(super) fn find_all(conn: &mut DbConn, ids: &[i64]) -> Result<HashMap<i64, Us
     Ok(rows.into_iter().map(User::from).map(|user| (user.id.get(), user)).collect())
 }
 
+#[derive(QueryableByName)]
+struct IdRow {
+    #[diesel(sql_type = BigInt)]
+    id: i64,
+}
+
 impl Store {
-    /// At most `limit` user ids above `after` (`None`: from the lowest), in ascending order.
-    pub async fn users_after(&self, after: Option<UserId>, limit: i64) -> Result<Vec<UserId>, StoreError> {
+    /// At most `limit` users above `after` (`None`: from the lowest) who have alarms in their inboxes, in ascending
+    /// order. They may have no row: notices go to users whom the service does not know yet.
+    pub async fn users_with_alarms(&self, after: Option<UserId>, limit: i64) -> Result<Vec<UserId>, StoreError> {
         self.read(move |conn| {
+            // One look-up in the index for each user. `DISTINCT` would read all their rows.
+            let users = sql_query(
+                "WITH RECURSIVE found (id, number) AS ( \
+                     SELECT (SELECT min(user_id) FROM inbox WHERE user_id > $1), 1 \
+                     UNION ALL SELECT (SELECT min(user_id) FROM inbox WHERE user_id > found.id), number + 1 \
+                     FROM found WHERE id IS NOT NULL AND number < $2) \
+                 SELECT id FROM found WHERE id IS NOT NULL ORDER BY id",
+            );
+            let after = after.map_or(0, UserId::get);
+            let found: Vec<IdRow> = users.bind::<BigInt, _>(after).bind::<BigInt, _>(limit).load(conn)?;
+            Ok(found.into_iter().map(|row| UserId::from_stored(row.id)).collect())
+        })
+        .await
+    }
+
+    /// How many users are active.
+    pub async fn active_users(&self) -> Result<i64, StoreError> {
+        self.read(|conn| {
             use schema::users::dsl;
-            let users = dsl::users.filter(dsl::id.gt(after.map_or(0, UserId::get)));
-            Ok(users.order(dsl::id).limit(limit).select(dsl::id).load(conn)?)
+            Ok(dsl::users.filter(dsl::is_active).count().get_result(conn)?)
         })
         .await
     }

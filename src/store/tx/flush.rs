@@ -21,7 +21,7 @@ use crate::{
             sqlite::statements::{self, AddBid, AddToInbox, RaiseBidder, SetLead},
         },
         room_event::Committed,
-        rows::{AlarmRow, BidRow, Counters, InboxEntry, phase_code},
+        rows::{BidRow, Counters, InboxEntry, NewAlarmRow, phase_code},
         schema,
     },
 };
@@ -47,7 +47,7 @@ impl Tx<'_> {
         let raised = std::mem::take(&mut self.raised);
         let muted = Muted::find(self.conn, &raised)?;
         for (alarm, mut receivers) in raised {
-            self.pending.alarms.push(AlarmRow::from(&alarm));
+            self.pending.alarms.push(NewAlarmRow::new(&alarm, &receivers, self.now));
             let (alarm_id, kind) = (alarm.id.get(), alarm.kind);
             let is_muted = muted.lookup(kind, receivers.len());
             self.pending.inbox.extend(receivers.iter().map(|user| InboxEntry {

@@ -6,8 +6,10 @@
 //! - `flush`: writes what was collected, each engine in its own way
 //! - `ids`: the next ids
 //! - `recipients`: who gets an alarm
+//! - `collapse`: which alarm an alarm supersedes
 //! - `commit_marker`: shows after a failure whether a transaction is on disk
 
+mod collapse;
 pub(crate) mod commit_marker;
 pub(crate) mod flush;
 mod ids;
@@ -26,7 +28,7 @@ use super::{
     schema,
 };
 use crate::domain::{
-    Alarm, AlarmCursor, AlarmId, AlarmKind, EventId, GoodsId, GoodsState, Timestamp, TradeRoomId, UserId,
+    Alarm, AlarmCursor, AlarmId, AlarmKind, CollapseKey, EventId, GoodsId, GoodsState, Timestamp, TradeRoomId, UserId,
 };
 
 /// Settings that affect what the ledger writes.
@@ -153,6 +155,20 @@ impl<'c> Tx<'c> {
     /// notified.
     pub(crate) fn add_alarm(&mut self, alarm: Alarm, receivers: Vec<UserId>) {
         self.raised.push((alarm, receivers));
+    }
+
+    /// Adds an alarm that supersedes what its receivers have not read of the same key.
+    pub(crate) fn add_superseding(
+        &mut self,
+        alarm: Alarm,
+        receivers: Vec<UserId>,
+        key: &CollapseKey,
+    ) -> Result<(), StoreError> {
+        let (id, users) = (alarm.id, receivers.clone());
+        self.add_alarm(alarm, receivers);
+        // Also alarms of this key that this transaction has added before.
+        self.flush()?;
+        collapse::take_over(self.conn, key, id, &users)
     }
 
     /// Passes a change to the commit listener once this transaction is committed.

@@ -16,6 +16,9 @@ use crate::store::{
 /// An alarm with at most this many receivers has their mutes looked up one by one.
 const SINGLE_LOOKUP_LIMIT: usize = 8;
 
+/// Receivers whose mutes one statement looks up by their ids.
+const NAMED_LOOKUP_LIMIT: usize = 1000;
+
 /// The mutes among the receivers of the raised alarms, looked up before the inbox rows are written.
 pub(crate) struct Muted {
     found: HashSet<(AlarmKind, UserId)>,
@@ -32,12 +35,19 @@ impl Muted {
         let (large, small): (Vec<_>, Vec<_>) =
             raised.iter().partition(|(_, receivers)| receivers.len() > SINGLE_LOOKUP_LIMIT);
         for (alarm, receivers) in large {
-            // The receivers of a fan-out's chunk have neighbouring ids, so one range covers them.
+            // The receivers of a fan-out's chunk mostly have neighbouring ids, so one range covers them.
             let (Some(first), Some(last)) = (receivers.iter().min(), receivers.iter().max()) else { continue };
-            let users: Vec<i64> = dsl::mutes
-                .filter(dsl::kind.eq(alarm.kind.name()).and(dsl::user_id.between(first.get(), last.get())))
-                .select(dsl::user_id)
-                .load(conn)?;
+            let of_kind = dsl::mutes.filter(dsl::kind.eq(alarm.kind.name())).select(dsl::user_id);
+            let in_range = of_kind.filter(dsl::user_id.between(first.get(), last.get()));
+            let mut users: Vec<i64> = in_range.limit(receivers.len() as i64 * 2).load(conn)?;
+            if users.len() >= receivers.len() * 2 {
+                // More mutes than that lie between ids that are far apart.
+                users.clear();
+                for part in receivers.chunks(NAMED_LOOKUP_LIMIT) {
+                    let named = part.iter().map(|user| user.get());
+                    users.extend(of_kind.filter(dsl::user_id.eq_any(named)).load::<i64>(conn)?);
+                }
+            }
             found.extend(users.into_iter().map(|user| (alarm.kind, UserId::from_stored(user))));
         }
         let DbConn::Sqlite(conn) = conn else { return Ok(Self { found, knows_small_alarms: false }) };

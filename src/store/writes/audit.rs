@@ -4,7 +4,7 @@
 use diesel::{dsl::max, insert_into, prelude::*};
 
 use crate::{
-    domain::{GoodsId, UserId},
+    domain::{EventId, GoodsId, UserId},
     store::{StoreError, Tx, Write, schema::audit},
 };
 
@@ -29,6 +29,8 @@ pub(crate) struct AdminAction {
 pub(crate) enum AuditTarget {
     User(UserId),
     Goods(GoodsId),
+    /// An event that raised alarms.
+    Event(EventId),
 }
 
 impl AuditTarget {
@@ -37,6 +39,7 @@ impl AuditTarget {
         match self {
             Self::User(id) => ("user", id.get()),
             Self::Goods(id) => ("goods", id.get()),
+            Self::Event(id) => ("event", id.get()),
         }
     }
 }

@@ -7,7 +7,7 @@ use super::{
     fan_out::{self, Audience},
 };
 use crate::{
-    domain::{AlarmKind, GoodsId, Phase, Timestamp, UserId},
+    domain::{AlarmKind, GoodsId, Phase, Timestamp},
     store::{Committed, RoomEvent, StoreError, Tx, Write, schema},
 };
 
@@ -51,11 +51,9 @@ impl Write for CancelGoods {
             update(dsl::goods.filter(dsl::id.eq(goods.id.get()))).set(dsl::cancelled.eq(true)).execute(tx.conn)?;
         }
         tx.emit(Committed::Room(RoomEvent::Cancelled { goods: goods.id, seq: goods.bid_seq }));
-        let audience = Audience { max_like: tx.newest_like()?, max_bid_seq: goods.bid_seq.get() };
-        // Each user gets one alarm, also a seller who likes their own goods.
-        let is_liker = likes(tx, goods.id, goods.seller)?;
-        let seller = (!is_liker).then_some(goods.seller);
-        fan_out::begin(tx, AlarmKind::AuctionCancelled, &goods, audience, seller)?;
+        let (max_like, max_bid_seq) = (tx.newest_like()?, goods.bid_seq.get());
+        let audience = Audience::OfGoods { goods: goods.id, max_like, max_bid_seq, also: Some(goods.seller) };
+        fan_out::raise(tx, AlarmKind::AuctionCancelled, &goods, &audience)?;
         Ok(Cancelled::Yes)
     }
 }
@@ -65,14 +63,4 @@ impl AdminWrite for CancelGoods {
         let target = AuditTarget::Goods(self.goods);
         (*out == Cancelled::Yes).then(|| AdminAction { name: "goods.cancel", target, fields: Vec::new() })
     }
-}
-
-/// Whether a user is among those who like the goods, as a fan-out finds them.
-fn likes(tx: &mut Tx<'_>, goods: GoodsId, user: UserId) -> Result<bool, StoreError> {
-    use schema::likes::dsl;
-    let likes: i64 = dsl::likes
-        .filter(dsl::goods_id.eq(goods.get()).and(dsl::user_id.eq(user.get())))
-        .count()
-        .get_result(tx.conn)?;
-    Ok(likes > 0)
 }

@@ -37,7 +37,8 @@ pub(super) fn start(tx: &mut Tx<'_>, goods: &mut GoodsState) -> Result<(), Store
         tx.set_goods(goods.clone());
         tx.emit(Committed::Room(RoomEvent::Started(goods.id)));
         let max_like = tx.newest_like()?;
-        fan_out::begin(tx, AlarmKind::AuctionStarted, goods, Audience { max_like, max_bid_seq: 0 }, None)?;
+        let audience = Audience::OfGoods { goods: goods.id, max_like, max_bid_seq: 0, also: None };
+        fan_out::raise(tx, AlarmKind::AuctionStarted, goods, &audience)?;
     }
     Ok(())
 }
@@ -59,8 +60,9 @@ impl Write for RaiseEndingSoon {
             goods.ending_soon_done = true;
             tx.set_goods(goods.clone());
             let max_like = tx.newest_like()?;
-            let audience = Audience { max_like, max_bid_seq: goods.bid_seq.get() };
-            fan_out::begin(tx, AlarmKind::EndingSoon, &goods, audience, None)?;
+            let max_bid_seq = goods.bid_seq.get();
+            let audience = Audience::OfGoods { goods: goods.id, max_like, max_bid_seq, also: None };
+            fan_out::raise(tx, AlarmKind::EndingSoon, &goods, &audience)?;
         }
         Ok(Some(goods))
     }

@@ -85,7 +85,7 @@ enum Column<'a> {
 /// also the counters and the commit marker.
 pub(crate) struct Batch<'a> {
     bids: [Column<'a>; 6],
-    alarms: [Column<'a>; 14],
+    alarms: [Column<'a>; 17],
     inbox: [Column<'a>; 4],
     leads: [Column<'a>; 4],
     counters: [i64; 7],
@@ -124,20 +124,23 @@ impl<'a> Batch<'a> {
                 column!(bids, Numbers, bid => bid.created_at),
             ],
             alarms: [
-                column!(alarms, Numbers, alarm => alarm.id),
-                column!(alarms, Numbers, alarm => alarm.event_id),
-                column!(alarms, Texts, alarm => alarm.kind.as_str()),
-                column!(alarms, OptionalNumbers, alarm => alarm.goods_id),
-                column!(alarms, OptionalTexts, alarm => alarm.goods_title.as_deref()),
-                column!(alarms, Numbers, alarm => alarm.created_at),
-                column!(alarms, OptionalNumbers, alarm => alarm.high_price),
-                column!(alarms, OptionalNumbers, alarm => alarm.ends_at),
-                column!(alarms, OptionalNumbers, alarm => alarm.start_price),
-                column!(alarms, OptionalNumbers, alarm => alarm.trade_room_id),
-                column!(alarms, OptionalNumbers, alarm => alarm.bid_seq),
-                column!(alarms, OptionalTexts, alarm => alarm.message.as_deref()),
-                column!(alarms, OptionalNumbers, alarm => alarm.sender_id),
-                column!(alarms, OptionalTexts, alarm => alarm.sender_name.as_deref()),
+                column!(alarms, Numbers, row => row.alarm.id),
+                column!(alarms, Numbers, row => row.alarm.event_id),
+                column!(alarms, Texts, row => row.alarm.kind.as_str()),
+                column!(alarms, OptionalNumbers, row => row.alarm.goods_id),
+                column!(alarms, OptionalTexts, row => row.alarm.goods_title.as_deref()),
+                column!(alarms, Numbers, row => row.alarm.created_at),
+                column!(alarms, OptionalNumbers, row => row.alarm.high_price),
+                column!(alarms, OptionalNumbers, row => row.alarm.ends_at),
+                column!(alarms, OptionalNumbers, row => row.alarm.start_price),
+                column!(alarms, OptionalNumbers, row => row.alarm.trade_room_id),
+                column!(alarms, OptionalNumbers, row => row.alarm.bid_seq),
+                column!(alarms, OptionalTexts, row => row.alarm.message.as_deref()),
+                column!(alarms, OptionalNumbers, row => row.alarm.sender_id),
+                column!(alarms, OptionalTexts, row => row.alarm.sender_name.as_deref()),
+                column!(alarms, OptionalTexts, row => row.receivers.as_deref()),
+                column!(alarms, OptionalNumbers, row => row.last_receiver),
+                column!(alarms, OptionalNumbers, row => row.stored_at),
             ],
             inbox: [
                 column!(inbox, Numbers, entry => entry.user_id),
@@ -192,7 +195,8 @@ impl QueryFragment<Pg> for Batch<'_> {
             " RETURNING goods_id, user_id, seq), bidder AS (INSERT INTO bidders (goods_id, user_id, first_seq, last_seq) \
              SELECT goods_id, user_id, min(seq), max(seq) FROM bid GROUP BY goods_id, user_id \
              ON CONFLICT (goods_id, user_id) DO UPDATE SET last_seq = excluded.last_seq), alarm AS (INSERT INTO alarms (id, event_id, kind, goods_id, goods_title, created_at, high_price, \
-             ends_at, start_price, trade_room_id, bid_seq, message, sender_id, sender_name) SELECT * FROM ",
+             ends_at, start_price, trade_room_id, bid_seq, message, sender_id, sender_name, receivers, \
+             last_receiver, stored_at) SELECT * FROM ",
         );
         unnest(&self.alarms, &mut out)?;
         out.push_sql(
