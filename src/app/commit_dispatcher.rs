@@ -195,6 +195,9 @@ fn log_event(event: &RoomEvent) {
         RoomEvent::Line { goods, id, author, .. } => {
             log::debug!("line {id} of user {} in the room of goods {goods}", author.id);
         }
+        RoomEvent::LineRemoved { goods, line, .. } => {
+            log::debug!("line {line} is removed from the room of goods {goods}")
+        }
         RoomEvent::TradeMessage { goods, id, author, .. } => {
             log::debug!("message {id} of user {} about goods {goods}", author.id);
         }

@@ -45,6 +45,21 @@ static COUNT: LazyLock<Script> = LazyLock::new(|| {
     )
 });
 
+/// Counts a user's sockets. Those of a counter whose key has expired don't count.
+static COUNT_LIVE: LazyLock<Script> = LazyLock::new(|| {
+    Script::new(
+        r"
+        local lives, live = {}, 0
+        for _, member in ipairs(redis.call('ZRANGE', KEYS[1], 0, -1)) do
+            local name = string.match(member, '^%d+:(%d+):')
+            if lives[name] == nil then lives[name] = redis.call('EXISTS', ARGV[1] .. name) end
+            live = live + lives[name]
+        end
+        return live
+        ",
+    )
+});
+
 /// One socket of a user, on this or another node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UserSocket {
@@ -121,6 +136,19 @@ impl Bus {
             if let Ok(Err(error)) = tokio::time::timeout(REPLY_TIMEOUT, remove.exec_async(&mut redis)).await {
                 log::debug!("closed socket {connection} of user {user} is still counted in Redis: {error}");
             }
+        }
+    }
+
+    /// How many sockets the user has on all nodes; `None` if Redis does not say so in time.
+    pub(crate) fn count_sockets(&self, user: UserId) -> impl Future<Output = Option<usize>> + Send + use<> {
+        let ready = self.counter().map(|(_, prefix, SocketCounter { connection: redis, .. })| {
+            let mut count = COUNT_LIVE.key(format!("{prefix}sockets:{user}"));
+            count.arg(format!("{prefix}counts:"));
+            (redis, count)
+        });
+        async move {
+            let (mut redis, count) = ready?;
+            tokio::time::timeout(REPLY_TIMEOUT, count.invoke_async(&mut redis)).await.ok()?.ok()
         }
     }
 

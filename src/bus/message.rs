@@ -256,6 +256,9 @@ mod tests {
         assert_eq!(bytes(BusMessage::RoomEvent(RoomEvent::Deleted(GoodsId::from_stored(1)))), [1, 3, 6, 2]);
         let cancelled = RoomEvent::Cancelled { goods: GoodsId::from_stored(1), seq: BidSeq::from_stored(2) };
         assert_eq!(bytes(BusMessage::RoomEvent(cancelled)), [1, 3, 7, 2, 4]);
+        let (id, line) = (LineId::from_stored(3), LineId::from_stored(2));
+        let removed = RoomEvent::LineRemoved { goods: GoodsId::from_stored(1), id, line };
+        assert_eq!(bytes(BusMessage::RoomEvent(removed)), [1, 3, 8, 2, 6, 4]);
         assert_eq!(bytes(BusMessage::PresenceChanges(Vec::new())), [1, 4, 0]);
         assert_eq!(bytes(BusMessage::PresenceSnapshot { part: Vec::new(), index: 0, total: 1 }), [1, 5, 0, 0, 1]);
         assert_eq!(bytes(BusMessage::Heartbeat { wants_presence: true }), [1, 7, 1]);

@@ -1,14 +1,20 @@
-//! `GET /goods/{id}/chat/`: the lines that were written in an auction room.
+//! The lines of an auction room: `GET /goods/{id}/chat/` lists them, `DELETE /admin/lines/{id}` removes one.
 
-use actix_web::{HttpRequest, web::Path};
+use actix_web::{HttpRequest, HttpResponse, web::Path};
 use serde::Serialize;
 
 use super::{
-    Data, Response,
+    ApiError, Data, Response, WRITE_TIMEOUT,
     bids::{goods_id, goods_not_found},
     json, query,
 };
-use crate::{domain::GoodsId, store::RoomLine};
+use crate::{
+    domain::{GoodsId, LineId},
+    store::{
+        RoomLine,
+        writes::{Audited, RemoveLine, RemovedLine},
+    },
+};
 
 #[derive(Serialize)]
 struct LineResponse {
@@ -32,4 +38,18 @@ pub(super) async fn list(request: HttpRequest, goods: Path<String>, services: Da
         LineResponse { id, author, created_at, content, goods }
     };
     Ok(json::ok(&lines.into_iter().map(response).collect::<Vec<_>>()))
+}
+
+/// Removes a line for everybody.
+pub(super) async fn remove(request: HttpRequest, line: Path<String>, services: Data) -> Response {
+    let admin = services.admin(&request).await?.user.id;
+    let not_found = || ApiError::not_found("no such line");
+    let line = LineId::parse(&line).ok_or_else(not_found)?;
+    match services.ledger.write(Audited { admin, write: RemoveLine(line) }, WRITE_TIMEOUT).await? {
+        RemovedLine::Yes => {
+            log::info!("admin {admin} has removed line {line}");
+            Ok(HttpResponse::NoContent().finish())
+        }
+        RemovedLine::UnknownLine => Err(not_found()),
+    }
 }

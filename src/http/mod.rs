@@ -104,10 +104,12 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .service(at("/health/ready").route(read_only(health::ready)))
         .service(at("/admin/health").route(read_only(health::admin)))
         .service(at("/admin/goods/{id}/cancel").post(goods::cancel))
+        .service(at("/admin/lines/{id}").delete(lines::remove))
         .service(at("/admin/audit").route(read_only(audit::list)))
         .service(at("/admin/alarms").post(admin_alarms::raise))
         .service(at("/admin/alarms/{event_id}/deliveries").route(read_only(admin_alarms::deliveries)))
-        .service(at("/admin/users/{id}").put(users::change))
+        .service(at("/admin/users").route(read_only(users::list)))
+        .service(at("/admin/users/{id}").route(read_only(users::show)).put(users::change))
         .service(at("/dev/token").post(dev::token))
         .default_service(web::to(error::path_not_found));
 }

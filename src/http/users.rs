@@ -1,17 +1,22 @@
-//! `PUT /admin/users/{id}`: the marketplace's backend sets what it knows of a user.
+//! Users for the marketplace's backend: `GET /admin/users` lists them, `GET /admin/users/{id}` shows one, and
+//! `PUT /admin/users/{id}` sets what the marketplace knows of them.
 
 use actix_web::{
     HttpRequest,
     web::{Path, Payload},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{ApiError, Data, Response, WRITE_TIMEOUT, body, json, responses::UserResponse};
+use super::{ApiError, Data, Response, WRITE_TIMEOUT, body, json, query, responses::UserResponse};
 use crate::{
+    actors::CountSockets,
     domain::{User, UserId},
     protocol::Problem,
-    store::writes::{Audited, ChangeUser},
+    store::{
+        LedGoods, UserDetail,
+        writes::{Audited, ChangeUser},
+    },
 };
 
 #[derive(Deserialize)]
@@ -20,13 +25,67 @@ struct UserBody {
     username: Option<Value>,
     profile_image: Option<Value>,
     rating_score: Option<Value>,
+    void_bids: Option<Value>,
+}
+
+/// Users on a page if the request has no `limit`.
+const DEFAULT_LIMIT: i64 = 50;
+
+#[derive(Serialize)]
+struct UserPage {
+    results: Vec<UserResponse>,
+    next_after: Option<i64>,
+}
+
+/// One page of the users, by id; with `search` those whose name contains it, or whose id it is.
+pub(super) async fn list(request: HttpRequest, services: Data) -> Response {
+    services.admin_reader(&request).await?;
+    let search = query::text(&request, "search", User::MAX_NAME_CHARS)?;
+    let after = query::number(&request, "after")?.unwrap_or(0);
+    let limit = query::limit(&request, DEFAULT_LIMIT)?;
+    // One more than requested shows whether there is a next page.
+    let mut users = services.store.users(search, after, limit + 1).await?;
+    let more = users.len() as i64 > limit;
+    users.truncate(usize::try_from(limit).unwrap_or(0));
+    let next_after = users.last().filter(|_| more).map(|user| user.id.get());
+    Ok(json::ok(&UserPage { results: users.into_iter().map(UserResponse::from).collect(), next_after }))
+}
+
+#[derive(Serialize)]
+struct UserDetailResponse {
+    #[serde(flatten)]
+    user: UserResponse,
+    sockets: usize,
+    unread: i64,
+    leads: Vec<LedGoods>,
+}
+
+/// One user: their state, their open sockets on all nodes, their unread alarms, and live goods that they lead.
+pub(super) async fn show(request: HttpRequest, id: Path<String>, services: Data) -> Response {
+    services.admin_reader(&request).await?;
+    let id = user_id(&id)?;
+    let UserDetail { user, unread, leads } = services.store.user_detail(id).await?.ok_or_else(user_not_found)?;
+    let sockets = services.hub.send(CountSockets(id)).await;
+    let sockets = sockets.map_err(|_| Problem::unavailable("the service is stopping; try again"))?;
+    Ok(json::ok(&UserDetailResponse { user: user.into(), sockets, unread, leads }))
+}
+
+fn user_id(path: &str) -> Result<UserId, ApiError> {
+    UserId::parse(path).ok_or_else(user_not_found)
+}
+
+fn user_not_found() -> ApiError {
+    ApiError::not_found("no such user")
 }
 
 /// Changes a user. When they become inactive, their tokens are refused from then on and their sockets are closed.
 pub(super) async fn change(request: HttpRequest, id: Path<String>, payload: Payload, services: Data) -> Response {
     let admin = services.admin(&request).await?;
     let body: UserBody = body::object(&request, payload, &services).await?;
-    let id = UserId::parse(&id).ok_or_else(|| ApiError::not_found("no such user"))?;
+    let id = user_id(&id)?;
+    if body.void_bids.is_some_and(|value| value != Value::Bool(false)) {
+        return Err(Problem::invalid_value("void_bids", "left out: bids can't be voided").into());
+    }
     let change = ChangeUser {
         id,
         is_active: body.is_active.map(is_active).transpose()?,

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Code, Outcome, Problem};
-use crate::domain::{BidId, BidSeq, GoodsId, Locale, Price, Timestamp, UserId};
+use crate::domain::{BidId, BidSeq, GoodsId, LineId, Locale, Price, Timestamp, UserId};
 
 /// A frame to the sockets of a room (`docs/protocol.md#the-auction-room`), or to one of them.
 #[derive(Debug, Serialize)]
@@ -45,6 +45,9 @@ pub(crate) enum RoomFrame<'a> {
     },
     /// A line in an auction room, or a message in a trade chat.
     Message {
+        /// Its id, by which it may be removed. In an auction room only.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<LineId>,
         /// The text as it was written.
         message: &'a str,
         sender: UserId,
@@ -55,6 +58,12 @@ pub(crate) enum RoomFrame<'a> {
         goods_id: GoodsId,
         /// The local time of day as the existing client shows it: `오후 05:25`.
         time: String,
+    },
+    /// A line is gone for everybody.
+    Removed {
+        /// The line.
+        id: LineId,
+        server_time: Timestamp,
     },
     Started {
         server_time: Timestamp,

@@ -193,6 +193,8 @@ tables! {
         event_id: i64, goods_id: i64, max_like: i64, max_bid_seq: i64, after_user_id: i64, user_ids: Option<String>,
         collapse_key: Option<String>,
     }
+    line_removals { id: i64, goods_id: i64, line_id: i64 }
+    erasures { user_id: i64, begun_at: i64 }
     audit {
         id: i64, created_at: i64, admin_id: i64, action: String, target: String, target_id: i64, fields: String,
     }

@@ -78,6 +78,13 @@ pub enum RoomEvent {
         /// Its last bid.
         seq: BidSeq,
     },
+    /// A line of the auction room is gone for everybody.
+    LineRemoved {
+        goods: GoodsId,
+        /// Of the removal itself, in the series of the lines' ids.
+        id: LineId,
+        line: LineId,
+    },
 }
 
 impl RoomEvent {
@@ -91,7 +98,8 @@ impl RoomEvent {
             | Self::Line { goods, .. }
             | Self::TradeMessage { goods, .. }
             | Self::Deleted(goods)
-            | Self::Cancelled { goods, .. } => *goods,
+            | Self::Cancelled { goods, .. }
+            | Self::LineRemoved { goods, .. } => *goods,
         }
     }
 }

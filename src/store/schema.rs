@@ -198,6 +198,21 @@ diesel::table! {
 }
 
 diesel::table! {
+    line_removals (id) {
+        id -> BigInt,
+        goods_id -> BigInt,
+        line_id -> BigInt,
+    }
+}
+
+diesel::table! {
+    erasures (user_id) {
+        user_id -> BigInt,
+        begun_at -> BigInt,
+    }
+}
+
+diesel::table! {
     audit (id) {
         id -> BigInt,
         created_at -> BigInt,

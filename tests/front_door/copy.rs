@@ -37,20 +37,24 @@ async fn evening(folder: &Path) -> PathBuf {
     let mut room = buyer.room(goods).await;
     room.expect_frame("enter").await;
     room.send_json(&json!({"is_money": false, "message": "안녕 'quoted'\n\u{1f44d}"})).await;
+    room.expect_frame("message").await;
+    room.send_json(&json!({"is_money": false, "message": "rude"})).await;
+    let rude = room.expect_frame("message").await["id"].as_i64().unwrap();
+    assert_eq!(node.admin().delete(&format!("/admin/lines/{rude}")).await.status, 204);
     let is_over = || async { (buyer.get(&format!("/goods/{goods}/")).await.body["status"] == false).then_some(()) };
     eventually("the end", is_over).await;
     let mut trade = buyer.try_trade(goods).await.unwrap();
     trade.expect_frame("goods_info").await;
     trade.send_json(&json!({"message": "직거래?"})).await;
     trade.expect_frame("message").await;
-    assert_eq!(node.admin().put("/admin/users/1", &json!({"rating_score": 50})).await.status, 200);
     assert_eq!(seller.post("/alarms/read", &json!({"up_to": 2})).await.status, 200);
     drop((room, trade));
     node.stop();
     // A fan-out that is not complete yet, with an empty audience.
     let mut conn = database::sqlite(&path);
     conn.batch_execute(
-        "INSERT INTO fanouts (event_id, goods_id, max_like, max_bid_seq, after_user_id) VALUES (1, 2, 0, 0, 0)",
+        "INSERT INTO fanouts (event_id, goods_id, max_like, max_bid_seq, after_user_id) VALUES (1, 2, 0, 0, 0); \
+         INSERT INTO erasures VALUES (77, 1)",
     )
     .unwrap();
     path

@@ -27,7 +27,7 @@ fn fields(frame: &Value) -> &'static [&'static str] {
         ("message", _) if frame.get("sender_image").is_some() => {
             &["goods_id", "message", "response_type", "sender", "sender_image", "sender_name", "time"]
         }
-        ("message", _) => &["goods_id", "message", "response_type", "sender", "sender_name", "time"],
+        ("message", _) => &["goods_id", "id", "message", "response_type", "sender", "sender_name", "time"],
         ("started", _) => &["response_type", "server_time"],
         ("extended", _) => &["ends_at", "response_type", "server_time"],
         ("ended", _) => &["buyer_id", "buyer_name", "high_price", "reason", "response_type", "server_time"],

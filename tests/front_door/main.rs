@@ -2,6 +2,7 @@
 //! `support` holds the server and the clients. Every other file tests one part of the service.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod admin_users;
 mod alarm_socket;
 mod arrival;
 mod audit;
@@ -29,6 +30,7 @@ mod idempotency;
 mod identity;
 mod inbox;
 mod large_room;
+mod line_removal;
 mod linear;
 mod linear_checker;
 mod lists;

@@ -175,7 +175,7 @@ async fn lines_are_stored_and_sent_unchanged() {
         let received = visitor.expect_frame("message").await;
         assert_eq!(
             keys(&received),
-            ["goods_id", "message", "response_type", "sender", "sender_name", "time"],
+            ["goods_id", "id", "message", "response_type", "sender", "sender_name", "time"],
             "a line has no picture"
         );
         assert_eq!(

@@ -368,6 +368,27 @@ impl Handler<CloseUserSessions> for AlarmHub {
     }
 }
 
+/// Counts the open sockets of a user, on all nodes as far as they are known.
+#[derive(Message)]
+#[rtype(result = "usize")]
+pub(crate) struct CountSockets(pub UserId);
+
+impl Handler<CountSockets> for AlarmHub {
+    type Result = ResponseFuture<usize>;
+
+    fn handle(&mut self, CountSockets(user): CountSockets, _: &mut Self::Context) -> Self::Result {
+        let here = self.registry.sessions(user).count();
+        let everywhere = self.cluster.as_ref().map(|HubCluster(bus)| bus.count_sockets(user));
+        Box::pin(async move {
+            match everywhere {
+                // Without Redis only this node's are known.
+                Some(count) => count.await.unwrap_or(here),
+                None => here,
+            }
+        })
+    }
+}
+
 /// Closes all sessions because the node restarts, each with its own random time after which to reconnect.
 #[derive(Message)]
 #[rtype(result = "()")]

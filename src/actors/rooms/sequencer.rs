@@ -70,7 +70,9 @@ impl EventSequencer {
         for event in early {
             match event {
                 RoomEvent::Bid { bid, .. } => auction.bid_seq = auction.bid_seq.min(bid.seq.previous()),
-                RoomEvent::Line { id, .. } => auction.line = auction.line.min(id.get().saturating_sub(1)),
+                RoomEvent::Line { id, .. } | RoomEvent::LineRemoved { id, .. } => {
+                    auction.line = auction.line.min(id.get().saturating_sub(1));
+                }
                 RoomEvent::TradeMessage { id, .. } => auction.message = auction.message.min(id.get().saturating_sub(1)),
                 RoomEvent::Started(_) => auction.phase = Phase::Scheduled,
                 RoomEvent::Ended { .. } | RoomEvent::Cancelled { .. } if auction.phase == Phase::Ended => {
@@ -97,6 +99,11 @@ impl EventSequencer {
             RoomEvent::Started(_) => self.auction.phase == Phase::Scheduled,
             RoomEvent::Deleted(_) => true,
             RoomEvent::Line { id, .. } => self.lines.is_new(id.get()),
+            RoomEvent::LineRemoved { id, line, .. } => {
+                // A line that comes after its removal must not be sent any more.
+                self.lines.is_new(line.get());
+                self.lines.is_new(id.get())
+            }
             RoomEvent::TradeMessage { id, .. } => self.messages.is_new(id.get()),
             RoomEvent::Bid { bid, .. } => return self.take_in_order((bid.seq, 0), event),
             RoomEvent::Extended { seq, .. } => return self.take_in_order((*seq, 1), event),
@@ -176,7 +183,7 @@ impl EventSequencer {
         let (mut line, mut message) = (0, 0);
         for event in &events {
             match event {
-                RoomEvent::Line { id, .. } => line = id.get(),
+                RoomEvent::Line { id, .. } | RoomEvent::LineRemoved { id, .. } => line = id.get(),
                 RoomEvent::TradeMessage { id, .. } => message = id.get(),
                 _ => {}
             }
@@ -270,6 +277,22 @@ mod tests {
         assert_eq!(sequencer.catch_up(vec![line(11), line(12), line(14)]), [line(12)]);
         assert!(!sequencer.is_behind(&cursor(0, 14)));
         assert_eq!(sequencer.take(line(12)), [], "it comes late");
+    }
+
+    #[test]
+    fn a_line_that_comes_after_its_removal_is_not_sent() {
+        let removed = |id, line| {
+            let (id, line) = (LineId::from_stored(id), LineId::from_stored(line));
+            RoomEvent::LineRemoved { goods: GOODS, id, line }
+        };
+        let mut sequencer = EventSequencer::start(ROOM, cursor(0, 10), &[]);
+        assert_eq!(sequencer.take(line(11)), [line(11)]);
+        assert_eq!(sequencer.take(removed(13, 12)), [removed(13, 12)]);
+        assert_eq!(sequencer.take(line(12)), []);
+        assert_eq!(sequencer.take(removed(13, 12)), [], "once");
+        assert!(sequencer.is_behind(&cursor(0, 14)), "another was missed");
+        assert_eq!(sequencer.catch_up(vec![line(11), removed(13, 12), removed(14, 11)]), [removed(14, 11)]);
+        assert!(!sequencer.is_behind(&cursor(0, 14)));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::actors::delivery::{
 };
 use crate::actors::room_id::RoomId;
 use crate::{
-    domain::{GoodsId, Timestamp, User},
+    domain::{GoodsId, LineId, Timestamp, User},
     protocol::{Close, EndReason, RoomFrame},
     store::RoomEvent,
     time_source::TimeSource,
@@ -119,18 +119,22 @@ impl RoomTable {
                 },
                 orders,
             ),
-            RoomEvent::Line { goods, author, text, at, .. } => self.add_order(
+            RoomEvent::Line { goods, id, author, text, at } => self.add_order(
                 RoomId::Auction(*goods),
                 |table| RoomOrder::Frame {
-                    bytes: table.message_frame(*goods, author, None, text.as_str(), *at),
+                    bytes: table.message_frame(*goods, (author, None), Some(*id), text.as_str(), *at),
                     kind: FrameKind::Other,
                 },
                 orders,
             ),
+            RoomEvent::LineRemoved { goods, line, .. } => {
+                let id = *line;
+                self.add_order(RoomId::Auction(*goods), |_| frame(&RoomFrame::Removed { id, server_time }), orders);
+            }
             RoomEvent::TradeMessage { goods, id, author, text, at } => self.add_order(
                 RoomId::Trade(*goods),
                 |table| RoomOrder::Frame {
-                    bytes: table.message_frame(*goods, author, Some(&author.profile_image), text.as_str(), *at),
+                    bytes: table.message_frame(*goods, (author, Some(&author.profile_image)), None, text.as_str(), *at),
                     kind: FrameKind::Trade(*id),
                 },
                 orders,
@@ -141,8 +145,16 @@ impl RoomTable {
         }
     }
 
-    fn message_frame(&self, goods: GoodsId, author: &User, image: Option<&str>, text: &str, at: Timestamp) -> Bytes {
+    fn message_frame(
+        &self,
+        goods: GoodsId,
+        (author, image): (&User, Option<&str>),
+        id: Option<LineId>,
+        text: &str,
+        at: Timestamp,
+    ) -> Bytes {
         encode(&RoomFrame::Message {
+            id,
             message: text,
             sender: author.id,
             sender_image: image,

@@ -71,7 +71,7 @@ fn read_up_to(conn: &mut DbConn, user: i64) -> Result<i64, StoreError> {
     Ok(cursor.unwrap_or(0))
 }
 
-fn unread(conn: &mut DbConn, user: i64) -> Result<i64, StoreError> {
+pub(super) fn unread(conn: &mut DbConn, user: i64) -> Result<i64, StoreError> {
     use schema::{alarms, inbox};
     let read_cursor = read_up_to(conn, user)?;
     let unread = inbox::table

@@ -35,13 +35,13 @@ pub struct InboxEnd {
 }
 
 /// How far the events of a goods item's rooms (auction room and trade room) go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Queryable)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RoomCursor {
     pub goods: GoodsId,
     pub phase: Phase,
     pub ends_at: Timestamp,
     pub bid_seq: BidSeq,
-    /// Id of the newest line, 0 if there is none.
+    /// Id of the newest line or removal of one, 0 if there is none.
     pub line: i64,
     /// Id of the newest trade message, 0 if there is none.
     pub message: i64,
@@ -114,9 +114,17 @@ impl Store {
 
 fn cursors(conn: &mut DbConn, goods: &[GoodsId]) -> Result<Vec<RoomCursor>, StoreError> {
     use schema::goods::dsl;
-    let (line, message) = (newest_id_in("room_lines"), newest_id_in("trade_messages"));
-    let rows = dsl::goods.filter(dsl::id.eq_any(goods.iter().map(|goods| goods.get())));
-    Ok(rows.select((dsl::id, dsl::phase, dsl::ends_at, dsl::bid_seq, line, message)).load(conn)?)
+    type Row = (GoodsId, Phase, Timestamp, BidSeq, (i64, i64), i64);
+    let lines = (newest_id_in("room_lines"), newest_id_in("line_removals"));
+    let rows: Vec<Row> = dsl::goods
+        .filter(dsl::id.eq_any(goods.iter().map(|goods| goods.get())))
+        .select((dsl::id, dsl::phase, dsl::ends_at, dsl::bid_seq, lines, newest_id_in("trade_messages")))
+        .load(conn)?;
+    let cursor = |(goods, phase, ends_at, bid_seq, (line, removal), message): Row| {
+        let line = line.max(removal);
+        RoomCursor { goods, phase, ends_at, bid_seq, line, message }
+    };
+    Ok(rows.into_iter().map(cursor).collect())
 }
 
 fn events(conn: &mut DbConn, from: &RoomCursor) -> Result<Vec<RoomEvent>, StoreError> {
@@ -178,8 +186,9 @@ fn bids(conn: &mut DbConn, from: &RoomCursor, ends_at: Timestamp) -> Result<Vec<
     Ok(rows.into_iter().map(event).collect())
 }
 
+/// Lines and removals in the order of their ids.
 fn lines(conn: &mut DbConn, from: &RoomCursor) -> Result<Vec<RoomEvent>, StoreError> {
-    use schema::{room_lines, users};
+    use schema::{line_removals, room_lines, users};
     let rows: Vec<(LineId, LineText, Timestamp, UserRow)> = room_lines::table
         .inner_join(users::table.on(users::id.eq(room_lines::author_id)))
         .filter(room_lines::goods_id.eq(from.goods.get()).and(room_lines::id.gt(from.line)))
@@ -187,9 +196,22 @@ fn lines(conn: &mut DbConn, from: &RoomCursor) -> Result<Vec<RoomEvent>, StoreEr
         .limit(ROWS_LIMIT)
         .select((room_lines::id, room_lines::content, room_lines::created_at, UserRow::as_select()))
         .load(conn)?;
-    let event =
-        |(id, text, at, author)| RoomEvent::Line { goods: from.goods, id, author: User::from(author).into(), text, at };
-    Ok(rows.into_iter().map(event).collect())
+    let removals: Vec<(LineId, LineId)> = line_removals::table
+        .filter(line_removals::goods_id.eq(from.goods.get()).and(line_removals::id.gt(from.line)))
+        .order(line_removals::id)
+        .limit(ROWS_LIMIT)
+        .select((line_removals::id, line_removals::line_id))
+        .load(conn)?;
+    let goods = from.goods;
+    let line = |(id, text, at, author): (LineId, _, _, UserRow)| {
+        (id, RoomEvent::Line { goods, id, author: User::from(author).into(), text, at })
+    };
+    let removal = |(id, line)| (id, RoomEvent::LineRemoved { goods, id, line });
+    let mut events: Vec<(LineId, RoomEvent)> =
+        rows.into_iter().map(line).chain(removals.into_iter().map(removal)).collect();
+    events.sort_unstable_by_key(|(id, _)| *id);
+    events.truncate(ROOM_EVENTS_LIMIT);
+    Ok(events.into_iter().map(|(_, event)| event).collect())
 }
 
 fn messages(conn: &mut DbConn, from: &RoomCursor) -> Result<Vec<RoomEvent>, StoreError> {

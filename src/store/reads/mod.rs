@@ -29,3 +29,4 @@ pub(crate) use goods_lists::{GoodsFilter, UserGoods};
 pub(crate) use lines::RoomLine;
 pub(crate) use page::Page;
 pub(crate) use trades::{TradeAccess, TradeHistory, TradeInfo, TradeListing, TradeMessage};
+pub(crate) use users::{LedGoods, UserDetail};

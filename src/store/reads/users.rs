@@ -3,11 +3,43 @@
 use std::collections::{BTreeSet, HashMap};
 
 use diesel::{prelude::*, sql_query, sql_types::BigInt};
+use serde::Serialize;
 
+use super::alarms::unread;
 use crate::{
-    domain::{User, UserId},
-    store::{Store, StoreError, engine::DbConn, rows::UserRow, schema},
+    domain::{GoodsId, Phase, Timestamp, User, UserId},
+    store::{
+        Store, StoreError,
+        engine::DbConn,
+        rows::{UserRow, phase_code},
+        schema::{self, goods},
+        search::{lower, strpos},
+    },
 };
+
+/// Most goods in [`UserDetail::leads`].
+const LEADS_LIMIT: i64 = 200;
+
+/// A user as admins see them.
+#[derive(Debug, Clone)]
+pub(crate) struct UserDetail {
+    pub user: User,
+    /// Number of unread alarms in their inbox.
+    pub unread: i64,
+    /// Live goods that they lead, at most 200, by id.
+    pub leads: Vec<LedGoods>,
+}
+
+/// Live goods with their leader's price.
+#[derive(Debug, Clone, Queryable, Selectable, Serialize)]
+#[diesel(table_name = goods)]
+pub(crate) struct LedGoods {
+    #[diesel(column_name = id)]
+    pub goods_id: GoodsId,
+    pub title: String,
+    pub high_price: Option<i64>,
+    pub ends_at: Timestamp,
+}
 
 /// Those of these users that are known, by their ids.
 pub(super) fn find_all(conn: &mut DbConn, ids: &[i64]) -> Result<HashMap<i64, User>, StoreError> {
@@ -55,5 +87,38 @@ impl Store {
     /// The user; `None` if they are unknown.
     pub async fn user(&self, id: UserId) -> Result<Option<User>, StoreError> {
         self.read(move |conn| UserRow::find(conn, id)).await
+    }
+
+    /// At most `limit` users with an id above `after`, by id. With `search` only those whose name contains it, or whose
+    /// id it is; upper and lower case are the same.
+    pub(crate) async fn users(&self, search: Option<String>, after: i64, limit: i64) -> Result<Vec<User>, StoreError> {
+        let is_search = search.is_some();
+        let list = move |conn: &mut DbConn| {
+            use schema::users::dsl;
+            let mut users = dsl::users.filter(dsl::id.gt(after)).order(dsl::id).limit(limit).into_boxed();
+            if let Some(text) = search {
+                let id = UserId::parse(&text).map_or(0, UserId::get);
+                users = users.filter(strpos(lower(dsl::username), text.to_lowercase()).gt(0).or(dsl::id.eq(id)));
+            }
+            let rows: Vec<UserRow> = users.select(UserRow::as_select()).load(conn)?;
+            Ok(rows.into_iter().map(User::from).collect())
+        };
+        if is_search { self.search(list).await } else { self.read(list).await }
+    }
+
+    /// The user as admins see them; `None` if they are unknown.
+    pub(crate) async fn user_detail(&self, id: UserId) -> Result<Option<UserDetail>, StoreError> {
+        self.read(move |conn| {
+            conn.transaction(|conn| {
+                let Some(user) = UserRow::find(conn, id)? else { return Ok(None) };
+                let led = goods::table
+                    .filter(goods::phase.eq(phase_code(Phase::Live)).and(goods::high_bidder_id.eq(id.get())))
+                    .order(goods::id)
+                    .limit(LEADS_LIMIT);
+                let leads = led.select(LedGoods::as_select()).load(conn)?;
+                Ok(Some(UserDetail { user, unread: unread(conn, id.get())?, leads }))
+            })
+        })
+        .await
     }
 }

@@ -4,7 +4,7 @@
 use diesel::{dsl::max, insert_into, prelude::*};
 
 use crate::{
-    domain::{EventId, GoodsId, UserId},
+    domain::{EventId, GoodsId, LineId, UserId},
     store::{StoreError, Tx, Write, schema::audit},
 };
 
@@ -31,6 +31,7 @@ pub(crate) enum AuditTarget {
     Goods(GoodsId),
     /// An event that raised alarms.
     Event(EventId),
+    Line(LineId),
 }
 
 impl AuditTarget {
@@ -40,6 +41,7 @@ impl AuditTarget {
             Self::User(id) => ("user", id.get()),
             Self::Goods(id) => ("goods", id.get()),
             Self::Event(id) => ("event", id.get()),
+            Self::Line(id) => ("line", id.get()),
         }
     }
 }

@@ -103,6 +103,7 @@ impl Write for DeleteGoods {
         delete(schema::goods_images::table.filter(schema::goods_images::goods_id.eq(id))).execute(tx.conn)?;
         delete(schema::likes::table.filter(schema::likes::goods_id.eq(id))).execute(tx.conn)?;
         delete(schema::room_lines::table.filter(schema::room_lines::goods_id.eq(id))).execute(tx.conn)?;
+        delete(schema::line_removals::table.filter(schema::line_removals::goods_id.eq(id))).execute(tx.conn)?;
         tx.remove_goods(self.goods);
         tx.emit(Committed::Room(RoomEvent::Deleted(self.goods)));
         Ok(Deleted::Yes)

@@ -1,4 +1,4 @@
-//! Everything the ledger can write, one file per subject: the audit, bids, cancels, chat, goods, likes, phases of auctions, users, what
+//! Everything the ledger can write, one file per subject: the audit, bids, cancels, chat, goods, likes, removed lines, phases of auctions, users, what
 //! users have read, fan-outs to large audiences, retention. Each is a [`Write`](super::Write), which runs inside the
 //! ledger's transaction and never begins or ends one itself.
 
@@ -10,6 +10,7 @@ pub(crate) mod fan_out;
 mod goods;
 mod keys;
 mod likes;
+mod line_removal;
 mod notices;
 mod phases;
 mod probe;
@@ -29,6 +30,7 @@ pub(crate) use fan_out::{ResumeFanout, Resumed};
 pub use goods::MakeGoods;
 pub(crate) use goods::{DeleteGoods, Deleted};
 pub use likes::{Like, LikeSet, SetLike};
+pub(crate) use line_removal::{RemoveLine, RemovedLine};
 pub(crate) use notices::{NoticeRaised, RaiseNotice};
 pub use phases::{EndAuction, Ended, RaiseEndingSoon, StartAuction};
 pub(crate) use probe::Probe;
