@@ -1,13 +1,15 @@
 //! Alarms: their kinds, their texts and fields, and who gets which alarm when an auction ends.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{
     AlarmCursor, AlarmId, BidSeq, EventId, GoodsId, GoodsState, NoticeText, Price, Timestamp, TradeRoomId, UserId,
 };
 
 /// Why an alarm is raised (`docs/protocol.md#alarms`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[schema(rename_all = "snake_case")]
 pub enum AlarmKind {
     /// Another user's bid took the lead.
     Outbid,

@@ -1,6 +1,7 @@
 //! Ids, each kind with its own type, so that a user's id can't be passed where a goods id is meant.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The largest id that a browser reads exactly from a JSON number: 2^53 − 1
 /// (`docs/protocol.md#what-holds-for-all-calls`).
@@ -9,8 +10,9 @@ pub(crate) const MAX_ID: i64 = (1 << 53) - 1;
 macro_rules! id_type {
     ($(#[$doc:meta])* $name:ident, $max:expr) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
         #[serde(transparent)]
+        #[schema(value_type = i64, minimum = 1)]
         pub struct $name(i64);
 
         // Not every kind of id comes from outside.
@@ -88,8 +90,9 @@ id_type!(
 );
 
 /// The number of a bid among the accepted bids of its goods: 1, 2, 3 …
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
+#[schema(value_type = i64, minimum = 0)]
 pub struct BidSeq(i64);
 
 impl BidSeq {

@@ -1,10 +1,12 @@
 //! Prices: whole won, without fractions or negative amounts.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// A price in whole won: at least 1, or 0 on the wire where there is no bid yet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
+#[schema(value_type = i64, minimum = 0, example = 12000)]
 pub struct Price(i64);
 
 impl Price {

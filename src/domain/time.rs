@@ -3,9 +3,11 @@
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeZone, Timelike, Utc};
 use chrono_tz::Tz;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::ToSchema;
 
 /// An instant in UTC, in whole microseconds since 1970, which is what both database engines store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ToSchema)]
+#[schema(description = "An instant in UTC, in milliseconds", value_type = String, format = DateTime, example = "2026-11-22T08:30:00.000Z")]
 pub struct Timestamp(i64);
 
 /// The first and the last instant that RFC 3339 can write: years 1 to 9999, four digits.

@@ -7,8 +7,9 @@ use actix_web::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
-use super::{ApiError, Data, Response, WRITE_TIMEOUT, body, json, query};
+use super::{ApiError, Data, Response, WRITE_TIMEOUT, body, json, problems, query};
 use crate::{
     domain::{CollapseKey, EventId, GoodsId, NoticeAudience, NoticeText, Timestamp, UserId},
     protocol::Problem,
@@ -21,21 +22,62 @@ use crate::{
 /// Deliveries on a page if the request has no `limit`.
 const DEFAULT_LIMIT: i64 = 50;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 struct NoticeBody {
+    #[schema(value_type = NoticeTo)]
     to: Value,
+    #[schema(value_type = String, min_length = 1, max_length = 500)]
     message: Value,
+    #[schema(value_type = Option<GoodsId>)]
     goods_id: Option<Value>,
+    /// The notice replaces the unread one of the same key.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 64)]
     collapse_key: Option<Value>,
 }
 
-#[derive(Serialize)]
+/// Who gets a notice, for `/openapi.json`.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code)] // `audience` parses it.
+enum NoticeTo {
+    Everyone(EveryoneWord),
+    Users {
+        /// The service need not know them yet.
+        #[schema(min_items = 1, max_items = 20000)]
+        user_ids: Vec<UserId>,
+    },
+    Likers {
+        /// The goods.
+        likers_of: GoodsId,
+    },
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[allow(dead_code)] // `audience` parses it.
+enum EveryoneWord {
+    Everyone,
+}
+
+#[derive(Serialize, ToSchema)]
 struct Raised {
     event_id: i64,
     recipients: i64,
 }
 
 /// Raises a notice. The answer comes when it is stored; a large audience gets it after the answer.
+#[utoipa::path(
+    post, path = "/admin/alarms", operation_id = "raise_notice", tag = "admin", security(("bearer" = [])),
+    request_body(content = NoticeBody, examples(
+        ("users" = (value = json!({"to": {"user_ids": [2, 3]}, "message": "Your parcel has arrived"}))),
+        ("likers" = (value = json!({"to": {"likers_of": 1}, "message": "New pictures", "goods_id": 1}))),
+        ("everyone" = (value = json!({"to": "everyone", "message": "We are back", "collapse_key": "status"}))),
+    )),
+    responses(
+        (status = 202, description = "The notice is stored", body = Raised),
+        problems::Admin, problems::Body, problems::NotFound,
+    ),
+)]
 pub(super) async fn raise(request: HttpRequest, payload: Payload, services: Data) -> Response {
     let admin = services.admin(&request).await?;
     let body: NoticeBody = body::object(&request, payload, &services).await?;
@@ -59,12 +101,13 @@ pub(super) async fn raise(request: HttpRequest, payload: Payload, services: Data
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Deliveries {
     results: Vec<DeliveryResponse>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Delivery)]
 struct DeliveryResponse {
     user_id: i64,
     alarm_id: i64,
@@ -82,6 +125,20 @@ impl From<Delivery> for DeliveryResponse {
 }
 
 /// Who got the alarm of an event, and how far it came, by user.
+#[utoipa::path(
+    get, path = "/admin/alarms/{event_id}/deliveries", operation_id = "deliveries", tag = "admin",
+    security(("bearer" = [])),
+    params(
+        ("event_id" = EventId, Path, description = "The event"),
+        ("user_id" = Option<i64>, Query, minimum = 0, description = "This user's alone"),
+        ("after" = Option<i64>, Query, minimum = 0, description = "Those of users above this id"),
+        ("limit" = Option<i64>, Query, minimum = 1, description = "Rows on a page; above 200 counts as 200"),
+    ),
+    responses(
+        (status = 200, description = "By user", body = Deliveries),
+        problems::Admin, problems::InvalidValue, problems::NotFound,
+    ),
+)]
 pub(super) async fn deliveries(request: HttpRequest, event: Path<String>, services: Data) -> Response {
     services.admin_reader(&request).await?;
     let not_found = || ApiError::not_found("no such event");

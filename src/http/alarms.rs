@@ -2,9 +2,10 @@
 
 use actix_web::{HttpRequest, HttpResponse, web::Payload};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
+use utoipa::ToSchema;
 
-use super::{Data, Response, WRITE_TIMEOUT, body, json, query};
+use super::{Data, Response, WRITE_TIMEOUT, body, json, problems, query};
 use crate::{
     actors::{ReadError, mark_read},
     domain::AlarmKind,
@@ -20,20 +21,33 @@ const DEFAULT_LIMIT: i64 = 50;
 /// Ids in one request to mark alarms as read.
 const MAX_IDS: usize = 1000;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Inbox<'a> {
     results: Vec<AlarmBody<'a>>,
     unread: i64,
     last_id: i64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Unread {
     unread: i64,
     last_id: i64,
 }
 
 /// One page of the user's inbox.
+#[utoipa::path(
+    get, path = "/alarms", operation_id = "alarms", tag = "alarms", security(("bearer" = [])),
+    params(
+        ("after" = Option<i64>, Query, minimum = 0, description = "Alarms after this id, oldest first"),
+        ("before" = Option<i64>, Query, minimum = 0, description = "Alarms before this id"),
+        ("unread" = Option<bool>, Query, description = "Unread ones alone"),
+        ("limit" = Option<i64>, Query, minimum = 1, description = "Rows on a page; above 200 counts as 200"),
+    ),
+    responses(
+        (status = 200, description = "Newest first, unless `after` is given", body = Inbox), problems::Caller,
+        problems::InvalidValue,
+    ),
+)]
 pub(super) async fn list(request: HttpRequest, services: Data) -> Response {
     let user = services.reader(&request).await?.user.id;
     let query = AlarmQuery {
@@ -49,19 +63,41 @@ pub(super) async fn list(request: HttpRequest, services: Data) -> Response {
 }
 
 /// The number of unread alarms, and the id of the newest alarm.
+#[utoipa::path(
+    get, path = "/alarms/unread", operation_id = "unread_alarms", tag = "alarms", security(("bearer" = [])),
+    responses((status = 200, description = "How many, and the newest", body = Unread), problems::Caller),
+)]
 pub(super) async fn unread(request: HttpRequest, services: Data) -> Response {
     let user = services.reader(&request).await?.user.id;
     let (unread, last_id) = services.store.unread(user).await?;
     Ok(json::ok(&Unread { unread, last_id }))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 struct ReadBody {
+    /// All up to this id.
+    #[schema(value_type = Option<i64>, minimum = 0)]
     up_to: Option<Value>,
+    /// These alone, at most 1000.
+    #[schema(value_type = Option<Vec<i64>>, max_items = 1000)]
     ids: Option<Value>,
 }
 
+#[derive(Serialize, ToSchema)]
+struct StillUnread {
+    unread: i64,
+}
+
 /// Marks alarms as read and sends the new unread count to all sessions of the user.
+#[utoipa::path(
+    post, path = "/alarms/read", operation_id = "read_alarms", tag = "alarms", security(("bearer" = [])),
+    request_body(content = ReadBody, description = "Either `up_to` or `ids`", examples(
+        ("all" = (value = json!({"up_to": 12}))), ("some" = (value = json!({"ids": [3, 5]}))),
+    )),
+    responses(
+        (status = 200, description = "How many are still unread", body = StillUnread), problems::Caller, problems::Body
+    ),
+)]
 pub(super) async fn read(request: HttpRequest, payload: Payload, services: Data) -> Response {
     let user = services.user(&request).await?.user.id;
     let alarms = alarms_to_mark(body::object(&request, payload, &services).await?)?;
@@ -69,7 +105,7 @@ pub(super) async fn read(request: HttpRequest, payload: Payload, services: Data)
     // A task of its own: once the write is stored the sessions are notified, even if the client disconnects.
     let task = actix_web::rt::spawn(mark_read(ledger, store, hub, user, alarms));
     match task.await {
-        Ok(Ok((unread, _))) => Ok(json::ok(&json!({ "unread": unread }))),
+        Ok(Ok((unread, _))) => Ok(json::ok(&StillUnread { unread })),
         Ok(Err(ReadError::Write(error))) => Err(error.into()),
         Ok(Err(ReadError::Count(error))) => Err(error.into()),
         Err(_) => Err(Problem::unavailable("it may have been stored; try again").into()),
@@ -90,16 +126,28 @@ fn alarms_to_mark(body: ReadBody) -> Result<ReadAlarms, Problem> {
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 struct PreferencesBody {
+    #[schema(value_type = Vec<AlarmKind>)]
     muted: Value,
 }
 
+#[derive(Serialize, ToSchema)]
+struct Preferences {
+    /// Alarms of these kinds are stored as read, listed, and never sent.
+    #[schema(value_type = Vec<AlarmKind>)]
+    muted: Vec<&'static str>,
+}
+
 fn preferences_response(muted: Vec<AlarmKind>) -> HttpResponse {
-    json::ok(&json!({ "muted": muted.into_iter().map(AlarmKind::name).collect::<Vec<_>>() }))
+    json::ok(&Preferences { muted: muted.into_iter().map(AlarmKind::name).collect() })
 }
 
 /// The alarm kinds that the user has muted.
+#[utoipa::path(
+    get, path = "/alarms/preferences", operation_id = "preferences", tag = "alarms", security(("bearer" = [])),
+    responses((status = 200, description = "The preferences", body = Preferences), problems::Caller),
+)]
 pub(super) async fn preferences(request: HttpRequest, services: Data) -> Response {
     let user = services.reader(&request).await?.user.id;
     let mut muted = services.store.muted(user).await?;
@@ -108,6 +156,14 @@ pub(super) async fn preferences(request: HttpRequest, services: Data) -> Respons
 }
 
 /// Replaces the alarm kinds that the user mutes.
+#[utoipa::path(
+    put, path = "/alarms/preferences", operation_id = "set_preferences", tag = "alarms", security(("bearer" = [])),
+    request_body(content = PreferencesBody, example = json!({"muted": ["ending_soon"]})),
+    responses(
+        (status = 200, description = "The preferences as they are now", body = Preferences), problems::Caller,
+        problems::Body,
+    ),
+)]
 pub(super) async fn set_preferences(request: HttpRequest, payload: Payload, services: Data) -> Response {
     let user = services.user(&request).await?.user.id;
     let body: PreferencesBody = body::object(&request, payload, &services).await?;

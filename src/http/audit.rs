@@ -2,20 +2,21 @@
 
 use actix_web::HttpRequest;
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::{Data, Response, json, query};
+use super::{Data, Response, json, problems, query};
 use crate::{domain::Timestamp, store::AuditEntry};
 
 /// Entries on a page if the request has no `limit`.
 const DEFAULT_LIMIT: i64 = 50;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Audit {
     results: Vec<EntryResponse>,
     next_after: Option<i64>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct EntryResponse {
     id: i64,
     created_at: Timestamp,
@@ -34,6 +35,14 @@ impl From<AuditEntry> for EntryResponse {
 }
 
 /// One page of the audit, oldest first.
+#[utoipa::path(
+    get, path = "/admin/audit", operation_id = "audit", tag = "admin", security(("bearer" = [])),
+    params(
+        ("after" = Option<i64>, Query, minimum = 0, description = "Entries after this id"),
+        ("limit" = Option<i64>, Query, minimum = 1, description = "Rows on a page; above 200 counts as 200"),
+    ),
+    responses((status = 200, description = "Oldest first", body = Audit), problems::Admin, problems::InvalidValue),
+)]
 pub(super) async fn list(request: HttpRequest, services: Data) -> Response {
     services.admin_reader(&request).await?;
     let after = query::number(&request, "after")?.unwrap_or(0);

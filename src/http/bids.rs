@@ -9,8 +9,9 @@ use actix_web::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
-use super::{ApiError, Data, Response, body, json, query};
+use super::{ApiError, Data, Response, body, json, problems, query};
 use crate::{
     actors::{ArrivingBid, BidAnswer},
     domain::{Bid, BidSeq, GoodsId, IdempotencyKey, Price, Timestamp, UserId},
@@ -24,12 +25,15 @@ use crate::{
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 struct BidBody {
+    /// In whole units of the currency, at most `limits.max_price`.
+    #[schema(value_type = i64, minimum = 1)]
     price: Value,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = PlacedBid)]
 struct Accepted {
     bid_id: i64,
     goods_id: GoodsId,
@@ -49,6 +53,24 @@ impl From<StoredBid> for Accepted {
 }
 
 /// Places a bid. The response to an accepted bid is sent only after it is on disk.
+#[utoipa::path(
+    post, path = "/goods/{id}/bids", operation_id = "place_bid", tag = "bids", security(("bearer" = [])),
+    params(
+        ("id" = GoodsId, Path, description = "The goods"),
+        ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 64, pattern = "^[!-~]+$",
+            description = "The same key with the same bid gives the first answer again, for 24 hours"),
+    ),
+    request_body(content = BidBody, example = json!({"price": 12000})),
+    responses(
+        (status = 201, description = "The bid is on disk", body = Accepted, headers(
+            (
+                "Idempotent-Replayed" = Option<bool>,
+                description = "`true` on the answer to an earlier bid with this key"
+            ),
+        )),
+        problems::Caller, problems::Body, problems::NotFound, problems::Bid,
+    ),
+)]
 pub(super) async fn place(request: HttpRequest, goods: Path<String>, payload: Payload, services: Data) -> Response {
     let started = Instant::now();
     let bidder = services.bidder(&request).await.map_err(bid_error)?;
@@ -117,13 +139,25 @@ pub(super) fn goods_id(path: &str) -> Result<GoodsId, ApiError> {
     GoodsId::parse(path).ok_or_else(goods_not_found)
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct History {
     results: Vec<BidListing>,
     next_after_seq: Option<i64>,
 }
 
 /// One page of the accepted bids, in the order of their `seq`.
+#[utoipa::path(
+    get, path = "/goods/{id}/bids", operation_id = "bids", tag = "bids", security((), ("bearer" = [])),
+    params(
+        ("id" = GoodsId, Path, description = "The goods"),
+        ("after_seq" = Option<i64>, Query, minimum = 0, description = "Bids after this `seq`"),
+        ("limit" = Option<i64>, Query, minimum = 1, description = "Rows on a page; above 200 counts as 200"),
+    ),
+    responses(
+        (status = 200, description = "In the order of `seq`", body = History), problems::Caller, problems::InvalidValue,
+        problems::NotFound,
+    ),
+)]
 pub(super) async fn list(request: HttpRequest, goods: Path<String>, services: Data) -> Response {
     services.visitor(&request).await?;
     let after = query::number(&request, "after_seq")?.unwrap_or(0);

@@ -3,21 +3,24 @@
 use actix_web::{HttpRequest, web::Payload};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
-use super::{ApiError, Data, NewToken, Response, body, json};
+use super::{ApiError, Data, NewToken, Response, body, json, problems};
 use crate::{domain::UserId, protocol::Problem};
 
 /// Tokens are valid for a day.
 const TTL_S: i64 = 86_400;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 struct TokenBody {
+    #[schema(value_type = i64, minimum = 1)]
     user_id: Value,
+    #[schema(value_type = Option<String>)]
     username: Option<Value>,
     admin: Option<bool>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct TokenResponse {
     token: String,
     user_id: i64,
@@ -25,6 +28,14 @@ struct TokenResponse {
 }
 
 /// Mints a token for any user; no authentication.
+#[utoipa::path(
+    post, path = "/dev/token", operation_id = "dev_token", tag = "service", security(()),
+    request_body(content = TokenBody, example = json!({"user_id": 2, "username": "mina"})),
+    responses(
+        (status = 200, description = "A token for a day", body = TokenResponse),
+        problems::Body, problems::Unavailable, problems::NotFound,
+    ),
+)]
 pub(super) async fn token(request: HttpRequest, payload: Payload, services: Data) -> Response {
     if !services.config.dev_login {
         return Err(ApiError::not_found("no such path"));

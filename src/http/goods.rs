@@ -10,12 +10,13 @@ use actix_web::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use super::{
     ApiError, Data, Response, Services, WRITE_TIMEOUT,
     bids::{goods_id, goods_not_found},
-    body, json,
-    responses::GoodsResponse,
+    body, json, problems,
+    responses::GoodsPage,
 };
 use crate::{
     actors::GetParticipants,
@@ -32,18 +33,34 @@ const MAX_REASON_CHARS: usize = 256;
 
 /// The fields that a seller may set. Others are ignored: a seller can't set a high price, a phase or a trade room
 /// (fault 15).
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
+#[schema(description = "What a seller may set. Other fields are ignored")]
 struct GoodsBody {
+    #[schema(value_type = String, min_length = 1, max_length = 256)]
     title: Value,
+    #[schema(value_type = Option<String>)]
     content: Option<Value>,
+    #[schema(value_type = Option<String>, max_length = 64)]
     category: Option<Value>,
+    #[schema(value_type = i64, minimum = 1)]
     start_price: Value,
+    #[schema(value_type = Option<i64>, minimum = 1)]
     predict_price: Option<Value>,
+    /// At most 60 s in the past. Without it `start_date` and `start_time` are needed.
+    #[schema(value_type = Option<String>, format = DateTime)]
     starts_at: Option<Value>,
+    /// Local to `auction.time_zone`.
+    #[schema(value_type = Option<String>, format = Date)]
     start_date: Option<Value>,
+    #[schema(value_type = Option<String>, example = "17:30")]
     start_time: Option<Value>,
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 2592000)]
     duration_s: Option<Value>,
+    /// The least step between two bids.
+    #[schema(value_type = Option<i64>, minimum = 1)]
     min_increment: Option<Value>,
+    /// Paths of pictures.
+    #[schema(value_type = Option<Vec<String>>, max_items = 20)]
     images: Option<Value>,
 }
 
@@ -96,6 +113,19 @@ impl From<DraftError> for Problem {
 }
 
 /// Creates goods. The seller is the token's user.
+#[utoipa::path(
+    post, path = "/goods/", operation_id = "create_goods", tag = "goods", security(("bearer" = [])),
+    request_body(content = GoodsBody, example = json!({
+        "title": "camera", "content": "a film camera", "category": "기타", "start_price": 1000,
+        "starts_at": "2027-11-22T08:30:00Z", "duration_s": 600, "min_increment": 100,
+    })),
+    responses(
+        (status = 201, description = "The goods", body = GoodsPage, headers(
+            ("Location" = String, description = "The path of the goods"),
+        )),
+        problems::Caller, problems::Body,
+    ),
+)]
 pub(super) async fn create(request: HttpRequest, payload: Payload, services: Data) -> Response {
     let seller = services.user(&request).await?.user;
     let body: GoodsBody = body::object(&request, payload, &services).await?;
@@ -105,19 +135,24 @@ pub(super) async fn create(request: HttpRequest, payload: Payload, services: Dat
     let (id, made_at) = services.ledger.write(make, WRITE_TIMEOUT).await?;
     // Built from what was written: a failing read must not hide that the goods exist.
     let goods = GoodsDetail::fresh(id, User::clone(&seller), goods, made_at);
-    let response = GoodsResponse::page(goods, &[], services.local_time());
+    let response = GoodsPage::new(goods, &[], services.local_time());
     let mut created = HttpResponse::Created();
     created.insert_header((LOCATION, format!("/goods/{id}/")));
     Ok(json::json(created, &response))
 }
 
 /// Everything that the page of a goods item shows.
+#[utoipa::path(
+    get, path = "/goods/{id}/", operation_id = "goods_page", tag = "goods", security((), ("bearer" = [])),
+    params(("id" = GoodsId, Path, description = "The goods")),
+    responses((status = 200, description = "The goods", body = GoodsPage), problems::Caller, problems::NotFound),
+)]
 pub(super) async fn show(request: HttpRequest, goods: Path<String>, services: Data) -> Response {
     let viewer = services.viewer(&request).await?;
     let id = goods_id(&goods)?;
     let goods = services.store.goods_detail(id, viewer).await?.ok_or_else(goods_not_found)?;
     let present = present_users(&services, id).await;
-    Ok(json::ok(&GoodsResponse::page(goods, &present, services.local_time())))
+    Ok(json::ok(&GoodsPage::new(goods, &present, services.local_time())))
 }
 
 /// The users in the room of these goods, by their current names: a name may have changed since its user joined. The
@@ -128,18 +163,33 @@ async fn present_users(services: &Services, goods: GoodsId) -> Vec<Arc<User>> {
 }
 
 /// Sets the user's like; no change if it is set.
+#[utoipa::path(
+    put, path = "/goods/{id}/like", operation_id = "like", tag = "goods", security(("bearer" = [])),
+    params(("id" = GoodsId, Path, description = "The goods")),
+    responses((status = 204, description = "Liked"), problems::Caller, problems::NotFound),
+)]
 pub(super) async fn like(request: HttpRequest, goods: Path<String>, services: Data) -> Response {
     set_like(&request, &goods, &services, Like::On).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
 /// Removes the user's like; no change if there is none.
+#[utoipa::path(
+    delete, path = "/goods/{id}/like", operation_id = "unlike", tag = "goods", security(("bearer" = [])),
+    params(("id" = GoodsId, Path, description = "The goods")),
+    responses((status = 204, description = "Not liked any more"), problems::Caller, problems::NotFound),
+)]
 pub(super) async fn unlike(request: HttpRequest, goods: Path<String>, services: Data) -> Response {
     set_like(&request, &goods, &services, Like::Off).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
 /// Toggles the user's like. The existing client does this by GET, and expects an empty body without a content type.
+#[utoipa::path(
+    get, path = "/goods/like/{id}/", operation_id = "toggle_like", tag = "goods", security(("bearer" = [])),
+    params(("id" = GoodsId, Path, description = "The goods")),
+    responses((status = 200, description = "Empty; liked, or not any more"), problems::Caller, problems::NotFound),
+)]
 pub(super) async fn toggle_like(request: HttpRequest, goods: Path<String>, services: Data) -> Response {
     set_like(&request, &goods, &services, Like::Toggle).await?;
     // A response from a browser's cache would not toggle anything.
@@ -156,6 +206,14 @@ async fn set_like(request: &HttpRequest, goods: &str, services: &Services, like:
 }
 
 /// Deletes the user's own goods, before their auction starts.
+#[utoipa::path(
+    delete, path = "/goods/{id}/", operation_id = "delete_goods", tag = "goods", security(("bearer" = [])),
+    params(("id" = GoodsId, Path, description = "The goods")),
+    responses(
+        (status = 204, description = "Deleted"),
+        problems::Caller, problems::Forbidden, problems::NotFound, problems::AuctionStarted,
+    ),
+)]
 pub(super) async fn delete(request: HttpRequest, goods: Path<String>, services: Data) -> Response {
     let user = services.user(&request).await?.user.id;
     let delete = DeleteGoods { goods: goods_id(&goods)?, user };
@@ -167,18 +225,28 @@ pub(super) async fn delete(request: HttpRequest, goods: Path<String>, services: 
     }
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 struct CancelBody {
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 256)]
     reason: Option<Value>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct CancelledResponse {
     goods_id: GoodsId,
     ends_at: Timestamp,
 }
 
 /// Ends an auction without a buyer, for an admin. The reason stands in the log alone.
+#[utoipa::path(
+    post, path = "/admin/goods/{id}/cancel", operation_id = "cancel_goods", tag = "admin", security(("bearer" = [])),
+    params(("id" = GoodsId, Path, description = "The goods")),
+    request_body(content = Option<CancelBody>, example = json!({"reason": "the seller has lost it"})),
+    responses(
+        (status = 200, description = "Ended without a buyer", body = CancelledResponse),
+        problems::Admin, problems::Body, problems::NotFound, problems::AuctionEnded,
+    ),
+)]
 pub(super) async fn cancel(request: HttpRequest, goods: Path<String>, payload: Payload, services: Data) -> Response {
     let admin = services.admin(&request).await?.user.id;
     let body: CancelBody = body::optional_object(&request, payload, &services).await?;

@@ -2,10 +2,11 @@
 
 use actix_web::{HttpRequest, web::Path};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
-    ApiError, Data, Response, Services, json, query,
-    responses::{GoodsResponse, Pictures, UserResponse},
+    ApiError, Data, Response, Services, json, problems, query,
+    responses::{FirstPicture, GoodsResponse, RecommendedPicture, UserResponse},
 };
 use crate::{
     actors::{CountParticipants, GetBusiestRooms},
@@ -14,10 +15,33 @@ use crate::{
     store::{GoodsCard, GoodsFilter, Page, UserGoods},
 };
 
+/// Goods of a list.
+#[derive(Serialize, ToSchema)]
+#[serde(transparent)]
+struct ListedGoods(GoodsResponse<UserResponse, FirstPicture>);
+
+/// Recommended goods; users are names.
+#[derive(Serialize, ToSchema)]
+#[serde(transparent)]
+struct RecommendedGoods(GoodsResponse<String, RecommendedPicture>);
+
 /// Characters of a search text: as many as a title may have.
 const MAX_SEARCH: usize = 256;
 
 /// One page of all goods.
+#[utoipa::path(
+    get, path = "/goods/", operation_id = "goods", tag = "goods", security((), ("bearer" = [])),
+    params(
+        ("page" = Option<i64>, Query, minimum = 1, description = "From 1; past the end is 404"),
+        ("category" = Option<String>, Query, max_length = 256, description = "The whole category"),
+        ("status" = Option<PhaseQuery>, Query, description = "`null`: scheduled, `true`: live, `false`: ended"),
+        ("search" = Option<String>, Query, max_length = 256, description = "A text in title or content"),
+    ),
+    responses(
+        (status = 200, description = "Newest first, ten a page", body = Vec<ListedGoods>),
+        problems::Caller, problems::InvalidValue, problems::NotFound,
+    ),
+)]
 pub(super) async fn list(request: HttpRequest, services: Data) -> Response {
     let viewer = services.viewer(&request).await?;
     let page = query::page(&request)?;
@@ -35,18 +59,41 @@ pub(super) async fn list(request: HttpRequest, services: Data) -> Response {
 }
 
 /// Scheduled and live goods that have participants or are new.
+#[utoipa::path(
+    get, path = "/goods/recommend/", operation_id = "recommended_goods", tag = "goods", security((), ("bearer" = [])),
+    responses(
+        (status = 200, description = "At most ten", body = Vec<RecommendedGoods>), problems::Caller,
+    ),
+)]
 pub(super) async fn recommend(request: HttpRequest, services: Data) -> Response {
     let viewer = services.viewer(&request).await?;
     let busiest = services.rooms.send(GetBusiestRooms).await.unwrap_or_default();
     let goods = services.store.recommended(busiest, viewer).await?;
     let at = services.local_time();
     // Users are names, and the picture is in `image`.
-    let picture = |images: Vec<_>| Pictures::Recommended(images.into_iter().next());
-    let response = |goods, participants| GoodsResponse::new(goods, |user| user.username, picture, participants, at);
+    let picture = |images: Vec<_>| RecommendedPicture { image: images.into_iter().next() };
+    let response = |goods, participants| {
+        RecommendedGoods(GoodsResponse::new(goods, |user| user.username, picture, participants, at))
+    };
     with_participants(&services, goods, response).await
 }
 
 /// The goods that a user sells, has bought or likes.
+#[utoipa::path(
+    get, path = "/goods/user/{id}/", operation_id = "goods_of_user", tag = "goods", security((), ("bearer" = [])),
+    params(
+        ("id" = UserId, Path, description = "The user"),
+        (
+            "status" = Option<UserGoodsQuery>, Query,
+            description = "What they sell (also without it), have bought or like, or sell in a phase",
+        ),
+        ("page" = Option<i64>, Query, minimum = 1, description = "From 1; past the end is 404"),
+    ),
+    responses(
+        (status = 200, description = "Newest first", body = Vec<ListedGoods>),
+        problems::Caller, problems::InvalidValue, problems::NotFound,
+    ),
+)]
 pub(super) async fn of_user(request: HttpRequest, user: Path<String>, services: Data) -> Response {
     let viewer = services.viewer(&request).await?;
     // The existing client sends no page here and expects all goods.
@@ -68,6 +115,29 @@ pub(super) async fn of_user(request: HttpRequest, user: Path<String>, services: 
     listed(&services, query::reject_past_end(page.unwrap_or(Page::FIRST), goods)?).await
 }
 
+/// The values of `status`, for `/openapi.json`.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[allow(dead_code)] // `query::phase` parses them.
+enum PhaseQuery {
+    Null,
+    True,
+    False,
+}
+
+/// The values of `status` for the goods of a user, for `/openapi.json`.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[allow(dead_code)] // `of_user` parses them.
+enum UserGoodsQuery {
+    Sell,
+    Buy,
+    Like,
+    Null,
+    True,
+    False,
+}
+
 /// 422 for an unknown status (fault 18: the origin answers 500).
 fn wrong_status(expected: &str) -> Problem {
     Problem::invalid_value("status", expected)
@@ -76,8 +146,9 @@ fn wrong_status(expected: &str) -> Problem {
 /// Goods whose `images` is one picture.
 async fn listed(services: &Services, goods: Vec<GoodsCard>) -> Response {
     let at = services.local_time();
-    let picture = |images: Vec<_>| Pictures::First(images.into_iter().next());
-    let response = |goods, participants| GoodsResponse::new(goods, UserResponse::from, picture, participants, at);
+    let picture = |images: Vec<_>| FirstPicture { images: images.into_iter().next() };
+    let response =
+        |goods, participants| ListedGoods(GoodsResponse::new(goods, UserResponse::from, picture, participants, at));
     with_participants(services, goods, response).await
 }
 

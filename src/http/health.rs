@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Serialize;
-use serde_json::json;
+use utoipa::ToSchema;
 
-use super::{Data, Response, Services, json};
+use super::{Data, Response, Services, json, problems};
 use crate::{
     actors::{
         ClockFigures, GetClockFigures, GetHubFigures, GetRoomFigures, GetRouterFigures, HubFigures, RoomFigures,
@@ -26,7 +26,7 @@ const CHECK_TIMEOUT: Duration = Duration::from_millis(1000);
 const OVERDUE_WARNING_MS: i64 = 2000;
 
 /// A status of the health check format for HTTP APIs (draft-inadarei-api-health-check), from best to worst.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Status {
     Pass,
@@ -44,17 +44,33 @@ impl Status {
     }
 }
 
+#[derive(Serialize, ToSchema)]
+struct StatusResponse {
+    status: Status,
+}
+
 /// `GET /health/live`: the process runs.
+#[utoipa::path(
+    get, path = "/health/live", operation_id = "live", tag = "service", security(()),
+    responses((status = 200, description = "The process runs", body = StatusResponse)),
+)]
 pub(super) async fn live() -> HttpResponse {
-    json::ok(&json!({ "status": Status::Pass }))
+    json::ok(&StatusResponse { status: Status::Pass })
 }
 
 /// `GET /health/ready`: the node can take bids and does not shut down.
+#[utoipa::path(
+    get, path = "/health/ready", operation_id = "ready", tag = "service", security(()),
+    responses(
+        (status = 200, description = "The node can take bids", body = StatusResponse),
+        (status = 503, description = "It can't", body = StatusResponse),
+    ),
+)]
 pub(super) async fn ready(services: Data) -> HttpResponse {
     if services.readiness.check(|| can_take_bids(&services)).await && !services.ingress.is_draining() {
-        json::ok(&json!({ "status": Status::Pass }))
+        json::ok(&StatusResponse { status: Status::Pass })
     } else {
-        json::json(HttpResponse::ServiceUnavailable(), &json!({ "status": Status::Fail }))
+        json::json(HttpResponse::ServiceUnavailable(), &StatusResponse { status: Status::Fail })
     }
 }
 
@@ -68,13 +84,15 @@ async fn can_take_bids(services: &Services) -> bool {
     read.is_ok() && write.is_ok() && actors && services.rooms.connected()
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Health {
     status: Status,
     version: &'static str,
     node: String,
     uptime_s: i64,
     time: Timestamp,
+    /// For each part its status and its figures (`docs/operating.md#what-to-watch`).
+    #[schema(value_type = HashMap<String, StatusResponse>)]
     checks: Checks,
 }
 
@@ -148,6 +166,17 @@ struct SessionsCheck {
 }
 
 /// `GET /admin/health`: the report for operators; 503 if any part fails.
+#[utoipa::path(
+    get, path = "/admin/health", operation_id = "health", tag = "admin", security(("bearer" = [])),
+    responses(
+        (
+            status = 200, description = "The service can take bids", body = Health,
+            content_type = "application/health+json",
+        ),
+        (status = 503, description = "It can't", body = Health, content_type = "application/health+json"),
+        problems::AdminReport,
+    ),
+)]
 pub(super) async fn admin(request: HttpRequest, services: Data) -> Response {
     services.operator(&request).await?;
     let health = examine(&services).await;

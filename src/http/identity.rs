@@ -1,8 +1,8 @@
 //! Identifies who sends a request: reads its token, finds the token's user, and counts the request against their rate.
 //! The user of a request is always the token's user, never a field of its body (fault 4).
 //!
-//! Handlers call the method that fits the request: `visitor`, `reader`, `user`, `bidder`, `admin`, `admin_reader`, `operator`,
-//! `stream_user`, `socket_user` or `socket_visitor`.
+//! Handlers call the method that fits the request: `passer_by`, `visitor`, `reader`, `user`, `bidder`, `admin`,
+//! `admin_reader`, `operator`, `stream_user`, `socket_user` or `socket_visitor`.
 
 use std::{
     net::IpAddr,
@@ -95,12 +95,30 @@ impl Services {
         admin_only(self.reader(request).await?)
     }
 
-    /// Checks that an admin requests the health report. The report matters most while the database is not available, so
-    /// this needs no row, and refuses an inactive user only if the database or the cache says so.
+    /// Checks that an admin requests the health report, which matters most while the database is not available.
     /// Errors: 401 without a valid token, 403 with one that isn't an admin's, 429 if its user is no admin and over the
     /// rate of requests.
     pub(super) async fn operator(&self, request: &HttpRequest) -> Result<(), ApiError> {
-        let token = header_token(request)?.ok_or_else(token_needed)?;
+        match self.token_holder(request).await? {
+            Some(claims) if claims.admin => Ok(()),
+            Some(_) => Err(admin_needed()),
+            None => Err(token_needed()),
+        }
+    }
+
+    /// Lets anybody read what the binary itself holds, also while the database is not available.
+    /// Errors: 401 for an invalid token, 429 over the rate of requests.
+    pub(super) async fn passer_by(&self, request: &HttpRequest) -> Result<(), ApiError> {
+        match self.token_holder(request).await? {
+            Some(_) => Ok(()),
+            None => self.count_request(request, None),
+        }
+    }
+
+    /// What the token says, counted against the rate of its user; `None` without one. This needs no row, and refuses an
+    /// inactive user only if the database or the cache says so.
+    async fn token_holder(&self, request: &HttpRequest) -> Result<Option<Claims>, ApiError> {
+        let Some(token) = header_token(request)? else { return Ok(None) };
         let claims = self.live.load().cached_claims(&token, self.time.now()).ok_or_else(token_refused)?;
         if !claims.admin {
             self.live.load().rates.check_request(RateKey::User(claims.user))?;
@@ -112,13 +130,7 @@ impl Services {
                 Ok(Err(_)) | Err(_) => self.users.last_known(claims.user),
             },
         };
-        if user.is_some_and(|user| !user.is_active) {
-            return Err(token_refused());
-        }
-        if !claims.admin {
-            return Err(admin_needed());
-        }
-        Ok(())
+        if user.is_some_and(|user| !user.is_active) { Err(token_refused()) } else { Ok(Some(claims)) }
     }
 
     /// Identifies a bidder. Bids have a rate of their own.

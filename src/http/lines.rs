@@ -2,11 +2,12 @@
 
 use actix_web::{HttpRequest, HttpResponse, web::Path};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     ApiError, Data, Response, WRITE_TIMEOUT,
     bids::{goods_id, goods_not_found},
-    json, query,
+    json, problems, query,
 };
 use crate::{
     domain::{GoodsId, LineId},
@@ -16,7 +17,8 @@ use crate::{
     },
 };
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Line)]
 struct LineResponse {
     id: i64,
     author: String,
@@ -26,6 +28,20 @@ struct LineResponse {
 }
 
 /// One page of a room's lines, newest first.
+#[utoipa::path(
+    get, path = "/goods/{id}/chat/", operation_id = "lines", tag = "goods", security((), ("bearer" = [])),
+    params(
+        ("id" = GoodsId, Path, description = "The goods"),
+        ("page" = Option<i64>, Query, minimum = 1, description = "From 1; past the end is 404"),
+    ),
+    responses(
+        (
+            status = 200, description = "The lines of the auction room, newest first, ten a page",
+            body = Vec<LineResponse>,
+        ),
+        problems::Caller, problems::InvalidValue, problems::NotFound,
+    ),
+)]
 pub(super) async fn list(request: HttpRequest, goods: Path<String>, services: Data) -> Response {
     services.visitor(&request).await?;
     let page = query::page(&request)?;
@@ -41,6 +57,11 @@ pub(super) async fn list(request: HttpRequest, goods: Path<String>, services: Da
 }
 
 /// Removes a line for everybody.
+#[utoipa::path(
+    delete, path = "/admin/lines/{id}", operation_id = "remove_line", tag = "admin", security(("bearer" = [])),
+    params(("id" = LineId, Path, description = "The line")),
+    responses((status = 204, description = "Removed"), problems::Admin, problems::NotFound),
+)]
 pub(super) async fn remove(request: HttpRequest, line: Path<String>, services: Data) -> Response {
     let admin = services.admin(&request).await?.user.id;
     let not_found = || ApiError::not_found("no such line");

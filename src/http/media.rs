@@ -12,7 +12,7 @@ use actix_web::{
     web,
 };
 
-use super::{ApiError, Data, Response};
+use super::{ApiError, Data, Response, problems};
 
 /// The profile picture of users without one.
 const DEFAULT_PICTURE: &[u8] = include_bytes!("default.jpeg");
@@ -20,6 +20,10 @@ const DEFAULT_PICTURE: &[u8] = include_bytes!("default.jpeg");
 const INERT_POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; sandbox");
 
 /// Serves the built-in picture.
+#[utoipa::path(
+    get, path = "/media/default.jpeg", operation_id = "default_picture", tag = "service", security((), ("bearer" = [])),
+    responses((status = 200, description = "A picture", content_type = "image/jpeg"), problems::Caller),
+)]
 pub(super) async fn default_picture(request: HttpRequest, services: Data) -> Response {
     services.visitor(&request).await?;
     Ok(HttpResponse::Ok()
@@ -31,6 +35,18 @@ pub(super) async fn default_picture(request: HttpRequest, services: Data) -> Res
 
 /// Serves a file of `server.media_dir`. Anything but a plain file in it is 404: folders, hidden files, paths that lead
 /// out.
+#[utoipa::path(
+    get, path = "/media/{path}", operation_id = "picture", tag = "service", security((), ("bearer" = [])),
+    params(("path" = String, Path, description = "A path below `server.media_dir`; it may have slashes")),
+    responses(
+        (status = 200, description = "The file", content_type = "image/*"),
+        (status = 206, description = "A part of the file, for a `Range`", content_type = "image/*"),
+        (status = 304, description = "Not changed"),
+        (status = 412, description = "Changed, for `If-Match` and `If-Unmodified-Since`"),
+        (status = 416, description = "The file is shorter than the `Range`"),
+        problems::Caller, problems::NotFound,
+    ),
+)]
 pub(super) async fn file(request: HttpRequest, services: Data) -> Response {
     services.visitor(&request).await?;
     let file_not_found = || ApiError::not_found("no such file");

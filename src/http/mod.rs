@@ -6,6 +6,7 @@
 //! - Requests: `body`, `query`, `identity` (with `token`, `user_directory`), `forwarded`, `rate_limits`,
 //!   `cors`.
 //! - Responses: `json`, `responses`, `error`.
+//! - Descriptions of the API: `openapi` (with `problems`), served as a `document`.
 //! - Connections: `http_connection` (with `refusal` and `responding`), `upgraded` (with `plain_response`),
 //!   `connection_end`, `open_connections`. After an upgrade `actors::Connection` takes over.
 //! - `services` holds what handlers use; `readiness` caches the readiness check.
@@ -18,6 +19,7 @@ mod body;
 mod connection_end;
 mod cors;
 mod dev;
+mod document;
 mod error;
 mod forwarded;
 mod goods;
@@ -29,7 +31,9 @@ mod json;
 mod lines;
 mod media;
 mod open_connections;
+mod openapi;
 mod plain_response;
+mod problems;
 mod query;
 mod rate_limits;
 mod readiness;
@@ -110,6 +114,7 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .service(at("/admin/alarms/{event_id}/deliveries").route(read_only(admin_alarms::deliveries)))
         .service(at("/admin/users").route(read_only(users::list)))
         .service(at("/admin/users/{id}").route(read_only(users::show)).put(users::change))
+        .service(at("/openapi.json").route(read_only(openapi::show)))
         .service(at("/dev/token").post(dev::token))
         .default_service(web::to(error::path_not_found));
 }

@@ -4,6 +4,13 @@ use std::sync::Arc;
 
 use chrono_tz::Tz;
 use serde::Serialize;
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{
+        RefOr, Schema,
+        schema::{ObjectBuilder, OneOfBuilder, Type},
+    },
+};
 
 use crate::{
     domain::{Timestamp, User},
@@ -11,7 +18,8 @@ use crate::{
 };
 
 /// A user as other users see them.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = User)]
 pub(crate) struct UserResponse {
     id: i64,
     username: String,
@@ -27,40 +35,53 @@ impl From<User> for UserResponse {
     }
 }
 
-/// Goods as all responses have them; `P` is a person.
-#[derive(Serialize)]
-pub(crate) struct GoodsResponse<P> {
+/// Goods as all responses have them; `P` is a person, `I` the field with the pictures.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct GoodsResponse<P, I> {
     id: i64,
     seller: P,
+    #[schema(schema_with = or_null::<P>)]
     buyer: Option<P>,
     is_like: bool,
     #[serde(flatten)]
-    pictures: Pictures,
+    pictures: I,
     participants_count: usize,
     #[serde(flatten)]
     facts: FactsResponse,
     like: Vec<i64>,
-    #[serde(flatten)]
-    room: Option<RoomResponse>,
 }
 
-/// The field with the pictures, which each response names and fills in its own way, as in the origin.
-#[derive(Serialize)]
-pub(crate) enum Pictures {
-    #[serde(rename = "images")]
-    All(Vec<ImageResponse>),
-    #[serde(rename = "images")]
-    First(Option<ImageResponse>),
-    #[serde(rename = "image")]
-    Recommended(Option<ImageResponse>),
+/// The schema of an `Option<P>`, which utoipa takes for a `P` where `P` is a parameter.
+fn or_null<P: PartialSchema>() -> RefOr<Schema> {
+    OneOfBuilder::new().item(P::schema()).item(ObjectBuilder::new().schema_type(Type::Null)).into()
 }
 
-#[derive(Serialize)]
+/// All pictures.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AllPictures {
+    images: Vec<ImageResponse>,
+}
+
+/// The first picture, under the name that the origin's lists use.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct FirstPicture {
+    pub images: Option<ImageResponse>,
+}
+
+/// The first picture of recommended goods, under the origin's name.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct RecommendedPicture {
+    pub image: Option<ImageResponse>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = Image)]
 pub(crate) struct ImageResponse {
     image: String,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = GoodsFacts)]
 struct FactsResponse {
     title: String,
     content: String,
@@ -107,13 +128,15 @@ impl FactsResponse {
 }
 
 /// What only the page of goods has: their bids, and who is in their room.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = GoodsRoom)]
 struct RoomResponse {
     bids: Vec<BidResponse>,
     participants: Vec<ParticipantResponse>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = GoodsBid)]
 struct BidResponse {
     id: i64,
     user: String,
@@ -121,17 +144,18 @@ struct BidResponse {
     goods: i64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Participant)]
 struct ParticipantResponse {
     id: i64,
     user: String,
 }
 
-impl<P> GoodsResponse<P> {
+impl<P, I> GoodsResponse<P, I> {
     pub(crate) fn new(
         card: GoodsCard,
         person: fn(User) -> P,
-        pictures: fn(Vec<ImageResponse>) -> Pictures,
+        pictures: fn(Vec<ImageResponse>) -> I,
         participants_count: usize,
         (time_zone, now): (Tz, Timestamp),
     ) -> Self {
@@ -144,20 +168,29 @@ impl<P> GoodsResponse<P> {
             participants_count,
             facts: FactsResponse::new(card.facts, time_zone, now),
             like: card.likes,
-            room: None,
         }
     }
 }
 
-impl GoodsResponse<UserResponse> {
-    /// The page of one goods item. `present` are the users in the auction room.
-    pub(crate) fn page(goods: GoodsDetail, present: &[Arc<User>], at: (Tz, Timestamp)) -> Self {
-        let page = Self::new(goods.card, UserResponse::from, Pictures::All, present.len(), at);
-        let goods_id = page.id;
+/// The page of one goods item.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct GoodsPage {
+    #[serde(flatten)]
+    goods: GoodsResponse<UserResponse, AllPictures>,
+    #[serde(flatten)]
+    room: RoomResponse,
+}
+
+impl GoodsPage {
+    /// `present` are the users in the auction room.
+    pub(crate) fn new(goods: GoodsDetail, present: &[Arc<User>], at: (Tz, Timestamp)) -> Self {
+        let pictures = |images| AllPictures { images };
+        let card = GoodsResponse::new(goods.card, UserResponse::from, pictures, present.len(), at);
+        let goods_id = card.id;
         let bid =
             |bid: BidListing| BidResponse { id: bid.bid_id, user: bid.username, price: bid.price, goods: goods_id };
         let participant = |user: &Arc<User>| ParticipantResponse { id: user.id.get(), user: user.username.clone() };
         let bids = goods.bids.into_iter().map(bid).collect();
-        Self { room: Some(RoomResponse { bids, participants: present.iter().map(participant).collect() }), ..page }
+        Self { goods: card, room: RoomResponse { bids, participants: present.iter().map(participant).collect() } }
     }
 }

@@ -18,7 +18,7 @@ use super::{
     bids::{goods_id, goods_not_found},
     connection_end::ConnectionEnd,
     identity::{Identity, SUBPROTOCOL, offered_protocols},
-    query,
+    problems, query,
     socket_auth::{RequestAuth, authenticated},
     upgraded::MayUpgrade,
 };
@@ -27,12 +27,18 @@ use crate::{
         AlarmContext, AuctionContext, SessionContext, ShardHandle, TradeContext, alarm_events, alarm_socket,
         auction_socket, trade_socket,
     },
-    domain::Phase,
+    domain::{GoodsId, Phase},
     protocol::{Close, Code, Problem},
     store::TradeAccess,
 };
 
 /// Opens an alarm socket.
+#[utoipa::path(
+    get, path = "/ws/alarms/", operation_id = "open_alarms", tag = "sockets",
+    security(("bearer" = []), ("query" = []), ("subprotocol" = [])),
+    params(("since" = Option<i64>, Query, minimum = 0, description = "The alarms after this id, then new ones")),
+    responses((status = 101, description = "The socket is open"), problems::Handshake, problems::InvalidValue),
+)]
 pub(super) async fn open(request: HttpRequest, services: Data, shard: web::Data<LocalShard>) -> Response {
     services.check_origin(&request)?;
     let identity = services.socket_user(&request).await?;
@@ -47,6 +53,21 @@ pub(super) async fn open(request: HttpRequest, services: Data, shard: web::Data<
 ///
 /// A browser that reconnects sends `Last-Event-ID` by itself and repeats the `since` of its first request, so the
 /// header wins. An invalid header is ignored, because a refusal would end the page's `EventSource` for good.
+#[utoipa::path(
+    get, path = "/alarms/stream", operation_id = "stream", tag = "alarms", security(("bearer" = []), ("query" = [])),
+    params(
+        ("since" = Option<i64>, Query, minimum = 0, description = "The alarms after this id, then new ones"),
+        ("Last-Event-ID" = Option<String>, Header, description = "Wins over `since`; one that is no id counts as none"),
+    ),
+    responses(
+        (
+            status = 200, description = "Frames as in `/ws/alarms/`, as server-sent events",
+            content_type = "text/event-stream", body = String,
+        ),
+        (status = 204, description = "The user has as many sockets as allowed: stay away"),
+        problems::Caller, problems::InvalidValue,
+    ),
+)]
 pub(super) async fn stream(request: HttpRequest, services: Data, shard: web::Data<LocalShard>) -> Response {
     let identity = services.stream_user(&request).await?;
     let last_event_id = request.headers().get(LAST_EVENT_ID).and_then(|value| value.to_str().ok());
@@ -65,6 +86,12 @@ pub(super) async fn stream(request: HttpRequest, services: Data, shard: web::Dat
 }
 
 /// Opens a socket of an auction room. A user with a token can bid and speak; a visitor without one can only watch.
+#[utoipa::path(
+    get, path = "/ws/auction/{id}/", operation_id = "open_auction", tag = "sockets",
+    security((), ("bearer" = []), ("query" = []), ("subprotocol" = [])),
+    params(("id" = GoodsId, Path, description = "The goods")),
+    responses((status = 101, description = "The socket is open"), problems::Handshake, problems::NotFound),
+)]
 pub(super) async fn auction(
     request: HttpRequest,
     goods: Path<String>,
@@ -90,6 +117,12 @@ pub(super) async fn auction(
 }
 
 /// Opens a socket of a trade chat. Only the seller and the buyer of ended goods may open it (fault 13).
+#[utoipa::path(
+    get, path = "/ws/chat/{id}/", operation_id = "open_chat", tag = "sockets",
+    security(("bearer" = []), ("query" = []), ("subprotocol" = [])),
+    params(("id" = GoodsId, Path, description = "The goods")),
+    responses((status = 101, description = "The socket is open"), problems::Handshake, problems::NotFound),
+)]
 pub(super) async fn trade(
     request: HttpRequest,
     goods: Path<String>,

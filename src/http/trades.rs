@@ -4,11 +4,12 @@
 use actix_web::{HttpRequest, web::Path};
 use chrono_tz::Tz;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{
     Data, Response, Services, WRITE_TIMEOUT,
     bids::{goods_id, goods_not_found},
-    json, query,
+    json, problems, query,
     responses::UserResponse,
 };
 use crate::{
@@ -23,7 +24,8 @@ use crate::{
 /// The text that the existing client shows as the last message of a trade without messages.
 const NO_MESSAGE_YET: &str = "거래를 시작해 주세요!";
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Trade)]
 struct TradeResponse {
     id: GoodsId,
     seller: UserResponse,
@@ -35,7 +37,8 @@ struct TradeResponse {
     last_message: LastMessageResponse,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = LastMessage)]
 struct LastMessageResponse {
     message: String,
     created_at: String,
@@ -57,7 +60,8 @@ impl TradeResponse {
     }
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = TradeMessage)]
 struct MessageResponse {
     content: String,
     is_read: bool,
@@ -77,6 +81,14 @@ impl MessageResponse {
 }
 
 /// One page of the user's trades, those with the latest activity first.
+#[utoipa::path(
+    get, path = "/chat/", operation_id = "trades", tag = "trades", security(("bearer" = [])),
+    params(("page" = Option<i64>, Query, minimum = 1, description = "From 1; past the end is 404")),
+    responses(
+        (status = 200, description = "Those with the latest activity first, 200 a page", body = Vec<TradeResponse>),
+        problems::Caller, problems::InvalidValue, problems::NotFound,
+    ),
+)]
 pub(super) async fn list(request: HttpRequest, services: Data) -> Response {
     let user = services.reader(&request).await?.user.id;
     let page = query::page(&request)?;
@@ -86,6 +98,20 @@ pub(super) async fn list(request: HttpRequest, services: Data) -> Response {
 }
 
 /// One page of a trade's messages. Requesting them marks them as read.
+#[utoipa::path(
+    get, path = "/chat/goods/{id}/", operation_id = "trade_messages", tag = "trades", security(("bearer" = [])),
+    params(
+        ("id" = GoodsId, Path, description = "The goods"),
+        ("page" = Option<i64>, Query, minimum = 1, description = "From 1; past the end is 404"),
+    ),
+    responses(
+        (
+            status = 200, description = "Oldest first, 1000 a page; the first page is the newest",
+            body = Vec<MessageResponse>,
+        ),
+        problems::Caller, problems::InvalidValue, problems::Forbidden, problems::NotFound,
+    ),
+)]
 pub(super) async fn show(request: HttpRequest, goods: Path<String>, services: Data) -> Response {
     let reader = services.reader(&request).await?.user.id;
     let page = query::page(&request)?;

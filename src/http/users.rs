@@ -7,8 +7,9 @@ use actix_web::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
-use super::{ApiError, Data, Response, WRITE_TIMEOUT, body, json, query, responses::UserResponse};
+use super::{ApiError, Data, Response, WRITE_TIMEOUT, body, json, problems, query, responses::UserResponse};
 use crate::{
     actors::CountSockets,
     domain::{User, UserId},
@@ -19,25 +20,42 @@ use crate::{
     },
 };
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 struct UserBody {
+    /// From the moment they become inactive, their requests are refused and their sockets closed.
+    #[schema(value_type = Option<bool>)]
     is_active: Option<Value>,
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 150)]
     username: Option<Value>,
+    /// A path.
+    #[schema(value_type = Option<String>, max_length = 256, pattern = "^/")]
     profile_image: Option<Value>,
+    #[schema(value_type = Option<i32>, minimum = 0)]
     rating_score: Option<Value>,
+    /// Not available in this version: `false` alone is accepted.
+    #[schema(value_type = Option<bool>)]
     void_bids: Option<Value>,
 }
 
 /// Users on a page if the request has no `limit`.
 const DEFAULT_LIMIT: i64 = 50;
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct UserPage {
     results: Vec<UserResponse>,
     next_after: Option<i64>,
 }
 
 /// One page of the users, by id; with `search` those whose name contains it, or whose id it is.
+#[utoipa::path(
+    get, path = "/admin/users", operation_id = "users", tag = "admin", security(("bearer" = [])),
+    params(
+        ("search" = Option<String>, Query, max_length = 150, description = "A part of the name, or an id"),
+        ("after" = Option<i64>, Query, minimum = 0, description = "Users after this id"),
+        ("limit" = Option<i64>, Query, minimum = 1, description = "Rows on a page; above 200 counts as 200"),
+    ),
+    responses((status = 200, description = "By id", body = UserPage), problems::Admin, problems::InvalidValue),
+)]
 pub(super) async fn list(request: HttpRequest, services: Data) -> Response {
     services.admin_reader(&request).await?;
     let search = query::text(&request, "search", User::MAX_NAME_CHARS)?;
@@ -51,7 +69,8 @@ pub(super) async fn list(request: HttpRequest, services: Data) -> Response {
     Ok(json::ok(&UserPage { results: users.into_iter().map(UserResponse::from).collect(), next_after }))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = UserDetail)]
 struct UserDetailResponse {
     #[serde(flatten)]
     user: UserResponse,
@@ -61,6 +80,11 @@ struct UserDetailResponse {
 }
 
 /// One user: their state, their open sockets on all nodes, their unread alarms, and live goods that they lead.
+#[utoipa::path(
+    get, path = "/admin/users/{id}", operation_id = "user", tag = "admin", security(("bearer" = [])),
+    params(("id" = UserId, Path, description = "The user")),
+    responses((status = 200, description = "The user", body = UserDetailResponse), problems::Admin, problems::NotFound),
+)]
 pub(super) async fn show(request: HttpRequest, id: Path<String>, services: Data) -> Response {
     services.admin_reader(&request).await?;
     let id = user_id(&id)?;
@@ -79,6 +103,15 @@ fn user_not_found() -> ApiError {
 }
 
 /// Changes a user. When they become inactive, their tokens are refused from then on and their sockets are closed.
+#[utoipa::path(
+    put, path = "/admin/users/{id}", operation_id = "change_user", tag = "admin", security(("bearer" = [])),
+    params(("id" = UserId, Path, description = "The user")),
+    request_body(content = UserBody, example = json!({"rating_score": 45})),
+    responses(
+        (status = 200, description = "The user as they are now", body = UserResponse),
+        problems::Admin, problems::Body, problems::NotFound,
+    ),
+)]
 pub(super) async fn change(request: HttpRequest, id: Path<String>, payload: Payload, services: Data) -> Response {
     let admin = services.admin(&request).await?;
     let body: UserBody = body::object(&request, payload, &services).await?;

@@ -1,14 +1,19 @@
 //! The JSON of one alarm: the same on the alarm socket and in the inbox, where it also has `read`.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::domain::{Alarm, AlarmKind, Locale, Price, Timestamp};
 
 /// One alarm as clients receive it (`docs/protocol.md#alarms`). Fields that its kind doesn't have are absent.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Alarm)]
 pub(crate) struct AlarmBody<'a> {
+    /// `alram`, or `chat_alram` for a trade message.
+    #[schema(value_type = AlarmFrameType)]
     response_type: &'static str,
     id: i64,
+    #[schema(value_type = AlarmKind)]
     kind: &'static str,
     message: &'a str,
     goods_id: Option<i64>,
@@ -28,10 +33,20 @@ pub(crate) struct AlarmBody<'a> {
     sender_name: Option<&'a str>,
     /// True on an `outbid` that no longer holds, absent otherwise.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
     superseded: bool,
     /// Present in the inbox only.
     #[serde(skip_serializing_if = "Option::is_none")]
     read: Option<bool>,
+}
+
+/// The `response_type` of an alarm.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[allow(dead_code)] // It stands for the texts above in schemas.
+enum AlarmFrameType {
+    Alram,
+    ChatAlram,
 }
 
 impl<'a> AlarmBody<'a> {

@@ -3,11 +3,13 @@
 //! A code determines its status and title. Nothing here can carry SQL, a path or a stack trace to a client.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::domain::{Price, Refusal};
 
 /// The error codes of the protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ToSchema)]
+#[schema(rename_all = "snake_case")]
 pub(crate) enum Code {
     /// The token is missing, invalid or expired.
     Unauthorized,
@@ -83,7 +85,8 @@ impl Code {
         }
     }
 
-    const fn title(self) -> &'static str {
+    /// The title of a problem with this code.
+    pub(crate) const fn title(self) -> &'static str {
         match self {
             Code::Unauthorized => "Unauthorized",
             Code::Forbidden => "Forbidden",
@@ -108,7 +111,7 @@ impl Code {
 }
 
 /// Whether a bid that was answered with 503 is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Outcome {
     /// It is not stored, and will not be.
@@ -118,21 +121,26 @@ pub(crate) enum Outcome {
 }
 
 /// One problem document. It is boxed to keep the `Result`s that carry it small.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(transparent)]
+#[schema(description = "Why a request was refused (RFC 9457).")]
 pub(crate) struct Problem(Box<Document>);
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ProblemDocument)]
 struct Document {
     #[serde(rename = "type")]
     kind: &'static str,
     title: &'static str,
     status: u16,
+    /// What is wrong, for people.
     detail: String,
     #[serde(serialize_with = "code_name")]
     code: Code,
+    /// The field, query value or header that is wrong, with `invalid_value` only.
     #[serde(skip_serializing_if = "Option::is_none")]
     field: Option<String>,
+    /// The price to beat, with `bid_too_low` only; 0 before the first bid.
     #[serde(skip_serializing_if = "Option::is_none")]
     high_price: Option<i64>,
     /// The minimum of the next bid, with `bid_too_low` only; null if it would be above `limits.max_price`.

@@ -1,12 +1,13 @@
 //! Frames that the server sends in auction rooms and trade chats, and the `alert` that refuses a client's frame.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{Code, Outcome, Problem};
 use crate::domain::{BidId, BidSeq, GoodsId, LineId, Locale, Price, Timestamp, UserId};
 
 /// A frame to the sockets of a room (`docs/protocol.md#the-auction-room`), or to one of them.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(tag = "response_type", rename_all = "snake_case")]
 pub(crate) enum RoomFrame<'a> {
     /// A user has joined the room with their first socket.
@@ -105,7 +106,7 @@ pub(crate) enum RoomFrame<'a> {
 }
 
 /// Why an auction has ended.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum EndReason {
     Sold,

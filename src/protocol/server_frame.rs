@@ -1,11 +1,12 @@
 //! Frames that the server sends on the alarm socket, other than alarms.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::domain::{Timestamp, UserId};
 
 /// A frame of the alarm socket that is no alarm (`docs/protocol.md#the-alarm-socket`).
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(tag = "response_type", rename_all = "snake_case")]
 pub(crate) enum ServerFrame {
     /// The first frame, to clients that give `since` or the subprotocol `handsup.v1`.

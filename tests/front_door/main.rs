@@ -52,6 +52,7 @@ mod nodes_trade;
 mod nodes_under_fire;
 mod notices;
 mod open_files;
+mod openapi;
 mod presence;
 mod protocol_doc;
 mod reload;

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use super::{
     events::Stream,
     support::{
-        AnswerBody, Client, Closed, Example, Exchange, ManualTime, Socket, Step, TestNode, claims, examples, signed,
-        wait_until_settled,
+        AnswerBody, Client, Closed, Described, Example, Exchange, ManualTime, Socket, Step, TestNode, claims, examples,
+        signed, wait_until_settled,
     },
 };
 
@@ -26,6 +26,7 @@ struct Stage {
     node: TestNode,
     time: Arc<ManualTime>,
     http: Client,
+    openapi: Described,
     sockets: BTreeMap<String, Socket>,
 }
 
@@ -39,7 +40,8 @@ async fn the_service_does_what_every_example_of_the_page_shows() {
         settings.auction.soft_close_s = 30;
     });
     let http = node.visitor();
-    let mut stage = Stage { node, time, http, sockets: BTreeMap::new() };
+    let openapi = Described::new(http.get("/openapi.json").await.body);
+    let mut stage = Stage { node, time, http, openapi, sockets: BTreeMap::new() };
     let mut on = String::new();
     for Example { line, step } in examples {
         if let Err(why) = stage.play(step, &mut on).await {
@@ -140,10 +142,13 @@ impl Stage {
             return self.stream(&path, &headers, events);
         }
         let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        let method = Method::from_str(&method).map_err(|error| error.to_string())?;
-        let found = self.http.send_with(method, &path, body.map(String::into_bytes), &headers).await;
+        let verb = Method::from_str(&method).map_err(|error| error.to_string())?;
+        let found = self.http.send_with(verb, &path, body.map(String::into_bytes), &headers).await;
         if found.status != status {
             return Err(format!("{} {}", found.status, found.text));
+        }
+        if let Some(undocumented) = self.openapi.undocumented(&method, &path, &found) {
+            return Err(format!("/openapi.json: {undocumented}"));
         }
         let usual = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason());
         if usual != Some(reason.as_str()) {

@@ -2,6 +2,7 @@
 
 use diesel::prelude::*;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::goods_card::exists;
 use crate::{
@@ -13,7 +14,7 @@ use crate::{
 };
 
 /// An accepted bid as lists of bids show it.
-#[derive(Debug, Clone, Queryable, Selectable, Serialize)]
+#[derive(Debug, Clone, Queryable, Selectable, Serialize, ToSchema)]
 #[diesel(table_name = bids)]
 pub struct BidListing {
     #[diesel(column_name = id)]

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use diesel::{prelude::*, sql_query, sql_types::BigInt};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::alarms::unread;
 use crate::{
@@ -31,7 +32,7 @@ pub(crate) struct UserDetail {
 }
 
 /// Live goods with their leader's price.
-#[derive(Debug, Clone, Queryable, Selectable, Serialize)]
+#[derive(Debug, Clone, Queryable, Selectable, Serialize, ToSchema)]
 #[diesel(table_name = goods)]
 pub(crate) struct LedGoods {
     #[diesel(column_name = id)]

@@ -8,6 +8,7 @@ mod command;
 #[path = "../../support/database.rs"]
 pub mod database;
 mod dead_reader;
+mod described;
 mod examples;
 pub mod linear;
 mod market;
@@ -52,6 +53,7 @@ pub use self::{
     command::{Handsup, RunningProgram},
     database::count,
     dead_reader::{stalled_room_socket, stalled_socket},
+    described::{Described, escaped},
     examples::{AnswerBody, Example, Exchange, ExpectedJson, Step, examples},
     market::Market,
     nodes::{Fleet, Nodes, bus_health, can_run_several_nodes},
