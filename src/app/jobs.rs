@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use actix_web::{rt::spawn, web};
 
-use super::{fanout_recovery, retention::Retention};
+use super::{erasure_recovery, fanout_recovery, retention::Retention};
 use crate::{bus::Topology, http::Services};
 
 /// Time between two removals of idle rate limits.
@@ -20,6 +20,7 @@ pub(super) fn start(services: &web::Data<Services>, keep_days: u32) {
     if let Topology::Cluster(_) = services.topology {
         spawn(fanout_recovery::run(store.clone(), ledger.clone()));
     }
+    spawn(erasure_recovery::run(store.clone(), ledger.clone(), Arc::clone(&time)));
     spawn(Retention { store, ledger, time, keep_days }.run());
 }
 

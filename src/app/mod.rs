@@ -12,6 +12,7 @@
 
 mod build;
 mod commit_dispatcher;
+mod erasure_recovery;
 mod fanout_recovery;
 mod jobs;
 mod logging;

@@ -43,16 +43,23 @@ impl User {
 
     /// Takes the name of a token unless a newer token has set one. Returns whether to store the user, which is also the
     /// case when a newer token repeats the name: a token issued in between must not change it.
-    /// A token without `iat` counts as older than all others.
+    /// A token without `iat` counts as older than all others. An inactive user's tokens are refused, and name nobody.
     pub fn learn_name(&mut self, name: Option<&str>, iat: Option<i64>) -> bool {
         let (name, named_at) = (clean(name.unwrap_or_default()), iat.unwrap_or(0));
-        if name.is_empty() || named_at < self.named_at {
+        if name.is_empty() || named_at < self.named_at || !self.is_active {
             return false;
         }
         let changed = name != self.username || named_at != self.named_at;
         self.named_at = named_at;
         self.username = name;
         changed
+    }
+
+    /// Forgets who the user is. They are called `user` and their id, have the default picture, and are inactive. Should
+    /// they become active again, only a token issued in a later second names them.
+    pub(crate) fn erase(&mut self, now: Timestamp) {
+        let named_at = self.named_at.max(now.secs()) + 1;
+        *self = Self { is_active: false, named_at, ..Self::first_seen(self.id, None, None) };
     }
 
     /// An admin renames the user at `now`. Only a token issued in a later second changes the name again.
@@ -87,6 +94,19 @@ mod tests {
         assert!(!user.learn_name(Some("ahead"), Some(500)));
         assert_eq!(user.username, "given");
         assert!(user.learn_name(Some("newer"), Some(501)));
+    }
+
+    #[test]
+    fn no_token_from_before_brings_an_erased_users_name_back() {
+        let mut user = User::first_seen(UserId::from_stored(7), Some("mina"), Some(100));
+        user.profile_image = "/media/mina.png".to_owned();
+        user.erase(Timestamp::from_secs(200));
+        assert_eq!((user.username.as_str(), user.is_active, user.rating_score), ("user7", false, 40));
+        assert_eq!(user.profile_image, "/media/default.jpeg");
+        assert!(!user.learn_name(Some("mina"), Some(300)), "inactive");
+        user.is_active = true;
+        assert!(!user.learn_name(Some("mina"), Some(200)));
+        assert!(user.learn_name(Some("new"), Some(201)));
     }
 
     #[test]

@@ -5,33 +5,15 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::{Data, Response, json, problems, query};
-use crate::{domain::Timestamp, store::AuditEntry};
+use crate::store::AuditEntry;
 
 /// Entries on a page if the request has no `limit`.
 const DEFAULT_LIMIT: i64 = 50;
 
 #[derive(Serialize, ToSchema)]
 struct Audit {
-    results: Vec<EntryResponse>,
+    results: Vec<AuditEntry>,
     next_after: Option<i64>,
-}
-
-#[derive(Serialize, ToSchema)]
-struct EntryResponse {
-    id: i64,
-    created_at: Timestamp,
-    admin_id: i64,
-    action: String,
-    target: String,
-    target_id: i64,
-    fields: Vec<String>,
-}
-
-impl From<AuditEntry> for EntryResponse {
-    fn from(AuditEntry { id, created_at, admin_id, action, target, target_id, fields }: AuditEntry) -> Self {
-        let fields = fields.split(',').filter(|field| !field.is_empty()).map(str::to_owned).collect();
-        Self { id, created_at, admin_id, action, target, target_id, fields }
-    }
 }
 
 /// One page of the audit, oldest first.
@@ -52,5 +34,5 @@ pub(super) async fn list(request: HttpRequest, services: Data) -> Response {
     let more = entries.len() as i64 > limit;
     entries.truncate(usize::try_from(limit).unwrap_or(0));
     let next_after = entries.last().filter(|_| more).map(|entry| entry.id);
-    Ok(json::ok(&Audit { results: entries.into_iter().map(EntryResponse::from).collect(), next_after }))
+    Ok(json::ok(&Audit { results: entries, next_after }))
 }

@@ -1,7 +1,7 @@
 //! HTTP: routes, identity, rate limits, errors, and the handshakes of WebSockets. This layer parses requests, passes
 //! them to the actors and the store, and turns results into responses. It decides nothing about auctions.
 //!
-//! - Handlers: `admin_alarms`, `alarms`, `audit`, `bids`, `dev`, `goods`, `goods_lists`, `health`, `lines`, `media`,
+//! - Handlers: `admin_alarms`, `alarms`, `audit`, `bids`, `dev`, `export`, `goods`, `goods_lists`, `health`, `lines`, `media`,
 //!   `trades`, `users`, `socket` (with `socket_auth`).
 //! - Requests: `body`, `query`, `identity` (with `token`, `user_directory`), `forwarded`, `rate_limits`,
 //!   `cors`.
@@ -21,6 +21,7 @@ mod cors;
 mod dev;
 mod document;
 mod error;
+mod export;
 mod forwarded;
 mod goods;
 mod goods_lists;
@@ -113,7 +114,8 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .service(at("/admin/alarms").post(admin_alarms::raise))
         .service(at("/admin/alarms/{event_id}/deliveries").route(read_only(admin_alarms::deliveries)))
         .service(at("/admin/users").route(read_only(users::list)))
-        .service(at("/admin/users/{id}").route(read_only(users::show)).put(users::change))
+        .service(at("/admin/users/{id}").route(read_only(users::show)).put(users::change).delete(users::erase))
+        .service(at("/admin/users/{id}/export").route(read_only(export::export)))
         .service(at("/openapi.json").route(read_only(openapi::show)))
         .service(at("/dev/token").post(dev::token))
         .default_service(web::to(error::path_not_found));

@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 
 use super::{
-    Data, Response, admin_alarms, alarms, audit, bids, dev, document::Document, goods, goods_lists, health, lines,
-    media, problems, socket, trades, users,
+    Data, Response, admin_alarms, alarms, audit, bids, dev, document::Document, export, goods, goods_lists, health,
+    lines, media, problems, socket, trades, users,
 };
 use crate::protocol::{AlarmBody, Problem};
 
@@ -61,6 +61,8 @@ use crate::protocol::{AlarmBody, Problem};
         users::list,
         users::show,
         users::change,
+        users::erase,
+        export::export,
         dev::token,
         show,
     ),

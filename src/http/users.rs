@@ -1,22 +1,24 @@
 //! Users for the marketplace's backend: `GET /admin/users` lists them, `GET /admin/users/{id}` shows one, and
-//! `PUT /admin/users/{id}` sets what the marketplace knows of them.
+//! `PUT /admin/users/{id}` sets what the marketplace knows of them, `DELETE /admin/users/{id}` erases them.
+
+use std::time::{Duration, Instant};
 
 use actix_web::{
-    HttpRequest,
+    HttpRequest, HttpResponse,
     web::{Path, Payload},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{ApiError, Data, Response, WRITE_TIMEOUT, body, json, problems, query, responses::UserResponse};
+use super::{ApiError, Data, Response, Services, WRITE_TIMEOUT, body, json, problems, query, responses::UserResponse};
 use crate::{
     actors::CountSockets,
     domain::{User, UserId},
     protocol::Problem,
     store::{
         LedGoods, UserDetail,
-        writes::{Audited, ChangeUser},
+        writes::{Audited, BeginErasure, ChangeUser, ErasureBegun, ErasureRun},
     },
 };
 
@@ -39,6 +41,8 @@ struct UserBody {
 
 /// Users on a page if the request has no `limit`.
 const DEFAULT_LIMIT: i64 = 50;
+/// How long one request searches for users by a part of their names.
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Serialize, ToSchema)]
 struct UserPage {
@@ -62,11 +66,34 @@ pub(super) async fn list(request: HttpRequest, services: Data) -> Response {
     let after = query::number(&request, "after")?.unwrap_or(0);
     let limit = query::limit(&request, DEFAULT_LIMIT)?;
     // One more than requested shows whether there is a next page.
-    let mut users = services.store.users(search, after, limit + 1).await?;
+    let (mut users, searched) = match search {
+        Some(search) => find(&services, &search, after, limit + 1).await?,
+        None => (services.store.users(after, limit + 1).await?, None),
+    };
     let more = users.len() as i64 > limit;
     users.truncate(usize::try_from(limit).unwrap_or(0));
-    let next_after = users.last().filter(|_| more).map(|user| user.id.get());
+    let next_after = if more { users.last().map(|user| user.id.get()) } else { searched };
     Ok(json::ok(&UserPage { results: users.into_iter().map(UserResponse::from).collect(), next_after }))
+}
+
+/// Searches until `enough` users are found, there are no more, or [`SEARCH_TIMEOUT`] is over. Returns the users, and
+/// after which one to go on searching.
+async fn find(
+    services: &Services,
+    search: &str,
+    mut after: i64,
+    enough: i64,
+) -> Result<(Vec<User>, Option<i64>), ApiError> {
+    let begun = Instant::now();
+    let mut found = Vec::new();
+    loop {
+        let (users, searched) = services.store.search_users(search.to_owned(), after).await?;
+        found.extend(users);
+        match searched {
+            Some(last) if (found.len() as i64) < enough && begun.elapsed() < SEARCH_TIMEOUT => after = last,
+            _ => return Ok((found, searched)),
+        }
+    }
 }
 
 #[derive(Serialize, ToSchema)]
@@ -94,11 +121,11 @@ pub(super) async fn show(request: HttpRequest, id: Path<String>, services: Data)
     Ok(json::ok(&UserDetailResponse { user: user.into(), sockets, unread, leads }))
 }
 
-fn user_id(path: &str) -> Result<UserId, ApiError> {
+pub(super) fn user_id(path: &str) -> Result<UserId, ApiError> {
     UserId::parse(path).ok_or_else(user_not_found)
 }
 
-fn user_not_found() -> ApiError {
+pub(super) fn user_not_found() -> ApiError {
     ApiError::not_found("no such user")
 }
 
@@ -131,6 +158,36 @@ pub(super) async fn change(request: HttpRequest, id: Path<String>, payload: Payl
     let user = services.ledger.write(change, WRITE_TIMEOUT).await?;
     log::info!("admin {} has changed user {id}: {changed}", admin.user.id);
     Ok(json::ok(&UserResponse::from(user)))
+}
+
+/// How long an erasure may take before the answer says that it goes on.
+const ERASE_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// Erases a user: 204 when everything is gone, 202 when much is left and the rest goes by and by. From the first moment
+/// on they have no name, their tokens are refused and their sockets closed.
+#[utoipa::path(
+    delete, path = "/admin/users/{id}", operation_id = "erase_user", tag = "admin", security(("bearer" = [])),
+    params(("id" = UserId, Path, description = "The user")),
+    responses(
+        (status = 204, description = "Erased"),
+        (status = 202, description = "They are inactive and have no name; the rest is being erased"),
+        problems::Admin, problems::NotFound,
+    ),
+)]
+pub(super) async fn erase(request: HttpRequest, id: Path<String>, services: Data) -> Response {
+    let admin = services.admin(&request).await?.user.id;
+    let id = user_id(&id)?;
+    match services.ledger.write(Audited { admin, write: BeginErasure(id) }, WRITE_TIMEOUT).await? {
+        ErasureBegun::Yes => log::info!("admin {admin} erases user {id}"),
+        ErasureBegun::UnknownUser => return Err(user_not_found()),
+    }
+    let ledger = services.ledger.clone();
+    // A task of its own: it goes on when the client is gone. If it fails, the job of unfinished erasures goes on.
+    let erased = actix_web::rt::spawn(async move { ledger.erase(id, ErasureRun::First).await });
+    Ok(match tokio::time::timeout(ERASE_TIMEOUT, erased).await {
+        Ok(Ok(Ok(()))) => HttpResponse::NoContent().finish(),
+        Ok(Ok(Err(_)) | Err(_)) | Err(_) => HttpResponse::Accepted().finish(),
+    })
 }
 
 /// The changed fields, for the log. Their values are personal and stay out of it.

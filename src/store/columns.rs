@@ -6,7 +6,7 @@ use diesel::{
     sql_types::{BigInt, SingleValue, SmallInt, Text},
 };
 
-use super::{StoreError, rows::phase_of};
+use super::{StoreError, reads::FieldList, rows::phase_of};
 use crate::domain::{
     AlarmCursor, AlarmId, BidSeq, EventId, GoodsId, LineId, LineText, Phase, Timestamp, TradeMessageId, TradeText,
     UserId,
@@ -47,5 +47,6 @@ column!(TradeMessageId: i64 as BigInt, |id| Ok(Self::from_stored(id)));
 column!(UserId: i64 as BigInt, |id| Ok(Self::from_stored(id)));
 column!(Timestamp: i64 as BigInt, |micros| Ok(Self::from_micros(micros)));
 column!(Phase: i16 as SmallInt, phase_of);
+column!(FieldList: String as Text, |text| Ok(Self::parse(&text)));
 column!(LineText: String as Text, |text| Self::parse(&text).ok_or(StoreError::Row("room_lines.content")));
 column!(TradeText: String as Text, |text| Self::parse(&text).ok_or(StoreError::Row("trade_messages.content")));

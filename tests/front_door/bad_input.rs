@@ -280,7 +280,7 @@ async fn unknown_paths_and_methods_are_problems_too() {
         (Method::DELETE, "/alarms/unread"),
         (Method::POST, "/ws/alarms/"),
         (Method::POST, "/health/live"),
-        (Method::DELETE, "/admin/users/1"),
+        (Method::POST, "/admin/users/1"),
         (Method::GET, "/dev/token"),
     ];
     for (method, path) in wrong {

@@ -22,6 +22,7 @@ mod crash;
 mod database;
 mod dead_readers;
 mod deliveries;
+mod erasure;
 mod evening;
 mod events;
 mod examples;

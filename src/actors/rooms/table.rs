@@ -68,14 +68,17 @@ impl RoomTable {
             room.is_over = true;
         }
         let frame = |frame: &RoomFrame<'_>| RoomOrder::Frame { bytes: encode(frame), kind: FrameKind::Other };
-        let server_time = self.time.now();
         match event {
             RoomEvent::Started(goods) => {
-                self.add_order(RoomId::Auction(*goods), |_| frame(&RoomFrame::Started { server_time }), orders);
+                self.add_order(
+                    RoomId::Auction(*goods),
+                    |table| frame(&RoomFrame::Started { server_time: table.time.now() }),
+                    orders,
+                );
             }
             RoomEvent::Bid { bid, bidder } => self.add_order(
                 RoomId::Auction(bid.bid.goods),
-                |_| {
+                |table| {
                     frame(&RoomFrame::Bid {
                         sender: bidder.id,
                         sender_name: &bidder.username,
@@ -85,7 +88,7 @@ impl RoomTable {
                         seq: bid.seq,
                         bid_id: bid.id,
                         ends_at: bid.ends_at,
-                        server_time,
+                        server_time: table.time.now(),
                     })
                 },
                 orders,
@@ -94,28 +97,34 @@ impl RoomTable {
                 let ends_at = *ends_at;
                 self.add_order(
                     RoomId::Auction(*goods),
-                    |_| frame(&RoomFrame::Extended { ends_at, server_time }),
+                    |table| frame(&RoomFrame::Extended { ends_at, server_time: table.time.now() }),
                     orders,
                 );
             }
             RoomEvent::Ended { goods, buyer, high_price, .. } => self.add_order(
                 RoomId::Auction(*goods),
-                |_| {
+                |table| {
                     frame(&RoomFrame::Ended {
                         buyer_id: buyer.as_ref().map(|buyer| buyer.id),
                         buyer_name: buyer.as_ref().map(|buyer| buyer.name.as_str()),
                         high_price: high_price.map_or(0, |price| price.won()),
                         reason: if buyer.is_some() { EndReason::Sold } else { EndReason::NoBids },
-                        server_time,
+                        server_time: table.time.now(),
                     })
                 },
                 orders,
             ),
             RoomEvent::Cancelled { goods, .. } => self.add_order(
                 RoomId::Auction(*goods),
-                |_| {
+                |table| {
                     let (buyer_id, buyer_name, reason) = (None, None, EndReason::Cancelled);
-                    frame(&RoomFrame::Ended { buyer_id, buyer_name, high_price: 0, reason, server_time })
+                    frame(&RoomFrame::Ended {
+                        buyer_id,
+                        buyer_name,
+                        high_price: 0,
+                        reason,
+                        server_time: table.time.now(),
+                    })
                 },
                 orders,
             ),
@@ -129,7 +138,11 @@ impl RoomTable {
             ),
             RoomEvent::LineRemoved { goods, line, .. } => {
                 let id = *line;
-                self.add_order(RoomId::Auction(*goods), |_| frame(&RoomFrame::Removed { id, server_time }), orders);
+                self.add_order(
+                    RoomId::Auction(*goods),
+                    |table| frame(&RoomFrame::Removed { id, server_time: table.time.now() }),
+                    orders,
+                );
             }
             RoomEvent::TradeMessage { goods, id, author, text, at } => self.add_order(
                 RoomId::Trade(*goods),

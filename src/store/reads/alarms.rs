@@ -95,6 +95,17 @@ impl Store {
         self.read(move |conn| conn.transaction(|conn| page(conn, user.get(), query))).await
     }
 
+    /// At most `limit` alarms of a user's inbox with an id above `after`, oldest first.
+    pub(crate) async fn inbox_after(
+        &self,
+        user: UserId,
+        after: i64,
+        limit: i64,
+    ) -> Result<Vec<InboxAlarm>, StoreError> {
+        let query = AlarmQuery { after: Some(after), before: None, unread: false, limit };
+        self.read(move |conn| conn.transaction(|conn| rows(conn, user.get(), query))).await
+    }
+
     /// At most `limit` alarms after `cursor` that a session must be sent, oldest first, each with whether it is
     /// superseded. Leaves out muted alarms, and superseded ones up to `superseded_after`.
     pub async fn backlog(
@@ -187,6 +198,10 @@ fn start(conn: &mut DbConn, user: i64, since: Option<i64>, received: Option<i64>
 }
 
 fn page(conn: &mut DbConn, user: i64, query: AlarmQuery) -> Result<AlarmPage, StoreError> {
+    Ok(AlarmPage { alarms: rows(conn, user, query)?, unread: unread(conn, user)?, last_id: last_id(conn, user)? })
+}
+
+fn rows(conn: &mut DbConn, user: i64, query: AlarmQuery) -> Result<Vec<InboxAlarm>, StoreError> {
     use schema::{alarms, inbox};
     let read_cursor = read_up_to(conn, user)?;
     let mut rows = inbox::table
@@ -213,6 +228,5 @@ fn page(conn: &mut DbConn, user: i64, query: AlarmQuery) -> Result<AlarmPage, St
         let read = is_read || superseded || row.id <= read_cursor;
         Ok(InboxAlarm { alarm: row.try_into()?, read, superseded })
     };
-    let alarms = rows.into_iter().map(alarm).collect::<Result<_, StoreError>>()?;
-    Ok(AlarmPage { alarms, unread: unread(conn, user)?, last_id: last_id(conn, user)? })
+    rows.into_iter().map(alarm).collect()
 }

@@ -1,6 +1,8 @@
 //! Reads of the audit.
 
 use diesel::prelude::*;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::{
     domain::Timestamp,
@@ -8,7 +10,7 @@ use crate::{
 };
 
 /// What an admin did.
-#[derive(Debug, Clone, Queryable, Selectable)]
+#[derive(Debug, Clone, Queryable, Selectable, Serialize, ToSchema)]
 #[diesel(table_name = audit)]
 pub(crate) struct AuditEntry {
     pub id: i64,
@@ -18,8 +20,24 @@ pub(crate) struct AuditEntry {
     /// The kind of what was changed: `user`, `goods` …
     pub target: String,
     pub target_id: i64,
-    /// The changed fields, with commas between them.
-    pub fields: String,
+    /// The changed fields.
+    #[diesel(deserialize_as = FieldList)]
+    pub fields: Vec<String>,
+}
+
+/// Names of fields. A row has them with commas between.
+pub(crate) struct FieldList(Vec<String>);
+
+impl FieldList {
+    pub(crate) fn parse(text: &str) -> Self {
+        Self(text.split(',').filter(|field| !field.is_empty()).map(str::to_owned).collect())
+    }
+}
+
+impl From<FieldList> for Vec<String> {
+    fn from(FieldList(fields): FieldList) -> Self {
+        fields
+    }
 }
 
 impl Store {

@@ -21,6 +21,9 @@ use crate::{
 /// Most goods in [`UserDetail::leads`].
 const LEADS_LIMIT: i64 = 200;
 
+/// Users that one search goes through. No index finds a part of a name.
+const SEARCHED_USERS: i64 = 20_000;
+
 /// A user as admins see them.
 #[derive(Debug, Clone)]
 pub(crate) struct UserDetail {
@@ -90,21 +93,36 @@ impl Store {
         self.read(move |conn| UserRow::find(conn, id)).await
     }
 
-    /// At most `limit` users with an id above `after`, by id. With `search` only those whose name contains it, or whose
-    /// id it is; upper and lower case are the same.
-    pub(crate) async fn users(&self, search: Option<String>, after: i64, limit: i64) -> Result<Vec<User>, StoreError> {
-        let is_search = search.is_some();
-        let list = move |conn: &mut DbConn| {
+    /// At most `limit` users with an id above `after`, by id.
+    pub(crate) async fn users(&self, after: i64, limit: i64) -> Result<Vec<User>, StoreError> {
+        self.read(move |conn| {
             use schema::users::dsl;
-            let mut users = dsl::users.filter(dsl::id.gt(after)).order(dsl::id).limit(limit).into_boxed();
-            if let Some(text) = search {
-                let id = UserId::parse(&text).map_or(0, UserId::get);
-                users = users.filter(strpos(lower(dsl::username), text.to_lowercase()).gt(0).or(dsl::id.eq(id)));
-            }
+            let users = dsl::users.filter(dsl::id.gt(after)).order(dsl::id).limit(limit);
             let rows: Vec<UserRow> = users.select(UserRow::as_select()).load(conn)?;
             Ok(rows.into_iter().map(User::from).collect())
-        };
-        if is_search { self.search(list).await } else { self.read(list).await }
+        })
+        .await
+    }
+
+    /// Those of the next [`SEARCHED_USERS`] users above `after` whose name contains `search`, or whose id it is; upper
+    /// and lower case are the same. Also returns after which user to go on, `None` if there are no more.
+    pub(crate) async fn search_users(
+        &self,
+        search: String,
+        after: i64,
+    ) -> Result<(Vec<User>, Option<i64>), StoreError> {
+        self.search(move |conn| {
+            use schema::users::dsl;
+            let next = dsl::users.filter(dsl::id.gt(after)).order(dsl::id).offset(SEARCHED_USERS - 1).limit(1);
+            let last: Option<i64> = next.select(dsl::id).get_result(conn).optional()?;
+            let is_named = strpos(lower(dsl::username), search.to_lowercase()).gt(0);
+            let is_found = is_named.or(dsl::id.eq(UserId::parse(&search).map_or(0, UserId::get)));
+            let among = dsl::id.gt(after).and(dsl::id.le(last.unwrap_or(i64::MAX)));
+            let users = dsl::users.filter(among.and(is_found)).order(dsl::id);
+            let rows: Vec<UserRow> = users.select(UserRow::as_select()).load(conn)?;
+            Ok((rows.into_iter().map(User::from).collect(), last))
+        })
+        .await
     }
 
     /// The user as admins see them; `None` if they are unknown.
@@ -119,6 +137,15 @@ impl Store {
                 let leads = led.select(LedGoods::as_select()).load(conn)?;
                 Ok(Some(UserDetail { user, unread: unread(conn, id.get())?, leads }))
             })
+        })
+        .await
+    }
+
+    /// Users whose erasure has begun at or before `begun_by` and is not over.
+    pub(crate) async fn open_erasures(&self, begun_by: Timestamp) -> Result<Vec<UserId>, StoreError> {
+        self.read(move |conn| {
+            use schema::erasures::dsl;
+            Ok(dsl::erasures.filter(dsl::begun_at.le(begun_by.micros())).select(dsl::user_id).load(conn)?)
         })
         .await
     }

@@ -1,4 +1,4 @@
-//! Everything the ledger can write, one file per subject: the audit, bids, cancels, chat, goods, likes, removed lines, phases of auctions, users, what
+//! Everything the ledger can write, one file per subject: the audit, bids, cancels, chat, erasures, goods, likes, removed lines, phases of auctions, users, what
 //! users have read, fan-outs to large audiences, retention. Each is a [`Write`](super::Write), which runs inside the
 //! ledger's transaction and never begins or ends one itself.
 
@@ -6,6 +6,7 @@ mod audit;
 mod bids;
 mod cancel;
 mod chat;
+mod erasure;
 pub(crate) mod fan_out;
 mod goods;
 mod keys;
@@ -26,6 +27,7 @@ pub use bids::{KeyedBid, PlaceBids};
 pub(crate) use cancel::{CancelGoods, Cancelled};
 pub use chat::{LineSaid, MessageSent, SayLine, SendTradeMessage};
 pub(crate) use chat::{MarkMessagesRead, ReadMessages};
+pub(crate) use erasure::{BeginErasure, ErasureBegun, ErasureRun};
 pub(crate) use fan_out::{ResumeFanout, Resumed};
 pub use goods::MakeGoods;
 pub(crate) use goods::{DeleteGoods, Deleted};

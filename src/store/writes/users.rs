@@ -13,7 +13,7 @@ pub(super) fn name(tx: &mut Tx<'_>, id: UserId) -> Result<String, StoreError> {
     Ok(UserRow::find(tx.conn, id)?.unwrap_or_else(|| User::first_seen(id, None, None)).username)
 }
 
-fn store(tx: &mut Tx<'_>, user: &User, is_new: bool) -> Result<(), StoreError> {
+pub(super) fn store(tx: &mut Tx<'_>, user: &User, is_new: bool) -> Result<(), StoreError> {
     let row = UserRow::from(user);
     if is_new {
         insert_into(schema::users::table).values(row).execute(tx.conn)?;

@@ -30,9 +30,10 @@ pub(crate) fn connect_writer(path: &Path) -> Result<SqliteConnection, StoreError
     let mut conn = SqliteConnection::establish(&path.to_string_lossy())
         .map_err(|error| StoreError::Unavailable(error.to_string()))?;
     // `synchronous = FULL`, so that an answered bid survives a power cut. The WAL lets readers work beside the writer.
+    // `secure_delete = FAST` overwrites what is deleted or replaced in a page that is written anyway.
     conn.batch_execute(&format!(
         "PRAGMA busy_timeout = {}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -16384; \
-         PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES};",
+         PRAGMA temp_store = MEMORY; PRAGMA secure_delete = FAST; PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES};",
         WRITER_LOCK_TIMEOUT.as_millis()
     ))?;
     Ok(conn)
