@@ -22,7 +22,7 @@ const BASE: [(&str, &str); 8] = [
     ("util-linux", "runuser"),
 ];
 /// Programs to install, by their names in the README.
-const NAMED: [(&str, &str); 6] = [
+const NAMED: [(&str, &str); 7] = [
     // `.ci/run` builds cargo-deny itself.
     ("Rust", "cargo cargo-deny"),
     ("`apt-get install gcc libc6-dev`", "cc"),
@@ -30,6 +30,8 @@ const NAMED: [(&str, &str); 6] = [
     ("`redis-server`", "redis-server"),
     ("`openssl`", "openssl"),
     ("`pkg-config`", "pkg-config"),
+    // schemathesis is installed into a folder of its own.
+    ("`python3-venv`", "python3 schemathesis"),
 ];
 /// The shell's built-in commands.
 const BUILTIN: &str = ": [ break cd command continue echo eval exec exit export false kill local printf read return set shift \

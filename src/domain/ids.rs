@@ -8,11 +8,11 @@ use utoipa::ToSchema;
 pub(crate) const MAX_ID: i64 = (1 << 53) - 1;
 
 macro_rules! id_type {
-    ($(#[$doc:meta])* $name:ident, $max:expr) => {
+    ($(#[$doc:meta])* $name:ident, $max:tt) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
         #[serde(transparent)]
-        #[schema(value_type = i64, minimum = 1)]
+        #[schema(value_type = i64, minimum = 1, maximum = $max)]
         pub struct $name(i64);
 
         // Not every kind of id comes from outside.
@@ -51,42 +51,42 @@ macro_rules! id_type {
 id_type!(
     /// A user of the marketplace. Tokens may carry any positive 64-bit number (`docs/protocol.md#tokens`).
     UserId,
-    i64::MAX
+    9_223_372_036_854_775_807_i64
 );
 id_type!(
     /// One goods item, which has one auction.
     GoodsId,
-    MAX_ID
+    9_007_199_254_740_991_i64
 );
 id_type!(
     /// One accepted bid.
     BidId,
-    MAX_ID
+    9_007_199_254_740_991_i64
 );
 id_type!(
     /// One stored alarm. Ids rise in commit order, so a cursor never skips one.
     AlarmId,
-    MAX_ID
+    9_007_199_254_740_991_i64
 );
 id_type!(
     /// One event that raised alarms. All chunks of one fan-out share it.
     EventId,
-    MAX_ID
+    9_007_199_254_740_991_i64
 );
 id_type!(
     /// The trade room that seller and buyer get when an auction ends with a buyer.
     TradeRoomId,
-    MAX_ID
+    9_007_199_254_740_991_i64
 );
 id_type!(
     /// One line said in an auction room.
     LineId,
-    MAX_ID
+    9_007_199_254_740_991_i64
 );
 id_type!(
     /// One message between seller and buyer.
     TradeMessageId,
-    MAX_ID
+    9_007_199_254_740_991_i64
 );
 
 /// The number of a bid among the accepted bids of its goods: 1, 2, 3 …

@@ -119,7 +119,7 @@ pub(super) async fn of_user(request: HttpRequest, user: Path<String>, services: 
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
 #[allow(dead_code)] // `query::phase` parses them.
-enum PhaseQuery {
+pub(super) enum PhaseQuery {
     Null,
     True,
     False,
@@ -129,7 +129,7 @@ enum PhaseQuery {
 #[derive(ToSchema)]
 #[schema(rename_all = "snake_case")]
 #[allow(dead_code)] // `of_user` parses them.
-enum UserGoodsQuery {
+pub(super) enum UserGoodsQuery {
     Sell,
     Buy,
     Like,

@@ -13,7 +13,10 @@ use super::{
     Data, Response, admin_alarms, alarms, audit, bids, dev, document::Document, export, goods, goods_lists, health,
     lines, media, problems, socket, trades, users,
 };
-use crate::protocol::{AlarmBody, Problem};
+use crate::{
+    domain::{EventId, LineId},
+    protocol::{AlarmBody, Problem},
+};
 
 /// All operations. A new handler stands here and has a `#[utoipa::path]`.
 #[derive(OpenApi)]
@@ -66,7 +69,8 @@ use crate::protocol::{AlarmBody, Problem};
         dev::token,
         show,
     ),
-    components(schemas(Problem, AlarmBody)),
+    // Those that no body or answer refers to.
+    components(schemas(Problem, AlarmBody, goods_lists::PhaseQuery, goods_lists::UserGoodsQuery, EventId, LineId)),
     tags(
         (name = "goods", description = "Goods and their auctions"),
         (name = "bids", description = "Bids"),
@@ -102,6 +106,13 @@ fn document() -> Value {
     document["components"]["securitySchemes"] = security_schemes();
     let Some(paths) = document["paths"].as_object_mut() else { return document };
     for operation in paths.values_mut().filter_map(Value::as_object_mut).flat_map(Map::values_mut) {
+        // A body that may be left out, which utoipa takes for one that may be null.
+        if let Some(schema) = operation.pointer_mut("/requestBody/content/application~1json/schema")
+            && let Some(reference) =
+                schema.pointer("/oneOf/1").filter(|_| schema["oneOf"][0] == json!({"type": "null"}))
+        {
+            *schema = reference.clone();
+        }
         if let Some(responses) = operation.get_mut("responses") {
             *responses = with_problems(responses.take());
         }
@@ -289,6 +300,27 @@ mod tests {
                     assert!(status.parse::<u16>().is_ok_and(|status| (100..600).contains(&status)), "{name}: {status}");
                 }
             }
+        }
+    }
+
+    /// The targets of all `$ref`.
+    fn references(value: &Value) -> Vec<String> {
+        match value {
+            Value::Object(fields) => {
+                let own = fields.get("$ref").and_then(Value::as_str).map(str::to_owned);
+                own.into_iter().chain(fields.values().flat_map(references)).collect()
+            }
+            Value::Array(items) => items.iter().flat_map(references).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn every_schema_that_is_referred_to_is_there() {
+        let document = document();
+        for reference in references(&document) {
+            let pointer = reference.strip_prefix('#').expect("a reference within the document");
+            assert!(document.pointer(pointer).is_some(), "{reference}: name its type in `components(schemas(…))`");
         }
     }
 
