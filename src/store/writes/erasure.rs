@@ -4,7 +4,15 @@
 
 use std::time::Duration;
 
-use diesel::{connection::SimpleConnection, delete, dsl::max, insert_into, prelude::*, update};
+use diesel::{
+    connection::SimpleConnection,
+    delete,
+    dsl::sql,
+    insert_into,
+    prelude::*,
+    sql_types::{BigInt, Nullable},
+    update,
+};
 
 use super::{
     audit::{AdminAction, AdminWrite, AuditTarget},
@@ -152,17 +160,12 @@ fn erase_messages(tx: &mut Tx<'_>, user: UserId) -> Result<usize, StoreError> {
     if messages.is_empty() {
         return Ok(0);
     }
-    let (ids, mut goods): (Vec<i64>, Vec<i64>) = messages.into_iter().unzip();
+    let (ids, goods): (Vec<i64>, Vec<i64>) = messages.into_iter().unzip();
     delete(dsl::trade_messages.filter(dsl::id.eq_any(&ids))).execute(tx.conn)?;
-    goods.sort_unstable();
-    goods.dedup();
-    for goods in goods {
-        let of_goods = dsl::trade_messages.filter(dsl::goods_id.eq(goods));
-        let last: Option<i64> = of_goods.select(max(dsl::id)).get_result(tx.conn)?;
-        update(trade_rooms::table.filter(trade_rooms::goods_id.eq(goods)))
-            .set(trade_rooms::last_message_id.eq(last))
-            .execute(tx.conn)?;
-    }
+    let last = "(SELECT max(id) FROM trade_messages WHERE trade_messages.goods_id = trade_rooms.goods_id)";
+    update(trade_rooms::table.filter(trade_rooms::goods_id.eq_any(goods)))
+        .set(trade_rooms::last_message_id.eq(sql::<Nullable<BigInt>>(last)))
+        .execute(tx.conn)?;
     Ok(ids.len())
 }
 

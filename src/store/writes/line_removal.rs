@@ -7,6 +7,7 @@ use crate::{
     domain::{GoodsId, LineId},
     store::{
         Committed, RoomEvent, StoreError, Tx, Write,
+        engine::on_each,
         schema::{line_removals, room_lines},
     },
 };
@@ -48,16 +49,16 @@ impl AdminWrite for RemoveLine {
 pub(super) fn remove(tx: &mut Tx<'_>, lines: &[(LineId, GoodsId)]) -> Result<(), StoreError> {
     delete(room_lines::table.filter(room_lines::id.eq_any(lines.iter().map(|(line, _)| line.get()))))
         .execute(tx.conn)?;
+    let mut removals = Vec::with_capacity(lines.len());
     for (line, goods) in lines.iter().copied() {
         let id = tx.next_line()?;
-        insert_into(line_removals::table)
-            .values((
-                line_removals::id.eq(id.get()),
-                line_removals::goods_id.eq(goods.get()),
-                line_removals::line_id.eq(line.get()),
-            ))
-            .execute(tx.conn)?;
+        removals.push((
+            line_removals::id.eq(id.get()),
+            line_removals::goods_id.eq(goods.get()),
+            line_removals::line_id.eq(line.get()),
+        ));
         tx.emit(Committed::Room(RoomEvent::LineRemoved { goods, id, line }));
     }
+    on_each!(tx.conn, conn => insert_into(line_removals::table).values(removals).execute(conn))?;
     Ok(())
 }
