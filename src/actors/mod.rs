@@ -34,7 +34,7 @@ pub use self::clock::auction_clock::{AuctionClock, GetClockFigures, WatchGoods};
 pub(crate) use self::connection::connection::{ByteSource, Connection, Output};
 pub(crate) use self::delivery::alarm_hub::{
     AlarmHub, CloseAll, CloseUserSessions, CountSockets, Deliver, FlushReceived, GetHubFigures, HubFigures,
-    LocaleSource,
+    LocaleSource, SetLocale,
 };
 pub(crate) use self::delivery::cluster::FromBus;
 pub(crate) use self::delivery::mailbox::send_or_note;

@@ -19,7 +19,7 @@ pub(crate) struct Poller<A, K, R, F> {
     /// What is compared, for the log.
     what: &'static str,
     /// The keys to look up now.
-    keys: fn(&A) -> Vec<K>,
+    keys: fn(&mut A) -> Vec<K>,
     /// Looks up a batch of keys.
     read: R,
     /// Takes what was found for a batch.
@@ -39,7 +39,7 @@ where
     pub(crate) fn start(
         ctx: &mut Context<A>,
         what: &'static str,
-        keys: fn(&A) -> Vec<K>,
+        keys: fn(&mut A) -> Vec<K>,
         read: R,
         apply: fn(&mut A, Vec<K>, F),
     ) {
@@ -48,7 +48,7 @@ where
     }
 
     /// Looks up all keys, unless a poll is running.
-    fn poll(self: &Rc<Self>, actor: &A, ctx: &mut Context<A>) {
+    fn poll(self: &Rc<Self>, actor: &mut A, ctx: &mut Context<A>) {
         if !self.is_running.replace(true) {
             self.next_batch((self.keys)(actor), false, ctx);
         }

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use crate::{
     actors::{
         AlarmHub, AuctionClock, BidRouter, BroadcastRoomEvents, CloseUserSessions, CommittedGoods, Deliver,
-        ForgetGoods, FromBus, OverflowFlag, Rooms, WatchGoods, send_or_note,
+        ForgetGoods, FromBus, OverflowFlag, Rooms, SetLocale, WatchGoods, send_or_note,
     },
     bus::{Bus, BusEvent, BusListener, BusMessage, Channel, Topology},
     domain::{Alarm, GoodsId, Price, Receiver, User, UserId},
@@ -76,6 +76,16 @@ impl CommitListener for CommitDispatcher {
                         self.reload_user(id);
                     }
                 }
+                Committed::LocaleChanged(user) => {
+                    let (id, locale) = (user.id, user.locale);
+                    // The directory first: a session that registers after the hub has heard it must not find the old.
+                    self.users.update(user);
+                    self.hub.do_send(SetLocale { user: id, locale });
+                    if let Some(bus) = bus {
+                        bus.broadcast(BusMessage::LocaleChanged(id, locale));
+                        self.reload_user(id);
+                    }
+                }
             }
         }
         self.deliver(alarms);
@@ -91,6 +101,13 @@ impl BusListener for CommitDispatcher {
             BusEvent::Message(_, BusMessage::Alarm(alarm, receiver)) => self.deliver(vec![(alarm, vec![receiver])]),
             BusEvent::Message(_, BusMessage::RoomEvent(event)) => self.broadcast(vec![event]),
             BusEvent::Message(_, BusMessage::UserChanged(user)) => self.user_changed_elsewhere(&user),
+            // At once for the alarms that follow on this channel; the store then says which of several changes is the
+            // latest.
+            BusEvent::Message(_, BusMessage::LocaleChanged(user, locale)) => {
+                self.users.invalidate(user);
+                self.hub.do_send(SetLocale { user, locale });
+                self.reload_user(user);
+            }
             // Dropped if the mailbox is full: a late count or alert is of no use.
             BusEvent::Message(_, BusMessage::Unread { .. } | BusMessage::Alert(..)) => {
                 let _ = self.hub.try_send(FromBus(event));
@@ -136,7 +153,11 @@ impl CommitDispatcher {
         self.runtime.spawn(async move {
             match users.load(&store, id).await {
                 Ok(Some(user)) if !user.is_active => hub.do_send(CloseUserSessions(id)),
-                Ok(_) => {}
+                Ok(Some(user)) => {
+                    // Dropped if the mailbox is full: the next inbox check sets it.
+                    let _ = hub.try_send(SetLocale { user: id, locale: user.locale });
+                }
+                Ok(None) => {}
                 // The next request of this user reads them.
                 Err(error) => log::debug!("user {id} can't be read: {error}"),
             }

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::channel::Channel;
 use crate::{
-    domain::{Alarm, GoodsId, Receiver, User, UserId},
+    domain::{Alarm, GoodsId, Locale, Receiver, User, UserId},
     store::RoomEvent,
 };
 
@@ -110,6 +110,8 @@ pub enum BusMessage {
         user: UserId,
         connection: ConnectionId,
     },
+    /// A user has chosen a language, or none.
+    LocaleChanged(UserId, Option<Locale>),
 }
 
 /// A channel in Redis.
@@ -234,6 +236,7 @@ mod tests {
                 user: UserId::from_stored(1),
                 connection: ConnectionId(9),
             },
+            BusMessage::LocaleChanged(UserId::from_stored(1), Some(Locale::En)),
         ];
         for message in all {
             let node = NodeId::random();
@@ -267,6 +270,7 @@ mod tests {
             bytes(BusMessage::EvictSocket { node: NodeId::from_bits(3), user, connection: ConnectionId(4) }),
             [1, 9, 3, 10, 4]
         );
+        assert_eq!(bytes(BusMessage::LocaleChanged(user, Some(Locale::En))), [1, 10, 10, 1, 1]);
         let kinds: Vec<u8> = AlarmKind::ALL.iter().flat_map(|kind| postcard::to_allocvec(kind).unwrap()).collect();
         assert_eq!(kinds, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
     }

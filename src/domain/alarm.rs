@@ -85,7 +85,7 @@ impl AlarmKind {
             (Locale::En, AlarmKind::EndingSoon) => "The auction ends soon!",
             (Locale::En, AlarmKind::AuctionWon) => "You won the auction!",
             (Locale::En, AlarmKind::AuctionLost) => "You did not win this auction",
-            (Locale::En, AlarmKind::AuctionSold) => "Your goods are sold!",
+            (Locale::En, AlarmKind::AuctionSold) => "Your item has been sold!",
             (Locale::En, AlarmKind::AuctionUnsold) => "The auction ended without a bid",
             (Locale::En, AlarmKind::AuctionCancelled) => "The auction was cancelled",
             (_, AlarmKind::Chat | AlarmKind::Notice) => return None,
@@ -93,12 +93,30 @@ impl AlarmKind {
     }
 }
 
-/// The language of the texts (`alarms.locale`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// A language of the texts: that of a user, else that of `alarms.locale`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Locale {
     Ko,
     En,
+}
+
+impl Locale {
+    /// All languages, in the order of the enum.
+    pub const ALL: [Locale; 2] = [Locale::Ko, Locale::En];
+
+    /// The name in settings, on the wire and in the database.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Locale::Ko => "ko",
+            Locale::En => "en",
+        }
+    }
+
+    /// The language of that name; `None` if there is none.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|locale| locale.name() == name)
+    }
 }
 
 /// One alarm as stored, the same for all its receivers. Fields that its kind doesn't have are `None`.
@@ -234,5 +252,24 @@ mod tests {
             assert_eq!(AlarmKind::from_name(kind.name()), Some(kind));
         }
         assert_eq!(AlarmKind::from_name("alert"), None);
+        for (at, locale) in Locale::ALL.into_iter().enumerate() {
+            assert_eq!((Locale::from_name(locale.name()), locale as usize), (Some(locale), at));
+        }
+        assert_eq!(Locale::from_name("EN"), None);
+    }
+
+    #[test]
+    fn every_kind_has_a_text_of_its_own_in_every_language_or_each_alarm_has_one() {
+        let own = |kind| [AlarmKind::Chat, AlarmKind::Notice].contains(&kind);
+        let mut texts = std::collections::HashSet::new();
+        for locale in Locale::ALL {
+            for kind in AlarmKind::ALL {
+                let text = kind.text(locale);
+                assert_eq!(text.is_none(), own(kind), "{kind:?}");
+                assert!(text.is_none_or(|text| texts.insert(text)), "{kind:?} in {locale:?}");
+                let is_korean = |text: &str| text.chars().any(|letter| ('가'..='힣').contains(&letter));
+                assert!(text.is_none_or(|text| is_korean(text) == (locale == Locale::Ko)), "{kind:?} in {locale:?}");
+            }
+        }
     }
 }

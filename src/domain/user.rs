@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Timestamp, UserId};
+use super::{Locale, Timestamp, UserId};
 
 /// A user as others see them (`U` in the protocol).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +21,9 @@ pub struct User {
     /// The least `iat` (seconds) of a token that may set `username`: that of the token that set it, or the second after
     /// an admin set it.
     pub named_at: i64,
+    /// The language of their texts, if they have chosen one. Other nodes read it from the store.
+    #[serde(skip)]
+    pub locale: Option<Locale>,
 }
 
 impl User {
@@ -36,6 +39,7 @@ impl User {
             rating_score: 40,
             is_active: true,
             named_at: 0,
+            locale: None,
         };
         user.learn_name(name, iat);
         user

@@ -1,6 +1,6 @@
 //! The inbox over HTTP: `GET /alarms`, `GET /alarms/unread`, `POST /alarms/read`, `GET` and `PUT /alarms/preferences`.
 
-use actix_web::{HttpRequest, HttpResponse, web::Payload};
+use actix_web::{HttpRequest, web::Payload};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -8,11 +8,11 @@ use utoipa::ToSchema;
 use super::{Data, Response, WRITE_TIMEOUT, body, json, problems, query};
 use crate::{
     actors::{ReadError, mark_read},
-    domain::AlarmKind,
+    domain::{AlarmKind, Locale},
     protocol::{AlarmBody, Code, Problem},
     store::{
-        AlarmQuery,
-        writes::{ReadAlarms, SetMuted},
+        AlarmQuery, Preferences,
+        writes::{ReadAlarms, SetPreferences},
     },
 };
 
@@ -57,7 +57,7 @@ pub(super) async fn list(request: HttpRequest, services: Data) -> Response {
         limit: query::limit(&request, DEFAULT_LIMIT)?,
     };
     let page = services.store.inbox(user, query).await?;
-    let locale = services.live.load().locale;
+    let locale = page.locale.unwrap_or(services.live.load().locale);
     let results = page.alarms.iter().map(|row| AlarmBody::row(&row.alarm, row.read, row.superseded, locale)).collect();
     Ok(json::ok(&Inbox { results, unread: page.unread, last_id: page.last_id }))
 }
@@ -126,52 +126,77 @@ fn alarms_to_mark(body: ReadBody) -> Result<ReadAlarms, Problem> {
     }
 }
 
+/// What is left out stays as it is; null is a value.
 #[derive(Deserialize, ToSchema)]
 struct PreferencesBody {
-    #[schema(value_type = Vec<AlarmKind>)]
-    muted: Value,
+    #[serde(default, deserialize_with = "body::present")]
+    #[schema(value_type = Vec<AlarmKind>, required = false)]
+    muted: Option<Value>,
+    #[serde(default, deserialize_with = "body::present")]
+    #[schema(value_type = Option<Locale>, required = false)]
+    locale: Option<Value>,
 }
 
 #[derive(Serialize, ToSchema)]
-struct Preferences {
+#[schema(as = Preferences)]
+struct PreferencesResponse {
     /// Alarms of these kinds are stored as read, listed, and never sent.
     #[schema(value_type = Vec<AlarmKind>)]
     muted: Vec<&'static str>,
+    /// The language of the user's texts; null: that of `alarms.locale`.
+    #[schema(value_type = Option<Locale>, required = true)]
+    locale: Option<&'static str>,
 }
 
-fn preferences_response(muted: Vec<AlarmKind>) -> HttpResponse {
-    json::ok(&Preferences { muted: muted.into_iter().map(AlarmKind::name).collect() })
+impl From<Preferences> for PreferencesResponse {
+    fn from(Preferences { muted, locale }: Preferences) -> Self {
+        Self { muted: muted.into_iter().map(AlarmKind::name).collect(), locale: locale.map(Locale::name) }
+    }
 }
 
-/// The alarm kinds that the user has muted.
+/// The alarm kinds that the user has muted, and the language that they have chosen.
 #[utoipa::path(
     get, path = "/alarms/preferences", operation_id = "preferences", tag = "alarms", security(("bearer" = [])),
-    responses((status = 200, description = "The preferences", body = Preferences), problems::Caller),
+    responses((status = 200, description = "The preferences", body = PreferencesResponse), problems::Caller),
 )]
 pub(super) async fn preferences(request: HttpRequest, services: Data) -> Response {
     let user = services.reader(&request).await?.user.id;
-    let mut muted = services.store.muted(user).await?;
-    muted.sort_by_key(|kind| AlarmKind::ALL.iter().position(|other| other == kind));
-    Ok(preferences_response(muted))
+    Ok(json::ok(&PreferencesResponse::from(services.store.preferences(user).await?)))
 }
 
-/// Replaces the alarm kinds that the user mutes.
+/// Changes the user's preferences.
 #[utoipa::path(
     put, path = "/alarms/preferences", operation_id = "set_preferences", tag = "alarms", security(("bearer" = [])),
-    request_body(content = PreferencesBody, example = json!({"muted": ["ending_soon"]})),
+    request_body(content = PreferencesBody, example = json!({"muted": ["ending_soon"], "locale": "en"})),
     responses(
-        (status = 200, description = "The preferences as they are now", body = Preferences), problems::Caller,
+        (status = 200, description = "The preferences as they are now", body = PreferencesResponse), problems::Caller,
         problems::Body,
     ),
 )]
 pub(super) async fn set_preferences(request: HttpRequest, payload: Payload, services: Data) -> Response {
     let user = services.user(&request).await?.user.id;
     let body: PreferencesBody = body::object(&request, payload, &services).await?;
+    let set = SetPreferences {
+        user,
+        muted: body.muted.map(|kinds| muted(&kinds)).transpose()?,
+        locale: body.locale.map(|locale| chosen_locale(&locale)).transpose()?,
+    };
+    Ok(json::ok(&PreferencesResponse::from(services.ledger.write(set, WRITE_TIMEOUT).await?)))
+}
+
+/// The kinds to mute, each once.
+fn muted(kinds: &Value) -> Result<Vec<AlarmKind>, Problem> {
     let kind = |value: &Value| value.as_str().and_then(AlarmKind::from_name);
-    let named: Option<Vec<AlarmKind>> = body.muted.as_array().and_then(|kinds| kinds.iter().map(kind).collect());
+    let named: Option<Vec<AlarmKind>> = kinds.as_array().and_then(|kinds| kinds.iter().map(kind).collect());
     let named = named.ok_or_else(|| Problem::invalid_value("muted", "a list of alarm kinds"))?;
-    // Each kind once, in the contract's order.
-    let muted: Vec<AlarmKind> = AlarmKind::ALL.into_iter().filter(|kind| named.contains(kind)).collect();
-    services.ledger.write(SetMuted { user, muted: muted.clone() }, WRITE_TIMEOUT).await?;
-    Ok(preferences_response(muted))
+    Ok(AlarmKind::ALL.into_iter().filter(|kind| named.contains(kind)).collect())
+}
+
+/// The language to choose; `None` chooses none any more.
+fn chosen_locale(locale: &Value) -> Result<Option<Locale>, Problem> {
+    match locale {
+        Value::Null => Ok(None),
+        Value::String(name) if Locale::from_name(name).is_some() => Ok(Locale::from_name(name)),
+        _ => Err(Problem::invalid_value("locale", "`ko`, `en` or null")),
+    }
 }

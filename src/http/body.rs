@@ -12,7 +12,10 @@ use actix_web::{
 };
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, IgnoredAny},
+};
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
@@ -107,6 +110,11 @@ fn field_of(path: &Path) -> Option<String> {
 
 fn is_json(text: &str) -> bool {
     serde_json::from_str::<IgnoredAny>(text).is_ok()
+}
+
+/// Deserializes a field that is there, also one that is null. With `#[serde(default)]` a missing one is `None`.
+pub(super) fn present<'de, D: Deserializer<'de>>(field: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(field).map(Some)
 }
 
 /// Parses a price: a JSON integer from 1 to `max`.

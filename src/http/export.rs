@@ -62,7 +62,7 @@ pub(super) async fn export(request: HttpRequest, id: Path<String>, services: Dat
     let user = user_id(&id)?;
     let row = services.store.export_user(user).await?.ok_or_else(user_not_found)?;
     log::info!("admin {admin} exports user {user}");
-    let locale = services.live.load().locale;
+    let locale = row.locale().unwrap_or(services.live.load().locale);
     let beginning = [b"{\"user\":", &to_json(&row)[..]].concat();
     let export =
         Export { store: services.store.clone(), user, locale, list: 0, at: None, has_rows: false, next: beginning };

@@ -96,7 +96,7 @@ impl SocketAuth for RequestAuth {
         if self.admin { RateVerdict::Fine } else { self.services.live.load().rates.count_line(self.rate_key) }
     }
 
-    fn locale(&self) -> Locale {
+    fn default_locale(&self) -> Locale {
         self.services.live.load().locale
     }
 }

@@ -8,8 +8,8 @@ use diesel::{
 
 use super::{StoreError, reads::FieldList, rows::phase_of};
 use crate::domain::{
-    AlarmCursor, AlarmId, BidSeq, EventId, GoodsId, LineId, LineText, Phase, Timestamp, TradeMessageId, TradeText,
-    UserId,
+    AlarmCursor, AlarmId, BidSeq, EventId, GoodsId, LineId, LineText, Locale, Phase, Timestamp, TradeMessageId,
+    TradeText, UserId,
 };
 
 macro_rules! column {
@@ -48,5 +48,6 @@ column!(UserId: i64 as BigInt, |id| Ok(Self::from_stored(id)));
 column!(Timestamp: i64 as BigInt, |micros| Ok(Self::from_micros(micros)));
 column!(Phase: i16 as SmallInt, phase_of);
 column!(FieldList: String as Text, |text| Ok(Self::parse(&text)));
+column!(Locale: String as Text, |name| Self::from_name(&name).ok_or(StoreError::Row("users.locale")));
 column!(LineText: String as Text, |text| Self::parse(&text).ok_or(StoreError::Row("room_lines.content")));
 column!(TradeText: String as Text, |text| Self::parse(&text).ok_or(StoreError::Row("trade_messages.content")));

@@ -162,7 +162,7 @@ tables! {
     }
     users {
         id: i64, username: String, profile_image: String, rating_score: i32, is_active: bool, named_at: i64,
-        received_up_to: i64, read_up_to: i64,
+        received_up_to: i64, read_up_to: i64, locale: Option<String>,
     }
     goods {
         id: i64, seller_id: i64, title: String, content: String, category: String, start_price: i64,

@@ -58,9 +58,9 @@ pub(crate) use {
     self::error::{DatabaseUrlError, Loss},
     self::ledger::{CommitListener, LedgerFigures},
     self::reads::{
-        AuditEntry, BidListing, Delivery, DeliveryQuery, ExportCursor, ExportPage, ExportPart, GoodsCard, GoodsFacts,
-        GoodsFilter, InboxEnd, LedGoods, Page, ROOM_EVENTS_LIMIT, RoomCursor, RoomLine, TradeAccess, TradeHistory,
-        TradeInfo, TradeListing, TradeMessage, UserDetail, UserGoods,
+        AuditEntry, BacklogPage, BidListing, Delivery, DeliveryQuery, ExportCursor, ExportPage, ExportPart, GoodsCard,
+        GoodsFacts, GoodsFilter, InboxEnd, LedGoods, Page, Preferences, ROOM_EVENTS_LIMIT, RoomCursor, RoomLine,
+        TradeAccess, TradeHistory, TradeInfo, TradeListing, TradeMessage, UserDetail, UserGoods,
     },
     self::room_event::RoomEvent,
 };

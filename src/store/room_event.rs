@@ -24,6 +24,8 @@ pub enum Committed {
     GoodsMade(GoodsState),
     /// A user is new or changed: name, picture, rating, or whether they are active.
     UserChanged(User),
+    /// A user has chosen another language.
+    LocaleChanged(User),
     /// An event for the auction room or the trade room of one goods item.
     Room(RoomEvent),
 }

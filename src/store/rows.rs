@@ -8,7 +8,7 @@ use super::{
     schema,
 };
 use crate::domain::{
-    Alarm, AlarmId, AlarmKind, BidSeq, EventId, GoodsId, GoodsState, Lead, Phase, Price, Sender, Timestamp,
+    Alarm, AlarmId, AlarmKind, BidSeq, EventId, GoodsId, GoodsState, Lead, Locale, Phase, Price, Sender, Timestamp,
     TradeRoomId, User, UserId,
 };
 
@@ -242,6 +242,9 @@ pub(crate) struct UserRow {
     rating_score: i32,
     is_active: bool,
     named_at: i64,
+    /// Changed by itself (`writes/preferences.rs`): an update leaves it as it is.
+    #[diesel(skip_insertion, skip_update)]
+    locale: Option<Locale>,
 }
 
 impl UserRow {
@@ -262,6 +265,7 @@ impl From<&User> for UserRow {
             rating_score: user.rating_score,
             is_active: user.is_active,
             named_at: user.named_at,
+            locale: user.locale,
         }
     }
 }
@@ -275,6 +279,7 @@ impl From<UserRow> for User {
             rating_score: row.rating_score,
             is_active: row.is_active,
             named_at: row.named_at,
+            locale: row.locale,
         }
     }
 }

@@ -31,6 +31,7 @@ diesel::table! {
         named_at -> BigInt,
         received_up_to -> BigInt,
         read_up_to -> BigInt,
+        locale -> Nullable<Text>,
     }
 }
 

@@ -101,7 +101,7 @@ impl TestService {
                         dispatched.lock().unwrap().push((alarm, receivers.iter().map(|to| to.user).collect()))
                     }
                     Committed::GoodsMade(goods) => clock_of.do_send(WatchGoods(goods)),
-                    Committed::UserChanged(_) | Committed::Room(_) => {}
+                    Committed::UserChanged(_) | Committed::LocaleChanged(_) | Committed::Room(_) => {}
                 }
             }
         });

@@ -29,7 +29,10 @@ async fn evening(folder: &Path) -> PathBuf {
     let own = json!({"starts_at": node.now().plus_ms(3_600_000), "images": ["/media/a.png", "/media/b.png"]});
     let later = seller.post("/goods/", &goods_body(&own)).await.body["id"].as_i64().unwrap();
     seller.like(later).await;
-    assert_eq!(buyer.put("/alarms/preferences", &json!({"muted": ["chat", "outbid"]})).await.status, 200);
+    assert_eq!(
+        buyer.put("/alarms/preferences", &json!({"muted": ["chat", "outbid"], "locale": "en"})).await.status,
+        200
+    );
     let bid = json!({"price": 1000}).to_string().into_bytes();
     let path_of_bids = format!("/goods/{goods}/bids");
     let placed = buyer.send_with(awc::http::Method::POST, &path_of_bids, Some(bid), &[("Idempotency-Key", "k")]).await;

@@ -42,7 +42,7 @@ async fn live_of_seven(node: &TestNode, time: &ManualTime) -> [i64; 2] {
     room.send_json(&line_frame(led, 7, "secret-line")).await;
     room.expect_frame("message").await;
     room.close().await;
-    assert_eq!(mina.put("/alarms/preferences", &json!({"muted": ["ending_soon"]})).await.status, 200);
+    assert_eq!(mina.put("/alarms/preferences", &json!({"muted": ["ending_soon"], "locale": "en"})).await.status, 200);
     let notice = json!({"to": {"user_ids": [7]}, "message": "Dear Mina"});
     assert_eq!(node.admin().post("/admin/alarms", &notice).await.status, 202);
     time.advance_ms(60_000);
@@ -83,6 +83,7 @@ async fn an_export_has_all_that_is_kept_of_a_user() {
     let user = &export["user"];
     assert_eq!((&user["id"], &user["username"], &user["rating_score"]), (&json!(7), &json!("mina-secret"), &json!(77)));
     assert_eq!((&user["muted"], &user["is_active"]), (&json!(["ending_soon"]), &json!(true)));
+    assert_eq!(user["locale"], "en");
     assert_eq!(export["goods"][0]["images"], json!(["/media/own.png"]));
     let bids: Vec<_> = export["bids"].as_array().unwrap().iter().map(|bid| &bid["goods_id"]).collect();
     assert_eq!(bids, [&json!(bought), &json!(led)]);
@@ -175,6 +176,7 @@ async fn an_erased_user_is_gone_but_for_their_entries() {
         assert_eq!(export[list], json!([]), "{list}");
     }
     assert_eq!((export["bids"].as_array().unwrap().len(), &export["user"]["muted"]), (2, &json!([])));
+    assert_eq!(export["user"]["locale"], json!(null));
     let kept = audit(&node).await;
     assert_eq!(kept.last().unwrap()["action"], "user.erase");
     drop((sockets, watcher));

@@ -75,33 +75,43 @@ async fn invalid_requests_to_read_or_mute_are_refused() {
         assert_eq!(user.post("/alarms/read", &body).await.status, status, "{body}");
     }
     for (body, status) in [
-        (json!({}), 400),
+        (json!([]), 400),
         (json!({"muted": "outbid"}), 422),
         (json!({"muted": ["alert"]}), 422),
         (json!({"muted": [1]}), 422),
         (json!({"muted": null}), 422),
+        (json!({"locale": "fr"}), 422),
+        (json!({"locale": "EN"}), 422),
+        (json!({"locale": ""}), 422),
+        (json!({"locale": 1}), 422),
+        (json!({"locale": ["en"]}), 422),
+        (json!({"muted": ["outbid"], "locale": false}), 422),
+        (json!({"muted": ["alert"], "locale": "en"}), 422),
     ] {
         assert_eq!(user.put("/alarms/preferences", &body).await.status, status, "{body}");
     }
     for path in ["/alarms/read", "/alarms/preferences"] {
         assert_eq!(node.visitor().post(path, &json!({})).await.status, if path.ends_with("read") { 401 } else { 405 });
     }
+    assert_eq!(node.visitor().put("/alarms/preferences", &json!({"locale": "en"})).await.status, 401);
+    assert_eq!(user.get("/alarms/preferences").await.body, json!({"muted": [], "locale": null}), "nothing half done");
 }
 
 #[actix_web::test]
 async fn muted_kinds_are_stored_as_read_and_never_sent() {
     let node = TestNode::start();
     let user = node.user(2);
-    assert_eq!(user.get("/alarms/preferences").await.body, json!({"muted": []}));
+    assert_eq!(user.get("/alarms/preferences").await.body, json!({"muted": [], "locale": null}));
     let set = user.put("/alarms/preferences", &json!({"muted": ["outbid", "auction_started", "outbid"]})).await;
-    assert_eq!((set.status, &set.body), (200, &json!({"muted": ["outbid", "auction_started"]})));
+    assert_eq!((set.status, &set.body), (200, &json!({"muted": ["outbid", "auction_started"], "locale": null})));
     let mut live = user.socket_since(0).await;
     assert_eq!(live.next().await["response_type"], "hello");
     let muted = outbid_ids(&node, 2).await;
     assert_eq!(muted.len(), 2, "listed");
     assert_eq!(user.get("/alarms/unread").await.body, json!({"unread": 0, "last_id": muted[1]}));
     // No longer muted: from now on alarms of this kind are sent, live and in every replay.
-    assert_eq!(user.put("/alarms/preferences", &json!({"muted": []})).await.body, json!({"muted": []}));
+    let set = user.put("/alarms/preferences", &json!({"muted": []})).await;
+    assert_eq!(set.body, json!({"muted": [], "locale": null}));
     let all = outbid_ids(&node, 1).await;
     let (mut since, mut old) = (user.socket_since(0).await, user.socket().await);
     assert_eq!(since.next().await["response_type"], "hello");

@@ -35,6 +35,7 @@ mod line_removal;
 mod linear;
 mod linear_checker;
 mod lists;
+mod locales;
 mod logs;
 mod long_texts;
 mod lost_file;

@@ -36,7 +36,7 @@ const MAILBOX_LIMIT: usize = 4096;
 /// Users whose sockets are counted again at once.
 const RECOUNT_BATCH_LIMIT: usize = 100;
 
-/// Returns the configured language of texts, which may change while the service runs.
+/// Returns the language of texts for users who have chosen none, which may change while the service runs.
 pub(crate) type LocaleSource = Box<dyn Fn() -> Locale + Send>;
 
 /// The actor; one per node.
@@ -76,7 +76,7 @@ impl AlarmHub {
                     async move { store.inbox_ends(users).await }
                 };
                 let check = |hub: &mut Self, _: Vec<UserId>, ends: Vec<InboxEnd>| hub.registry.check_inboxes(&ends);
-                Poller::start(ctx, "inboxes", |hub: &Self| hub.registry.users(), ends, check);
+                Poller::start(ctx, "inboxes", |hub: &mut Self| hub.registry.begin_check(), ends, check);
             }
             Self {
                 registry: Registry::default(),
@@ -204,6 +204,8 @@ pub(crate) struct Register {
     pub receives_alarms: bool,
     /// What happens if the user already has `session.max_per_user` sockets.
     pub if_full: IfFull,
+    /// The language that the user has chosen.
+    pub locale: Option<Locale>,
     pub at: Timestamp,
 }
 
@@ -222,12 +224,12 @@ impl Handler<Register> for AlarmHub {
     type Result = ActorResponse<Self, Result<Admitted, TooManySockets>>;
 
     fn handle(&mut self, register: Register, ctx: &mut Self::Context) -> Self::Result {
-        let Register { user, location, receives_alarms, if_full, at } = register;
+        let Register { user, location, receives_alarms, if_full, locale, at } = register;
         let limit = self.max_per_user;
         if if_full == IfFull::RefuseNewest && self.registry.sessions(user).count() >= limit {
             return ActorResponse::reply(Err(TooManySockets));
         }
-        let session = RegisteredSession { location, receives_alarms, at, is_counted: false };
+        let session = RegisteredSession::new(location, receives_alarms, locale, at);
         self.registry.register(user, session);
         // If this node alone exceeds the limit, the user's oldest socket is on this node.
         while let Some(oldest) = self.registry.oldest_over_limit(user, limit) {
@@ -294,6 +296,22 @@ impl Handler<Deliver> for AlarmHub {
             self.registry.shards.iter().for_each(ShardLink::resync);
         }
         self.registry.deliver(&alarms, &self.locale);
+    }
+}
+
+/// A user has chosen a language, or none: from now on their sessions on this node get texts in it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct SetLocale {
+    pub user: UserId,
+    pub locale: Option<Locale>,
+}
+
+impl Handler<SetLocale> for AlarmHub {
+    type Result = ();
+
+    fn handle(&mut self, SetLocale { user, locale }: SetLocale, _: &mut Self::Context) {
+        self.registry.set_locale(user, locale);
     }
 }
 

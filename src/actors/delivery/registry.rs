@@ -38,6 +38,17 @@ pub(crate) struct RegisteredSession {
     pub at: Timestamp,
     /// Whether Redis may hold it among its user's sockets, so that it must be removed there when it ends.
     pub is_counted: bool,
+    /// The language that its user has chosen.
+    locale: Option<Locale>,
+    /// `locale` was set after the inbox check that is under way has begun, which may have read an older one.
+    has_newer_locale: bool,
+}
+
+impl RegisteredSession {
+    /// A session that is not counted yet.
+    pub(crate) fn new(location: SessionLocation, receives_alarms: bool, locale: Option<Locale>, at: Timestamp) -> Self {
+        Self { location, receives_alarms, at, is_counted: false, locale, has_newer_locale: true }
+    }
 }
 
 /// The sessions and their shards.
@@ -86,6 +97,19 @@ impl Registry {
     /// The users who have a session.
     pub(crate) fn users(&self) -> Vec<UserId> {
         self.sessions_by_user.keys().copied().collect()
+    }
+
+    /// Sets the language of the user's sessions.
+    pub(crate) fn set_locale(&mut self, user: UserId, locale: Option<Locale>) {
+        for session in self.sessions_by_user.get_mut(&user).into_iter().flatten() {
+            (session.locale, session.has_newer_locale) = (locale, true);
+        }
+    }
+
+    /// An inbox check begins. Returns the users who have a session.
+    pub(crate) fn begin_check(&mut self) -> Vec<UserId> {
+        self.sessions_by_user.values_mut().flatten().for_each(|session| session.has_newer_locale = false);
+        self.users()
     }
 
     /// The user's sessions.
@@ -141,22 +165,14 @@ impl Registry {
         }
     }
 
-    /// Sends the alarms of one commit to the sessions of their receivers: one message for each shard.
+    /// Sends the alarms of one commit to the sessions of their receivers: one message for each shard. `locale` is the
+    /// language of users who have chosen none.
     pub(crate) fn deliver(&self, alarms: &[(Alarm, Vec<Receiver>)], locale: impl Fn() -> Locale) {
         let mut pushes: Vec<Vec<Delivery>> = self.shards.iter().map(|_| Vec::new()).collect();
         for (alarm, receivers) in alarms {
-            let sessions = |to: &Receiver| {
-                let after = to.after;
-                self.alarm_sessions(to.user).map(move |location| (location, after))
-            };
-            let targets = self.by_shard(receivers.iter().flat_map(sessions));
-            if targets.iter().all(Vec::is_empty) {
-                continue;
-            }
-            let frame = encode_alarm(alarm, false, locale());
-            for (push, targets) in pushes.iter_mut().zip(targets) {
-                if !targets.is_empty() {
-                    push.push(Delivery { alarm: Some(alarm.id), frame: frame.clone(), targets });
+            for (shard, delivery) in self.deliveries(alarm, receivers, locale(), self.shards.len()) {
+                if let Some(push) = pushes.get_mut(shard) {
+                    push.push(delivery);
                 }
             }
         }
@@ -167,6 +183,37 @@ impl Registry {
         }
     }
 
+    /// The deliveries of an alarm, each with its shard: one for each shard and language that has any receiver. An alarm
+    /// is encoded once for each language, however many receivers it has.
+    fn deliveries(
+        &self,
+        alarm: &Alarm,
+        receivers: &[Receiver],
+        default: Locale,
+        shards: usize,
+    ) -> Vec<(usize, Delivery)> {
+        const LOCALES: usize = Locale::ALL.len();
+        // Those of a shard are side by side, in the order of the languages.
+        let mut targets: Vec<Vec<SessionTarget>> = vec![Vec::new(); shards * LOCALES];
+        for Receiver { user, after } in receivers {
+            for session in self.sessions(*user).filter(|session| session.receives_alarms) {
+                let SessionLocation { shard, slot, connection } = session.location;
+                let locale = session.locale.unwrap_or(default);
+                if let Some(targets) = targets.get_mut(shard * LOCALES + locale as usize) {
+                    targets.push(SessionTarget { slot, connection, after: *after });
+                }
+            }
+        }
+        let mut frames: [Option<Bytes>; LOCALES] = Default::default();
+        let filled = targets.into_iter().enumerate().filter(|(_, targets)| !targets.is_empty());
+        let delivery = |(at, targets): (usize, Vec<SessionTarget>)| {
+            let (shard, locale) = (at / LOCALES, at % LOCALES);
+            let frame = frames[locale].get_or_insert_with(|| encode_alarm(alarm, false, Locale::ALL[locale])).clone();
+            (shard, Delivery { alarm: Some(alarm.id), frame, targets })
+        };
+        filled.map(delivery).collect()
+    }
+
     /// Sends a frame that is not an alarm to the user's alarm sessions.
     pub(crate) fn send_to_user(&self, user: UserId, frame: &Bytes) {
         self.each_shard(self.alarm_sessions(user).map(|location| (location, AlarmCursor::START)), |shard, targets| {
@@ -174,9 +221,13 @@ impl Registry {
         });
     }
 
-    /// Sends users' sessions the newest alarms of their inboxes, and closes the sessions of users who are no longer
-    /// active.
-    pub(crate) fn check_inboxes(&self, ends: &[InboxEnd]) {
+    /// Sends users' sessions the newest alarms of their inboxes, sets their language, and closes the sessions of users
+    /// who are no longer active.
+    pub(crate) fn check_inboxes(&mut self, ends: &[InboxEnd]) {
+        for end in ends {
+            let sessions = self.sessions_by_user.get_mut(&end.user).into_iter().flatten();
+            sessions.filter(|session| !session.has_newer_locale).for_each(|session| session.locale = end.locale);
+        }
         ends.iter().filter(|end| !end.is_active).for_each(|end| self.close_user(end.user));
         let sessions = |end: &InboxEnd| {
             let newest = end.end;
@@ -211,8 +262,7 @@ mod tests {
     }
 
     fn session(connection: u64, receives_alarms: bool) -> RegisteredSession {
-        let at = Timestamp::from_secs(0);
-        RegisteredSession { location: location(connection), receives_alarms, at, is_counted: false }
+        RegisteredSession::new(location(connection), receives_alarms, None, Timestamp::from_secs(0))
     }
 
     #[test]
@@ -237,6 +287,87 @@ mod tests {
         assert_eq!(registry.oldest_over_limit(user(1), 1), Some(ConnectionId(1)));
         assert_eq!(registry.alarm_sessions(user(1)).collect::<Vec<_>>(), [location(2)]);
         assert_eq!(registry.sessions(user(1)).count(), 2);
+    }
+
+    /// A session of a user who has chosen this language, on this shard.
+    fn session_in(connection: u64, shard: usize, locale: Option<Locale>) -> RegisteredSession {
+        let location = SessionLocation { shard, slot: 0, connection: ConnectionId(connection) };
+        RegisteredSession::new(location, true, locale, Timestamp::from_secs(0))
+    }
+
+    fn receivers(users: std::ops::RangeInclusive<i64>) -> Vec<Receiver> {
+        users.map(|id| Receiver { user: user(id), after: AlarmCursor::START }).collect()
+    }
+
+    fn end(id: i64, locale: Option<Locale>) -> InboxEnd {
+        InboxEnd { user: user(id), end: AlarmCursor::START, is_active: true, locale }
+    }
+
+    fn notice() -> Alarm {
+        let at = Timestamp::from_secs(1);
+        let goods = crate::domain::GoodsState {
+            id: crate::domain::GoodsId::from_stored(1),
+            seller: user(9),
+            title: "camera".to_owned(),
+            phase: crate::domain::Phase::Live,
+            starts_at: at,
+            ends_at: at,
+            start_price: crate::domain::Price::from_stored(1),
+            min_increment: crate::domain::Price::from_stored(1),
+            lead: None,
+            bid_seq: crate::domain::BidSeq::NONE,
+            ending_soon_done: false,
+        };
+        let (id, event) = (crate::domain::AlarmId::from_stored(5), crate::domain::EventId::from_stored(5));
+        Alarm::about(crate::domain::AlarmKind::AuctionStarted, id, event, &goods, None, at)
+    }
+
+    #[test]
+    fn an_alarm_is_encoded_once_for_each_language_whatever_its_receivers() {
+        let mut registry = Registry::default();
+        // Users 1 to 30: a third has chosen each language, a third none; on two of the shards.
+        for id in 1..=30 {
+            let locale = [None, Some(Locale::Ko), Some(Locale::En)][id as usize % 3];
+            registry.register(user(id), session_in(id as u64, id as usize % 2, locale));
+        }
+        for default in Locale::ALL {
+            let deliveries = registry.deliveries(&notice(), &receivers(1..=40), default, 3);
+            let of = |locale: Locale| {
+                let expected = encode_alarm(&notice(), false, locale);
+                deliveries.iter().filter(|(_, one)| one.frame == expected).map(|(shard, one)| (*shard, one)).collect()
+            };
+            for locale in Locale::ALL {
+                let found: Vec<(usize, &Delivery)> = of(locale);
+                assert_eq!(found.iter().map(|(shard, _)| *shard).collect::<Vec<_>>(), [0, 1]);
+                assert!(found.iter().all(|(_, one)| one.frame.as_ptr() == found[0].1.frame.as_ptr()), "the same bytes");
+                let targets: usize = found.iter().map(|(_, one)| one.targets.len()).sum();
+                assert_eq!(targets, if locale == default { 20 } else { 10 });
+            }
+            assert_eq!(deliveries.len(), 4, "each shard one for each language");
+        }
+        registry.set_locale(user(3), Some(Locale::En));
+        let one = registry.deliveries(&notice(), &receivers(3..=3), Locale::Ko, 3);
+        assert!(one.len() == 1 && one[0].1.frame == encode_alarm(&notice(), false, Locale::En));
+        assert!(registry.deliveries(&notice(), &receivers(50..=60), Locale::Ko, 3).is_empty());
+    }
+
+    #[test]
+    fn an_inbox_check_sets_the_language_unless_it_may_have_read_an_older_one() {
+        let mut registry = Registry::default();
+        registry.register(user(1), session_in(1, 0, None));
+        let locale = |registry: &Registry| registry.sessions(user(1)).next().unwrap().locale;
+        registry.check_inboxes(&[end(1, Some(Locale::En))]);
+        assert_eq!(locale(&registry), None, "it has registered since the check began");
+        assert_eq!(registry.begin_check(), [user(1)]);
+        registry.check_inboxes(&[end(1, Some(Locale::En))]);
+        assert_eq!(locale(&registry), Some(Locale::En));
+        registry.begin_check();
+        registry.set_locale(user(1), Some(Locale::Ko));
+        registry.check_inboxes(&[end(1, Some(Locale::En))]);
+        assert_eq!(locale(&registry), Some(Locale::Ko), "it was set since the check began");
+        registry.begin_check();
+        registry.check_inboxes(&[end(1, None)]);
+        assert_eq!(locale(&registry), None);
     }
 
     #[test]

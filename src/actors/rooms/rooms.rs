@@ -76,7 +76,7 @@ impl Rooms {
 
     /// Compares all rooms with the store, again and again.
     fn poll_store(store: Store, ctx: &mut Context<Self>) {
-        let goods = |actor: &Self| {
+        let goods = |actor: &mut Self| {
             let goods: HashSet<GoodsId> = actor.table.rooms.keys().map(|id| id.goods()).collect();
             goods.into_iter().collect()
         };

@@ -8,15 +8,15 @@ use actix::Addr;
 use super::context::{Registration, SessionContext, SocketAuth};
 use crate::{
     actors::delivery::{
-        alarm_hub::{Admitted, AlarmHub, Register, TooManySockets},
+        alarm_hub::{Admitted, AlarmHub, Register, SetLocale, TooManySockets},
         encode::{encode, encode_alarm},
         outbox::Outbox,
         registry::SessionLocation,
     },
     bus::IfFull,
-    domain::UserId,
+    domain::{Locale, UserId},
     protocol::{Close, ServerFrame},
-    store::{Ledger, Store},
+    store::{BacklogPage, Ledger, Store},
     time_source::TimeSource,
 };
 
@@ -78,11 +78,24 @@ impl Backlog {
     /// The close to send if the session cannot be registered.
     pub(crate) async fn register(&self, if_full: IfFull) -> Result<Admitted, Close> {
         let (user, location, at) = (self.user, self.location, self.time.now());
-        match self.hub.send(Register { user, location, receives_alarms: true, if_full, at }).await {
-            Ok(Ok(admitted)) => Ok(admitted),
+        let locale = self.chosen_locale();
+        match self.hub.send(Register { user, location, receives_alarms: true, if_full, locale, at }).await {
+            Ok(Ok(admitted)) => {
+                // The user may have chosen another one since. From here on the hub knows the session and is told.
+                let now = self.chosen_locale();
+                if now != locale {
+                    self.hub.do_send(SetLocale { user, locale: now });
+                }
+                Ok(admitted)
+            }
             Ok(Err(TooManySockets)) => Err(Close::TooManySockets),
             Err(_) => Err(Close::TryAgainLater),
         }
+    }
+
+    /// The language that the user has chosen, as last known.
+    fn chosen_locale(&self) -> Option<Locale> {
+        self.auth.user().and_then(|user| user.locale)
     }
 
     /// Registers the session and runs until it ends.
@@ -141,9 +154,9 @@ impl Backlog {
     async fn read_page(&self, superseded_after: i64) {
         let cursor = self.outbox.borrow_mut().begin_reading();
         match self.store.backlog(self.user, cursor, superseded_after, self.page_limit).await {
-            Ok(alarms) => {
+            Ok(BacklogPage { alarms, locale }) => {
                 let is_last = (alarms.len() as i64) < self.page_limit;
-                let locale = self.auth.locale();
+                let locale = locale.unwrap_or_else(|| self.auth.default_locale());
                 let encode = |(alarm, superseded): &(_, bool)| encode_alarm(alarm, *superseded, locale);
                 let page = alarms.iter().map(|one| (one.0.id, encode(one)));
                 let mut outbox = self.outbox.borrow_mut();

@@ -86,8 +86,13 @@ pub(crate) trait SocketAuth {
     /// Counts any other frame of a room towards the rate of lines.
     fn count_line(&self) -> RateVerdict;
 
-    /// The language of the texts that the session sends.
-    fn locale(&self) -> Locale;
+    /// The language of texts for users who have chosen none.
+    fn default_locale(&self) -> Locale;
+
+    /// The language of the user's texts, as last known.
+    fn locale(&self) -> Locale {
+        self.user().and_then(|user| user.locale).unwrap_or_else(|| self.default_locale())
+    }
 }
 
 /// What every session needs to open.
@@ -147,7 +152,8 @@ impl Registration {
         let close = |close| registration.outbox.borrow_mut().close(close);
         if let Some(user) = user {
             let (location, if_full, at) = (registration.location, IfFull::EvictOldest, context.time.now());
-            let register = Register { user, location, receives_alarms: false, if_full, at };
+            // It gets no alarms, so its language is of no use to the hub.
+            let register = Register { user, location, receives_alarms: false, if_full, locale: None, at };
             if !matches!(timeout(REGISTRATION_TIMEOUT, context.hub.send(register)).await, Ok(Ok(Ok(_)))) {
                 close(Close::TryAgainLater);
             }

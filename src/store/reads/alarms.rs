@@ -4,7 +4,7 @@ use diesel::{dsl::max, prelude::*};
 
 use super::superseded::{NotSuperseded, Superseded};
 use crate::{
-    domain::{Alarm, AlarmCursor, AlarmId, AlarmKind, Timestamp, UserId},
+    domain::{Alarm, AlarmCursor, AlarmId, AlarmKind, Locale, Timestamp, UserId},
     store::{Store, StoreError, engine::DbConn, rows::AlarmRow, schema},
 };
 
@@ -42,6 +42,26 @@ pub struct AlarmPage {
     pub unread: i64,
     /// Id of the newest alarm in the whole inbox, 0 if there is none.
     pub last_id: i64,
+    /// The language that the user has chosen.
+    pub locale: Option<Locale>,
+}
+
+/// What a session is sent next.
+#[derive(Debug, Clone)]
+pub struct BacklogPage {
+    /// Oldest first, each with whether it is superseded.
+    pub alarms: Vec<(Alarm, bool)>,
+    /// The language that the user has chosen.
+    pub locale: Option<Locale>,
+}
+
+/// What a user wants of their alarms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Preferences {
+    /// The kinds that they have muted, in the contract's order.
+    pub muted: Vec<AlarmKind>,
+    /// The language that they have chosen.
+    pub locale: Option<Locale>,
 }
 
 /// The state with which a session opens.
@@ -103,45 +123,40 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<InboxAlarm>, StoreError> {
         let query = AlarmQuery { after: Some(after), before: None, unread: false, limit };
-        self.read(move |conn| conn.transaction(|conn| rows(conn, user.get(), query))).await
+        self.read(move |conn| conn.transaction(|conn| Ok(rows(conn, user.get(), query)?.0))).await
     }
 
-    /// At most `limit` alarms after `cursor` that a session must be sent, oldest first, each with whether it is
-    /// superseded. Leaves out muted alarms, and superseded ones up to `superseded_after`.
+    /// At most `limit` alarms after `cursor` that a session must be sent. Leaves out muted alarms, and superseded ones up to `superseded_after`.
     pub async fn backlog(
         &self,
         user: UserId,
         cursor: AlarmCursor,
         superseded_after: i64,
         limit: i64,
-    ) -> Result<Vec<(Alarm, bool)>, StoreError> {
+    ) -> Result<BacklogPage, StoreError> {
         let _permit = self.backlog_permits.acquire().await;
         self.read(move |conn| {
-            use schema::{alarms, inbox};
-            let rows: Vec<(AlarmRow, bool)> = inbox::table
+            use schema::{alarms, inbox, users};
+            // Read with the alarms: a page must not come in a language that the user has changed before.
+            let chosen = users::table.filter(users::id.eq(user.get())).select(users::locale).single_value();
+            let rows: Vec<(AlarmRow, bool, Option<Locale>)> = inbox::table
                 .inner_join(alarms::table.on(alarms::id.eq(inbox::alarm_id)))
                 .filter(inbox::user_id.eq(user.get()).and(inbox::alarm_id.gt(cursor.get())).and(inbox::muted.eq(false)))
                 .filter(inbox::alarm_id.gt(superseded_after).or(NotSuperseded))
                 .order(inbox::alarm_id)
                 .limit(limit)
-                .select((AlarmRow::as_select(), Superseded))
+                .select((AlarmRow::as_select(), Superseded, chosen))
                 .load(conn)?;
-            rows.into_iter().map(|(row, superseded)| Ok((Alarm::try_from(row)?, superseded))).collect()
+            let locale = rows.first().and_then(|(_, _, locale)| *locale);
+            let alarm = |(row, superseded, _): (AlarmRow, bool, _)| Ok((Alarm::try_from(row)?, superseded));
+            Ok(BacklogPage { alarms: rows.into_iter().map(alarm).collect::<Result<_, StoreError>>()?, locale })
         })
         .await
     }
 
-    /// The kinds that the user has muted.
-    pub async fn muted(&self, user: UserId) -> Result<Vec<AlarmKind>, StoreError> {
-        self.read(move |conn| {
-            use schema::mutes::dsl;
-            let kinds: Vec<String> = dsl::mutes
-                .filter(dsl::user_id.eq(user.get()).and(dsl::kind.eq_any(AlarmKind::ALL.map(AlarmKind::name))))
-                .select(dsl::kind)
-                .load(conn)?;
-            kinds.iter().map(|kind| AlarmKind::from_name(kind).ok_or(StoreError::Row("mutes.kind"))).collect()
-        })
-        .await
+    /// What the user wants of their alarms.
+    pub async fn preferences(&self, user: UserId) -> Result<Preferences, StoreError> {
+        self.read(move |conn| conn.transaction(|conn| preferences(conn, user))).await
     }
 
     /// The newest of all alarms that are older than `before`; `None` if there is none. Scans alarms from the oldest on,
@@ -167,6 +182,16 @@ impl Store {
     ) -> Result<SessionStart, StoreError> {
         self.read(move |conn| conn.transaction(|conn| start(conn, user.get(), since, received.map(AlarmId::get)))).await
     }
+}
+
+/// What the user wants of their alarms.
+pub(in crate::store) fn preferences(conn: &mut DbConn, user: UserId) -> Result<Preferences, StoreError> {
+    use schema::{mutes, users};
+    let of_user = mutes::user_id.eq(user.get()).and(mutes::kind.eq_any(AlarmKind::ALL.map(AlarmKind::name)));
+    let muted: Vec<String> = mutes::table.filter(of_user).select(mutes::kind).load(conn)?;
+    let muted = AlarmKind::ALL.into_iter().filter(|kind| muted.iter().any(|muted| muted == kind.name())).collect();
+    let locale = users::table.find(user.get()).select(users::locale).get_result(conn).optional()?.flatten();
+    Ok(Preferences { muted, locale })
 }
 
 fn start(conn: &mut DbConn, user: i64, since: Option<i64>, received: Option<i64>) -> Result<SessionStart, StoreError> {
@@ -198,12 +223,16 @@ fn start(conn: &mut DbConn, user: i64, since: Option<i64>, received: Option<i64>
 }
 
 fn page(conn: &mut DbConn, user: i64, query: AlarmQuery) -> Result<AlarmPage, StoreError> {
-    Ok(AlarmPage { alarms: rows(conn, user, query)?, unread: unread(conn, user)?, last_id: last_id(conn, user)? })
+    let (alarms, locale) = rows(conn, user, query)?;
+    Ok(AlarmPage { alarms, unread: unread(conn, user)?, last_id: last_id(conn, user)?, locale })
 }
 
-fn rows(conn: &mut DbConn, user: i64, query: AlarmQuery) -> Result<Vec<InboxAlarm>, StoreError> {
-    use schema::{alarms, inbox};
-    let read_cursor = read_up_to(conn, user)?;
+/// The alarms, and the language that the user has chosen.
+fn rows(conn: &mut DbConn, user: i64, query: AlarmQuery) -> Result<(Vec<InboxAlarm>, Option<Locale>), StoreError> {
+    use schema::{alarms, inbox, users};
+    let reader: Option<(i64, Option<Locale>)> =
+        users::table.find(user).select((users::read_up_to, users::locale)).get_result(conn).optional()?;
+    let (read_cursor, locale) = reader.unwrap_or_default();
     let mut rows = inbox::table
         .inner_join(alarms::table.on(alarms::id.eq(inbox::alarm_id)))
         .filter(inbox::user_id.eq(user))
@@ -228,5 +257,6 @@ fn rows(conn: &mut DbConn, user: i64, query: AlarmQuery) -> Result<Vec<InboxAlar
         let read = is_read || superseded || row.id <= read_cursor;
         Ok(InboxAlarm { alarm: row.try_into()?, read, superseded })
     };
-    rows.into_iter().map(alarm).collect()
+    let alarms = rows.into_iter().map(alarm).collect::<Result<_, StoreError>>()?;
+    Ok((alarms, locale))
 }

@@ -7,7 +7,7 @@ use diesel::{dsl::sql, prelude::*, sql_query, sql_types::BigInt};
 
 use crate::{
     domain::{
-        AlarmCursor, Bid, BidId, BidSeq, EventId, GoodsId, LineId, LineText, Phase, Price, Sender, Timestamp,
+        AlarmCursor, Bid, BidId, BidSeq, EventId, GoodsId, LineId, LineText, Locale, Phase, Price, Sender, Timestamp,
         TradeMessageId, TradeText, User, UserId,
     },
     store::{
@@ -32,6 +32,8 @@ pub struct InboxEnd {
     pub end: AlarmCursor,
     /// False if the user is deactivated: their tokens are no longer valid.
     pub is_active: bool,
+    /// The language that the user has chosen.
+    pub locale: Option<Locale>,
 }
 
 /// How far the events of a goods item's rooms (auction room and trade room) go.
@@ -79,7 +81,7 @@ impl Store {
             let newest =
                 sql::<BigInt>("COALESCE((SELECT max(inbox.alarm_id) FROM inbox WHERE inbox.user_id = users.id), 0)");
             let users = dsl::users.filter(dsl::id.eq_any(users.iter().map(|user| user.get())));
-            Ok(users.select((dsl::id, newest, dsl::is_active)).load(conn)?)
+            Ok(users.select((dsl::id, newest, dsl::is_active, dsl::locale)).load(conn)?)
         })
         .await
     }

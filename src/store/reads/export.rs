@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::audit::AuditEntry;
 use crate::{
-    domain::{AlarmKind, Timestamp, UserId},
+    domain::{AlarmKind, Locale, Timestamp, UserId},
     store::{
         Store, StoreError,
         engine::DbConn,
@@ -88,6 +88,13 @@ pub(crate) struct ExportedUser {
     muted: Vec<String>,
 }
 
+impl ExportedUser {
+    /// The language that the user has chosen.
+    pub(crate) fn locale(&self) -> Option<Locale> {
+        self.user.locale
+    }
+}
+
 macro_rules! exported {
     ($($name:ident from $table:ident { $($field:ident: $type:ty,)+ })+) => {
         $(#[derive(Debug, Queryable, Selectable, Serialize)]
@@ -99,7 +106,7 @@ macro_rules! exported {
 exported! {
     ExportedUserRow from users {
         id: i64, username: String, profile_image: String, rating_score: i32, is_active: bool, received_up_to: i64,
-        read_up_to: i64,
+        read_up_to: i64, locale: Option<Locale>,
     }
     ExportedGoods from goods {
         id: i64, title: String, content: String, category: String, start_price: i64, predict_price: i64,

@@ -20,6 +20,8 @@ mod trades;
 mod users;
 
 pub use alarms::AlarmQuery;
+pub(in crate::store) use alarms::preferences;
+pub(crate) use alarms::{BacklogPage, Preferences};
 pub(crate) use audit::{AuditEntry, FieldList};
 pub(crate) use bids::BidListing;
 pub(crate) use catch_up::{InboxEnd, ROOM_EVENTS_LIMIT, RoomCursor};

@@ -231,5 +231,7 @@ fn erase_preferences(tx: &mut Tx<'_>, user: UserId) -> Result<(), StoreError> {
     use schema::mutes::dsl;
     let kinds = dsl::kind.eq_any(AlarmKind::ALL.map(AlarmKind::name));
     delete(dsl::mutes.filter(dsl::user_id.eq(user.get()).and(kinds))).execute(tx.conn)?;
+    use schema::users;
+    update(users::table.filter(users::id.eq(user.get()))).set(users::locale.eq(None::<String>)).execute(tx.conn)?;
     Ok(())
 }

@@ -1,9 +1,9 @@
-//! Which alarms a user has read, and which kinds of alarms they have muted.
+//! Which alarms a user has read.
 
-use diesel::{delete, dsl::max, insert_into, prelude::*, update};
+use diesel::{dsl::max, prelude::*, update};
 
 use crate::{
-    domain::{AlarmKind, UserId},
+    domain::UserId,
     store::{StoreError, Tx, Write, schema},
 };
 
@@ -52,33 +52,6 @@ impl Write for MarkRead {
                     .set(dsl::is_read.eq(true))
                     .execute(tx.conn)?;
             }
-        }
-        Ok(())
-    }
-}
-
-/// Replaces the kinds of alarms that a user has muted. Affects only later alarms.
-#[derive(Debug, Clone)]
-pub(crate) struct SetMuted {
-    pub user: UserId,
-    /// All kinds to mute. Kinds that are not listed are no longer muted.
-    pub muted: Vec<AlarmKind>,
-}
-
-impl Write for SetMuted {
-    type Out = ();
-
-    fn run(&self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
-        use schema::mutes::dsl;
-        delete(
-            dsl::mutes
-                .filter(dsl::user_id.eq(self.user.get()).and(dsl::kind.eq_any(AlarmKind::ALL.map(AlarmKind::name)))),
-        )
-        .execute(tx.conn)?;
-        for kind in &self.muted {
-            insert_into(dsl::mutes)
-                .values((dsl::user_id.eq(self.user.get()), dsl::kind.eq(kind.name())))
-                .execute(tx.conn)?;
         }
         Ok(())
     }
