@@ -432,27 +432,7 @@ impl Writer {
         .unwrap_or(Err(StoreError::Panicked));
         match result {
             Ok((effects, finished)) => {
-                match conn.batch_execute("COMMIT") {
-                    Ok(()) => {
-                        // Committed to a file that a restart would not find. If it comes back, the outcome is looked
-                        // up.
-                        if let Err(lost) = self.lock.check() {
-                            self.in_doubt = effects.marker.is_some().then_some(effects);
-                            return Err(Failure::Commit(lost));
-                        }
-                        self.conn = Some(conn);
-                    }
-                    Err(error) => {
-                        // Closing the connection ends the transaction, if it is still open.
-                        drop(conn);
-                        if let Err(failure) = self.commit_outcome(effects.marker, error.into()) {
-                            if matches!(failure, Failure::Commit(_)) && effects.marker.is_some() {
-                                self.in_doubt = Some(effects);
-                            }
-                            return Err(failure);
-                        }
-                    }
-                }
+                let effects = self.commit(conn, effects)?;
                 let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
                 if effects.marker.is_some() {
                     self.stats.last_commit_us.store(micros, Ordering::Relaxed);
@@ -473,6 +453,31 @@ impl Writer {
                 Err(Failure::Statement(error))
             }
         }
+    }
+
+    /// Commits the open transaction. An outcome that can't be learned now is looked up before the next transaction.
+    fn commit(&mut self, mut conn: DbConn, effects: Effects) -> Result<Effects, Failure> {
+        match conn.batch_execute("COMMIT") {
+            Ok(()) => {
+                // Committed to a file that a restart would not find. If it comes back, the outcome is looked up.
+                if let Err(lost) = self.lock.check() {
+                    self.in_doubt = effects.marker.is_some().then_some(effects);
+                    return Err(Failure::Commit(lost));
+                }
+                self.conn = Some(conn);
+            }
+            Err(error) => {
+                // Closing the connection ends the transaction, if it is still open.
+                drop(conn);
+                if let Err(failure) = self.commit_outcome(effects.marker, error.into()) {
+                    if matches!(failure, Failure::Commit(_)) && effects.marker.is_some() {
+                        self.in_doubt = Some(effects);
+                    }
+                    return Err(failure);
+                }
+            }
+        }
+        Ok(effects)
     }
 }
 

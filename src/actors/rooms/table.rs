@@ -53,109 +53,55 @@ impl RoomTable {
         }
     }
 
-    /// Adds an order for a room, with pending joins and leaves ahead of it.
-    fn add_order(&mut self, id: RoomId, order: impl FnOnce(&Self) -> RoomOrder, orders: &mut Orders) {
+    /// Adds the orders that an event means for its room, with pending joins and leaves ahead of them.
+    pub(crate) fn broadcast_event(&mut self, event: &RoomEvent, orders: &mut Orders) {
+        let id = RoomId::of(event);
         let Some(room) = self.rooms.get_mut(&id) else { return };
+        room.is_over |= matches!(event, RoomEvent::Ended { .. } | RoomEvent::Cancelled { .. });
         orders.extend(room.take_pending_ahead(self.ahead_bytes).map(|ahead| (id, ahead)));
-        orders.push((id, order(self)));
+        orders.push((id, self.order_of(event)));
     }
 
-    /// Adds the orders that an event means for its room.
-    pub(crate) fn broadcast_event(&mut self, event: &RoomEvent, orders: &mut Orders) {
-        if let RoomEvent::Ended { goods, .. } | RoomEvent::Cancelled { goods, .. } = event
-            && let Some(room) = self.rooms.get_mut(&RoomId::Auction(*goods))
-        {
-            room.is_over = true;
-        }
-        let frame = |frame: &RoomFrame<'_>| RoomOrder::Frame { bytes: encode(frame), kind: FrameKind::Other };
-        match event {
-            RoomEvent::Started(goods) => {
-                self.add_order(
-                    RoomId::Auction(*goods),
-                    |table| frame(&RoomFrame::Started { server_time: table.time.now() }),
-                    orders,
-                );
+    fn order_of(&self, event: &RoomEvent) -> RoomOrder {
+        let server_time = self.time.now();
+        let frame = match event {
+            RoomEvent::Started(_) => RoomFrame::Started { server_time },
+            RoomEvent::Bid { bid, bidder } => RoomFrame::Bid {
+                sender: bidder.id,
+                sender_name: &bidder.username,
+                sender_image: &bidder.profile_image,
+                goods_id: bid.bid.goods,
+                high_price: bid.high_price,
+                seq: bid.seq,
+                bid_id: bid.id,
+                ends_at: bid.ends_at,
+                server_time,
+            },
+            RoomEvent::Extended { ends_at, .. } => RoomFrame::Extended { ends_at: *ends_at, server_time },
+            RoomEvent::Ended { buyer, high_price, .. } => RoomFrame::Ended {
+                buyer_id: buyer.as_ref().map(|buyer| buyer.id),
+                buyer_name: buyer.as_ref().map(|buyer| buyer.name.as_str()),
+                high_price: high_price.map_or(0, |price| price.won()),
+                reason: if buyer.is_some() { EndReason::Sold } else { EndReason::NoBids },
+                server_time,
+            },
+            RoomEvent::Cancelled { .. } => {
+                let (buyer_id, buyer_name, reason) = (None, None, EndReason::Cancelled);
+                RoomFrame::Ended { buyer_id, buyer_name, high_price: 0, reason, server_time }
             }
-            RoomEvent::Bid { bid, bidder } => self.add_order(
-                RoomId::Auction(bid.bid.goods),
-                |table| {
-                    frame(&RoomFrame::Bid {
-                        sender: bidder.id,
-                        sender_name: &bidder.username,
-                        sender_image: &bidder.profile_image,
-                        goods_id: bid.bid.goods,
-                        high_price: bid.high_price,
-                        seq: bid.seq,
-                        bid_id: bid.id,
-                        ends_at: bid.ends_at,
-                        server_time: table.time.now(),
-                    })
-                },
-                orders,
-            ),
-            RoomEvent::Extended { goods, ends_at, .. } => {
-                let ends_at = *ends_at;
-                self.add_order(
-                    RoomId::Auction(*goods),
-                    |table| frame(&RoomFrame::Extended { ends_at, server_time: table.time.now() }),
-                    orders,
-                );
+            RoomEvent::LineRemoved { line, .. } => RoomFrame::Removed { id: *line, server_time },
+            RoomEvent::Line { goods, id, author, text, at } => {
+                let bytes = self.message_frame(*goods, (author, None), Some(*id), text.as_str(), *at);
+                return RoomOrder::Frame { bytes, kind: FrameKind::Other };
             }
-            RoomEvent::Ended { goods, buyer, high_price, .. } => self.add_order(
-                RoomId::Auction(*goods),
-                |table| {
-                    frame(&RoomFrame::Ended {
-                        buyer_id: buyer.as_ref().map(|buyer| buyer.id),
-                        buyer_name: buyer.as_ref().map(|buyer| buyer.name.as_str()),
-                        high_price: high_price.map_or(0, |price| price.won()),
-                        reason: if buyer.is_some() { EndReason::Sold } else { EndReason::NoBids },
-                        server_time: table.time.now(),
-                    })
-                },
-                orders,
-            ),
-            RoomEvent::Cancelled { goods, .. } => self.add_order(
-                RoomId::Auction(*goods),
-                |table| {
-                    let (buyer_id, buyer_name, reason) = (None, None, EndReason::Cancelled);
-                    frame(&RoomFrame::Ended {
-                        buyer_id,
-                        buyer_name,
-                        high_price: 0,
-                        reason,
-                        server_time: table.time.now(),
-                    })
-                },
-                orders,
-            ),
-            RoomEvent::Line { goods, id, author, text, at } => self.add_order(
-                RoomId::Auction(*goods),
-                |table| RoomOrder::Frame {
-                    bytes: table.message_frame(*goods, (author, None), Some(*id), text.as_str(), *at),
-                    kind: FrameKind::Other,
-                },
-                orders,
-            ),
-            RoomEvent::LineRemoved { goods, line, .. } => {
-                let id = *line;
-                self.add_order(
-                    RoomId::Auction(*goods),
-                    |table| frame(&RoomFrame::Removed { id, server_time: table.time.now() }),
-                    orders,
-                );
+            RoomEvent::TradeMessage { goods, id, author, text, at } => {
+                let author = (&**author, Some(author.profile_image.as_str()));
+                let bytes = self.message_frame(*goods, author, None, text.as_str(), *at);
+                return RoomOrder::Frame { bytes, kind: FrameKind::Trade(*id) };
             }
-            RoomEvent::TradeMessage { goods, id, author, text, at } => self.add_order(
-                RoomId::Trade(*goods),
-                |table| RoomOrder::Frame {
-                    bytes: table.message_frame(*goods, (author, Some(&author.profile_image)), None, text.as_str(), *at),
-                    kind: FrameKind::Trade(*id),
-                },
-                orders,
-            ),
-            RoomEvent::Deleted(goods) => {
-                self.add_order(RoomId::Auction(*goods), |_| RoomOrder::Close(Close::GoodsDeleted), orders);
-            }
-        }
+            RoomEvent::Deleted(_) => return RoomOrder::Close(Close::GoodsDeleted),
+        };
+        RoomOrder::Frame { bytes: encode(&frame), kind: FrameKind::Other }
     }
 
     fn message_frame(
