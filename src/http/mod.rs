@@ -6,13 +6,14 @@
 //! - Requests: `body`, `query`, `identity` (with `token`, `user_directory`), `forwarded`, `rate_limits`,
 //!   `cors`.
 //! - Responses: `json`, `responses`, `error`.
-//! - Descriptions of the API: `openapi` (with `problems`), served as a `document`.
+//! - Descriptions of the API: `openapi` (with `problems`) and `asyncapi`, each served as a `document`.
 //! - Connections: `http_connection` (with `refusal` and `responding`), `upgraded` (with `plain_response`),
 //!   `connection_end`, `open_connections`. After an upgrade `actors::Connection` takes over.
 //! - `services` holds what handlers use; `readiness` caches the readiness check.
 
 mod admin_alarms;
 mod alarms;
+mod asyncapi;
 mod audit;
 mod bids;
 mod body;
@@ -116,6 +117,7 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .service(at("/admin/users").route(read_only(users::list)))
         .service(at("/admin/users/{id}").route(read_only(users::show)).put(users::change).delete(users::erase))
         .service(at("/admin/users/{id}/export").route(read_only(export::export)))
+        .service(at("/asyncapi.json").route(read_only(asyncapi::show)))
         .service(at("/openapi.json").route(read_only(openapi::show)))
         .service(at("/dev/token").post(dev::token))
         .default_service(web::to(error::path_not_found));

@@ -67,6 +67,7 @@ use crate::{
         users::erase,
         export::export,
         dev::token,
+        super::asyncapi::show,
         show,
     ),
     // Those that no body or answer refers to.

@@ -1,6 +1,10 @@
 //! Frames that clients send on the alarm socket, parsed into typed values.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{RefOr, Schema},
+};
 
 /// A text frame that a client sends on `/ws/alarms/`.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,6 +20,29 @@ pub(crate) enum AlarmClientFrame {
     /// JSON that is no known frame. It is ignored and closes nothing.
     Unknown,
 }
+
+/// The known frames as clients send them, for the schema of [`AlarmClientFrame`].
+#[derive(Serialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[allow(dead_code)] // `AlarmClientFrame::parse` takes other JSON too.
+enum KnownFrame {
+    /// The client has received everything up to this alarm id.
+    Ack { up_to: i64 },
+    /// The user has read everything up to this alarm id.
+    Read { up_to: i64 },
+    /// A fresh token of the same user.
+    Auth { token: String },
+    /// Asks for a `pong`.
+    Ping,
+}
+
+impl PartialSchema for AlarmClientFrame {
+    fn schema() -> RefOr<Schema> {
+        KnownFrame::schema()
+    }
+}
+
+impl ToSchema for AlarmClientFrame {}
 
 /// The frame is not JSON. It closes the socket with 1007.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,6 +95,15 @@ mod tests {
             AlarmClientFrame::parse(r#"{"type":"auth","token":"a.b.c"}"#),
             Ok(AlarmClientFrame::Auth("a.b.c".into()))
         );
+        let known = [
+            (KnownFrame::Ack { up_to: 12 }, AlarmClientFrame::Ack(12)),
+            (KnownFrame::Read { up_to: 3 }, AlarmClientFrame::Read(3)),
+            (KnownFrame::Auth { token: "a.b.c".into() }, AlarmClientFrame::Auth("a.b.c".into())),
+            (KnownFrame::Ping, AlarmClientFrame::Ping),
+        ];
+        for (sent, parsed) in known {
+            assert_eq!(AlarmClientFrame::parse(&serde_json::to_string(&sent).unwrap()), Ok(parsed), "as in the schema");
+        }
         for odd in [
             "{}",
             "[]",

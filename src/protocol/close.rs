@@ -34,6 +34,27 @@ pub(crate) enum Close {
 }
 
 impl Close {
+    /// Each of them, in the order of the codes.
+    pub(crate) const ALL: [Close; 12] = [
+        Close::ProtocolError,
+        Close::Binary,
+        Close::NotJson,
+        Close::TooLarge,
+        Close::Restarting { retry_ms: 1000 },
+        Close::TryAgainLater,
+        Close::TokenRefused,
+        Close::GoodsDeleted,
+        Close::Silent,
+        Close::TooManySockets,
+        Close::TooSlow,
+        Close::TooManyFrames,
+    ];
+
+    /// Whether the client may open another socket as it did this one.
+    pub(crate) const fn may_reconnect(self) -> bool {
+        !matches!(self, Close::TokenRefused | Close::GoodsDeleted | Close::TooManySockets)
+    }
+
     /// The close code on the wire.
     pub(crate) const fn code(self) -> u16 {
         match self {

@@ -5,6 +5,10 @@
 
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, value::RawValue};
+use utoipa::{
+    PartialSchema, ToSchema,
+    openapi::{RefOr, Schema},
+};
 
 use super::{Code, FrameError, Problem};
 use crate::domain::{GoodsId, LineText, Price, TradeText, UserId};
@@ -20,16 +24,45 @@ pub(crate) struct RoomClientFrame<'a>(Option<RawFields<'a>>);
 
 /// The fields, unparsed. So one that can't be parsed (a number out of range, too deep a nesting) is a bad value of this
 /// field, as over HTTP, and doesn't make the whole frame invalid.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, ToSchema)]
 struct RawFields<'a> {
+    /// True for a bid, false for a line. In auction rooms only.
     #[serde(default, borrow, deserialize_with = "present")]
+    #[schema(value_type = bool, required = false)]
     is_money: Option<&'a RawValue>,
+    /// The goods of the socket, or absent.
     #[serde(default, borrow, deserialize_with = "present")]
+    #[schema(value_type = NumberOrText, required = false)]
     goods_id: Option<&'a RawValue>,
+    /// The user of the socket, or absent.
     #[serde(default, borrow, deserialize_with = "present")]
+    #[schema(value_type = NumberOrText, required = false)]
     user_id: Option<&'a RawValue>,
+    /// The price of a bid, or the text.
     #[serde(default, borrow, deserialize_with = "present")]
+    #[schema(value_type = NumberOrText, required = false)]
     message: Option<&'a RawValue>,
+}
+
+/// A number, which may be sent as its digits, or a text.
+#[derive(serde::Serialize, ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code)] // `RawFields` keeps it unparsed.
+enum NumberOrText {
+    Number(i64),
+    Text(String),
+}
+
+impl PartialSchema for RoomClientFrame<'_> {
+    fn schema() -> RefOr<Schema> {
+        RawFields::schema()
+    }
+}
+
+impl ToSchema for RoomClientFrame<'_> {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        RawFields::schemas(schemas);
+    }
 }
 
 /// Keeps a field that is null, which is not the same as an absent one.

@@ -5,6 +5,7 @@
 mod admin_users;
 mod alarm_socket;
 mod arrival;
+mod asyncapi;
 mod audit;
 mod backup;
 mod bad_frames;

@@ -1,7 +1,13 @@
 //! Runs the examples of `docs/protocol.md` in their order. An answer or frame that differs from the page fails the
 //! test.
 
-use std::{collections::BTreeMap, fs, path::Path, str::FromStr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+    str::FromStr,
+    sync::Arc,
+};
 
 use awc::http::{Method, StatusCode};
 use awc::ws::Message;
@@ -27,6 +33,9 @@ struct Stage {
     time: Arc<ManualTime>,
     http: Client,
     openapi: Described,
+    asyncapi: Described,
+    /// The messages of `/asyncapi.json` that were sent or received.
+    seen: BTreeSet<String>,
     sockets: BTreeMap<String, Socket>,
 }
 
@@ -41,13 +50,16 @@ async fn the_service_does_what_every_example_of_the_page_shows() {
     });
     let http = node.visitor();
     let openapi = Described::new(http.get("/openapi.json").await.body);
-    let mut stage = Stage { node, time, http, openapi, sockets: BTreeMap::new() };
+    let asyncapi = Described::new(http.get("/asyncapi.json").await.body);
+    let sockets = BTreeMap::new();
+    let mut stage = Stage { node, time, http, openapi, asyncapi, seen: BTreeSet::new(), sockets };
     let mut on = String::new();
     for Example { line, step } in examples {
         if let Err(why) = stage.play(step, &mut on).await {
             panic!("docs/protocol.md, line {line}: {why}");
         }
     }
+    assert_eq!(stage.seen, stage.asyncapi.messages(), "the page shows every kind of frame");
     stage.end().await;
 }
 
@@ -75,11 +87,13 @@ impl Stage {
             },
             Step::Sends(text) => {
                 let text = self.with_tokens(&text);
+                self.describe(on, "receive", &text)?;
                 self.socket(on)?.send_text(&text).await;
             }
             Step::Receives(shown) => {
                 let frame = self.socket(on)?.text_or_close().await;
                 let frame = frame.map_err(|closed| format!("instead of a frame: {closed:?}"))?;
+                self.describe(on, "send", &frame.to_string())?;
                 if let Some(difference) = shown.difference(&frame) {
                     return Err(difference);
                 }
@@ -98,6 +112,15 @@ impl Stage {
                 must_close(socket).await?;
             }
         }
+        Ok(())
+    }
+
+    /// Checks a frame against `/asyncapi.json`.
+    fn describe(&mut self, on: &str, action: &str, frame: &str) -> Result<(), String> {
+        let path = on.split(' ').nth(2).ok_or("USER on PATH")?;
+        let frame = serde_json::from_str(frame).map_err(|error| error.to_string())?;
+        let message = self.asyncapi.message(path, action, &frame);
+        self.seen.insert(message.map_err(|error| format!("/asyncapi.json: {error}"))?);
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! `/openapi.json` or `/asyncapi.json` as a client reads it: looks up operations and checks values against schemas.
 
+use std::collections::BTreeSet;
+
 use boon::{Compiler, Draft, Schemas};
 use serde_json::Value;
 
@@ -56,6 +58,49 @@ impl Described {
                 Some(format!("{method} {template} {status} is {found:?}, but {documented:?} is documented"))
             }
         }
+    }
+
+    /// The name of the message of `/asyncapi.json` that a frame is, on the socket of this path. `action` is what the server
+    /// does: `send` or `receive`.
+    pub fn message(&self, path: &str, action: &str, frame: &Value) -> Result<String, String> {
+        let path = path.split('?').next().unwrap_or_default();
+        let channels = self.0["channels"].as_object().ok_or("channels")?;
+        let address = |channel: &Value| channel["address"].as_str().unwrap_or_default().replace("{id}/", "");
+        let (channel, _) = channels.iter().find(|(_, it)| path.starts_with(&address(it))).ok_or("no such channel")?;
+        let operation = &self.0["operations"][format!("{action}_{channel}")];
+        let messages = operation["messages"].as_array().ok_or("no such operation")?;
+        let mut differences = Vec::new();
+        for message in messages {
+            let name = message["$ref"].as_str().and_then(|it| it.rsplit('/').next()).ok_or("a reference")?;
+            match self.difference(&format!("/components/messages/{name}/payload"), frame) {
+                None => return Ok(name.to_owned()),
+                Some(difference) => differences.push(difference),
+            }
+        }
+        // The one that it was to be, if that can be told.
+        let kind = frame["response_type"].as_str().unwrap_or_default();
+        differences.sort_by_key(|difference| !difference.contains(&format!("messages/{kind}/")));
+        Err(format!("{path} has no such frame: {:?}", differences.first()))
+    }
+
+    /// The names of all messages of `/asyncapi.json`.
+    pub fn messages(&self) -> BTreeSet<String> {
+        self.0["components"]["messages"].as_object().expect("messages").keys().cloned().collect()
+    }
+
+    /// The targets of all `$ref`.
+    pub fn references(&self) -> Vec<String> {
+        fn of(value: &Value) -> Vec<String> {
+            match value {
+                Value::Object(fields) => {
+                    let own = fields.get("$ref").and_then(Value::as_str).map(str::to_owned);
+                    own.into_iter().chain(fields.values().flat_map(of)).collect()
+                }
+                Value::Array(items) => items.iter().flat_map(of).collect(),
+                _ => Vec::new(),
+            }
+        }
+        of(&self.0)
     }
 
     /// The template of a path. One without parameters goes before one with them.
