@@ -143,8 +143,12 @@ mod tests {
 
     /// The defaults, with another value of the right type for this key.
     fn with_other_value(section: &str, key: &str) -> Settings {
-        let values = [4711.into(), "other".into(), true.into(), vec!["other"].into(), "en".into(), "json".into()];
-        let changed = values.into_iter().find_map(|value: toml::Value| with(section, key, value));
+        let values =
+            [4711.into(), "other".into(), true.into(), false.into(), vec!["other"].into(), "en".into(), "json".into()];
+        let defaults = Settings::defaults().unwrap();
+        let changed = values.into_iter().find_map(|value: toml::Value| {
+            with(section, key, value).filter(|changed| !defaults.differences(changed).is_empty())
+        });
         changed.unwrap_or_else(|| panic!("{section}.{key} takes no value"))
     }
 

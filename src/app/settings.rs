@@ -62,6 +62,7 @@ pub struct Server {
     #[serde(deserialize_with = "list")]
     pub trusted_proxies: Vec<String>,
     pub keep_alive_s: u64,
+    pub pages: bool,
     pub media_dir: Option<String>,
 }
 
@@ -374,6 +375,7 @@ impl Settings {
         Ok(HttpConfig {
             trusted_proxies: self.trusted_proxies()?,
             media_dir: self.media_dir()?,
+            pages: self.server.pages,
             body_bytes: self.limits.body_bytes,
             max_price: Price::from_stored(self.limits.max_price),
             dev_login: self.auth.dev_login,

@@ -6,7 +6,7 @@
 //! - Requests: `body`, `query`, `identity` (with `token`, `user_directory`), `forwarded`, `rate_limits`,
 //!   `cors`.
 //! - Responses: `json`, `responses`, `error`.
-//! - Descriptions of the API: `openapi` (with `problems`) and `asyncapi`, each served as a `document`.
+//! - Descriptions of the API: `openapi` (with `problems`) and `asyncapi`, and the page `docs` that draws them; each served as a `document`.
 //! - Connections: `http_connection` (with `refusal` and `responding`), `upgraded` (with `plain_response`),
 //!   `connection_end`, `open_connections`. After an upgrade `actors::Connection` takes over.
 //! - `services` holds what handlers use; `readiness` caches the readiness check.
@@ -20,6 +20,7 @@ mod body;
 mod connection_end;
 mod cors;
 mod dev;
+mod docs;
 mod document;
 mod error;
 mod export;
@@ -118,6 +119,9 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .service(at("/admin/users/{id}").route(read_only(users::show)).put(users::change).delete(users::erase))
         .service(at("/admin/users/{id}/export").route(read_only(export::export)))
         .service(at("/asyncapi.json").route(read_only(asyncapi::show)))
+        .service(at("/docs").route(read_only(docs::page)))
+        .service(at("/docs/docs.css").route(read_only(docs::style)))
+        .service(at("/docs/docs.js").route(read_only(docs::script)))
         .service(at("/openapi.json").route(read_only(openapi::show)))
         .service(at("/dev/token").post(dev::token))
         .default_service(web::to(error::path_not_found));

@@ -68,6 +68,9 @@ use crate::{
         export::export,
         dev::token,
         super::asyncapi::show,
+        super::docs::page,
+        super::docs::style,
+        super::docs::script,
         show,
     ),
     // Those that no body or answer refers to.

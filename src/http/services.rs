@@ -26,6 +26,8 @@ pub struct HttpConfig {
     pub trusted_proxies: Vec<IpAddr>,
     /// `server.media_dir` with its symbolic links resolved; `None` without such a folder.
     pub media_dir: Option<PathBuf>,
+    /// Whether `/docs` is there.
+    pub pages: bool,
     pub body_bytes: usize,
     pub max_price: Price,
     pub dev_login: bool,

@@ -23,6 +23,7 @@ mod crash;
 mod database;
 mod dead_readers;
 mod deliveries;
+mod docs_page;
 mod erasure;
 mod evening;
 mod events;
