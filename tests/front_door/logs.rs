@@ -37,7 +37,9 @@ impl Bad {
     fn stdio(self) -> Stdio {
         match self {
             Self::Full => OpenOptions::new().write(true).open("/dev/full").unwrap().into(),
-            Self::Gone | Self::Unread => Stdio::piped(),
+            // Closed before the program starts, which might otherwise write and end first.
+            Self::Gone => std::io::pipe().unwrap().1.into(),
+            Self::Unread => Stdio::piped(),
         }
     }
 }
@@ -116,7 +118,6 @@ fn a_command_whose_answer_cannot_be_printed_fails_with_one_line() {
         for bad in [Bad::Full, Bad::Gone] {
             let handsup = good();
             let mut child = handsup.command(words).stdout(bad.stdio()).stderr(Stdio::piped()).spawn().unwrap();
-            drop(child.stdout.take());
             let mut stderr = String::new();
             child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
             assert_eq!(Running(child).ended(), Some(1), "{words:?}");

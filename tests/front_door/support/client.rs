@@ -174,7 +174,7 @@ impl Client {
     }
 
     pub async fn like(&self, goods: i64) {
-        let answer = self.put(&format!("/goods/{goods}/like"), &Value::Null).await;
+        let answer = self.send(Method::PUT, &format!("/goods/{goods}/like"), None).await;
         assert_eq!(answer.status, 204, "{}", answer.text);
     }
 
