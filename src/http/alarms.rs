@@ -1,6 +1,7 @@
-//! The inbox over HTTP: `GET /alarms`, `GET /alarms/unread`, `POST /alarms/read`, `GET` and `PUT /alarms/preferences`.
+//! The inbox over HTTP: `GET /alarms`, `GET /alarms/unread`, `POST /alarms/read`, `POST /alarms/ack`, `GET` and
+//! `PUT /alarms/preferences`.
 
-use actix_web::{HttpRequest, web::Payload};
+use actix_web::{HttpRequest, HttpResponse, web::Payload};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -12,7 +13,7 @@ use crate::{
     protocol::{AlarmBody, Code, Problem},
     store::{
         AlarmQuery, Preferences,
-        writes::{ReadAlarms, SetPreferences},
+        writes::{AcknowledgeAlarms, ReadAlarms, SetPreferences},
     },
 };
 
@@ -112,14 +113,36 @@ pub(super) async fn read(request: HttpRequest, payload: Payload, services: Data)
     }
 }
 
+#[derive(Deserialize, ToSchema)]
+struct AckBody {
+    /// The newest alarm that has arrived.
+    #[schema(value_type = i64, minimum = 0)]
+    up_to: Value,
+}
+
+/// Proves that the user has received all alarms up to one, as the alarm socket's `ack` does.
+#[utoipa::path(
+    post, path = "/alarms/ack", operation_id = "acknowledge_alarms", tag = "alarms", security(("bearer" = [])),
+    request_body(content = AckBody, example = json!({"up_to": 12})),
+    responses((status = 204, description = "It is stored"), problems::Caller, problems::Body),
+)]
+pub(super) async fn acknowledge(request: HttpRequest, payload: Payload, services: Data) -> Response {
+    let user = services.user(&request).await?.user.id;
+    let body: AckBody = body::object(&request, payload, &services).await?;
+    let up_to = alarm_id("up_to", &body.up_to)?;
+    services.ledger.write(AcknowledgeAlarms { user, up_to }, WRITE_TIMEOUT).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+fn alarm_id(field: &str, value: &Value) -> Result<i64, Problem> {
+    value.as_i64().filter(|id| *id >= 0).ok_or_else(|| Problem::invalid_value(field, "an alarm's id"))
+}
+
 fn alarms_to_mark(body: ReadBody) -> Result<ReadAlarms, Problem> {
-    let id = |field: &str, value: &Value| {
-        value.as_i64().filter(|id| *id >= 0).ok_or_else(|| Problem::invalid_value(field, "an alarm's id"))
-    };
     match (body.up_to, body.ids) {
-        (Some(up_to), None) => Ok(ReadAlarms::UpTo(id("up_to", &up_to)?)),
+        (Some(up_to), None) => Ok(ReadAlarms::UpTo(alarm_id("up_to", &up_to)?)),
         (None, Some(Value::Array(ids))) if ids.len() <= MAX_IDS => {
-            Ok(ReadAlarms::Ids(ids.iter().map(|value| id("ids", value)).collect::<Result<_, _>>()?))
+            Ok(ReadAlarms::Ids(ids.iter().map(|value| alarm_id("ids", value)).collect::<Result<_, _>>()?))
         }
         (None, Some(_)) => Err(Problem::invalid_value("ids", "a list of at most 1000 ids")),
         _ => Err(Problem::new(Code::InvalidBody, "send either `up_to` or `ids`")),

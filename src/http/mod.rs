@@ -102,6 +102,7 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .service(at("/alarms/unread").route(read_only(alarms::unread)))
         .service(at("/alarms/stream").get(socket::stream))
         .service(at("/alarms/read").post(alarms::read))
+        .service(at("/alarms/ack").post(alarms::acknowledge))
         .service(at("/alarms/preferences").route(read_only(alarms::preferences)).put(alarms::set_preferences))
         .service(at("/ws/alram").get(socket::open))
         .service(at("/ws/alarms").get(socket::open))

@@ -43,6 +43,7 @@ use crate::{
         alarms::list,
         alarms::unread,
         alarms::read,
+        alarms::acknowledge,
         alarms::preferences,
         alarms::set_preferences,
         socket::stream,

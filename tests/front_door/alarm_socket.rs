@@ -162,6 +162,34 @@ async fn an_acknowledged_alarm_is_not_sent_again_and_an_unsent_one_cannot_be_ack
     victim.socket().await.expect_alarm("outbid").await;
 }
 
+/// `POST /alarms/ack` is for clients that read the inbox or a stream.
+#[actix_web::test]
+async fn alarms_acknowledged_over_http_are_not_sent_again_and_later_ones_are() {
+    let node = TestNode::start();
+    outbid_times(&node, 2).await;
+    let victim = node.user(2);
+    let ids: Vec<i64> = victim.inbox().await.iter().map(alarm_id).collect();
+    let acknowledge = async |up_to: i64| {
+        let answer = victim.post("/alarms/ack", &json!({"up_to": up_to})).await;
+        assert_eq!((answer.status, answer.text.as_str()), (204, ""), "{up_to}");
+    };
+    acknowledge(ids[0]).await;
+    let mut silent = victim.socket().await;
+    silent.answers_pings = false;
+    assert_eq!(alarm_id(&silent.next().await), ids[1]);
+    silent.close().await;
+    // An id above the newest counts as the newest, and the cursor never goes back.
+    for up_to in [i64::MAX, ids[0], 0] {
+        acknowledge(up_to).await;
+    }
+    assert_eq!(victim.get("/alarms/unread").await.body["unread"], 2, "received, but not read");
+    outbid_times(&node, 1).await;
+    assert!(alarm_id(&victim.socket().await.next().await) > ids[1]);
+    let node = node.restart();
+    outbid_times(&node, 1).await;
+    assert!(alarm_id(&node.user(2).socket().await.next().await) > ids[1], "it is on disk");
+}
+
 #[actix_web::test]
 async fn a_session_that_skips_alarms_confirms_none_of_them() {
     let node = TestNode::start();

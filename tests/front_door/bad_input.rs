@@ -173,6 +173,7 @@ async fn a_body_with_a_content_encoding_is_refused_with_415() {
         (rude, Method::POST, bids.as_str()),
         (rude, Method::POST, "/goods/"),
         (rude, Method::POST, "/alarms/read"),
+        (rude, Method::POST, "/alarms/ack"),
         (rude, Method::PUT, "/alarms/preferences"),
         (&admin, Method::PUT, "/admin/users/3"),
     ];

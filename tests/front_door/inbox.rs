@@ -75,6 +75,18 @@ async fn invalid_requests_to_read_or_mute_are_refused() {
         assert_eq!(user.post("/alarms/read", &body).await.status, status, "{body}");
     }
     for (body, status) in [
+        (json!({}), 400),
+        (json!([1]), 400),
+        (json!({"up_to": "1"}), 422),
+        (json!({"up_to": -1}), 422),
+        (json!({"up_to": 1.5}), 422),
+        (json!({"up_to": null}), 422),
+        (json!({"up_to": [1]}), 422),
+    ] {
+        assert_eq!(user.post("/alarms/ack", &body).await.status, status, "{body}");
+    }
+    assert_eq!(node.visitor().post("/alarms/ack", &json!({"up_to": 1})).await.status, 401);
+    for (body, status) in [
         (json!([]), 400),
         (json!({"muted": "outbid"}), 422),
         (json!({"muted": ["alert"]}), 422),

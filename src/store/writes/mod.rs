@@ -40,6 +40,7 @@ pub(crate) use preferences::SetPreferences;
 pub(crate) use probe::Probe;
 pub(crate) use prune::{PruneAlarms, PruneInbox, PruneKeys, Pruned};
 pub(crate) use read_state::{MarkRead, ReadAlarms};
+pub(crate) use received::AcknowledgeAlarms;
 pub use received::MarkReceived;
 pub(crate) use stops::{ClearStop, RecordStop};
 pub(crate) use users::ChangeUser;

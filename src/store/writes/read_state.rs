@@ -27,24 +27,17 @@ impl Write for MarkRead {
     type Out = ();
 
     fn run(&self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
-        // Alarms that this transaction raised earlier count too.
-        tx.flush()?;
         match &self.alarms {
             ReadAlarms::UpTo(up_to) => {
-                let newest: Option<i64> = {
-                    use schema::inbox::dsl;
-                    dsl::inbox
-                        .filter(dsl::user_id.eq(self.user.get()))
-                        .select(max(dsl::alarm_id))
-                        .get_result(tx.conn)?
-                };
-                let cursor = newest.unwrap_or(0).min(*up_to);
+                let cursor = newest_in_inbox(tx, self.user)?.min(*up_to);
                 use schema::users::dsl;
                 update(dsl::users.filter(dsl::id.eq(self.user.get()).and(dsl::read_up_to.lt(cursor))))
                     .set(dsl::read_up_to.eq(cursor))
                     .execute(tx.conn)?;
             }
             ReadAlarms::Ids(ids) => {
+                // Alarms that this transaction raised earlier count too.
+                tx.flush()?;
                 use schema::inbox::dsl;
                 // One statement for all ids, because the bids of this transaction wait for it.
                 let named = dsl::alarm_id.eq_any(ids.iter().copied());
@@ -55,4 +48,13 @@ impl Write for MarkRead {
         }
         Ok(())
     }
+}
+
+/// The newest alarm of a user's inbox, 0 if it is empty. Alarms that this transaction raised earlier count too.
+pub(super) fn newest_in_inbox(tx: &mut Tx<'_>, user: UserId) -> Result<i64, StoreError> {
+    use schema::inbox::dsl;
+    tx.flush()?;
+    let newest: Option<i64> =
+        dsl::inbox.filter(dsl::user_id.eq(user.get())).select(max(dsl::alarm_id)).get_result(tx.conn)?;
+    Ok(newest.unwrap_or(0))
 }

@@ -1,5 +1,6 @@
 //! The received cursor of a user: the newest alarm that is known to have reached them.
 
+use super::read_state::newest_in_inbox;
 use crate::{
     domain::{AlarmId, UserId},
     store::{
@@ -34,5 +35,22 @@ impl Write for MarkReceived {
             DbConn::Pg(conn) => connection::raise_received(conn, &self.0)?,
         }
         Ok(())
+    }
+}
+
+/// Raises the received cursor of one user, who acknowledges their alarms over HTTP. It never goes beyond the newest
+/// alarm of their inbox: later alarms are yet to be received.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AcknowledgeAlarms {
+    pub user: UserId,
+    pub up_to: i64,
+}
+
+impl Write for AcknowledgeAlarms {
+    type Out = ();
+
+    fn run(&self, tx: &mut Tx<'_>) -> Result<(), StoreError> {
+        let cursor = newest_in_inbox(tx, self.user)?.min(self.up_to);
+        MarkReceived(vec![(self.user, AlarmId::from_stored(cursor))]).run(tx)
     }
 }
