@@ -81,7 +81,7 @@ use crate::{
         (name = "bids", description = "Bids"),
         (name = "alarms", description = "The inbox of a user"),
         (name = "trades", description = "Seller and buyer after an auction"),
-        (name = "sockets", description = "Handshakes; `/asyncapi.json` describes the frames"),
+        (name = "sockets", description = "WebSockets: their handshakes. `/asyncapi.json` describes the frames"),
         (name = "admin", description = "For the marketplace's backend, with an admin's token"),
         (name = "service", description = "Health, pictures and descriptions of the API"),
     ),

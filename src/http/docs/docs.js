@@ -7,7 +7,9 @@ const element = (tag, properties = {}, ...children) => {
   return made;
 };
 const json = (value) => element("pre", {}, JSON.stringify(value, null, 2));
-const muted = (text) => element("span", { className: "muted" }, text);
+// Text in which `this` is code.
+const prose = (text) => (text ?? "").split("`").map((part, at) => (at % 2 ? element("code", {}, part) : part));
+const muted = (text) => element("span", { className: "muted" }, ...prose(text));
 
 // What a reference leads to, and the last part of its name.
 function resolve(root, value) {
@@ -53,7 +55,7 @@ function fields(root, schema) {
 function row(root, name, schema, isRequired, description) {
   const text = description ?? schema.description ?? resolve(root, schema).value.description ?? "";
   return element("tr", {}, element("td", {}, element("code", {}, name), isRequired ? null : muted("?")),
-    element("td", {}, element("code", {}, words(root, schema))), element("td", {}, text));
+    element("td", {}, element("code", {}, words(root, schema))), element("td", {}, ...prose(text)));
 }
 
 // The fields of a schema as a table, those of a list's items for a list.
@@ -82,7 +84,7 @@ function call(root, path, method, operation) {
   const parameters = (operation.parameters ?? []).map((it) =>
     row(root, `${it.name} (${it.in})`, it.schema, it.required, it.description));
   const answers = Object.entries(operation.responses).map(([status, response]) =>
-    element("details", {}, element("summary", {}, element("code", {}, status), " ", response.description ?? ""),
+    element("details", {}, element("summary", {}, element("code", {}, status), " ", ...prose(response.description)),
       ...contents(root, response.content)));
   const body = operation.requestBody;
   return element("details", { className: "entry" },
@@ -101,7 +103,7 @@ function calls(root) {
     const entries = Object.entries(root.paths).flatMap(([path, item]) => Object.entries(item)
       .filter(([, operation]) => operation.tags?.includes(tag.name))
       .map(([method, operation]) => call(root, path, method, operation)));
-    return [element("h2", {}, tag.description ?? tag.name), ...entries];
+    return [element("h2", {}, ...prose(tag.description ?? tag.name)), ...entries];
   });
 }
 
@@ -114,7 +116,7 @@ function frame(root, direction, reference) {
 
 function sockets(root) {
   const channels = Object.entries(root.channels).flatMap(([name, channel]) => [
-    element("h2", {}, element("code", {}, channel.address)), element("p", {}, channel.description),
+    element("h2", {}, element("code", {}, channel.address)), element("p", {}, ...prose(channel.description)),
     ...root.operations[`send_${name}`].messages.map((it) => frame(root, "←", it)),
     ...root.operations[`receive_${name}`].messages.map((it) => frame(root, "→", it)),
   ]);
@@ -140,7 +142,7 @@ async function start() {
   const main = document.getElementById("main");
   try {
     const [http, ws] = await Promise.all([read("/openapi.json"), read("/asyncapi.json")]);
-    main.replaceChildren(element("p", {}, http.info.description), ...calls(http), ...sockets(ws));
+    main.replaceChildren(element("p", {}, ...prose(http.info.description)), ...calls(http), ...sockets(ws));
   } catch (error) {
     main.replaceChildren(element("p", {}, `Not available: ${error.message}`));
   }
