@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 // `print!` and `eprint!` panic when their output is closed.
 #![warn(clippy::print_stderr)]
-// Seen with all that tests reach; without the feature nothing but the command line is reachable.
+// Only with the feature: without it nothing but the command line is reachable.
 #![cfg_attr(feature = "test-support", warn(unreachable_pub))]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used))]
 

@@ -14,7 +14,7 @@ use std::{
 
 /// Time between two log lines about the same outage.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
-/// An outage ends when something succeeds and nothing has failed for so long. If one of ten attempts fails, that is one
+/// An outage ends when something succeeds and nothing has failed for this time. If one of ten attempts fails, that is one
 /// outage and not many.
 const QUIET_BEFORE_END: Duration = Duration::from_secs(2);
 
@@ -100,11 +100,11 @@ impl Outage {
         if let Some(state) = self.state.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
             state.first_success.get_or_insert(now);
         }
-        self.check_over(|| now)
+        self.take_ended(|| now)
     }
 
     /// Returns the outage if it has ended, once. For callers that may not try anything for a while after a success.
-    pub(crate) fn check_over(&self, now: impl FnOnce() -> Instant) -> Option<OutageReport> {
+    pub(crate) fn take_ended(&self, now: impl FnOnce() -> Instant) -> Option<OutageReport> {
         if !self.is_ongoing() {
             return None;
         }
@@ -152,7 +152,7 @@ impl std::fmt::Display for LeftOut {
 }
 
 impl LogBudget {
-    /// At most so many lines in each interval. An interval begins with the first line after the previous one.
+    /// At most this many lines in each interval. An interval begins with the first line after the previous one.
     pub(crate) const fn new(lines: u32, interval: Duration) -> Self {
         Self { lines, interval, spent: Mutex::new(Spent { since: None, lines: 0, left_out: 0 }) }
     }
@@ -193,9 +193,9 @@ mod tests {
         assert_eq!(outage.record_failure(at(60_010)), None);
         assert_eq!(outage.record_success(|| at(61_000)), None, "it may fail again");
         let over = OutageReport { lasted: Duration::from_secs(61), failures: 6002 };
-        assert_eq!(outage.check_over(|| at(62_000)), None);
+        assert_eq!(outage.take_ended(|| at(62_000)), None);
         assert_eq!(
-            outage.check_over(|| at(62_010)),
+            outage.take_ended(|| at(62_010)),
             Some(over),
             "it ended with the first success, though nothing has been tried since"
         );

@@ -36,7 +36,7 @@ pub mod store {
 
     pub mod writes {
         pub use crate::store::writes::{
-            BidVerdict, EndAuction, Ended, EnsureUser, KeyedBid, Like, LikeSet, LineSaid, MakeGoods, MarkReceived,
+            BidVerdict, CreateGoods, EndAuction, Ended, EnsureUser, KeyedBid, Like, LikeSet, LineSaid, MarkReceived,
             MessageSent, PlaceBids, RaiseEndingSoon, SayLine, SendTradeMessage, SetLike, StartAuction,
         };
     }

@@ -17,7 +17,7 @@ use handsup::test_support::{
     store::{
         AlarmQuery, Committed, DatabaseUrl, Ledger, LedgerThread, Store, StoreError, Tx, Write, WriteError,
         writes::{
-            BidVerdict, EndAuction, Ended, EnsureUser, KeyedBid, Like, LikeSet, MakeGoods, MarkReceived, PlaceBids,
+            BidVerdict, CreateGoods, EndAuction, Ended, EnsureUser, KeyedBid, Like, LikeSet, MarkReceived, PlaceBids,
             RaiseEndingSoon, SetLike, StartAuction,
         },
     },
@@ -92,7 +92,7 @@ impl Fixture {
             ends_at,
             images: vec!["/media/a.png".into()],
         };
-        self.write(MakeGoods { seller: user(1), goods }).await.0
+        self.write(CreateGoods { seller: user(1), goods }).await.0
     }
 
     /// Holds the writer until the sender is dropped, so that all writes submitted meanwhile go into one transaction.
@@ -304,7 +304,7 @@ async fn a_large_audience_is_alarmed_in_chunks_each_user_once() {
     let likes: Vec<_> = (1001..=2750).map(|of| fixture.submit(like(of, true))).collect();
     drop(release);
     for like in likes {
-        assert_eq!(like.recv_timeout(WRITE_TIMEOUT).unwrap(), Ok(LikeSet::Yes));
+        assert_eq!(like.recv_timeout(WRITE_TIMEOUT).unwrap(), Ok(LikeSet::Done));
     }
     fixture.write(like(1500, false)).await;
     let release = fixture.hold();
@@ -314,7 +314,7 @@ async fn a_large_audience_is_alarmed_in_chunks_each_user_once() {
     drop(release);
     assert_eq!(start.recv_timeout(WRITE_TIMEOUT).unwrap().unwrap().unwrap().phase, Phase::Live);
     for change in changes {
-        assert_eq!(change.recv_timeout(WRITE_TIMEOUT).unwrap(), Ok(LikeSet::Yes));
+        assert_eq!(change.recv_timeout(WRITE_TIMEOUT).unwrap(), Ok(LikeSet::Done));
     }
     // The chunks are written with these writes, or by themselves.
     while fixture.ledger.figures().open_fanouts > 0 {

@@ -8,8 +8,8 @@
 //! | [`Rooms`] | `rooms::membership` | knows who is in an auction room or trade chat and broadcasts its events |
 //! | `session` | `delivery::outbox` | serves one WebSocket |
 //!
-//! `connection` moves the bytes of a WebSocket for its session; `poller` looks up in the store what an actor may have
-//! missed. No handler blocks: writes go through the ledger's queue, reads of the database are awaited.
+//! `connection` moves the bytes of a WebSocket for its session; `worker` attaches a server worker's shard to the hub and the
+//! rooms; `room_id` names a room; `poller` looks up in the store what an actor may have missed. No handler blocks: writes go through the ledger's queue, reads of the database are awaited.
 
 mod bidding;
 mod clock;
@@ -38,9 +38,9 @@ pub(crate) use self::delivery::alarm_hub::{
 };
 pub(crate) use self::delivery::cluster::FromBus;
 pub(crate) use self::delivery::mailbox::send_or_note;
-pub(crate) use self::delivery::overflow::OverflowFlag;
+pub(crate) use self::delivery::mailbox_overflow::OverflowFlag;
 pub(crate) use self::delivery::read_state::{ReadError, mark_read};
-pub(crate) use self::delivery::shard_handle::{ShardHandle, ShardStats};
+pub(crate) use self::delivery::worker_outboxes::{ShardStats, WorkerOutboxes};
 pub(crate) use self::rooms::rooms::{
     BroadcastRoomEvents, CountParticipants, GetBusiestRooms, GetParticipants, GetRoomFigures, RoomFigures, Rooms,
 };

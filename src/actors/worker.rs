@@ -9,7 +9,7 @@ use super::{
         alarm_hub::{AlarmHub, AttachShard, Received},
         receipts::Receipts,
         shard::Shard,
-        shard_handle::{ShardHandle, ShardStats},
+        worker_outboxes::{ShardStats, WorkerOutboxes},
     },
     rooms::rooms::{AttachShardToRooms, Rooms},
 };
@@ -22,7 +22,7 @@ pub(crate) fn attach_worker(
     hub: &Addr<AlarmHub>,
     rooms: &Addr<Rooms>,
     stats: Arc<ShardStats>,
-) -> ShardHandle {
+) -> WorkerOutboxes {
     let to_hub = hub.clone();
     let receipts = Receipts::new(move |cursors| to_hub.do_send(Received(cursors)));
     let (handle, link) = Shard::start(index, slow_after_s, stats, receipts);

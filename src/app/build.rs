@@ -78,7 +78,7 @@ impl Node {
         // panics.
         let listeners = bind(&settings.bind()?)?;
 
-        let (services, dispatcher) = build_actors(settings, live, &opened, (sharing, topology), time)?;
+        let (services, dispatcher) = build_actors(settings, live, &opened, topology, time)?;
         let bus = bus_link.map(|link| link.start(Box::new(dispatcher.clone()))).transpose().map_err(StartError::Bus)?;
         let soft_close_ms = settings.auction.soft_close_s * 1000;
         let ledger = opened.start_ledger(soft_close_ms, Arc::clone(&services.time), Box::new(dispatcher))?;
@@ -100,7 +100,7 @@ fn build_actors(
     settings: &Settings,
     live: Arc<ArcSwap<LiveConfig>>,
     opened: &OpenedStore,
-    (sharing, topology): (Sharing, Topology),
+    topology: Topology,
     time: Arc<dyn TimeSource>,
 ) -> Result<(web::Data<Services>, CommitDispatcher), SettingsError> {
     let config = settings.http()?;
@@ -128,7 +128,7 @@ fn build_actors(
         settings.session.max_pending_bytes,
         (store.clone(), &topology),
     );
-    let (gate, committed) = (Arc::new(ArrivalGate::default()), Arc::new(CommittedGoods::new(sharing)));
+    let (gate, committed) = (Arc::new(ArrivalGate::default()), Arc::new(CommittedGoods::new(topology.sharing())));
     let router = BidRouter::open(ledger.clone(), Arc::clone(&committed));
     let ingress =
         BidIngress::new(router.clone(), Arc::clone(&committed), ledger.clone(), Arc::clone(&gate), Arc::clone(&time));
@@ -143,7 +143,7 @@ fn build_actors(
         clock: clock.clone(),
         router: router.clone(),
         committed,
-        users: Arc::new(UserDirectory::new(sharing)),
+        users: Arc::new(UserDirectory::new(topology.sharing())),
         topology: topology.clone(),
         store: store.clone(),
         runtime: Handle::current(),

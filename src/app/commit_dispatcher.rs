@@ -78,7 +78,7 @@ impl CommitListener for CommitDispatcher {
                 }
                 Committed::LocaleChanged(user) => {
                     let (id, locale) = (user.id, user.locale);
-                    // The directory first: a session that registers after the hub has heard it must not find the old.
+                    // The directory first: a session that registers after the hub knows the new language must not find the old one.
                     self.users.update(user);
                     self.hub.do_send(SetLocale { user: id, locale });
                     if let Some(bus) = bus {
@@ -174,7 +174,7 @@ impl CommitDispatcher {
         for event in &events {
             match event {
                 RoomEvent::Deleted(goods) => self.router.do_send(ForgetGoods(*goods)),
-                // Before anybody hears of it: who does is told that it has ended, not that a bid is too low.
+                // Before anybody else: whoever hears of the end and bids is refused because it has ended, not as too low.
                 RoomEvent::Cancelled { goods, .. } => self.committed.cancel(*goods),
                 _ => {}
             }

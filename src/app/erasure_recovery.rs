@@ -9,15 +9,15 @@ use crate::{
 };
 
 /// Time between two polls.
-const POLL_INTERVAL: Duration = Duration::from_secs(5);
-/// After this nothing of a user is under way on any node: longer than a node may take to hear that they are inactive,
-/// and than a write may wait.
+const ERASURE_POLL_INTERVAL: Duration = Duration::from_secs(5);
+/// Time after which no write of an erased user is under way on any node. It is longer than a node takes to learn that the
+/// user is inactive, and longer than a write may wait.
 const SETTLE_MS: i64 = 10_000;
 
 /// Polls for erasures, for as long as the node lives. Several nodes may do the same one.
 pub(crate) async fn run(store: Store, ledger: Ledger, time: Arc<dyn TimeSource>) {
     loop {
-        tokio::time::sleep(POLL_INTERVAL).await;
+        tokio::time::sleep(ERASURE_POLL_INTERVAL).await;
         match store.open_erasures(time.now().plus_ms(-SETTLE_MS)).await {
             Ok(users) => {
                 for user in users {

@@ -9,7 +9,7 @@ use crate::store::{
 
 /// Time between two polls. A fan-out that looks the same in two of them has been abandoned: with a living node it
 /// progresses in this time.
-const POLL_INTERVAL: Duration = Duration::from_secs(2);
+const FAN_OUT_POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// How long the write that takes a fan-out over may take.
 const RESUME_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -17,7 +17,7 @@ const RESUME_TIMEOUT: Duration = Duration::from_secs(2);
 pub(crate) async fn run(store: Store, ledger: Ledger) {
     let mut previous = HashSet::new();
     loop {
-        tokio::time::sleep(POLL_INTERVAL).await;
+        tokio::time::sleep(FAN_OUT_POLL_INTERVAL).await;
         match store.open_fanouts().await {
             Ok(open) => {
                 for fanout in open.iter().filter(|fanout| previous.contains(*fanout)) {

@@ -8,7 +8,7 @@
 //! - `server`: the HTTP server and its workers
 //! - `open_files`: how many connections the limit of open files allows
 //! - `commit_dispatcher`: who is notified of what is committed
-//! - `jobs`: what a node does periodically; `retention`, `fanout_recovery`: two such jobs
+//! - `jobs`: what a node does periodically; `retention`, `fanout_recovery`, `erasure_recovery`: three such jobs
 
 mod build;
 mod commit_dispatcher;

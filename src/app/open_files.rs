@@ -10,9 +10,9 @@ const OWN_FILES: u64 = 48;
 const FILES_PER_WORKER: u64 = 4;
 /// A reading connection to SQLite opens the database, its WAL, and at times a temporary file.
 const FILES_PER_READER: u64 = 3;
-/// For so many sockets, one file is reserved for a connection that only sends requests …
+/// For this many sockets, one file is reserved for a connection that only sends requests …
 const SOCKETS_PER_REQUEST_CONNECTION: u64 = 8;
-/// … and at least so many in all.
+/// … and at least this many in all.
 const MIN_REQUEST_CONNECTIONS: u64 = 16;
 
 /// Raises the limit of open files as far as allowed, and returns the largest `session.max` that fits it.
@@ -63,7 +63,7 @@ fn reserved(settings: &Settings) -> u64 {
     OWN_FILES + FILES_PER_WORKER * settings.workers() as u64 + FILES_PER_READER * u64::from(settings.database.pool)
 }
 
-/// How many sockets fit into so many files.
+/// How many sockets fit into a number of open files.
 fn fitting(files: u64, settings: &Settings) -> u64 {
     let rest = files.saturating_sub(reserved(settings));
     let by_share = rest.saturating_mul(SOCKETS_PER_REQUEST_CONNECTION) / (SOCKETS_PER_REQUEST_CONNECTION + 1);

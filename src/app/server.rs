@@ -38,7 +38,7 @@ const SHUTDOWN_TIMEOUT_S: u64 = 1;
 /// How long a client may take to close a connection that the server has closed.
 const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Connections that may wait to be accepted. After a restart all clients reconnect at once.
-const BACKLOG: i32 = 2048;
+const ACCEPT_QUEUE_LIMIT: i32 = 2048;
 /// What the kernel buffers for a client that does not read. Its default grows to megabytes.
 const SEND_BUFFER_BYTES: usize = 64 * 1024;
 /// What actix-http buffers of a response for one connection.
@@ -50,7 +50,7 @@ pub(super) fn bind(addresses: &[SocketAddr]) -> io::Result<Vec<TcpListener>> {
         let socket = socket2::Socket::new(socket2::Domain::for_address(*address), socket2::Type::STREAM, None)?;
         socket.set_reuse_address(true)?;
         socket.bind(&(*address).into())?;
-        socket.listen(BACKLOG)?;
+        socket.listen(ACCEPT_QUEUE_LIMIT)?;
         Ok(TcpListener::from(socket))
     };
     let (bound, failed): (Vec<_>, Vec<_>) = addresses.iter().map(bind_one).partition(Result::is_ok);
@@ -111,17 +111,7 @@ pub(super) fn serve(
                 }
             });
             let ending = ending.clone();
-            let accept = fn_service(move |tcp: TcpStream| {
-                set_up_socket(&tcp, dead_after);
-                let peer = tcp.peer_addr().ok();
-                // Beyond the limit, close at once: the client need not wait and can try another node.
-                let refused = || DispatchError::Io(io::Error::other("more connections than open files allow"));
-                let connection = connections
-                    .try_acquire()
-                    .ok_or_else(refused)
-                    .map(|permit| (HttpConnection::new(tcp, permit, keep_alive), peer));
-                ready(connection)
-            });
+            let accept = fn_service(move |tcp| ready(accept(tcp, &connections, dead_after, keep_alive)));
             let http = HttpService::build()
                 // `HttpConnection` has these two timeouts itself.
                 .keep_alive(KeepAlive::Os)
@@ -141,6 +131,21 @@ pub(super) fn serve(
         })?;
     }
     Ok((server.run(), addresses))
+}
+
+/// Prepares an accepted connection for HTTP. Beyond the limit of open connections it is closed at once: the client need
+/// not wait and can try another node.
+fn accept(
+    tcp: TcpStream,
+    connections: &OpenConnections,
+    dead_after: Duration,
+    keep_alive: Duration,
+) -> Result<(HttpConnection, Option<SocketAddr>), DispatchError> {
+    set_up_socket(&tcp, dead_after);
+    let peer = tcp.peer_addr().ok();
+    let refused = || DispatchError::Io(io::Error::other("more connections than open files allow"));
+    let permit = connections.try_acquire().ok_or_else(refused)?;
+    Ok((HttpConnection::new(tcp, permit, keep_alive), peer))
 }
 
 /// Runs the connection, and logs with its address what has ended it. That is the client's doing, so the level is debug.

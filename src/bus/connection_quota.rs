@@ -8,7 +8,7 @@ use redis::Script;
 use super::{Bus, ConnectionId, NodeId, REPLY_TIMEOUT, SocketCounter, link::COUNTS_LIVE_MS, locked};
 use crate::domain::{Timestamp, UserId};
 
-/// A user's set of sockets expires when nothing has been added to it for so long. No token lives that long.
+/// A user's set of sockets expires when nothing has been added to it for this time. No token lives that long.
 const KEPT_S: u64 = 14 * 24 * 3600;
 
 /// Adds a socket to its user's sockets and returns those that have to close, so that at most `most` remain (0: no

@@ -37,7 +37,7 @@ const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
 const RETRY_INTERVAL: Duration = Duration::from_millis(250);
 /// Time between two heartbeats of this node.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
-/// The subscription counts as lost when none of this node's own messages has come back for so long.
+/// The subscription counts as lost when none of this node's own messages has come back for this time.
 const OWN_MESSAGE_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long a heartbeat keeps this node's counts of sockets alive in Redis.
 pub(super) const COUNTS_LIVE_MS: u64 = 3500;
@@ -48,7 +48,7 @@ const HEARTBEAT_LATE_AFTER: Duration = Duration::from_secs(3);
 const MESSAGES_LIMIT: usize = 512;
 /// Channels in one SUBSCRIBE or UNSUBSCRIBE.
 const CHANNELS_LIMIT: usize = 500;
-/// Up to so many receivers an alarm is sent to each of them. Beyond, Redis is first asked who of them has subscribers.
+/// An alarm with at most this many receivers is sent to each of them. For more, the node first asks Redis which of them have subscribers.
 const BLIND_RECEIVERS_LIMIT: usize = 8;
 
 const NO_ANSWER: &str = "no answer in time";

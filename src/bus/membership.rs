@@ -9,7 +9,7 @@ use std::{
 use super::NodeId;
 use crate::domain::GoodsId;
 
-/// A node is gone when nothing has arrived from it for so long. Nodes send a heartbeat every second.
+/// A node is gone when nothing has arrived from it for this time. Nodes send a heartbeat every second.
 const GONE_AFTER: Duration = Duration::from_secs(5);
 
 pub(crate) struct NodeMembership {

@@ -40,7 +40,7 @@ use self::{
 };
 use crate::{
     domain::{Alarm, GoodsId, Receiver},
-    store::MASK,
+    store::{MASK, Sharing},
 };
 pub(crate) use {
     self::channel::Channel,
@@ -357,6 +357,14 @@ impl Topology {
         match self {
             Self::Single => None,
             Self::Cluster(bus) => Some(bus),
+        }
+    }
+
+    /// Who uses the database.
+    pub fn sharing(&self) -> Sharing {
+        match self {
+            Self::Single => Sharing::Exclusive,
+            Self::Cluster(_) => Sharing::Shared,
         }
     }
 }

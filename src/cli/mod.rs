@@ -110,25 +110,25 @@ fn print_line(line: impl Display) {
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 enum CommandError {
-    #[error("{0}")]
+    #[error(transparent)]
     Settings(#[from] SettingsError),
-    #[error("{0}")]
+    #[error(transparent)]
     Start(#[from] StartError),
     #[error("database.url: {0}")]
     Store(#[from] crate::store::StoreError),
     #[error("{0}: {1}")]
     Url(&'static str, DatabaseUrlError),
-    #[error("{0}")]
+    #[error(transparent)]
     Copy(#[from] CopyError),
-    #[error("{0}")]
+    #[error(transparent)]
     Backup(#[from] BackupError),
-    #[error("{0}")]
+    #[error(transparent)]
     Io(#[from] io::Error),
     #[error("stdout: {0}")]
     Stdout(io::Error),
     #[error("--user-id: must be a whole number from 1")]
     UserId,
-    #[error("{0}")]
+    #[error(transparent)]
     Mint(#[from] crate::http::MintError),
     #[cfg(feature = "demo")]
     #[error("the demo failed: {0}")]

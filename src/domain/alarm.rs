@@ -29,7 +29,7 @@ pub enum AlarmKind {
     Chat,
     /// An admin has ended the auction, without a buyer.
     AuctionCancelled,
-    /// The marketplace's backend has something to say.
+    /// An alarm that the marketplace's backend has raised.
     Notice,
 }
 

@@ -69,14 +69,6 @@ pub struct GoodsState {
 }
 
 impl GoodsState {
-    /// The least price of the next bid.
-    pub fn minimum(&self) -> Price {
-        match self.lead {
-            Some(lead) => lead.price.plus(self.min_increment),
-            None => self.start_price,
-        }
-    }
-
     /// Whether the start is due at `at`: the auction is scheduled, and `at` lies between its start and its end.
     pub fn start_due(&self, at: Timestamp) -> bool {
         self.phase == Phase::Scheduled && self.starts_at <= at && at < self.ends_at

@@ -43,6 +43,16 @@ pub struct Acceptance {
     pub outbid: Option<UserId>,
 }
 
+impl GoodsState {
+    /// The least price of the next bid.
+    pub fn minimum(&self) -> Price {
+        match self.lead {
+            Some(lead) => lead.price.plus(self.min_increment),
+            None => self.start_price,
+        }
+    }
+}
+
 /// Judges one bid. A bid in the last `soft_close_ms` moves the end to that long after its arrival; 0 turns this off.
 ///
 /// # Errors

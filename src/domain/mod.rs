@@ -1,5 +1,10 @@
-//! The rules of the auction, as pure functions and types: ids, prices, times, phases, users, drafts of goods, texts,
-//! the bid rule, alarms.
+//! The rules of the auction, as pure functions and types.
+//!
+//! - `judge`: the bid rule and the minimum of the next bid
+//! - `goods`: the state of an auction; `draft`: what new goods may be
+//! - `alarm`: kinds and texts of alarms, and who receives them at an end; `notice`: what the backend may raise
+//! - `chat`: what may be said in rooms and trades
+//! - `ids`, `price`, `time`, `user`, `idempotency`: values that can't be wrong
 //!
 //! Nothing here uses a database, an actor, a socket or a clock: `now` is always an argument. Every decision of the
 //! auction itself is made in this folder.

@@ -28,7 +28,7 @@ static DOCUMENT: LazyLock<Document> = LazyLock::new(|| Document::json(&document(
     ),
 )]
 pub(super) async fn show(request: actix_web::HttpRequest, services: Data) -> Response {
-    services.passer_by(&request).await?;
+    services.anyone(&request).await?;
     Ok(DOCUMENT.response(&request))
 }
 

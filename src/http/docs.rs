@@ -60,7 +60,7 @@ pub(super) async fn script(request: HttpRequest, services: Data) -> Response {
 }
 
 async fn serve(document: &Document, request: &HttpRequest, services: &Data) -> Response {
-    services.passer_by(request).await?;
+    services.anyone(request).await?;
     if !services.config.pages {
         return Err(ApiError::not_found("no such path"));
     }

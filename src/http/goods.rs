@@ -24,7 +24,7 @@ use crate::{
     protocol::{Code, Problem},
     store::{
         GoodsDetail,
-        writes::{Audited, CancelGoods, Cancelled, DeleteGoods, Deleted, Like, LikeSet, MakeGoods, SetLike},
+        writes::{Audited, CancelGoods, Cancelled, CreateGoods, DeleteGoods, Deleted, Like, LikeSet, SetLike},
     },
 };
 
@@ -131,7 +131,7 @@ pub(super) async fn create(request: HttpRequest, payload: Payload, services: Dat
     let body: GoodsBody = body::object(&request, payload, &services).await?;
     let draft = body.draft(services.config.max_price)?;
     let goods = draft.check(&services.config.draft, services.time.now()).map_err(Problem::from)?;
-    let make = MakeGoods { seller: seller.id, goods: goods.clone() };
+    let make = CreateGoods { seller: seller.id, goods: goods.clone() };
     let (id, made_at) = services.ledger.write(make, WRITE_TIMEOUT).await?;
     // Built from what was written: a failing read must not hide that the goods exist.
     let goods = GoodsDetail::fresh(id, User::clone(&seller), goods, made_at);
@@ -200,7 +200,7 @@ async fn set_like(request: &HttpRequest, goods: &str, services: &Services, like:
     let user = services.user(request).await?.user.id;
     let goods = goods_id(goods)?;
     match services.ledger.write(SetLike { user, goods, like }, WRITE_TIMEOUT).await? {
-        LikeSet::Yes => Ok(()),
+        LikeSet::Done => Ok(()),
         LikeSet::UnknownGoods => Err(goods_not_found()),
     }
 }

@@ -1,7 +1,7 @@
 //! Identifies who sends a request: reads its token, finds the token's user, and counts the request against their rate.
 //! The user of a request is always the token's user, never a field of its body (fault 4).
 //!
-//! Handlers call the method that fits the request: `passer_by`, `visitor`, `reader`, `user`, `bidder`, `admin`,
+//! Handlers call the method that fits the request: `anyone`, `visitor`, `reader`, `user`, `bidder`, `admin`,
 //! `admin_reader`, `operator`, `stream_user`, `socket_user` or `socket_visitor`.
 
 use std::{
@@ -108,7 +108,7 @@ impl Services {
 
     /// Lets anybody read what the binary itself holds, also while the database is not available.
     /// Errors: 401 for an invalid token, 429 over the rate of requests.
-    pub(super) async fn passer_by(&self, request: &HttpRequest) -> Result<(), ApiError> {
+    pub(super) async fn anyone(&self, request: &HttpRequest) -> Result<(), ApiError> {
         match self.token_holder(request).await? {
             Some(_) => Ok(()),
             None => self.count_request(request, None),

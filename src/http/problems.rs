@@ -26,15 +26,15 @@ macro_rules! problems {
 }
 
 problems! {
-    /// Of every call that looks at the token: a bad one is refused where none is needed, too.
+    /// Every call that reads the token: a bad one is refused where none is needed, too.
     Caller: Unauthorized, TooManyRequests, Unavailable;
-    /// Of the calls that need an admin's token.
+    /// Calls that need an admin's token.
     Admin: Unauthorized, Forbidden, TooManyRequests, Unavailable;
-    /// Of the report that doesn't need the database.
+    /// The health report, which doesn't need the database.
     AdminReport: Unauthorized, Forbidden, TooManyRequests;
-    /// Of the calls with a body.
+    /// Calls with a body.
     Body: InvalidBody, InvalidValue, PayloadTooLarge, UnsupportedEncoding;
-    /// Of the handshakes of WebSockets.
+    /// Handshakes of WebSockets.
     Handshake: InvalidBody, Unauthorized, Forbidden, Unavailable;
     Forbidden: Forbidden;
     NotFound: NotFound;
@@ -42,7 +42,7 @@ problems! {
     AuctionStarted: AuctionStarted;
     AuctionEnded: AuctionEnded;
     Unavailable: Unavailable;
-    /// Of a bid, besides `Caller`, `Body` and `NotFound`.
+    /// A bid, besides `Caller`, `Body` and `NotFound`.
     Bid: BidTooLow, AuctionNotStarted, AuctionEnded, SellerCannotBid, IdempotencyKeyReused;
 }
 

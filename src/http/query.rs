@@ -27,7 +27,7 @@ pub(super) fn number(request: &HttpRequest, name: &str) -> Result<Option<i64>, A
     Ok(value(request, name).map(|text| parse_number(name, &text)).transpose()?)
 }
 
-/// Parses such a number from elsewhere; `name` stands in the error.
+/// Parses such a number that is not in a query; the error contains `name`.
 /// Errors: 422 for anything but digits.
 pub(super) fn parse_number(name: &str, text: &str) -> Result<i64, Problem> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());

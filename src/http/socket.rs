@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     actors::{
-        AlarmContext, AuctionContext, SessionContext, ShardHandle, TradeContext, alarm_events, alarm_socket,
+        AlarmContext, AuctionContext, SessionContext, TradeContext, WorkerOutboxes, alarm_events, alarm_socket,
         auction_socket, trade_socket,
     },
     domain::{GoodsId, Phase},
@@ -197,4 +197,4 @@ fn session_context(
 }
 
 /// The shard of the worker that a request runs on, as app data.
-pub(crate) struct LocalShard(pub ShardHandle);
+pub(crate) struct LocalShard(pub WorkerOutboxes);

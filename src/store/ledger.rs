@@ -177,7 +177,7 @@ impl Ledger {
 
     /// Whether writes are failing. Logs the recovery if the outage is over by now.
     pub(crate) fn is_failing(&self) -> bool {
-        log_recovery(self.stats.outage.check_over(Instant::now));
+        log_recovery(self.stats.outage.take_ended(Instant::now));
         self.stats.outage.is_ongoing()
     }
 

@@ -2,7 +2,15 @@
 //!
 //! [`Store`] reads, on a small pool of connections that can't write (`reads/`). The [`Ledger`] writes: one thread per
 //! node runs every write (`writes/`) in a transaction (`tx/`). `engine/` hides the differences between SQLite and
-//! PostgreSQL; `backup`, `copy` and `schema_version` are for the commands that work on a whole database.
+//! PostgreSQL.
+//!
+//! - `ledger`: the queue of writes; `writer`: the thread that runs them, and who is notified of a commit
+//! - `rows`, `schema`, `columns`: the tables, their rows, and how ids and times are kept in columns
+//! - `room_event`: what a commit means for rooms and other listeners
+//! - `read_outage`: how failing reads are logged; `error`: why a call of the store fails
+//! - `database_file`: the SQLite file, its lock, and whether it is still there
+//! - `search`: the words that goods are found by
+//! - `backup`, `copy`, `schema_version`: for the commands that work on a whole database
 
 mod backup;
 mod columns;

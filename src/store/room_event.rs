@@ -83,7 +83,7 @@ pub enum RoomEvent {
     /// A line of the auction room is gone for everybody.
     LineRemoved {
         goods: GoodsId,
-        /// Of the removal itself, in the series of the lines' ids.
+        /// The id of the removal itself, in the series of the lines' ids.
         id: LineId,
         line: LineId,
     },

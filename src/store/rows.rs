@@ -183,7 +183,7 @@ pub(crate) fn user_list(users: &[UserId]) -> String {
     texts.join(",")
 }
 
-/// The users of such a list, in ascending order. `column` stands in the error.
+/// The users of such a list, in ascending order. The error contains `column`.
 pub(crate) fn parse_user_list(list: &str, column: &'static str) -> Result<Vec<UserId>, StoreError> {
     let user = |id: &str| id.parse().map(UserId::from_stored).map_err(|_| StoreError::Row(column));
     list.split(',').map(user).collect()

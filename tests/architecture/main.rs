@@ -39,7 +39,7 @@ const WITHOUT_FRAMEWORKS: [&str; 12] = [
     "actors/rooms/sequencer.rs",
     "actors/bidding/committed_goods.rs",
     "actors/bidding/load_shedder.rs",
-    "actors/delivery/overflow.rs",
+    "actors/delivery/mailbox_overflow.rs",
     "actors/delivery/registry.rs",
     "actors/delivery/received.rs",
     "actors/rooms/membership.rs",

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use futures_util::future::join_all;
 use handsup::test_support::{
     domain::{AlarmKind, GoodsId, NewGoods, Phase, Price, Timestamp, UserId},
-    store::writes::{EnsureUser, MakeGoods},
+    store::writes::{CreateGoods, EnsureUser},
 };
 
 use super::{
@@ -36,7 +36,7 @@ async fn make(service: &TestService, starts_at: Timestamp, lasts_ms: i64) -> Goo
         ends_at: starts_at.plus_ms(lasts_ms),
         images: Vec::new(),
     };
-    service.write(MakeGoods { seller: UserId::from_stored(SELLER), goods }).await.0
+    service.write(CreateGoods { seller: UserId::from_stored(SELLER), goods }).await.0
 }
 
 async fn phase(service: &TestService, goods: GoodsId) -> Phase {

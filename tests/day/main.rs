@@ -23,7 +23,7 @@ use std::{
 use futures_util::future::join_all;
 use handsup::test_support::{
     domain::{AlarmId, AlarmKind, DraftRules, GoodsDraft, GoodsId, Phase, Price, StartInput, Timestamp, UserId},
-    store::writes::{EnsureUser, Like, LikeSet, MakeGoods, SetLike},
+    store::writes::{CreateGoods, EnsureUser, Like, LikeSet, SetLike},
 };
 use rand::{RngExt, rngs::StdRng, seq::IndexedRandom};
 
@@ -305,7 +305,7 @@ impl Day {
             let seller = UserId::from_stored(auction.seller);
             let goods = draft.check(&rules, now).expect("a good draft");
             assert_eq!((goods.starts_at, goods.ends_at), (auction.starts_at, auction.ends_at));
-            auction.id = service.write(MakeGoods { seller, goods }).await.0.get();
+            auction.id = service.write(CreateGoods { seller, goods }).await.0.get();
             auction
         });
         for auction in join_all(made).await {
@@ -395,7 +395,7 @@ impl Day {
                 like: if like { Like::On } else { Like::Off },
             })
         };
-        assert!(join_all(likes.into_iter().map(set)).await.into_iter().all(|set| set == LikeSet::Yes));
+        assert!(join_all(likes.into_iter().map(set)).await.into_iter().all(|set| set == LikeSet::Done));
     }
 
     /// Asserts that the alarms since the last comparison are the expected ones: each once, to nobody else, with rising

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Messages in the mailbox of the router or of one actor. When it is full, a bid is answered "not stored".
-pub(crate) const MAILBOX_CAPACITY: usize = 4096;
+pub(crate) const MAILBOX_LIMIT: usize = 4096;
 /// An actor without bids for this long is stopped.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// After this the ledger drops a waiting end unwritten, and the clock retries it.
@@ -137,7 +137,7 @@ impl BidActor {
         router: Recipient<Retire>,
     ) -> Addr<Self> {
         Self::create(|ctx| {
-            ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
+            ctx.set_mailbox_capacity(MAILBOX_LIMIT);
             Self::new(goods, generation, ledger, committed, router)
         })
     }

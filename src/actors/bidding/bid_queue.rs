@@ -101,7 +101,7 @@ impl<R, E> BidQueue<R, E> {
             None => Next::Bids(bids),
         };
         self.in_flight = true;
-        self.committed.await_commit();
+        self.committed.forget_price();
         Some(next)
     }
 

@@ -10,7 +10,7 @@ use std::{
 use actix::prelude::*;
 
 use super::{
-    bid_actor::{BidActor, BidAnswer, BidReply, EndReply, Forget, MAILBOX_CAPACITY, QueueBid, QueueEnd, Retire, Stop},
+    bid_actor::{BidActor, BidAnswer, BidReply, EndReply, Forget, MAILBOX_LIMIT, QueueBid, QueueEnd, Retire, Stop},
     committed_goods::CommittedGoods,
 };
 use crate::{
@@ -42,7 +42,7 @@ impl BidRouter {
     /// Starts a router in front of `ledger`. Its actors share what they know of their goods through `committed`.
     pub fn open(ledger: Ledger, committed: Arc<CommittedGoods>) -> Addr<Self> {
         Self::create(|ctx| {
-            ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
+            ctx.set_mailbox_capacity(MAILBOX_LIMIT);
             Self { ledger, committed, actors: HashMap::new(), created: 0, replaced: 0, turned_away: 0 }
         })
     }
@@ -195,7 +195,7 @@ mod tests {
         domain::{Bid, NewGoods, Price, User, UserId},
         store::{
             self, LedgerThread, Sharing,
-            writes::{BidVerdict, Ended, MakeGoods},
+            writes::{BidVerdict, CreateGoods, Ended},
         },
         time_source::{SystemTime, TimeSource},
     };
@@ -233,7 +233,7 @@ mod tests {
         };
         let mut made = [GoodsId::from_stored(1); 2];
         for one in &mut made {
-            let make = MakeGoods { seller: UserId::from_stored(1), goods: goods.clone() };
+            let make = CreateGoods { seller: UserId::from_stored(1), goods: goods.clone() };
             *one = ledger.write(make, Duration::from_secs(5)).await.unwrap().0;
         }
         (folder, thread, BidRouter::open(ledger, Arc::new(CommittedGoods::new(Sharing::Exclusive))), made)

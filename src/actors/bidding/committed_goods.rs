@@ -61,7 +61,7 @@ impl CommittedState {
     }
 
     /// Forgets the price until the next update: a batch is on its way to the disk. An end is final and stays.
-    pub(crate) fn await_commit(&self) {
+    pub(crate) fn forget_price(&self) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         state.goods.take_if(|goods| goods.phase != Phase::Ended);
     }
@@ -133,11 +133,11 @@ mod tests {
         committed.update(&GoodsState::live_at(40));
         assert!(matches!(committed.certain_refusal(&bid(45)), Some(Refusal::TooLow { .. })));
         assert_eq!(committed.certain_refusal(&bid(51)), None, "only the ledger accepts");
-        committed.await_commit();
+        committed.forget_price();
         assert_eq!(committed.certain_refusal(&bid(45)), None, "a newer price may be on disk");
         committed.update(&GoodsState { phase: Phase::Ended, ..GoodsState::live_at(60) });
         committed.update(&GoodsState::live_at(70));
-        committed.await_commit();
+        committed.forget_price();
         assert_eq!(committed.certain_refusal(&bid(99)), Some(Refusal::Ended), "an end is final");
         committed.forget();
         committed.update(&GoodsState::live_at(80));

@@ -32,7 +32,7 @@ use crate::{
 const UNDER_WAY_LIMIT: usize = 256;
 /// Goods of one read of deadlines.
 const READ_LIMIT: i64 = 2000;
-/// With so many tasks due or under way, no further deadlines are read.
+/// With this many tasks due or under way, no further deadlines are read.
 const BUSY_LIMIT: usize = 1000;
 /// How far ahead deadlines are read.
 const HORIZON_MS: i64 = 120_000;
@@ -142,7 +142,7 @@ impl AuctionClock {
             self.reading_is_stale = self.reading;
         }
         self.last_tick = Some(now);
-        Self::log_recovery(self.outage.check_over(Instant::now));
+        Self::log_recovery(self.outage.take_ended(Instant::now));
         let due = self.deadlines.take_due(now, UNDER_WAY_LIMIT.saturating_sub(self.deadlines.under_way()));
         if due.iter().any(|due| due.task == Task::End) {
             // From here on every bid stamped before these ends is in the router's mailbox.

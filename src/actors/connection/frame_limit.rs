@@ -14,10 +14,10 @@ const RESERVED: u8 = 0x70;
 const OPCODE: u8 = 0x0f;
 /// Bits of the second byte: the payload is masked, as every client's must be; the payload's length, or 126 or 127 if
 /// the length follows in bytes of its own.
-const MASKED: u8 = 0x80;
+pub(super) const MASKED: u8 = 0x80;
 const LENGTH: u8 = 0x7f;
 /// The longest payload of a control frame, in bytes.
-const CONTROL_LENGTH_LIMIT: u8 = 125;
+pub(super) const CONTROL_LENGTH_LIMIT: u8 = 125;
 
 /// Follows the frames of one connection across reads.
 pub(crate) struct FrameLimit {

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 
 use super::{
-    frame_limit::{Checked, FrameLimit},
+    frame_limit::{CONTROL_LENGTH_LIMIT, Checked, FrameLimit, MASKED},
     liveness::Liveness,
 };
 use crate::{actors::delivery::outbox::Outbox, protocol::Close};
@@ -25,10 +25,8 @@ use crate::{actors::delivery::outbox::Outbox, protocol::Close};
 pub(crate) const CLOSE: u8 = 0x88;
 /// The first byte of an unfragmented pong.
 const PONG: u8 = 0x8a;
-/// The bit of the second byte that says that the payload is masked.
-const MASKED: u8 = 0x80;
 /// The longest payload of a pong, in bytes.
-const PONG_LIMIT: usize = 125;
+const PONG_LIMIT: usize = CONTROL_LENGTH_LIMIT as usize;
 
 /// Reads what the client sends. It holds at most one input for the actor; until the actor takes that, the connection
 /// reads nothing more.

@@ -16,12 +16,11 @@ use bytes::Bytes;
 use super::{
     cluster::{FromBus, HubCluster},
     encode::{encode, encode_json, payload},
-    overflow::OverflowFlag,
+    mailbox_overflow::OverflowFlag,
     received::{ReceivedCursors, WRITE_DELAY},
     registry::{RegisteredSession, Registry, SessionLocation},
-    shard::CloseSessions,
-    shard_handle::ShardStats,
-    shard_link::ShardLink,
+    shard::{CloseSessions, ShardLink},
+    worker_outboxes::ShardStats,
 };
 use crate::actors::poller::Poller;
 use crate::{

@@ -5,7 +5,7 @@ use actix::{
     prelude::*,
 };
 
-use super::overflow::OverflowFlag;
+use super::mailbox_overflow::OverflowFlag;
 
 /// Sends a message or, if the mailbox is full, records the ids that it concerns. False in the latter case.
 pub(crate) fn send_or_note<A, M, T, I>(

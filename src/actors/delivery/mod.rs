@@ -5,24 +5,23 @@
 //! - `registry`: which users are connected, and how their sessions are sent something.
 //! - `received`: how far users have received alarms, written in batches.
 //! - `shard`: one actor per worker; it puts frames into the outboxes of the sessions on its thread, which
-//!   `shard_handle` holds. `shard_link` sends messages to it.
+//!   `worker_outboxes` holds. The hub and the rooms reach it through its `ShardLink`.
 //! - `outbox`: the frames that wait for one client; plain data.
 //! - `frame`, `encode`: frames encoded for the wire, and the pings behind them.
 //! - `receipts`: collects proofs of receipt and sends them to the hub in batches.
 //! - `read_state`: marks alarms as read and notifies the user's sessions.
-//! - `mailbox`, `overflow`: send to a bounded mailbox, and record what it could not take.
+//! - `mailbox`, `mailbox_overflow`: send to a bounded mailbox, and record what it could not take.
 
 pub(crate) mod alarm_hub;
 pub(crate) mod cluster;
 pub(crate) mod encode;
 pub(crate) mod frame;
 pub(crate) mod mailbox;
+pub(crate) mod mailbox_overflow;
 pub(crate) mod outbox;
-pub(crate) mod overflow;
 pub(crate) mod read_state;
 pub(crate) mod receipts;
 pub(crate) mod received;
 pub(crate) mod registry;
 pub(crate) mod shard;
-pub(crate) mod shard_handle;
-pub(crate) mod shard_link;
+pub(crate) mod worker_outboxes;

@@ -153,7 +153,7 @@ impl Outbox {
 
     /// Compares the newest alarm of the user's inbox with what the session has. If it is behind, it reads the store.
     /// True if it was behind although live, so an alarm was lost.
-    pub(crate) fn inbox_ends_with(&mut self, newest: AlarmCursor) -> bool {
+    pub(crate) fn catch_up_to(&mut self, newest: AlarmCursor) -> bool {
         let is_closed = self.is_closed();
         let Some(alarms) = self.alarms().filter(|alarms| !is_closed && newest > alarms.complete_up_to()) else {
             return false;

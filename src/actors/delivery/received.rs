@@ -1,4 +1,4 @@
-//! How far users have received alarms, as far as it is not stored yet, and the batches in which the hub writes it.
+//! The received cursors of users that are not stored yet, and the batches in which the hub writes them.
 
 use std::{
     collections::BTreeMap,

@@ -8,9 +8,8 @@ use bytes::Bytes;
 
 use super::{
     encode::encode_alarm,
-    shard::{CloseSessions, Delivery, InboxEnds, Push},
-    shard_handle::SessionTarget,
-    shard_link::ShardLink,
+    shard::{CloseSessions, InboxEnds, Push, ShardLink, TargetedFrame},
+    worker_outboxes::SessionTarget,
 };
 use crate::{
     bus::ConnectionId,
@@ -40,7 +39,7 @@ pub(crate) struct RegisteredSession {
     pub is_counted: bool,
     /// The language that its user has chosen.
     locale: Option<Locale>,
-    /// `locale` was set after the inbox check that is under way has begun, which may have read an older one.
+    /// Whether `locale` was set after the current inbox check began, so that the check may have read an older one.
     has_newer_locale: bool,
 }
 
@@ -128,13 +127,13 @@ impl Registry {
     }
 }
 
-// What they are sent.
+// Sending.
 
 impl Registry {
     /// Adds a worker's shard.
     pub(crate) fn attach_shard(&mut self, index: usize, link: ShardLink) {
-        // Workers start in any order. No session is on a shard that is not attached yet, so its place may hold any
-        // link.
+        // Workers start in any order. A place of the list whose shard is not attached yet may hold any link, because no
+        // session is on that shard.
         while self.shards.len() <= index {
             self.shards.push(link.clone());
         }
@@ -168,7 +167,7 @@ impl Registry {
     /// Sends the alarms of one commit to the sessions of their receivers: one message for each shard. `locale` is the
     /// language of users who have chosen none.
     pub(crate) fn deliver(&self, alarms: &[(Alarm, Vec<Receiver>)], locale: impl Fn() -> Locale) {
-        let mut pushes: Vec<Vec<Delivery>> = self.shards.iter().map(|_| Vec::new()).collect();
+        let mut pushes: Vec<Vec<TargetedFrame>> = self.shards.iter().map(|_| Vec::new()).collect();
         for (alarm, receivers) in alarms {
             for (shard, delivery) in self.deliveries(alarm, receivers, locale(), self.shards.len()) {
                 if let Some(push) = pushes.get_mut(shard) {
@@ -191,7 +190,7 @@ impl Registry {
         receivers: &[Receiver],
         default: Locale,
         shards: usize,
-    ) -> Vec<(usize, Delivery)> {
+    ) -> Vec<(usize, TargetedFrame)> {
         const LOCALES: usize = Locale::ALL.len();
         // Those of a shard are side by side, in the order of the languages.
         let mut targets: Vec<Vec<SessionTarget>> = vec![Vec::new(); shards * LOCALES];
@@ -209,7 +208,7 @@ impl Registry {
         let delivery = |(at, targets): (usize, Vec<SessionTarget>)| {
             let (shard, locale) = (at / LOCALES, at % LOCALES);
             let frame = frames[locale].get_or_insert_with(|| encode_alarm(alarm, false, Locale::ALL[locale])).clone();
-            (shard, Delivery { alarm: Some(alarm.id), frame, targets })
+            (shard, TargetedFrame { alarm: Some(alarm.id), frame, targets })
         };
         filled.map(delivery).collect()
     }
@@ -217,7 +216,7 @@ impl Registry {
     /// Sends a frame that is not an alarm to the user's alarm sessions.
     pub(crate) fn send_to_user(&self, user: UserId, frame: &Bytes) {
         self.each_shard(self.alarm_sessions(user).map(|location| (location, AlarmCursor::START)), |shard, targets| {
-            shard.push_or_drop(Push(vec![Delivery { alarm: None, frame: frame.clone(), targets }]));
+            shard.push_or_drop(Push(vec![TargetedFrame { alarm: None, frame: frame.clone(), targets }]));
         });
     }
 
@@ -337,7 +336,7 @@ mod tests {
                 deliveries.iter().filter(|(_, one)| one.frame == expected).map(|(shard, one)| (*shard, one)).collect()
             };
             for locale in Locale::ALL {
-                let found: Vec<(usize, &Delivery)> = of(locale);
+                let found: Vec<(usize, &TargetedFrame)> = of(locale);
                 assert_eq!(found.iter().map(|(shard, _)| *shard).collect::<Vec<_>>(), [0, 1]);
                 assert!(found.iter().all(|(_, one)| one.frame.as_ptr() == found[0].1.frame.as_ptr()), "the same bytes");
                 let targets: usize = found.iter().map(|(_, one)| one.targets.len()).sum();

@@ -1,10 +1,14 @@
 //! A `Shard` is the hub's part on one worker: it puts frames into the outboxes of the sessions on its thread.
 //!
-//! The hub and the rooms send it encoded frames, one message per commit.
+//! The hub and the rooms send it encoded frames, one message per commit, through a [`ShardLink`], which knows what happens
+//! when the shard's mailbox is full.
 
 use std::{
     rc::Rc,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -13,22 +17,53 @@ use bytes::Bytes;
 
 use super::{
     frame::{Frame, FrameKind},
+    mailbox::send_or_note,
+    mailbox_overflow::OverflowFlag,
     outbox::{Offered, Outbox},
-    overflow::OverflowFlag,
-    shard_handle::{SessionTarget, ShardHandle},
+    receipts::Receipts,
+    worker_outboxes::{SessionTarget, ShardStats, WorkerOutboxes},
 };
 use crate::actors::room_id::RoomId;
 use crate::{domain::AlarmId, protocol::Close};
 
+/// Messages that may wait in a shard's mailbox. When it is full, the shard's sessions read the store instead.
+const MAILBOX_LIMIT: usize = 1024;
+
 /// The actor that fills the outboxes of one worker.
 pub(crate) struct Shard {
-    pub(super) handle: ShardHandle,
+    handle: WorkerOutboxes,
     /// A full mailbox has lost alarms: all sessions read the store.
-    pub(super) overflowed: Arc<OverflowFlag<()>>,
+    overflowed: Arc<OverflowFlag<()>>,
     /// Rooms whose frames a full mailbox has lost: their sockets are closed.
-    pub(super) overflowed_rooms: Arc<OverflowFlag<RoomId>>,
+    overflowed_rooms: Arc<OverflowFlag<RoomId>>,
     /// Seconds after which a client that reads nothing is disconnected (`session.timeout_s`).
-    pub(super) slow_after_s: u32,
+    slow_after_s: u32,
+}
+
+impl Shard {
+    /// Starts a shard on the current thread. `slow_after_s` is `session.timeout_s`.
+    pub(crate) fn start(
+        index: usize,
+        slow_after_s: u32,
+        stats: Arc<ShardStats>,
+        receipts: Receipts,
+    ) -> (WorkerOutboxes, ShardLink) {
+        let handle = WorkerOutboxes::new(index, Arc::clone(&stats), receipts);
+        let overflowed = Arc::new(OverflowFlag::default());
+        let overflowed_rooms = Arc::new(OverflowFlag::default());
+        let actor = Self {
+            handle: handle.clone(),
+            overflowed: Arc::clone(&overflowed),
+            overflowed_rooms: Arc::clone(&overflowed_rooms),
+            slow_after_s,
+        };
+        let shard = Self::create(|ctx| {
+            ctx.set_mailbox_capacity(MAILBOX_LIMIT);
+            actor
+        });
+        let waiting = handle.waiting();
+        (handle, ShardLink { shard, overflowed, overflowed_rooms, waiting, stats })
+    }
 }
 
 impl Actor for Shard {
@@ -50,7 +85,7 @@ impl Actor for Shard {
 }
 
 /// One frame for sessions of this shard.
-pub(crate) struct Delivery {
+pub(crate) struct TargetedFrame {
     pub alarm: Option<AlarmId>,
     /// Encoded once for all receivers.
     pub frame: Bytes,
@@ -60,7 +95,7 @@ pub(crate) struct Delivery {
 /// The frames of one commit, or other frames for sessions.
 #[derive(Message, Default)]
 #[rtype(result = "()")]
-pub(crate) struct Push(pub Vec<Delivery>);
+pub(crate) struct Push(pub Vec<TargetedFrame>);
 
 impl Handler<Push> for Shard {
     type Result = ();
@@ -70,7 +105,7 @@ impl Handler<Push> for Shard {
             self.handle.each(Outbox::resync);
         }
         let (mut queued, mut overflows) = (0, 0);
-        for Delivery { alarm, frame, targets } in deliveries {
+        for TargetedFrame { alarm, frame, targets } in deliveries {
             let Some(alarm) = alarm else {
                 self.handle.each_of(targets, |outbox, _| outbox.control(frame.clone()));
                 continue;
@@ -98,7 +133,7 @@ impl Handler<InboxEnds> for Shard {
 
     fn handle(&mut self, InboxEnds(ends): InboxEnds, _: &mut Self::Context) {
         let mut behind = 0;
-        self.handle.each_of(ends, |outbox, end| behind += u64::from(outbox.inbox_ends_with(end)));
+        self.handle.each_of(ends, |outbox, end| behind += u64::from(outbox.catch_up_to(end)));
         self.handle.stats.behind.fetch_add(behind, Ordering::Relaxed);
     }
 }
@@ -179,5 +214,59 @@ impl Handler<CloseSessions> for Shard {
                 outbox.close(Close::Restarting { retry_ms });
             }),
         }
+    }
+}
+
+/// Sends messages to a shard; the hub and the rooms each hold one per worker.
+#[derive(Clone)]
+pub(crate) struct ShardLink {
+    shard: Addr<Shard>,
+    overflowed: Arc<OverflowFlag<()>>,
+    overflowed_rooms: Arc<OverflowFlag<RoomId>>,
+    waiting: Arc<AtomicUsize>,
+    stats: Arc<ShardStats>,
+}
+
+impl ShardLink {
+    /// Frames that wait in the shard's outboxes now.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Sends alarms. If the shard's mailbox is full, its sessions read the store.
+    pub(crate) fn push(&self, push: Push) {
+        if !send_or_note(&self.shard, push, &self.overflowed, |_| [()]) {
+            self.stats.resyncs.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Sends frames that are not alarms: unread counts and alerts. They are in no store, so they are lost if the
+    /// shard's mailbox is full; they would be out of date if they waited.
+    pub(crate) fn push_or_drop(&self, push: Push) {
+        if self.shard.try_send(push).is_err() {
+            self.stats.untold.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Makes all sessions of the shard read the store.
+    pub(crate) fn resync(&self) {
+        self.overflowed.note([()], || self.shard.do_send(Push::default()));
+    }
+
+    /// Sends orders to rooms. If the shard's mailbox is full, its sockets in these rooms are closed.
+    pub(crate) fn push_to_rooms(&self, push: RoomPush) {
+        let rooms = |RoomPush(orders)| orders.into_iter().map(|(room, _)| room);
+        send_or_note(&self.shard, push, &self.overflowed_rooms, rooms);
+    }
+
+    /// Sends the newest alarms of inboxes. If the shard's mailbox is full they are dropped: the next inbox check
+    /// repeats them.
+    pub(crate) fn check_inboxes(&self, ends: InboxEnds) {
+        let _ = self.shard.try_send(ends);
+    }
+
+    /// Closes sessions; never dropped, as it goes past the mailbox's limit.
+    pub(crate) fn close(&self, close: CloseSessions) {
+        self.shard.do_send(close);
     }
 }

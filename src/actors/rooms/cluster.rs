@@ -229,7 +229,7 @@ impl RoomsCluster {
             }
         };
         for event in &ready {
-            table.broadcast_event(event, orders);
+            table.add_orders(event, orders);
         }
     }
 
@@ -274,7 +274,7 @@ impl RoomsCluster {
                 let may_be_more = events.len() >= ROOM_EVENTS_LIMIT;
                 let mut orders = Orders::new();
                 for event in sequencer.catch_up(events) {
-                    table.broadcast_event(&event, &mut orders);
+                    table.add_orders(&event, &mut orders);
                 }
                 table.push(orders);
                 if may_be_more {

@@ -18,7 +18,7 @@ use crate::actors::delivery::{
     outbox::{Outbox, OutboxLimits},
     receipts::Receipts,
     shard::Shard,
-    shard_handle::{ShardHandle, ShardStats},
+    worker_outboxes::{ShardStats, WorkerOutboxes},
 };
 use crate::actors::room_id::RoomId;
 use crate::{
@@ -53,7 +53,7 @@ fn bid(seq: i64) -> RoomEvent {
 }
 
 /// The rooms of a node with this many workers, and the workers' shards.
-fn rooms(workers: usize) -> (Addr<Rooms>, Vec<ShardHandle>) {
+fn rooms(workers: usize) -> (Addr<Rooms>, Vec<WorkerOutboxes>) {
     let stats = Arc::new(ShardStats::default());
     let (_folder, opened) = store::test_support::open();
     let rooms = Rooms::open(
@@ -76,7 +76,7 @@ fn rooms(workers: usize) -> (Addr<Rooms>, Vec<ShardHandle>) {
 /// Opens a visitor's socket in the room; `waiting` counts the frames that wait for it.
 async fn enter(
     rooms: &Addr<Rooms>,
-    shard: &ShardHandle,
+    shard: &WorkerOutboxes,
     connection: ConnectionId,
     waiting: &Arc<AtomicUsize>,
 ) -> Rc<RefCell<Outbox>> {

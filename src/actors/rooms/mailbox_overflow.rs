@@ -14,12 +14,11 @@ use crate::actors::delivery::{
     alarm_hub::{AlarmHub, AttachShard, Deliver, GetHubFigures},
     frame::{Chunk, FrameKind},
     mailbox::send_or_note,
+    mailbox_overflow::OverflowFlag,
     outbox::{Outbox, OutboxLimits},
-    overflow::OverflowFlag,
     receipts::Receipts,
-    shard::{Delivery, Push, RoomOrder, RoomPush, Shard},
-    shard_handle::{ShardHandle, ShardStats},
-    shard_link::ShardLink,
+    shard::{Push, RoomOrder, RoomPush, Shard, ShardLink, TargetedFrame},
+    worker_outboxes::{ShardStats, WorkerOutboxes},
 };
 use crate::actors::room_id::RoomId;
 use crate::{
@@ -34,7 +33,7 @@ use crate::{
 const MANY: usize = 10_000;
 const LIMITS: OutboxLimits = OutboxLimits { frames: MANY, bytes: 1 << 20 };
 
-fn shard(stats: &Arc<ShardStats>) -> (ShardHandle, ShardLink) {
+fn shard(stats: &Arc<ShardStats>) -> (WorkerOutboxes, ShardLink) {
     Shard::start(0, 60, Arc::clone(stats), Receipts::new(|_| {}))
 }
 
@@ -43,18 +42,18 @@ fn goods(id: i64) -> GoodsId {
 }
 
 /// Opens a socket of this worker in that room.
-fn listener(shard_handle: &ShardHandle, connection: ConnectionId, room: RoomId) -> Rc<RefCell<Outbox>> {
+fn listener(worker_outboxes: &WorkerOutboxes, connection: ConnectionId, room: RoomId) -> Rc<RefCell<Outbox>> {
     let outbox = Rc::new(RefCell::new(Outbox::of_room(LIMITS, Arc::default())));
-    shard_handle.add_session(connection, Rc::clone(&outbox), Some(room));
+    worker_outboxes.add_session(connection, Rc::clone(&outbox), Some(room));
     outbox
 }
 
 /// A session whose inbox is read: it receives live alarms.
-fn live_session(shard_handle: &ShardHandle) -> Rc<RefCell<Outbox>> {
+fn live_session(worker_outboxes: &WorkerOutboxes) -> Rc<RefCell<Outbox>> {
     let outbox = Rc::new(RefCell::new(Outbox::of_alarms(LIMITS, Arc::default())));
     outbox.borrow_mut().reached_inbox_end();
     assert!(!outbox.borrow().wants_catch_up());
-    shard_handle.add_session(ConnectionId(1), Rc::clone(&outbox), None);
+    worker_outboxes.add_session(ConnectionId(1), Rc::clone(&outbox), None);
     outbox
 }
 
@@ -68,10 +67,10 @@ async fn settle() {
 #[actix::test]
 async fn sockets_close_when_the_mailbox_of_their_shard_is_full() {
     let stats = Arc::new(ShardStats::default());
-    let (shard_handle, link) = shard(&stats);
+    let (worker_outboxes, link) = shard(&stats);
     let (busy, quiet) = (RoomId::Auction(goods(1)), RoomId::Auction(goods(2)));
     let [listener, other] =
-        [(1, busy), (2, quiet)].map(|(connection, room)| listener(&shard_handle, ConnectionId(connection), room));
+        [(1, busy), (2, quiet)].map(|(connection, room)| listener(&worker_outboxes, ConnectionId(connection), room));
     let frame = RoomOrder::Frame { bytes: Bytes::from_static(b"x"), kind: FrameKind::Other };
     for _ in 0..MANY {
         link.push_to_rooms(RoomPush(vec![(busy, frame.clone())]));
@@ -90,7 +89,7 @@ async fn sockets_close_when_the_mailbox_of_their_shard_is_full() {
 #[actix::test]
 async fn sockets_close_when_the_mailbox_of_the_rooms_is_full() {
     let stats = Arc::new(ShardStats::default());
-    let (shard_handle, link) = shard(&stats);
+    let (worker_outboxes, link) = shard(&stats);
     let overflow = Arc::new(OverflowFlag::default());
     let (_folder, opened) = store::test_support::open();
     let rooms = Rooms::open(
@@ -103,7 +102,7 @@ async fn sockets_close_when_the_mailbox_of_the_rooms_is_full() {
     );
     rooms.do_send(AttachShardToRooms(link));
     let [listener, other] =
-        [1, 2].map(|nth| listener(&shard_handle, ConnectionId(nth), RoomId::Auction(goods(nth.cast_signed()))));
+        [1, 2].map(|nth| listener(&worker_outboxes, ConnectionId(nth), RoomId::Auction(goods(nth.cast_signed()))));
     for nth in [1, 2] {
         let enter = EnterRoom {
             room: RoomId::Auction(goods(nth)),
@@ -128,10 +127,10 @@ async fn sockets_close_when_the_mailbox_of_the_rooms_is_full() {
 #[actix::test]
 async fn sessions_read_the_store_when_the_mailbox_of_their_shard_is_full() {
     let stats = Arc::new(ShardStats::default());
-    let (shard_handle, link) = shard(&stats);
-    let session = live_session(&shard_handle);
+    let (worker_outboxes, link) = shard(&stats);
+    let session = live_session(&worker_outboxes);
     for _ in 0..MANY {
-        link.push(Push(Vec::<Delivery>::new()));
+        link.push(Push(Vec::<TargetedFrame>::new()));
     }
     settle().await;
     assert!(session.borrow().wants_catch_up() && !session.borrow().is_closed());
@@ -141,8 +140,8 @@ async fn sessions_read_the_store_when_the_mailbox_of_their_shard_is_full() {
 #[actix::test]
 async fn sessions_read_the_store_when_the_mailbox_of_the_hub_is_full() {
     let stats = Arc::new(ShardStats::default());
-    let (shard_handle, link) = shard(&stats);
-    let session = live_session(&shard_handle);
+    let (worker_outboxes, link) = shard(&stats);
+    let session = live_session(&worker_outboxes);
     let overflow = Arc::new(OverflowFlag::default());
     let locale = Locale::En;
     let (_folder, opened) = store::test_support::open();

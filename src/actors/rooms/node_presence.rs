@@ -1,4 +1,4 @@
-//! Tells the other nodes who enters and leaves rooms here, and records who is in rooms there.
+//! Sends the other nodes who enters and leaves rooms here, and records who is in rooms there.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -29,7 +29,7 @@ impl NodePresence {
         Self { bus, snapshots: HashMap::new() }
     }
 
-    /// Tells the other nodes that a user has opened their first socket in a room here, or closed their last. Sent at
+    /// Notifies the other nodes that a user has opened their first socket in a room here, or closed their last. Sent at
     /// once, so that it reaches them before anything that the user does.
     pub(crate) fn notify(&self, goods: GoodsId, user: &User, is_here: bool) {
         self.bus.broadcast(BusMessage::PresenceChanges(vec![PresenceChange { goods, user: user.clone(), is_here }]));
@@ -52,7 +52,7 @@ impl NodePresence {
         }
     }
 
-    /// Records who is on other nodes, or tells them who is here. Returns the rooms whose presence has changed.
+    /// Records who is on other nodes, or sends them who is here. Returns the rooms whose presence has changed.
     pub(crate) fn apply(&mut self, event: BusEvent, rooms: &mut RoomMap) -> HashSet<RoomId> {
         let mut changed = HashSet::new();
         match event {

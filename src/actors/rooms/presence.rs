@@ -56,7 +56,7 @@ impl RoomState {
         }
     }
 
-    /// How long joins and leaves are gathered. It grows with [`size`](Self::size), because so many users can leave at
+    /// How long joins and leaves are gathered. It grows with [`size`](Self::size), because as many users can leave at
     /// once.
     pub(crate) fn gather_interval(&self) -> Duration {
         let ms = self.size() * GATHER_MS_PER_THOUSAND / 1000;
@@ -71,7 +71,7 @@ impl RoomState {
     /// Notes that a user has joined or left. Several changes before the next broadcast are one entry.
     pub(crate) fn presence_changed(&mut self, user: UserId) {
         if self.members.sockets() == 0 {
-            return self.announce_to_nobody(Some(user));
+            return self.apply_without_frames(Some(user));
         }
         if self.is_pending.insert(user) {
             self.pending.push_back(user);
@@ -130,7 +130,7 @@ impl RoomState {
     }
 
     /// Settles all pending changes, and that of `more`, without frames: no socket is here to receive them.
-    pub(crate) fn announce_to_nobody(&mut self, more: Option<UserId>) {
+    pub(crate) fn apply_without_frames(&mut self, more: Option<UserId>) {
         self.is_pending.clear();
         for user in std::mem::take(&mut self.pending).into_iter().chain(more) {
             self.set_announced(user, self.members.user(user));

@@ -19,7 +19,10 @@ use super::{
     table::{Orders, RoomTable},
 };
 use crate::actors::delivery::{
-    cluster::FromBus, overflow::OverflowFlag, shard::RoomOrder, shard_handle::ShardStats, shard_link::ShardLink,
+    cluster::FromBus,
+    mailbox_overflow::OverflowFlag,
+    shard::{RoomOrder, ShardLink},
+    worker_outboxes::ShardStats,
 };
 use crate::actors::{poller::Poller, room_id::RoomId};
 use crate::{
@@ -30,12 +33,12 @@ use crate::{
 };
 
 /// Messages that may wait. With more, rooms overflow: they catch up from the store, or their sockets close.
-const MAILBOX_CAPACITY: usize = 4096;
+const MAILBOX_LIMIT: usize = 4096;
 /// Up to this size a room broadcasts joins and leaves at once; a larger one gathers them (see `presence`), so that many
 /// users who come at once delay no bid.
 const SMALL_ROOM_LIMIT: usize = 64;
-/// Bytes of joins and leaves that are broadcast at the end of a gather interval, if a quarter of `max_pending_bytes` is
-/// not less.
+/// Bytes of joins and leaves that are broadcast at the end of a gather interval; a quarter of `max_pending_bytes` if that
+/// is less.
 const GATHER_BYTES: usize = 64 * 1024;
 /// Rooms in the list of the busiest.
 const BUSIEST_ROOMS_LIMIT: usize = 200;
@@ -64,7 +67,7 @@ impl Rooms {
     ) -> Addr<Self> {
         let bus = topology.bus().cloned();
         Self::create(|ctx| {
-            ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
+            ctx.set_mailbox_capacity(MAILBOX_LIMIT);
             let cluster = bus.map(|bus| {
                 Self::poll_store(store.clone(), ctx);
                 RoomsCluster::new(bus, store, ctx.address().recipient())
@@ -144,7 +147,7 @@ impl Rooms {
         if let Some(cluster) = &mut self.cluster {
             cluster.stop_sync(id);
         }
-        entry.get_mut().announce_to_nobody(None);
+        entry.get_mut().apply_without_frames(None);
         if entry.get().members.participants() == 0 {
             entry.remove();
         }
@@ -245,7 +248,7 @@ impl Handler<BroadcastRoomEvents> for Rooms {
         for event in events {
             match &mut self.cluster {
                 Some(cluster) => cluster.sequence_event(event, &mut self.table, &mut orders),
-                None => self.table.broadcast_event(&event, &mut orders),
+                None => self.table.add_orders(&event, &mut orders),
             }
         }
         self.table.push(orders);

@@ -12,8 +12,7 @@ use super::presence::RoomState;
 use crate::actors::delivery::{
     encode::encode,
     frame::FrameKind,
-    shard::{RoomOrder, RoomPush},
-    shard_link::ShardLink,
+    shard::{RoomOrder, RoomPush, ShardLink},
 };
 use crate::actors::room_id::RoomId;
 use crate::{
@@ -54,15 +53,15 @@ impl RoomTable {
     }
 
     /// Adds the orders that an event means for its room, with pending joins and leaves ahead of them.
-    pub(crate) fn broadcast_event(&mut self, event: &RoomEvent, orders: &mut Orders) {
+    pub(crate) fn add_orders(&mut self, event: &RoomEvent, orders: &mut Orders) {
         let id = RoomId::of(event);
         let Some(room) = self.rooms.get_mut(&id) else { return };
         room.is_over |= matches!(event, RoomEvent::Ended { .. } | RoomEvent::Cancelled { .. });
         orders.extend(room.take_pending_ahead(self.ahead_bytes).map(|ahead| (id, ahead)));
-        orders.push((id, self.order_of(event)));
+        orders.push((id, self.order_for(event)));
     }
 
-    fn order_of(&self, event: &RoomEvent) -> RoomOrder {
+    fn order_for(&self, event: &RoomEvent) -> RoomOrder {
         let server_time = self.time.now();
         let frame = match event {
             RoomEvent::Started(_) => RoomFrame::Started { server_time },

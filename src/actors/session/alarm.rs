@@ -24,8 +24,8 @@ const MARK_READ_INTERVAL: Duration = Duration::from_millis(100);
 /// The state of an alarm socket.
 struct AlarmRole {
     alarms: AlarmContext,
-    /// The last alarm that the client has read, if that is not written yet; 0: nothing to write.
-    read_up_to: i64,
+    /// The last alarm that the client has read, if that is not written yet.
+    read_up_to: Option<i64>,
     /// Whether a write is under way, or the pause after it.
     is_marking: bool,
 }
@@ -38,7 +38,7 @@ pub(crate) fn alarm_socket(
 ) -> HttpResponse {
     let registration = Registration::for_alarms(&context, alarms.user);
     let receipts = (alarms.user, context.shard.receipts.clone());
-    let role = AlarmRole { alarms, read_up_to: 0, is_marking: false };
+    let role = AlarmRole { alarms, read_up_to: None, is_marking: false };
     upgrade(context, registration, role, Some(receipts), handshake)
 }
 
@@ -46,11 +46,11 @@ impl Session<AlarmRole> {
     /// Writes what the client has read. What it reads during the write or the pause after it goes into the next write,
     /// so a client costs the ledger a few writes a second however many frames it sends.
     fn mark_read(&mut self, ctx: &mut Ctx<AlarmRole>) {
-        if self.role.is_marking || self.role.read_up_to == 0 {
+        if self.role.is_marking {
             return;
         }
+        let Some(up_to) = self.role.read_up_to.take() else { return };
         self.role.is_marking = true;
-        let up_to = std::mem::take(&mut self.role.read_up_to);
         let AlarmContext { ledger, store, user, .. } = &self.role.alarms;
         let hub = self.context.hub.clone();
         let marking = read_state::mark_read(ledger.clone(), store.clone(), hub, *user, ReadAlarms::UpTo(up_to));
@@ -92,7 +92,7 @@ impl Role for AlarmRole {
         match AlarmClientFrame::parse(text) {
             Ok(AlarmClientFrame::Ack(up_to)) => session.liveness.acknowledge(up_to),
             Ok(AlarmClientFrame::Read(up_to)) => {
-                session.role.read_up_to = session.role.read_up_to.max(up_to);
+                session.role.read_up_to = session.role.read_up_to.max(Some(up_to).filter(|up_to| *up_to > 0));
                 session.mark_read(ctx);
             }
             Ok(AlarmClientFrame::Ping) => session.send(&ServerFrame::Pong { server_time: session.context.time.now() }),

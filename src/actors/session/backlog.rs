@@ -81,7 +81,7 @@ impl Backlog {
         let locale = self.chosen_locale();
         match self.hub.send(Register { user, location, receives_alarms: true, if_full, locale, at }).await {
             Ok(Ok(admitted)) => {
-                // The user may have chosen another one since. From here on the hub knows the session and is told.
+                // The user may have changed it since. From here on the hub knows the session and receives changes.
                 let now = self.chosen_locale();
                 if now != locale {
                     self.hub.do_send(SetLocale { user, locale: now });

@@ -13,7 +13,7 @@ use crate::{
             alarm_hub::{AlarmHub, Register, Unregister},
             outbox::{Outbox, OutboxLimits},
             registry::SessionLocation,
-            shard_handle::ShardHandle,
+            worker_outboxes::WorkerOutboxes,
         },
         room_id::RoomId,
         rooms::rooms::{EnterRoom, LeaveRoom, Rooms},
@@ -100,7 +100,7 @@ pub(crate) struct SessionContext {
     /// The user that the token names; `None`: a visitor.
     pub authenticated: Option<Authenticated>,
     /// The shard of the worker that the session runs on.
-    pub shard: ShardHandle,
+    pub shard: WorkerOutboxes,
     /// Where sessions with a user register.
     pub hub: Addr<AlarmHub>,
     /// The time by which tokens expire.
@@ -124,7 +124,7 @@ pub(crate) struct Registration {
     user: Option<UserId>,
     room: Option<(Addr<Rooms>, RoomId)>,
     hub: Addr<AlarmHub>,
-    shard: ShardHandle,
+    shard: WorkerOutboxes,
 }
 
 impl Registration {

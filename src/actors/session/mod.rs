@@ -52,7 +52,7 @@ use super::{
 use crate::{domain::UserId, protocol::Close};
 
 /// The capacity of a session's mailbox. Only its own timers and answers use it.
-const MAILBOX_CAPACITY: usize = 16;
+const MAILBOX_LIMIT: usize = 16;
 
 /// What a kind of socket does on its own.
 trait Role: Sized + Unpin + 'static {
@@ -152,7 +152,7 @@ impl<R: Role> Actor for Session<R> {
     type Context = Ctx<R>;
 
     fn started(&mut self, ctx: &mut Ctx<R>) {
-        ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
+        ctx.set_mailbox_capacity(MAILBOX_LIMIT);
         self.watch_liveness(ctx);
         self.watch_expiry(ctx);
         R::started(self, ctx);
@@ -183,8 +183,8 @@ impl<R: Role> StreamHandler<Result<Message, ProtocolError>> for Session<R> {
             }
             Ok(Message::Nop) => {}
             Err(ProtocolError::Overflow) => self.close(Close::TooLarge),
-            // actix reports text that is not UTF-8 this way. It also reports a broken connection so, but that cannot
-            // receive a close anyway.
+            // actix reports text that is not UTF-8 this way, and a broken connection too, which can't receive a close
+            // anyway.
             Err(ProtocolError::Io(_)) => self.close(Close::NotJson),
             Err(_) => self.close(Close::ProtocolError),
         }

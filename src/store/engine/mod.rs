@@ -3,6 +3,7 @@
 //! - here: a connection to either engine, migrations, the beginning of a write transaction
 //! - `url`: which engine, where the database is, and the lock on it
 //! - `pool`: the connections that read
+//! - `sharing`: whether this process alone uses the database
 
 pub(crate) mod pool;
 pub(crate) mod postgres;

@@ -19,7 +19,7 @@ use crate::{
 
 /// Rows of a page.
 const ROWS_LIMIT: i64 = 200;
-/// Ids of a page where no index finds a user's rows: it has all their rows among so many ids.
+/// Ids of a page where no index finds a user's rows: it has all their rows among this many ids.
 const IDS_LIMIT: i64 = 5000;
 
 /// A part of an export.

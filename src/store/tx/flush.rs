@@ -17,7 +17,6 @@ use crate::{
         engine::{
             DbConn,
             postgres::batch::Batch,
-            sharing::Sharing,
             sqlite::statements::{self, AddBid, AddToInbox, RaiseBidder, SetLead},
         },
         room_event::Committed,
@@ -118,8 +117,7 @@ impl Tx<'_> {
                     goods.lead_changed = false;
                     &goods.state
                 });
-                let several = self.rules.sharing == Sharing::Shared;
-                let written = Batch::new(&pending, leads.collect(), end, several).write(conn)?;
+                let written = Batch::new(&pending, leads.collect(), end, self.rules.sharing).write(conn)?;
                 recipients::complete(&mut self.committed, &mut self.inbox_ends, &written);
                 Ok(end.is_some())
             }

@@ -51,7 +51,7 @@ impl Write for CancelGoods {
             update(dsl::goods.filter(dsl::id.eq(goods.id.get()))).set(dsl::cancelled.eq(true)).execute(tx.conn)?;
         }
         tx.emit(Committed::Room(RoomEvent::Cancelled { goods: goods.id, seq: goods.bid_seq }));
-        let (max_like, max_bid_seq) = (tx.newest_like()?, goods.bid_seq.get());
+        let (max_like, max_bid_seq) = (tx.newest_like()?, Some(goods.bid_seq));
         let audience = Audience::OfGoods { goods: goods.id, max_like, max_bid_seq, also: Some(goods.seller) };
         fan_out::raise(tx, AlarmKind::AuctionCancelled, &goods, &audience)?;
         Ok(Cancelled::Yes)

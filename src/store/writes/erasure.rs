@@ -169,7 +169,7 @@ fn erase_messages(tx: &mut Tx<'_>, user: UserId) -> Result<usize, StoreError> {
     Ok(ids.len())
 }
 
-/// Alarms of others that tell what the user wrote lose the text and the name.
+/// Removes the text and the name from other users' alarms about what the user wrote.
 fn erase_chat_alarms(tx: &mut Tx<'_>, user: UserId) -> Result<usize, StoreError> {
     use schema::alarms::dsl;
     let sent = dsl::alarms.filter(dsl::sender_id.eq(user.get()).and(dsl::message.is_not_null()));

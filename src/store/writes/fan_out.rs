@@ -11,7 +11,7 @@
 use diesel::{delete, dsl::sql, insert_into, prelude::*, sql_types::BigInt, update};
 
 use crate::{
-    domain::{Alarm, AlarmId, AlarmKind, CollapseKey, EventId, GoodsId, GoodsState, UserId},
+    domain::{Alarm, AlarmId, AlarmKind, BidSeq, CollapseKey, EventId, GoodsId, GoodsState, UserId},
     store::{
         StoreError, Tx, Write,
         engine::{
@@ -36,8 +36,8 @@ pub(super) enum Audience {
         goods: GoodsId,
         /// The newest like that counts.
         max_like: i64,
-        /// Bidders whose first bid has at most this `seq` count too; 0 means likers only.
-        max_bid_seq: i64,
+        /// Bidders whose first bid has at most this `seq` count too; `None`: likers only.
+        max_bid_seq: Option<BidSeq>,
         /// Somebody who belongs to it in any case.
         also: Option<UserId>,
     },
@@ -75,7 +75,7 @@ pub(super) fn begin(
     key: Option<&CollapseKey>,
     alarm: impl Fn(AlarmId) -> Alarm,
 ) -> Result<Option<Begun>, StoreError> {
-    if matches!(audience, Audience::OfGoods { max_bid_seq: 1.., .. }) {
+    if matches!(audience, Audience::OfGoods { max_bid_seq: Some(_), .. }) {
         // Bids that this transaction accepted earlier count too.
         tx.flush()?;
     }
@@ -114,7 +114,9 @@ fn add_job(
 ) -> Result<(), StoreError> {
     use schema::fanouts::dsl;
     let (goods, max_like, max_bid_seq) = match audience {
-        Audience::OfGoods { goods, max_like, max_bid_seq, .. } => (goods.get(), *max_like, *max_bid_seq),
+        Audience::OfGoods { goods, max_like, max_bid_seq, .. } => {
+            (goods.get(), *max_like, max_bid_seq.map_or(0, BidSeq::get))
+        }
         Audience::Listed(_) | Audience::Everyone => (0, 0, 0),
     };
     let users = match audience {
@@ -206,7 +208,7 @@ impl Job {
             also if self.goods_id > 0 => Audience::OfGoods {
                 goods: GoodsId::from_stored(self.goods_id),
                 max_like,
-                max_bid_seq,
+                max_bid_seq: Some(max_bid_seq).filter(|seq| *seq > 0).map(BidSeq::from_stored),
                 also: also.and_then(|users| users.first().copied()),
             },
             Some(users) => Audience::Listed(users),
@@ -295,7 +297,7 @@ fn next_chunk(
 fn of_goods(
     conn: &mut DbConn,
     goods: i64,
-    (max_like, max_bid_seq): (i64, i64),
+    (max_like, max_bid_seq): (i64, Option<BidSeq>),
     after_user: i64,
     limit: i64,
 ) -> QueryResult<Vec<i64>> {
@@ -305,8 +307,8 @@ fn of_goods(
         DbConn::Sqlite(conn) => {
             let values = |newest| [goods, after_user, newest, limit];
             let mut found = statements::load::<NextLikers, _>(conn, values(max_like))?;
-            if max_bid_seq > 0 {
-                found.extend(statements::load::<NextBidders, _>(conn, values(max_bid_seq))?);
+            if let Some(seq) = max_bid_seq {
+                found.extend(statements::load::<NextBidders, _>(conn, values(seq.get()))?);
                 found.sort_unstable();
                 found.dedup();
                 found.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
@@ -319,9 +321,10 @@ fn of_goods(
                  WHERE goods_id = {goods} AND user_id > {after_user} AND id <= {max_like} \
                  ORDER BY user_id LIMIT {limit}) AS likers \
              UNION SELECT user_id FROM (SELECT user_id FROM bidders \
-                 WHERE goods_id = {goods} AND user_id > {after_user} AND first_seq <= {max_bid_seq} \
+                 WHERE goods_id = {goods} AND user_id > {after_user} AND first_seq <= {} \
                  ORDER BY user_id LIMIT {limit}) AS bidders \
-             ORDER BY user_id LIMIT {limit}"
+             ORDER BY user_id LIMIT {limit}",
+            max_bid_seq.map_or(0, BidSeq::get),
         ))
         .load(conn),
     }

@@ -9,13 +9,13 @@ use crate::{
 
 /// Creates goods for a seller. If their start is already past, the clock starts the auction at once, with its alarms.
 #[derive(Debug, Clone)]
-pub struct MakeGoods {
+pub struct CreateGoods {
     pub seller: UserId,
     /// The goods as the seller describes them, already validated.
     pub goods: NewGoods,
 }
 
-impl Write for MakeGoods {
+impl Write for CreateGoods {
     /// Id of the new goods, and when they were created.
     type Out = (GoodsId, Timestamp);
 

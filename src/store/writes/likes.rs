@@ -29,7 +29,7 @@ pub struct SetLike {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LikeSet {
     /// The user likes the goods, or does not, as they want.
-    Yes,
+    Done,
     UnknownGoods,
 }
 
@@ -47,7 +47,7 @@ impl Write for SetLike {
         let (is_liked, wanted) =
             (likes > 0, if self.like == Like::Toggle { likes == 0 } else { self.like == Like::On });
         if is_liked == wanted {
-            return Ok(LikeSet::Yes);
+            return Ok(LikeSet::Done);
         }
         if wanted {
             let id = tx.next_like_id()?;
@@ -72,6 +72,6 @@ impl Write for SetLike {
                 .set(dsl::like_count.eq(dsl::like_count + change))
                 .execute(tx.conn)?;
         }
-        Ok(LikeSet::Yes)
+        Ok(LikeSet::Done)
     }
 }

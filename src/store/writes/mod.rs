@@ -1,6 +1,12 @@
-//! Everything the ledger can write, one file per subject: the audit, bids, cancels, chat, erasures, goods, likes, removed lines, phases of auctions, users, what
-//! users have read, fan-outs to large audiences, retention. Each is a [`Write`](super::Write), which runs inside the
-//! ledger's transaction and never begins or ends one itself.
+//! Everything the ledger can write, one file per subject. Each is a [`Write`](super::Write), which runs inside the ledger's
+//! transaction and never begins or ends one itself.
+//!
+//! - auctions: `goods`, `likes`, `bids` (`verdict`: their answers; `keys`: those kept under an idempotency key), `phases`
+//!   (start, last minute, end), `cancel`
+//! - alarms: `notices`, `fan_out` (large audiences), `received` and `read_state` (cursors), `preferences`, `prune` (retention)
+//! - what people say: `chat`, `line_removal`
+//! - users: `users`, `erasure`; `audit`: what admins did
+//! - the service: `probe` (whether writes work), `stops` (when nodes stopped, for the time of a restart)
 
 mod audit;
 mod bids;
@@ -30,7 +36,7 @@ pub use chat::{LineSaid, MessageSent, SayLine, SendTradeMessage};
 pub(crate) use chat::{MarkMessagesRead, ReadMessages};
 pub(crate) use erasure::{BeginErasure, ErasureBegun, ErasureRun};
 pub(crate) use fan_out::{ResumeFanout, Resumed};
-pub use goods::MakeGoods;
+pub use goods::CreateGoods;
 pub(crate) use goods::{DeleteGoods, Deleted};
 pub use likes::{Like, LikeSet, SetLike};
 pub(crate) use line_removal::{RemoveLine, RemovedLine};

@@ -55,7 +55,7 @@ impl Write for RaiseNotice {
             NoticeAudience::Users(users) => (Audience::Listed(users.clone()), users.len() as i64),
             NoticeAudience::LikersOf(goods) => match likes(tx, *goods)? {
                 Some(likes) => (
-                    Audience::OfGoods { goods: *goods, max_like: tx.newest_like()?, max_bid_seq: 0, also: None },
+                    Audience::OfGoods { goods: *goods, max_like: tx.newest_like()?, max_bid_seq: None, also: None },
                     likes,
                 ),
                 None => return Ok(NoticeRaised::UnknownGoods),

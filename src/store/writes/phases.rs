@@ -37,7 +37,7 @@ pub(super) fn start(tx: &mut Tx<'_>, goods: &mut GoodsState) -> Result<(), Store
         tx.set_goods(goods.clone());
         tx.emit(Committed::Room(RoomEvent::Started(goods.id)));
         let max_like = tx.newest_like()?;
-        let audience = Audience::OfGoods { goods: goods.id, max_like, max_bid_seq: 0, also: None };
+        let audience = Audience::OfGoods { goods: goods.id, max_like, max_bid_seq: None, also: None };
         fan_out::raise(tx, AlarmKind::AuctionStarted, goods, &audience)?;
     }
     Ok(())
@@ -60,7 +60,7 @@ impl Write for RaiseEndingSoon {
             goods.ending_soon_done = true;
             tx.set_goods(goods.clone());
             let max_like = tx.newest_like()?;
-            let max_bid_seq = goods.bid_seq.get();
+            let max_bid_seq = Some(goods.bid_seq);
             let audience = Audience::OfGoods { goods: goods.id, max_like, max_bid_seq, also: None };
             fan_out::raise(tx, AlarmKind::EndingSoon, &goods, &audience)?;
         }

@@ -6,7 +6,7 @@ use std::{path::PathBuf, sync::Arc};
 use handsup::test_support::{
     domain::{Bid, GoodsId, LineText, NewGoods, Price, Timestamp, TradeText, User, UserId},
     store::writes::{
-        BidVerdict, EndAuction, Ended, KeyedBid, LineSaid, MakeGoods, MessageSent, PlaceBids, SayLine,
+        BidVerdict, CreateGoods, EndAuction, Ended, KeyedBid, LineSaid, MessageSent, PlaceBids, SayLine,
         SendTradeMessage, StartAuction,
     },
     time_source::TimeSource,
@@ -75,7 +75,7 @@ impl Market {
             images: Vec::new(),
         };
         change(&mut goods);
-        self.seed().write([MakeGoods { seller: UserId::from_stored(seller), goods }])[0].0.get()
+        self.seed().write([CreateGoods { seller: UserId::from_stored(seller), goods }])[0].0.get()
     }
 
     /// Goods that start an hour from now.

@@ -10,7 +10,7 @@ use handsup::test_support::{
     domain::{GoodsId, NewGoods, Price, Timestamp, UserId},
     store::{
         DatabaseUrl, LedgerThread, Store, Write, WriteError,
-        writes::{EnsureUser, Like, LikeSet, MakeGoods, SetLike},
+        writes::{CreateGoods, EnsureUser, Like, LikeSet, SetLike},
     },
     time_source::{SystemTime, TimeSource},
 };
@@ -64,7 +64,7 @@ impl Seed {
 
     /// Goods that start at these times and last a day.
     pub fn goods(&self, seller: i64, title: &str, starts: impl IntoIterator<Item = Timestamp>) -> Vec<i64> {
-        let made = self.write(starts.into_iter().map(|starts_at| MakeGoods {
+        let made = self.write(starts.into_iter().map(|starts_at| CreateGoods {
             seller: UserId::from_stored(seller),
             goods: NewGoods {
                 title: title.to_owned(),
@@ -87,7 +87,7 @@ impl Seed {
             let goods = GoodsId::from_stored(*goods);
             let like = |user| SetLike { user: UserId::from_stored(user), goods, like: Like::On };
             let liked = self.write(users.clone().into_iter().map(like));
-            assert!(liked.into_iter().all(|liked| liked == LikeSet::Yes));
+            assert!(liked.into_iter().all(|liked| liked == LikeSet::Done));
         }
     }
 

@@ -34,8 +34,8 @@ fn begin_reading(outbox: &mut Outbox) -> i64 {
     outbox.begin_reading().get()
 }
 
-fn inbox_ends_with(outbox: &mut Outbox, newest: i64) -> bool {
-    outbox.inbox_ends_with(AlarmCursor::from_number(newest))
+fn catch_up_to(outbox: &mut Outbox, newest: i64) -> bool {
+    outbox.catch_up_to(AlarmCursor::from_number(newest))
 }
 
 fn taken(outbox: &mut Outbox) -> String {
@@ -213,7 +213,7 @@ proptest! {
                     channel.pop_front();
                 }
                 5 => {
-                    inbox_ends_with(&mut outbox, stored);
+                    catch_up_to(&mut outbox, stored);
                 }
                 6 if read.is_none() && outbox.wants_catch_up() => {
                     read = Some((begin_reading(&mut outbox), stored));
@@ -234,19 +234,19 @@ proptest! {
         }
         for rest in [true, false] {
             if rest {
-                inbox_ends_with(&mut outbox, stored);
+                catch_up_to(&mut outbox, stored);
             }
             while outbox.wants_catch_up() {
                 let from = begin_reading(&mut outbox);
                 outbox.put_page(page(from + 1..=stored));
                 outbox.reached_inbox_end();
-                inbox_ends_with(&mut outbox, stored);
+                catch_up_to(&mut outbox, stored);
             }
         }
         sent += &taken(&mut outbox);
         let all: String = (1..=stored).map(|id| format!("{id},")).collect();
         prop_assert_eq!(sent, all);
-        prop_assert!(!inbox_ends_with(&mut outbox, stored), "nothing is read twice");
+        prop_assert!(!catch_up_to(&mut outbox, stored), "nothing is read twice");
     }
 }
 
@@ -258,10 +258,10 @@ fn an_alarm_not_for_the_session_is_read_for_only_once() {
     begin_reading(&mut outbox);
     outbox.put_page(page([5]));
     outbox.reached_inbox_end();
-    assert!(inbox_ends_with(&mut outbox, 7), "7 is muted, which the outbox does not know");
+    assert!(catch_up_to(&mut outbox, 7), "7 is muted, which the outbox does not know");
     begin_reading(&mut outbox);
     outbox.reached_inbox_end();
-    assert!(!inbox_ends_with(&mut outbox, 7));
+    assert!(!catch_up_to(&mut outbox, 7));
     assert_eq!(offer(&mut outbox, 8, 7), Offered::Queued);
     assert_eq!(taken(&mut outbox), "5,8,");
 }

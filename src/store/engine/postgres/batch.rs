@@ -13,6 +13,7 @@ use diesel::{
 use crate::domain::GoodsState;
 use crate::store::{
     StoreError,
+    engine::sharing::Sharing,
     rows::{Counters, PendingRows, StateRow},
     schema,
     tx::commit_marker::CommitMarker,
@@ -93,8 +94,8 @@ pub(crate) struct Batch<'a> {
     commit_marker: (i64, i64),
     /// Whether counters and commit marker are written.
     is_last: bool,
-    /// If true, `write` returns all inbox rows with their previous alarm; otherwise only the muted ones.
-    several_writers: bool,
+    /// If the database is shared, `write` returns all inbox rows with their previous alarm; otherwise only the muted ones.
+    is_shared: bool,
 }
 
 impl<'a> Batch<'a> {
@@ -102,7 +103,7 @@ impl<'a> Batch<'a> {
         rows: &'a PendingRows,
         leads: Vec<&'a GoodsState>,
         end: Option<(Counters, CommitMarker)>,
-        several_writers: bool,
+        sharing: Sharing,
     ) -> Self {
         macro_rules! column {
             ($rows:expr, $kind:ident, $row:ident => $value:expr) => {
@@ -157,11 +158,11 @@ impl<'a> Batch<'a> {
             counters: counters.unwrap_or_default(),
             commit_marker: end.map(|(_, marker)| marker.row()).unwrap_or_default(),
             is_last: end.is_some(),
-            several_writers,
+            is_shared: sharing == Sharing::Shared,
         }
     }
 
-    /// Writes everything. Returns the inserted inbox rows: all of them with several writers, otherwise the muted ones.
+    /// Writes everything. Returns the inserted inbox rows: all of them if the database is shared, otherwise the muted ones.
     pub(crate) fn write(self, conn: &mut PgConnection) -> Result<Vec<InsertedInboxRow>, StoreError> {
         let is_last = self.is_last;
         let mut inserted: Vec<InsertedInboxRow> = self.load(conn)?;
@@ -230,13 +231,13 @@ impl QueryFragment<Pg> for Batch<'_> {
             " AS raised (user_id, alarm_id, kind, muted) OFFSET 0) AS new \
              RETURNING user_id, alarm_id, muted, CASE WHEN ",
         );
-        out.push_bind_param::<Bool, _>(&self.several_writers)?;
+        out.push_bind_param::<Bool, _>(&self.is_shared)?;
         out.push_sql(
             " THEN COALESCE((SELECT max(old.alarm_id) FROM inbox AS old WHERE old.user_id = inbox.user_id \
              AND old.alarm_id < inbox.alarm_id), 0) ELSE 0 END AS after) \
              SELECT user_id, alarm_id, muted, after FROM entry WHERE muted OR ",
         );
-        out.push_bind_param::<Bool, _>(&self.several_writers)?;
+        out.push_bind_param::<Bool, _>(&self.is_shared)?;
         out.push_sql(" UNION ALL SELECT ");
         out.push_bind_param::<BigInt, _>(&MARKER_COUNT_ROW)?;
         out.push_sql(", 0, FALSE, count(*) FROM mark");

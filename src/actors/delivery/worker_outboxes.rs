@@ -1,4 +1,4 @@
-//! A `ShardHandle` holds the outboxes of the sessions that live on one worker's thread. Sessions add and remove theirs;
+//! A `WorkerOutboxes` holds the outboxes of the sessions that live on one worker's thread. Sessions add and remove theirs;
 //! the worker's `shard` fills them, without a lock.
 
 use std::{
@@ -61,7 +61,7 @@ type RoomOutboxes = Slab<Rc<RefCell<Outbox>>>;
 
 /// The outboxes of one worker, shared on its thread between the shard and the sessions.
 #[derive(Clone)]
-pub(crate) struct ShardHandle {
+pub(crate) struct WorkerOutboxes {
     index: usize,
     sessions: Rc<RefCell<Slab<SessionEntry>>>,
     rooms: Rc<RefCell<HashMap<RoomId, RoomOutboxes>>>,
@@ -72,7 +72,7 @@ pub(crate) struct ShardHandle {
     pub(crate) receipts: Receipts,
 }
 
-impl ShardHandle {
+impl WorkerOutboxes {
     pub(crate) fn new(index: usize, stats: Arc<ShardStats>, receipts: Receipts) -> Self {
         let (sessions, rooms, waiting) = (Rc::default(), Rc::default(), Arc::default());
         Self { index, sessions, rooms, waiting, stats, receipts }
