@@ -1,5 +1,5 @@
 //! `deploy/` and `docs/operating.md` agree with the program. Their files are read as text, line by line. Only `handsup
-//! config` is started.
+//! config` and `handsup man` are started.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command};
@@ -297,4 +297,49 @@ fn the_cited_log_lines_are_the_programs() {
             assert!(sources.contains(part.trim_end_matches(':')), "{part:?} of {line:?}");
         }
     }
+}
+
+/// `scripts/package --try` installs it; this is what needs no root.
+#[test]
+fn the_package_holds_what_the_unit_and_its_scripts_expect() {
+    let manifest: toml::Table = read("Cargo.toml").parse().unwrap();
+    let deb = &manifest["package"]["metadata"]["deb"];
+    let assets: Vec<[String; 3]> = deb["assets"].clone().try_into().unwrap();
+    let (made, kept): (Vec<_>, Vec<_>) = assets.iter().partition(|[from, ..]| from.starts_with("target/"));
+    assert!(made.len() >= 2 && kept.len() >= 3, "{assets:?}");
+    for [from, to, mode] in kept {
+        assert!(!read(from).is_empty());
+        assert_eq!(mode, "644", "{to}");
+    }
+    let unit = lines("deploy/handsup.service");
+    assert_eq!(behind(&unit, "ExecStart=", &[' ']), "handsup");
+    assert!(assets.iter().any(|[_, to, mode]| to == "usr/bin/" && mode == "755"), "{assets:?}");
+    let folder = behind(&unit, "WorkingDirectory=", &[]).to_owned();
+    let settings = deb["conf-files"][0].as_str().unwrap();
+    assert_eq!(settings, format!("{folder}/config/local.toml"), "the program reads it there");
+    let secrets = behind(&unit, "EnvironmentFile=", &[]).to_owned();
+    let data = format!("/var/lib/{}", behind(&unit, "StateDirectory=", &[]));
+    let user = behind(&unit, "User=", &[]).to_owned();
+    let (install, remove) = (read("deploy/debian/postinst"), read("deploy/debian/postrm"));
+    assert!(install.contains(&format!("mv {secrets}.new {secrets}\n")) && install.contains(&format!(" {user}\n")));
+    assert!(remove.contains(&format!("rm -rf {secrets} {secrets}.new {data}\n")), "{remove}");
+}
+
+#[test]
+fn each_command_has_a_manual_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let man = |to: &Path| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_handsup"));
+        command.args(["man", "--to"]).arg(to).env_clear().output().unwrap()
+    };
+    assert!(man(folder.path()).status.success());
+    let page = |name: &str| fs::read_to_string(folder.path().join(format!("{name}.1"))).unwrap();
+    assert!(page("handsup").contains("HANDSUP__SECTION__KEY"), "where settings come from");
+    for command in ["serve", "migrate", "copy", "backup", "token", "config", "man"] {
+        assert!(page("handsup").contains(&format!("handsup\\-{command}(1)")), "{command}");
+        assert!(page(&format!("handsup-{command}")).contains(".SH SYNOPSIS"), "{command}");
+    }
+    let refused = man(&folder.path().join("none"));
+    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(String::from_utf8(refused.stderr).unwrap().lines().count(), 1);
 }

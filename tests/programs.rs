@@ -11,25 +11,35 @@ use std::{
 };
 
 /// On every Debian: essential or required packages.
-const BASE: [(&str, &str); 8] = [
+const BASE: [(&str, &str); 12] = [
     ("apt", "apt-get"),
     ("bash", "bash"),
-    ("coreutils", "cat chmod chown cp date df dirname env head id install ls mkdir mktemp mv rm rmdir sleep sort tail"),
+    (
+        "coreutils",
+        "cat chmod chown chroot cp date df dirname env head id install ls mkdir mktemp mv rm rmdir sleep sort stat tail uname",
+    ),
     ("dash", "sh"),
+    ("dpkg", "dpkg dpkg-deb"),
     ("grep", "grep"),
+    ("gzip", "gzip"),
     ("mawk", "awk"),
+    ("mount", "mount umount"),
     ("sed", "sed"),
+    ("tar", "tar"),
     ("util-linux", "runuser"),
 ];
 /// Programs to install, by their names in the README.
-const NAMED: [(&str, &str); 7] = [
-    // `.ci/run` builds cargo-deny itself.
-    ("Rust", "cargo cargo-deny"),
+const NAMED: [(&str, &str); 10] = [
+    // `.ci/run` builds cargo-deny itself, `scripts/package` cargo-deb and the program.
+    ("Rust", "cargo cargo-deb cargo-deny handsup"),
     ("`apt-get install gcc libc6-dev`", "cc"),
     ("`postgresql`", "initdb pg_ctl"),
     ("`redis-server`", "redis-server"),
     ("`openssl`", "openssl"),
     ("`pkg-config`", "pkg-config"),
+    ("`git`", "git"),
+    ("`dpkg-dev`", "dpkg-shlibdeps"),
+    ("`debootstrap`", "debootstrap"),
     // schemathesis is installed into a folder of its own.
     ("`python3-venv`", "python3 schemathesis"),
 ];

@@ -20,11 +20,15 @@ use crate::{
     store::{BackupError, CopiedTable, CopyError, DatabaseUrl, DatabaseUrlError, Store, backup, copy},
     time_source::{SystemTime, TimeSource},
 };
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+/// At the end of `--help` and of the manual page.
+const SETTINGS_HELP: &str = "Settings come from config/default.toml (built in), then config/local.toml, then --config FILE, \
+then the environment: section.key is HANDSUP__SECTION__KEY. SIGHUP reads them again.";
 
 /// Live auctions: bids, and alarms that are never lost, doubled or late.
 #[derive(Parser)]
-#[command(name = "handsup", version)]
+#[command(name = "handsup", version, after_help = SETTINGS_HELP)]
 struct Cli {
     /// Settings that override config/default.toml and config/local.toml
     #[arg(long, global = true, value_name = "FILE")]
@@ -64,6 +68,12 @@ enum Command {
     Token(TokenArgs),
     /// Print the settings in force, secrets masked
     Config,
+    /// Write the manual pages, one for each command
+    Man {
+        /// A folder that exists
+        #[arg(long, value_name = "FOLDER")]
+        to: PathBuf,
+    },
 }
 
 #[derive(Args)]
@@ -126,6 +136,8 @@ enum CommandError {
     Io(#[from] io::Error),
     #[error("stdout: {0}")]
     Stdout(io::Error),
+    #[error("{0}: {1}")]
+    Man(String, io::Error),
     #[error("--user-id: must be a whole number from 1")]
     UserId,
     #[error(transparent)]
@@ -163,6 +175,8 @@ fn run(cli: Cli) -> Result<(), CommandError> {
         }
         Command::Token(args) => token(&configure(cli.config.as_deref())?.0, args),
         Command::Config => print(configure(cli.config.as_deref())?.0.show()),
+        Command::Man { to } => clap_mangen::generate_to(Cli::command(), &to)
+            .map_err(|error| CommandError::Man(to.display().to_string(), error)),
     }
 }
 
