@@ -15,6 +15,7 @@ mod bus;
 pub mod cli;
 mod domain;
 mod http;
+mod metrics;
 mod outage;
 mod protocol;
 mod store;

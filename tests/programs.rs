@@ -29,7 +29,7 @@ const BASE: [(&str, &str); 12] = [
     ("util-linux", "runuser"),
 ];
 /// Programs to install, by their names in the README.
-const NAMED: [(&str, &str); 10] = [
+const NAMED: [(&str, &str); 11] = [
     // `.ci/run` builds cargo-deny itself, `scripts/package` cargo-deb and the program.
     ("Rust", "cargo cargo-deb cargo-deny handsup"),
     ("`apt-get install gcc libc6-dev`", "cc"),
@@ -37,6 +37,7 @@ const NAMED: [(&str, &str); 10] = [
     ("`redis-server`", "redis-server"),
     ("`openssl`", "openssl"),
     ("`pkg-config`", "pkg-config"),
+    ("`prometheus`", "promtool"),
     ("`git`", "git"),
     ("`dpkg-dev`", "dpkg-shlibdeps"),
     ("`debootstrap`", "debootstrap"),

@@ -25,12 +25,13 @@ pub use self::bidding::arrival_gate::ArrivalGate;
 pub use self::bidding::bid_actor::BidAnswer;
 pub use self::bidding::bid_router::BidRouter;
 pub(crate) use self::bidding::bid_router::{ForgetGoods, GetRouterFigures, RouterFigures};
+pub(crate) use self::bidding::bid_stats::{BidStats, Door};
 pub use self::bidding::committed_goods::CommittedGoods;
 pub(crate) use self::bidding::ingress::{ArrivingBid, BidIngress};
 #[cfg(feature = "test-support")]
 pub use self::bidding::{bid_actor::BidReply, bid_router::PlaceBid};
-pub(crate) use self::clock::auction_clock::ClockFigures;
 pub use self::clock::auction_clock::{AuctionClock, GetClockFigures, WatchGoods};
+pub(crate) use self::clock::auction_clock::{ClockFigures, ClockStats};
 pub(crate) use self::connection::connection::{ByteSource, Connection, Output};
 pub(crate) use self::delivery::alarm_hub::{
     AlarmHub, CloseAll, CloseUserSessions, CountSockets, Deliver, FlushReceived, GetHubFigures, HubFigures,
@@ -40,7 +41,8 @@ pub(crate) use self::delivery::cluster::FromBus;
 pub(crate) use self::delivery::mailbox::send_or_note;
 pub(crate) use self::delivery::mailbox_overflow::OverflowFlag;
 pub(crate) use self::delivery::read_state::{ReadError, mark_read};
-pub(crate) use self::delivery::worker_outboxes::{ShardStats, WorkerOutboxes};
+pub(crate) use self::delivery::shard_stats::ShardStats;
+pub(crate) use self::delivery::worker_outboxes::WorkerOutboxes;
 pub(crate) use self::rooms::rooms::{
     BroadcastRoomEvents, CountParticipants, GetBusiestRooms, GetParticipants, GetRoomFigures, RoomFigures, Rooms,
 };

@@ -9,7 +9,8 @@ use super::{
         alarm_hub::{AlarmHub, AttachShard, Received},
         receipts::Receipts,
         shard::Shard,
-        worker_outboxes::{ShardStats, WorkerOutboxes},
+        shard_stats::ShardStats,
+        worker_outboxes::WorkerOutboxes,
     },
     rooms::rooms::{AttachShardToRooms, Rooms},
 };

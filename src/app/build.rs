@@ -9,16 +9,19 @@ use tokio::runtime::Handle;
 
 use super::{
     Settings, SettingsError,
+    commit_counts::CommitCounts,
     commit_dispatcher::CommitDispatcher,
-    jobs, open_files, restart_time,
+    jobs, logging, open_files, process_stats, restart_time,
     server::{bind, serve},
 };
 use crate::{
     actors::{
-        AlarmHub, ArrivalGate, AuctionClock, BidIngress, BidRouter, CommittedGoods, LocaleSource, Rooms, ShardStats,
+        AlarmHub, ArrivalGate, AuctionClock, BidIngress, BidRouter, BidStats, ClockStats, CommittedGoods, LocaleSource,
+        Rooms, ShardStats,
     },
     bus::{Bus, BusThread, Topology},
     http::{LiveConfig, OpenConnections, Readiness, Services, UserDirectory},
+    metrics::Metrics,
     store::{LedgerThread, OpenedStore, Sharing, Store, StoreError},
     time_source::TimeSource,
 };
@@ -78,12 +81,12 @@ impl Node {
         // panics.
         let listeners = bind(&settings.bind()?)?;
 
-        let (services, dispatcher) = build_actors(settings, live, &opened, topology, time)?;
+        let connections = OpenConnections::new(open_files::for_clients(settings));
+        let (services, dispatcher) = build_actors(settings, (live, &connections), &opened, topology, time)?;
         let bus = bus_link.map(|link| link.start(Box::new(dispatcher.clone()))).transpose().map_err(StartError::Bus)?;
         let soft_close_ms = settings.auction.soft_close_s * 1000;
         let ledger = opened.start_ledger(soft_close_ms, Arc::clone(&services.time), Box::new(dispatcher))?;
 
-        let connections = OpenConnections::new(open_files::for_clients(settings));
         let (server, addresses) = serve(settings, listeners, &services, &connections)?;
         let retry_from_ms = restart_time::retry_from_ms(&services)?;
         let handle = server.handle();
@@ -98,7 +101,7 @@ impl Node {
 /// before the caller awaits something.
 fn build_actors(
     settings: &Settings,
-    live: Arc<ArcSwap<LiveConfig>>,
+    (live, connections): (Arc<ArcSwap<LiveConfig>>, &OpenConnections),
     opened: &OpenedStore,
     topology: Topology,
     time: Arc<dyn TimeSource>,
@@ -129,12 +132,20 @@ fn build_actors(
         (store.clone(), &topology),
     );
     let (gate, committed) = (Arc::new(ArrivalGate::default()), Arc::new(CommittedGoods::new(topology.sharing())));
-    let router = BidRouter::open(ledger.clone(), Arc::clone(&committed));
-    let ingress =
-        BidIngress::new(router.clone(), Arc::clone(&committed), ledger.clone(), Arc::clone(&gate), Arc::clone(&time));
+    let bid_stats = BidStats::default();
+    let router = BidRouter::open_counted(ledger.clone(), Arc::clone(&committed), bid_stats.clone());
+    let ingress = BidIngress::new(
+        router.clone(),
+        Arc::clone(&committed),
+        ledger.clone(),
+        Arc::clone(&gate),
+        Arc::clone(&time),
+        bid_stats,
+    );
     let in_cluster = (topology.clone(), settings.auction.close_grace_ms);
-    let clock =
-        AuctionClock::new(store.clone(), ledger.clone(), router.clone(), gate, Arc::clone(&time), in_cluster).start();
+    let clock = AuctionClock::new(store.clone(), ledger.clone(), router.clone(), gate, Arc::clone(&time), in_cluster);
+    let clock_stats = clock.stats();
+    let clock = clock.start();
     let dispatcher = CommitDispatcher {
         hub: hub.clone(),
         hub_overflow,
@@ -145,12 +156,15 @@ fn build_actors(
         committed,
         users: Arc::new(UserDirectory::new(topology.sharing())),
         topology: topology.clone(),
+        counts: CommitCounts::default(),
         store: store.clone(),
         runtime: Handle::current(),
     };
-    let services = web::Data::new(Services {
+    let mut services = Services {
         started_at: time.now(),
         readiness: Readiness::default(),
+        requests: Arc::default(),
+        metrics: Metrics::default(),
         users: Arc::clone(&dispatcher.users),
         live,
         store,
@@ -164,6 +178,32 @@ fn build_actors(
         topology,
         time,
         config,
-    });
-    Ok((services, dispatcher))
+    };
+    services.metrics = all_metrics(&services, &dispatcher.counts, &clock_stats, connections);
+    Ok((web::Data::new(services), dispatcher))
+}
+
+/// What `/metrics` shows: the counters of every part.
+fn all_metrics(
+    services: &Services,
+    commits: &CommitCounts,
+    clock: &ClockStats,
+    connections: &OpenConnections,
+) -> Metrics {
+    let mut metrics = Metrics::default();
+    process_stats::register(metrics.of_process());
+    let to = metrics.of_service();
+    services.ingress.stats().register(to);
+    services.store.register(to);
+    services.ledger.register(to);
+    clock.register(to);
+    commits.register(to);
+    services.sessions.register(to);
+    services.requests.register(to);
+    connections.register(to);
+    logging::register(to);
+    if let Some(bus) = services.topology.bus() {
+        bus.register(to);
+    }
+    metrics
 }

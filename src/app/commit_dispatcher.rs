@@ -10,6 +10,7 @@ use std::{
 use actix::Addr;
 use tokio::runtime::Handle;
 
+use super::commit_counts::CommitCounts;
 use crate::{
     actors::{
         AlarmHub, AuctionClock, BidRouter, BroadcastRoomEvents, CloseUserSessions, CommittedGoods, Deliver,
@@ -37,6 +38,7 @@ pub(crate) struct CommitDispatcher {
     pub committed: Arc<CommittedGoods>,
     pub users: Arc<UserDirectory>,
     pub topology: Topology,
+    pub counts: CommitCounts,
     /// Reads a user whom another node has changed …
     pub store: Store,
     /// … on this runtime.
@@ -46,17 +48,20 @@ pub(crate) struct CommitDispatcher {
 impl CommitListener for CommitDispatcher {
     /// Dispatches what this node has committed.
     fn on_commit(&self, all: Vec<Committed>) {
+        let committed_at = Instant::now();
         let bus = self.topology.bus();
         let (mut alarms, mut events) = (Vec::new(), Vec::new());
         for committed in all {
             match committed {
                 Committed::Alarm { alarm, receivers } => {
+                    self.counts.alarm(alarm.kind, receivers.len());
                     if let Some(bus) = bus {
                         bus.send_alarm(alarm.clone(), receivers.clone());
                     }
                     alarms.push((alarm, receivers));
                 }
                 Committed::Room(event) => {
+                    self.counts.event(&event);
                     log_event(&event);
                     if let Some(bus) = bus {
                         send_event(bus, event.clone());
@@ -88,7 +93,7 @@ impl CommitListener for CommitDispatcher {
                 }
             }
         }
-        self.deliver(alarms);
+        self.deliver(alarms, committed_at);
         self.broadcast(events);
     }
 }
@@ -97,8 +102,10 @@ impl BusListener for CommitDispatcher {
     /// Dispatches what comes over the bus.
     fn on_bus_event(&self, event: BusEvent) {
         match event {
-            BusEvent::Alarms(alarms) => self.deliver(alarms),
-            BusEvent::Message(_, BusMessage::Alarm(alarm, receiver)) => self.deliver(vec![(alarm, vec![receiver])]),
+            BusEvent::Alarms(alarms) => self.deliver(alarms, Instant::now()),
+            BusEvent::Message(_, BusMessage::Alarm(alarm, receiver)) => {
+                self.deliver(vec![(alarm, vec![receiver])], Instant::now());
+            }
             BusEvent::Message(_, BusMessage::RoomEvent(event)) => self.broadcast(vec![event]),
             BusEvent::Message(_, BusMessage::UserChanged(user)) => self.user_changed_elsewhere(&user),
             // At once for the alarms that follow on this channel; the store then says which of several changes is the
@@ -164,9 +171,10 @@ impl CommitDispatcher {
         });
     }
 
-    fn deliver(&self, alarms: Vec<(Alarm, Vec<Receiver>)>) {
+    fn deliver(&self, alarms: Vec<(Alarm, Vec<Receiver>)>, committed_at: Instant) {
         if !alarms.is_empty() {
-            send_or_note(&self.hub, Deliver(alarms), &self.hub_overflow, |_| [()]);
+            let deliver = Deliver { alarms, committed_at: Some(committed_at) };
+            send_or_note(&self.hub, deliver, &self.hub_overflow, |_| [()]);
         }
     }
 

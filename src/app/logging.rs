@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::settings_error::{SettingsError, invalid};
 use crate::{
+    metrics::{ReadCounter, Registry},
     outage::{Outage, OutageReport},
     time_source::{SystemTime, TimeSource},
 };
@@ -39,6 +40,15 @@ const CLIENT_ERRORS_TARGET: &str = "actix_http";
 const OWN_TARGET: &str = env!("CARGO_PKG_NAME");
 /// Different warnings of dependencies that are tracked at once.
 const WARNINGS_LIMIT: usize = 100;
+
+/// Lines of this process that were not written.
+static LOST_LINES: AtomicU64 = AtomicU64::new(0);
+
+/// Adds the number of lost lines to the metrics.
+pub(super) fn register(to: &mut Registry) {
+    let lost = ReadCounter::new(|| LOST_LINES.load(Ordering::Relaxed));
+    to.register("log_lines_lost", "Lines of the log that were not written", lost);
+}
 
 /// Which records are written, and in which format.
 #[derive(Debug)]
@@ -221,6 +231,7 @@ impl Lines {
             let text = if lost > 0 { lost_line(lost, format) + &line } else { line };
             if device.write_all(text.as_bytes()).is_err() {
                 queue.lost.fetch_add(lost + 1, Ordering::Relaxed);
+                LOST_LINES.fetch_add(1, Ordering::Relaxed);
             }
             queue.waiting.fetch_sub(1, Ordering::AcqRel);
         }
@@ -234,6 +245,7 @@ impl Write for Lines {
         if self.0.sender.try_send(String::from_utf8_lossy(line).into_owned()).is_err() {
             self.0.waiting.fetch_sub(1, Ordering::AcqRel);
             self.0.lost.fetch_add(1, Ordering::Relaxed);
+            LOST_LINES.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())
     }

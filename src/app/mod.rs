@@ -7,16 +7,19 @@
 //! - `restart_time`: how long a restart takes
 //! - `server`: the HTTP server and its workers
 //! - `open_files`: how many connections the limit of open files allows
-//! - `commit_dispatcher`: who is notified of what is committed
+//! - `commit_dispatcher`: who is notified of what is committed; `commit_counts` counts it
+//! - `process_stats`: the metrics that every process has
 //! - `jobs`: what a node does periodically; `retention`, `fanout_recovery`, `erasure_recovery`: three such jobs
 
 mod build;
+mod commit_counts;
 mod commit_dispatcher;
 mod erasure_recovery;
 mod fanout_recovery;
 mod jobs;
 mod logging;
 mod open_files;
+mod process_stats;
 mod reload;
 mod restart_time;
 mod retention;

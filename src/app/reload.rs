@@ -52,7 +52,7 @@ impl Settings {
             Some((settings, live)) if settings.rates() == self.rates() => Arc::clone(&live.rates),
             _ => Arc::new(RateLimits::new(&self.rates())),
         };
-        Ok(LiveConfig::new(keys, self.origins()?, rates, self.alarms.locale))
+        Ok(LiveConfig::new(keys, self.origins()?, rates, self.alarms.locale, self.auth.metrics_token.clone()))
     }
 
     /// These settings, with the values of `new` for everything that can change while the node runs: keys, origins,
@@ -62,6 +62,7 @@ impl Settings {
         let mut merged = self.clone();
         merged.auth.jwt_secret.clone_from(&new.auth.jwt_secret);
         merged.auth.jwt_secret_previous.clone_from(&new.auth.jwt_secret_previous);
+        merged.auth.metrics_token.clone_from(&new.auth.metrics_token);
         merged.server.allowed_origins.clone_from(&new.server.allowed_origins);
         merged.limits.bids_per_second = new.limits.bids_per_second;
         merged.limits.lines_per_second = new.limits.lines_per_second;
@@ -106,10 +107,11 @@ mod tests {
     use serde::Deserialize;
 
     /// Keys, origins, rates, locale, the log (`docs/protocol.md#settings`).
-    const LIVE: [&str; 9] = [
+    const LIVE: [&str; 10] = [
         "alarms.locale",
         "auth.jwt_secret",
         "auth.jwt_secret_previous",
+        "auth.metrics_token",
         "limits.bids_per_second",
         "limits.lines_per_second",
         "limits.requests_per_second",

@@ -241,10 +241,6 @@ impl Settings {
         range("limits.frame_bytes", self.limits.frame_bytes as i128, LONGEST_FRAME_BYTES as i128, 1 << 30)?;
         range("limits.max_price", self.limits.max_price.into(), 1, MAX_ID.into())?;
         range("alarms.keep_days", self.alarms.keep_days.into(), 1, 36_500)?;
-        // Documented, but without effect in this version: a value would promise something that does not happen.
-        if self.auth.metrics_token.is_some() {
-            return Err(invalid("auth.metrics_token", "not available in this version; leave it out"));
-        }
         self.check_pairs()
     }
 

@@ -1,7 +1,7 @@
 //! Which sockets a user has on all nodes together. No node can know this alone, so it is kept in Redis, which decides
 //! in one step which socket has to close. While Redis is away, each node knows its own sockets only.
 
-use std::sync::{Arc, LazyLock, atomic::Ordering};
+use std::sync::{Arc, LazyLock};
 
 use redis::Script;
 
@@ -104,7 +104,7 @@ impl Bus {
                 Some(Some(evicted)) => SocketClaim::Granted(evicted),
                 Some(None) => SocketClaim::Full,
                 None => {
-                    shared.stats.uncounted.fetch_add(1, Ordering::Relaxed);
+                    shared.stats.uncounted.inc();
                     SocketClaim::Unknown
                 }
             }

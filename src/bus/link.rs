@@ -118,7 +118,7 @@ impl Link {
             match timeout(CONNECT_TIMEOUT, self.client.get_async_pubsub()).await {
                 Ok(Ok(connection)) => {
                     if self.receive(connection).await {
-                        self.shared.stats.connections_lost.fetch_add(1, Ordering::Relaxed);
+                        self.shared.stats.connections_lost.inc();
                         self.log_failure(&"subscription lost");
                     }
                     self.receiver_lost();
@@ -221,7 +221,7 @@ impl Link {
     /// Handles one message. Alarms are collected in `alarms`; everything else goes to the listener, behind the alarms
     /// that came before it.
     fn handle(&self, message: &Msg, alarms: &mut Vec<(Alarm, Vec<Receiver>)>) {
-        let unreadable = || self.shared.stats.unreadable.fetch_add(1, Ordering::Relaxed);
+        let unreadable = || self.shared.stats.unreadable.inc();
         let Some((node, rest)) = message::decode_sender(message.get_payload_bytes()) else {
             unreadable();
             return;
@@ -237,7 +237,7 @@ impl Link {
             unreadable();
             return;
         };
-        self.shared.stats.received.fetch_add(1, Ordering::Relaxed);
+        self.shared.stats.received.inc();
         if message == BusMessage::Leaving {
             if locked(&self.shared.membership).left(node) {
                 log::info!("node {node} has stopped");
@@ -289,12 +289,12 @@ impl Link {
                 None => false,
             };
             let stats = &self.shared.stats;
-            if is_sent { &stats.sent } else { &stats.dropped }.fetch_add(count, Ordering::Relaxed);
+            if is_sent { &stats.sent } else { &stats.dropped }.inc_by(count);
             if !is_sent {
                 self.shared.must_announce.store(true, Ordering::Relaxed);
             }
             if !is_sent && connection.take().is_some() {
-                stats.connections_lost.fetch_add(1, Ordering::Relaxed);
+                stats.connections_lost.inc();
                 self.log_failure(&"sending failed");
                 self.sender_lost();
             }

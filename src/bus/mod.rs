@@ -24,7 +24,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
     time::Duration,
@@ -40,6 +40,7 @@ use self::{
 };
 use crate::{
     domain::{Alarm, GoodsId, Receiver},
+    metrics::{Counter, ReadGauge, Registry},
     store::{MASK, Sharing},
 };
 pub(crate) use {
@@ -160,12 +161,12 @@ pub struct BusFigures {
 
 #[derive(Default)]
 struct Stats {
-    sent: AtomicU64,
-    received: AtomicU64,
-    dropped: AtomicU64,
-    unreadable: AtomicU64,
-    uncounted: AtomicU64,
-    connections_lost: AtomicU64,
+    sent: Counter,
+    received: Counter,
+    dropped: Counter,
+    unreadable: Counter,
+    uncounted: Counter,
+    connections_lost: Counter,
 }
 
 /// The connection over which this node counts sockets in Redis, and the random name under which it counts them. A new
@@ -277,7 +278,7 @@ impl Bus {
 
     fn enqueue(&self, outgoing: Outgoing) {
         if self.0.queue.try_send(outgoing).is_err() {
-            self.0.stats.dropped.fetch_add(1, Ordering::Relaxed);
+            self.0.stats.dropped.inc();
             self.0.must_announce.store(true, Ordering::Relaxed);
         }
     }
@@ -328,17 +329,43 @@ impl Bus {
     /// The figures as they are now.
     pub fn figures(&self) -> BusFigures {
         let Shared { stats, membership, subscriptions, is_receiving, is_sending, .. } = &*self.0;
-        let read = |figure: &AtomicU64| figure.load(Ordering::Relaxed);
         BusFigures {
             is_up: is_receiving.load(Ordering::Relaxed) && is_sending.load(Ordering::Relaxed),
             others: locked(membership).others(),
             channels: locked(subscriptions).len(),
-            sent: read(&stats.sent),
-            received: read(&stats.received),
-            dropped: read(&stats.dropped),
-            unreadable: read(&stats.unreadable),
-            uncounted: read(&stats.uncounted),
-            connections_lost: read(&stats.connections_lost),
+            sent: stats.sent.get(),
+            received: stats.received.get(),
+            dropped: stats.dropped.get(),
+            unreadable: stats.unreadable.get(),
+            uncounted: stats.uncounted.get(),
+            connections_lost: stats.connections_lost.get(),
+        }
+    }
+}
+
+impl Bus {
+    /// Adds the figures to the metrics.
+    pub(crate) fn register(&self, to: &mut Registry) {
+        let read = |figure: fn(&Self) -> usize| {
+            let bus = self.clone();
+            ReadGauge::new(move || figure(&bus))
+        };
+        to.register("bus_up", "Whether both connections to Redis are up", read(|bus| bus.figures().is_up.into()));
+        to.register("bus_nodes", "Nodes that live, this one included", read(|bus| bus.figures().others + 1));
+        to.register("bus_channels", "Channels that this node is subscribed to", read(|bus| bus.figures().channels));
+        let queue = read(|Self(bus)| OUTGOING_LIMIT - bus.queue.capacity());
+        to.register("bus_queue", "Messages that wait to be sent", queue);
+        let Stats { sent, received, dropped, unreadable, uncounted, connections_lost } = &self.0.stats;
+        let counters = [
+            ("bus_sent", "Messages sent", sent),
+            ("bus_received", "Messages of other nodes received", received),
+            ("bus_dropped", "Messages dropped: too many waited, or there was no connection", dropped),
+            ("bus_unreadable", "Messages received that could not be decoded", unreadable),
+            ("bus_uncounted_sockets", "Sockets admitted though Redis could not count them", uncounted),
+            ("bus_connections_lost", "Connections to Redis lost", connections_lost),
+        ];
+        for (name, help, counter) in counters {
+            to.register(name, help, counter.clone());
         }
     }
 }

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 
 use super::{ApiError, Data, Response, body, json, problems, query};
 use crate::{
-    actors::{ArrivingBid, BidAnswer},
+    actors::{ArrivingBid, BidAnswer, Door},
     domain::{Bid, BidSeq, GoodsId, IdempotencyKey, Price, Timestamp, UserId},
     protocol::{Code, Outcome, Problem},
     store::{
@@ -82,7 +82,7 @@ pub(super) async fn place(request: HttpRequest, goods: Path<String>, payload: Pa
     let price = body::price("price", &body.price, max_price)?;
     let goods = goods_id(&goods)?;
     // The whole bid has been received: `arrive` takes this moment as its arrival.
-    let bid = ArrivingBid { goods, bidder: bidder.user, price, key, spent };
+    let bid = ArrivingBid { door: Door::Http, goods, bidder: bidder.user, price, key, spent };
     let answer = services.ingress.arrive(bid).await;
     match answer {
         BidAnswer::Verdict(BidVerdict::Replayed(first)) => {

@@ -212,7 +212,7 @@ async fn examine(services: &Services) -> Health {
             status: Status::fail_unless(router.is_some()),
             figures: BidActorsCheck {
                 figures: router.map(|(figures, _)| figures).unwrap_or_default(),
-                shed: services.ingress.shed(),
+                shed: services.ingress.stats().shed.get(),
             },
         },
         bus: bus_check(services.topology.bus().map(Bus::figures), hub.map_or(0, |hub| hub.behind)),

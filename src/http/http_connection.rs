@@ -88,7 +88,12 @@ impl HttpConnection {
     fn abort(&mut self, reason: Option<&Problem>) {
         self.end.resolve();
         match reason {
-            Some(problem) => self.end_with(BoxBody::new(()), refusal(problem)),
+            Some(problem) => {
+                if let Some((_, permit)) = &self.socket {
+                    permit.count_bare_refusal(problem.status());
+                }
+                self.end_with(BoxBody::new(()), refusal(problem));
+            }
             None => self.socket = None,
         }
     }

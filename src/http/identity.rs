@@ -2,7 +2,7 @@
 //! The user of a request is always the token's user, never a field of its body (fault 4).
 //!
 //! Handlers call the method that fits the request: `anyone`, `visitor`, `reader`, `user`, `bidder`, `admin`,
-//! `admin_reader`, `operator`, `stream_user`, `socket_user` or `socket_visitor`.
+//! `admin_reader`, `operator`, `scraper`, `stream_user`, `socket_user` or `socket_visitor`.
 
 use std::{
     net::IpAddr,
@@ -14,6 +14,8 @@ use actix_web::{
     HttpRequest,
     http::header::{AUTHORIZATION, SEC_WEBSOCKET_PROTOCOL},
 };
+use secrecy::ExposeSecret;
+use subtle::ConstantTimeEq;
 use tokio::time::timeout;
 
 use super::{ApiError, Services, forwarded::client_address, query, rate_limits::RateKey, token::Claims};
@@ -112,6 +114,26 @@ impl Services {
         match self.token_holder(request).await? {
             Some(_) => Ok(()),
             None => self.count_request(request, None),
+        }
+    }
+
+    /// Checks that the sender may read the metrics: with `auth.metrics_token` whoever has that, otherwise everybody. No
+    /// rate limits them, and nothing is asked of the database.
+    /// Errors: 401 without that token, or for an invalid one.
+    pub(super) fn scraper(&self, request: &HttpRequest) -> Result<(), ApiError> {
+        let (token, live) = (header_token(request)?, self.live.load());
+        match (&live.metrics_token, token) {
+            (Some(_), None) => Err(token_needed()),
+            (Some(expected), Some(token)) => {
+                let is_expected = expected.expose_secret().as_bytes().ct_eq(token.as_bytes());
+                if is_expected.into() { Ok(()) } else { Err(token_refused()) }
+            }
+            (None, None) => Ok(()),
+            (None, Some(token)) => {
+                let claims = live.cached_claims(&token, self.time.now()).ok_or_else(token_refused)?;
+                let is_inactive = self.users.last_known(claims.user).is_some_and(|user| !user.is_active);
+                if is_inactive { Err(token_refused()) } else { Ok(()) }
+            }
         }
     }
 

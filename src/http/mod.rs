@@ -2,14 +2,14 @@
 //! them to the actors and the store, and turns results into responses. It decides nothing about auctions.
 //!
 //! - Handlers: `admin_alarms`, `alarms`, `audit`, `bids`, `dev`, `export`, `goods`, `goods_lists`, `health`, `lines`, `media`,
-//!   `trades`, `users`, `socket` (with `socket_auth`).
+//!   `metrics`, `trades`, `users`, `socket` (with `socket_auth`).
 //! - Requests: `body`, `query`, `identity` (with `token`, `user_directory`), `forwarded`, `rate_limits`,
 //!   `cors`.
 //! - Responses: `json`, `responses`, `error`.
 //! - Descriptions of the API: `openapi` (with `problems`) and `asyncapi`, and the page `docs` that draws them; each served as a `document`.
 //! - Connections: `http_connection` (with `refusal` and `responding`), `upgraded` (with `plain_response`),
 //!   `connection_end`, `open_connections`. After an upgrade `actors::Connection` takes over.
-//! - `services` holds what handlers use; `readiness` caches the readiness check.
+//! - `services` holds what handlers use; `readiness` caches the readiness check; `request_stats` counts requests.
 
 mod admin_alarms;
 mod alarms;
@@ -33,6 +33,7 @@ mod identity;
 mod json;
 mod lines;
 mod media;
+mod metrics;
 mod open_connections;
 mod openapi;
 mod plain_response;
@@ -41,6 +42,7 @@ mod query;
 mod rate_limits;
 mod readiness;
 mod refusal;
+mod request_stats;
 mod responding;
 mod responses;
 mod services;
@@ -65,6 +67,7 @@ pub(crate) use self::{
     open_connections::OpenConnections,
     rate_limits::{RateLimits, Rates},
     readiness::Readiness,
+    request_stats::RequestStats,
     responding::track_responses,
     services::{HttpConfig, LiveConfig, Services},
     socket::LocalShard,
@@ -110,6 +113,7 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .service(at("/ws/chat/{id}").get(socket::trade))
         .service(at("/health/live").route(read_only(health::live)))
         .service(at("/health/ready").route(read_only(health::ready)))
+        .service(at("/metrics").route(read_only(metrics::show)))
         .service(at("/admin/health").route(read_only(health::admin)))
         .service(at("/admin/goods/{id}/cancel").post(goods::cancel))
         .service(at("/admin/lines/{id}").delete(lines::remove))

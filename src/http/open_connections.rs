@@ -8,7 +8,13 @@ use std::{
     time::Instant,
 };
 
-use crate::outage::Outage;
+use crate::{
+    metrics::{Counter, CounterSet, ReadGauge, Registry},
+    outage::Outage,
+};
+
+/// Statuses of refusals that never reach the app.
+const BARE_REFUSALS: [(u16, &str); 3] = [(400, "400"), (408, "408"), (431, "431")];
 
 /// The open connections of the node, shared by all its workers.
 #[derive(Clone)]
@@ -21,6 +27,10 @@ struct Counts {
     outside_http: AtomicUsize,
     /// Limits how often a refusal is logged.
     full: Outage,
+    /// Connections closed at once because the limit was reached.
+    refused: Counter,
+    /// Requests refused before they reached the app, by status.
+    bare_refusals: CounterSet,
 }
 
 /// Permission for one connection. Dropping it frees the place for another.
@@ -33,7 +43,9 @@ impl OpenConnections {
     /// Allows at most `limit` open connections.
     pub(crate) fn new(limit: usize) -> Self {
         let (open, outside_http) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Self(Arc::new(Counts { limit, open, outside_http, full: Outage::default() }))
+        let (full, refused) = (Outage::default(), Counter::default());
+        let bare_refusals = CounterSet::by("status", BARE_REFUSALS.map(|(_, label)| label));
+        Self(Arc::new(Counts { limit, open, outside_http, full, refused, bare_refusals }))
     }
 
     /// Takes a permit for one more connection; `None` if the limit is reached.
@@ -46,6 +58,7 @@ impl OpenConnections {
             return Some(ConnectionPermit { connections: self.clone(), is_outside_http: false });
         }
         open.fetch_sub(1, Ordering::Relaxed);
+        self.0.refused.inc();
         if let Some(failing) = full.record_failure(Instant::now()) {
             log::warn!(
                 "a connection is refused{failing}: {limit} are open, and the limit on open files allows no more"
@@ -58,9 +71,30 @@ impl OpenConnections {
     pub(crate) fn outside_http(&self) -> usize {
         self.0.outside_http.load(Ordering::Relaxed)
     }
+
+    /// Adds the figures to the metrics.
+    pub(crate) fn register(&self, to: &mut Registry) {
+        let read = |figure: fn(&Counts) -> usize| {
+            let counts = Arc::clone(&self.0);
+            ReadGauge::new(move || figure(&counts))
+        };
+        let open = read(|counts| counts.open.load(Ordering::Relaxed));
+        to.register("connections", "Open connections of clients, those of sockets included", open);
+        to.register("connections_limit", "Connections that open files allow", read(|counts| counts.limit));
+        to.register("connections_refused", "Connections closed at once at that limit", self.0.refused.clone());
+        let help = "Malformed or late requests refused before any route, by status";
+        to.register("http_malformed_requests", help, self.0.bare_refusals.clone());
+    }
 }
 
 impl ConnectionPermit {
+    /// Counts a request that was refused before it reached the app.
+    pub(super) fn count_bare_refusal(&self, status: u16) {
+        if let Some(index) = BARE_REFUSALS.iter().position(|(one, _)| *one == status) {
+            self.connections.0.bare_refusals.add(index, 1);
+        }
+    }
+
     /// Notes that the connection leaves HTTP.
     pub(super) fn leave_http(&mut self) {
         if !std::mem::replace(&mut self.is_outside_http, true) {

@@ -57,6 +57,7 @@ use crate::{
         health::live,
         health::ready,
         health::admin,
+        super::metrics::show,
         goods::cancel,
         audit::list,
         admin_alarms::raise,

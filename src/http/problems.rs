@@ -32,6 +32,8 @@ problems! {
     Admin: Unauthorized, Forbidden, TooManyRequests, Unavailable;
     /// The health report, which doesn't need the database.
     AdminReport: Unauthorized, Forbidden, TooManyRequests;
+    /// `/metrics`.
+    Scraper: Unauthorized, Unavailable;
     /// Calls with a body.
     Body: InvalidBody, InvalidValue, PayloadTooLarge, UnsupportedEncoding;
     /// Handshakes of WebSockets.

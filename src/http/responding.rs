@@ -4,7 +4,9 @@ use std::{
     cell::Cell,
     pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use actix_http::{
@@ -18,6 +20,8 @@ use actix_web::{
     middleware::Next,
 };
 use bytes::Bytes;
+
+use super::Data;
 
 /// What an HTTP connection is waiting for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,8 +65,8 @@ impl MessageBody for TrackedBody {
     }
 }
 
-/// Middleware that keeps the connection from timing out while a response is under way. It also turns off chunked
-/// encoding for HTTP/1.0 clients.
+/// Middleware that keeps the connection from timing out while a response is under way, and counts the request. It also
+/// turns off chunked encoding for HTTP/1.0 clients.
 ///
 /// # Errors
 /// The errors of the inner service.
@@ -76,7 +80,12 @@ pub(crate) async fn track_responses<B: MessageBody + 'static>(
     }
     let responding = state.map(Responding);
     let supports_chunks = request.version() > Version::HTTP_10;
+    let begun = Instant::now();
+    let stats = request.app_data::<Data>().map(|services| Arc::clone(&services.requests));
     let mut response = next.call(request).await?.map_into_boxed_body();
+    if let Some(stats) = stats {
+        stats.count(response.request(), response.status(), begun.elapsed());
+    }
     if !supports_chunks && response.response().body().size() == BodySize::Stream {
         // The body ends with the connection.
         let head = response.response_mut().head_mut();

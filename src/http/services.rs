@@ -6,12 +6,14 @@ use actix::Addr;
 use arc_swap::ArcSwap;
 use chrono_tz::Tz;
 use quick_cache::sync::Cache;
+use secrecy::SecretString;
 
-use super::{Claims, Keys, RateLimits, Readiness, UserDirectory};
+use super::{Claims, Keys, RateLimits, Readiness, RequestStats, UserDirectory};
 use crate::{
     actors::{AlarmHub, AuctionClock, BidIngress, BidRouter, Rooms, SessionLimits, ShardStats},
     bus::Topology,
     domain::{DraftRules, Locale, Price, Timestamp},
+    metrics::Metrics,
     store::{Ledger, Store},
     time_source::TimeSource,
 };
@@ -45,12 +47,20 @@ pub struct LiveConfig {
     pub allowed_origins: Vec<String>,
     pub rates: Arc<RateLimits>,
     pub locale: Locale,
+    /// What `/metrics` wants as bearer token; `None`: nothing.
+    pub metrics_token: Option<SecretString>,
 }
 
 impl LiveConfig {
     /// With an empty token cache.
-    pub fn new(keys: Keys, allowed_origins: Vec<String>, rates: Arc<RateLimits>, locale: Locale) -> Self {
-        Self { keys, tokens: Cache::new(TOKENS_LIMIT), allowed_origins, rates, locale }
+    pub fn new(
+        keys: Keys,
+        allowed_origins: Vec<String>,
+        rates: Arc<RateLimits>,
+        locale: Locale,
+        metrics_token: Option<SecretString>,
+    ) -> Self {
+        Self { keys, tokens: Cache::new(TOKENS_LIMIT), allowed_origins, rates, locale, metrics_token }
     }
 
     /// The claims of a token that is likely to come again; `None` if it is invalid or expired.
@@ -92,5 +102,8 @@ pub(crate) struct Services {
     pub sessions: Arc<ShardStats>,
     pub topology: Topology,
     pub readiness: Readiness,
+    pub requests: Arc<RequestStats>,
+    /// What `/metrics` shows.
+    pub metrics: Metrics,
     pub started_at: Timestamp,
 }

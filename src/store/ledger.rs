@@ -15,6 +15,7 @@ use std::{
 use super::{StoreError, WriteError, room_event::Committed, tx::Tx};
 use crate::{
     domain::GoodsId,
+    metrics::{Counter, Histogram, ReadGauge, Registry},
     outage::{Outage, OutageReport},
 };
 
@@ -45,14 +46,17 @@ pub trait Write: Send + 'static {
 }
 
 /// Live figures, which the writer's thread and all handles update.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct LedgerStats {
     pub(super) queued: AtomicUsize,
-    overflows: AtomicU64,
-    pub(super) expired: AtomicU64,
-    pub(super) commits: AtomicU64,
-    pub(super) failures: AtomicU64,
-    pub(super) entries: AtomicU64,
+    overflows: Counter,
+    pub(super) expired: Counter,
+    pub(super) failures: Counter,
+    /// How many entries each transaction had.
+    pub(super) commit_entries: Histogram,
+    /// How long each transaction took that wrote something.
+    pub(super) commit_time: Histogram,
+    pub(super) fanout_chunks: Counter,
     pub(super) last_commit_us: AtomicU64,
     pub(super) largest_batch: AtomicUsize,
     pub(super) failing: AtomicBool,
@@ -60,6 +64,26 @@ pub(super) struct LedgerStats {
     pub(super) ns_per_write: AtomicU64,
     /// The current outage of writes, if there is one.
     pub(super) outage: Outage,
+}
+
+impl Default for LedgerStats {
+    fn default() -> Self {
+        Self {
+            queued: AtomicUsize::default(),
+            overflows: Counter::default(),
+            expired: Counter::default(),
+            failures: Counter::default(),
+            commit_entries: Histogram::of_sizes(),
+            commit_time: Histogram::default(),
+            fanout_chunks: Counter::default(),
+            last_commit_us: AtomicU64::default(),
+            largest_batch: AtomicUsize::default(),
+            failing: AtomicBool::default(),
+            open_fanouts: AtomicUsize::default(),
+            ns_per_write: AtomicU64::default(),
+            outage: Outage::default(),
+        }
+    }
 }
 
 /// The ledger's figures at one moment, for the health endpoint.
@@ -134,7 +158,7 @@ impl Ledger {
             self.queue.try_send(Item::Write(entry))
         {
             self.stats.queued.fetch_sub(1, Ordering::Relaxed);
-            self.stats.overflows.fetch_add(1, Ordering::Relaxed);
+            self.stats.overflows.inc();
             if let Item::Write(entry) = refused {
                 entry.answer(Err(WriteError::NotStored));
             }
@@ -191,16 +215,40 @@ impl Ledger {
         let stats = &self.stats;
         LedgerFigures {
             queued: stats.queued.load(Ordering::Relaxed),
-            overflows: stats.overflows.load(Ordering::Relaxed),
-            expired: stats.expired.load(Ordering::Relaxed),
-            commits: stats.commits.load(Ordering::Relaxed),
-            failures: stats.failures.load(Ordering::Relaxed),
-            entries: stats.entries.load(Ordering::Relaxed),
+            overflows: stats.overflows.get(),
+            expired: stats.expired.get(),
+            commits: stats.commit_entries.count(),
+            failures: stats.failures.get(),
+            entries: stats.commit_entries.sum(),
             last_commit_us: stats.last_commit_us.load(Ordering::Relaxed),
             largest_batch: stats.largest_batch.load(Ordering::Relaxed),
             failing: stats.failing.load(Ordering::Relaxed),
             open_fanouts: stats.open_fanouts.load(Ordering::Relaxed),
         }
+    }
+}
+
+impl Ledger {
+    /// Adds the ledger's figures to the metrics.
+    pub(crate) fn register(&self, to: &mut Registry) {
+        let stats = &self.stats;
+        let read = |figure: fn(&LedgerStats) -> u64| {
+            let stats = Arc::clone(stats);
+            ReadGauge::new(move || figure(&stats))
+        };
+        let queued = read(|stats| stats.queued.load(Ordering::Relaxed) as u64);
+        to.register("ledger_queue", "Writes that wait for the ledger", queued);
+        let failing = read(|stats| stats.failing.load(Ordering::Relaxed).into());
+        to.register("ledger_failing", "1 after a failed transaction, until one writes something again", failing);
+        let open = read(|stats| stats.open_fanouts.load(Ordering::Relaxed) as u64);
+        to.register("fan_outs_open", "Fan-outs of this node with users who have no alarm yet", open);
+        to.register("fan_out_chunks", "Chunks of fan-outs written", stats.fanout_chunks.clone());
+        to.register("ledger_overflows", "Writes refused because the queue was full", stats.overflows.clone());
+        to.register("ledger_expired", "Writes dropped after their deadline", stats.expired.clone());
+        to.register("ledger_failures", "Transactions that failed", stats.failures.clone());
+        to.register("ledger_commit_entries", "Writes in each transaction", stats.commit_entries.clone());
+        let help = "Time of each transaction that wrote something, from its begin to the end of its commit";
+        to.register("ledger_commit_seconds", help, stats.commit_time.clone());
     }
 }
 

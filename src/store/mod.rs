@@ -20,6 +20,7 @@ mod engine;
 mod error;
 mod ledger;
 mod read_outage;
+mod read_stats;
 mod reads;
 mod room_event;
 mod rows;
@@ -58,8 +59,9 @@ use self::{
     engine::{DbConn, pool::DbPool, url::DatabaseLock},
     ledger::Item,
     read_outage::{log_read_failure, log_reads_recovered},
+    read_stats::ReadStats,
 };
-use crate::outage::Outage;
+use crate::{metrics::Registry, outage::Outage};
 pub(crate) use {
     self::backup::{BackupError, backup},
     self::copy::{CopiedTable, CopyError, copy},
@@ -106,6 +108,7 @@ pub struct Store {
     backlog_permits: Arc<Semaphore>,
     /// Tracks failing reads, failing connection attempts included.
     outage: Arc<Outage>,
+    stats: ReadStats,
 }
 
 /// A database that is open, migrated and locked.
@@ -159,9 +162,16 @@ impl Store {
             search_permits: Arc::new(Semaphore::new((pool_size as usize / 4).max(1))),
             backlog_permits: Arc::new(Semaphore::new((pool_size as usize / 2).max(1))),
             outage,
+            stats: ReadStats::default(),
         };
         let (ledger, entries) = Ledger::channel(lock.lost_flag());
         Ok(OpenedStore { store, ledger, entries, url: url.clone(), lock, sharing })
+    }
+
+    /// Adds the figures about reads to the metrics.
+    pub(crate) fn register(&self, to: &mut Registry) {
+        let connections = (&self.read_permits, self.pool.max_size() as usize);
+        self.stats.register(to, connections, (&self.pending_read_permits, WAITING_READS_LIMIT));
     }
 
     /// The engine's name: `sqlite` or `postgres`.
@@ -176,6 +186,8 @@ impl Store {
     ) -> Result<T, StoreError> {
         let permit = tokio::time::timeout(READ_TIMEOUT, Arc::clone(&self.search_permits).acquire_owned()).await;
         let Ok(Ok(permit)) = permit else {
+            self.stats.failures.inc();
+            self.stats.timeouts.inc();
             return Err(StoreError::Unavailable("too many searches are running".to_owned()));
         };
         // A slow search is the client's doing and no sign of an outage, so it does not go through `read`.
@@ -207,29 +219,49 @@ impl Store {
         }
     }
 
-    /// Runs a read on a blocking thread, without logging.
+    /// Runs a read without logging, and counts it.
     async fn try_read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&mut DbConn) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let busy = |what: &str| StoreError::Unavailable(what.to_owned());
+        let begun = Instant::now();
+        let result = self.read_on_thread(begun, read).await;
+        self.stats.time.observe(begun.elapsed());
+        if result.is_err() {
+            self.stats.failures.inc();
+        }
+        result
+    }
+
+    /// Runs a read that has begun to wait on a blocking thread.
+    async fn read_on_thread<T: Send + 'static>(
+        &self,
+        begun: Instant,
+        read: impl FnOnce(&mut DbConn) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let busy = |what: &str| {
+            self.stats.timeouts.inc();
+            StoreError::Unavailable(what.to_owned())
+        };
         if self.is_lost.load(Ordering::Acquire) {
             return Err(Loss::FoundBefore.into());
         }
         let _pending = Arc::clone(&self.pending_read_permits)
             .try_acquire_owned()
             .map_err(|_| busy("too many reads are waiting"))?;
-        let permit = tokio::time::timeout(READ_TIMEOUT, Arc::clone(&self.read_permits).acquire_owned())
-            .await
-            .map_err(|_| busy("no read connection became free in time"))?
-            .map_err(|_| busy("the store is closed"))?;
+        let permit = tokio::time::timeout(READ_TIMEOUT, Arc::clone(&self.read_permits).acquire_owned()).await;
+        let connection_wait = self.stats.connection_wait.clone();
+        let Ok(Ok(permit)) = permit else {
+            connection_wait.observe(begun.elapsed());
+            return Err(busy("no read connection became free in time"));
+        };
         let pool = self.pool.clone();
         let done = tokio::task::spawn_blocking(move || {
             // The thread holds the permit, not the future: a caller that goes away must not free it early.
             let _permit = permit;
-            let mut conn =
-                pool.get_timeout(READ_TIMEOUT).map_err(|error| StoreError::Unavailable(error.to_string()))?;
-            read(&mut conn)
+            let conn = pool.get_timeout(READ_TIMEOUT);
+            connection_wait.observe(begun.elapsed());
+            read(&mut *conn.map_err(|error| StoreError::Unavailable(error.to_string()))?)
         });
         // If the disk hangs, the thread and the permit stay taken, but the caller gets an answer.
         match tokio::time::timeout(READ_TIMEOUT * 2, done).await {

@@ -228,7 +228,7 @@ impl Writer {
         let now = Instant::now();
         let (in_time, expired): (Batch, Batch) = batch.drain(..).partition(|entry| now < entry.deadline());
         *batch = in_time;
-        self.stats.expired.fetch_add(expired.len() as u64, Ordering::Relaxed);
+        self.stats.expired.inc_by(expired.len() as u64);
         for entry in expired {
             entry.answer(Err(WriteError::NotStored));
         }
@@ -255,7 +255,7 @@ impl Writer {
                     Failure::Commit(error) => (WriteError::Unknown, error),
                 };
                 self.log_failure(&error);
-                self.stats.failures.fetch_add(1, Ordering::Relaxed);
+                self.stats.failures.inc();
                 self.stats.failing.store(true, Ordering::Relaxed);
                 self.pause_fanouts();
                 for entry in batch {
@@ -342,8 +342,7 @@ impl Writer {
             self.stats.failing.store(false, Ordering::Relaxed);
             log_recovery(self.stats.outage.record_success(Instant::now));
         }
-        self.stats.commits.fetch_add(1, Ordering::Relaxed);
-        self.stats.entries.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        self.stats.commit_entries.observe_size(batch.len());
         self.stats.largest_batch.fetch_max(batch.len(), Ordering::Relaxed);
         self.publish(effects);
         for entry in batch {
@@ -433,14 +432,18 @@ impl Writer {
         match result {
             Ok((effects, finished)) => {
                 let effects = self.commit(conn, effects)?;
-                let micros = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+                let took = begun.elapsed();
                 if effects.marker.is_some() {
-                    self.stats.last_commit_us.store(micros, Ordering::Relaxed);
+                    self.stats.commit_time.observe(took);
+                    self.stats.last_commit_us.store(took.as_micros().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
+                }
+                if !fanouts.is_empty() {
+                    self.stats.fanout_chunks.inc();
                 }
                 if fanouts.is_empty()
                     && let Some(writes) = batch.iter().map(|entry| entry.weight()).sum()
                 {
-                    self.record_pace(begun.elapsed(), writes);
+                    self.record_pace(took, writes);
                 }
                 self.advance_fanouts(fanouts.len(), &finished);
                 Ok(effects)

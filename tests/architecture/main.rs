@@ -11,11 +11,23 @@ use std::{
 };
 
 /// From the bottom to the top; a layer may import the layers before it.
-const LAYERS: [&str; 11] =
-    ["domain", "time_source", "outage", "protocol", "store", "bus", "actors", "http", "app", "cli", "test_support"];
+const LAYERS: [&str; 12] = [
+    "domain",
+    "time_source",
+    "outage",
+    "metrics",
+    "protocol",
+    "store",
+    "bus",
+    "actors",
+    "http",
+    "app",
+    "cli",
+    "test_support",
+];
 
 /// Crates that only some layers may use.
-const CRATES: [(&str, &[&str]); 9] = [
+const CRATES: [(&str, &[&str]); 10] = [
     ("diesel", &["store"]),
     ("diesel_migrations", &["store"]),
     ("actix", &["actors", "http", "app", "cli"]),
@@ -25,6 +37,7 @@ const CRATES: [(&str, &[&str]); 9] = [
     ("tokio", &["time_source", "store", "bus", "actors", "http", "app", "cli"]),
     ("redis", &["bus"]),
     ("postcard", &["bus"]),
+    ("prometheus_client", &["metrics"]),
 ];
 
 /// The parts of the actors' layer, from the bottom to the top.

@@ -324,6 +324,7 @@ async fn a_path_answers_with_and_without_its_trailing_slash() {
         "/alarms/unread".into(),
         "/health/live".into(),
         "/health/ready".into(),
+        "/metrics".into(),
         "/admin/health".into(),
     ];
     for path in paths {

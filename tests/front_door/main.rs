@@ -42,6 +42,7 @@ mod logs;
 mod long_texts;
 mod lost_file;
 mod media;
+mod metrics;
 mod new_users;
 mod nodes_alarms;
 mod nodes_cancel;

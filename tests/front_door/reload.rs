@@ -105,6 +105,27 @@ async fn sighup_rotates_the_keys_and_sockets_stay() {
 }
 
 #[actix_web::test]
+async fn sighup_changes_who_may_read_the_metrics() {
+    let mut server = Changing::start(&keys(SECRET, None));
+    let (visitor, scraper) =
+        (RunningProgram::client(&server.base, None), RunningProgram::client(&server.base, Some("of-the-scraper")));
+    let both = async || (visitor.get("/metrics").await.status, scraper.get("/metrics").await.status);
+    assert_eq!(both().await, (200, 401));
+    let with_token = |token: &str| format!("{}metrics_token = \"{token}\"\n", keys(SECRET, None));
+    let log = server.read(&with_token("of-the-scraper")).await;
+    assert!(log.contains("changed: auth.metrics_token"), "{log}");
+    assert_eq!(both().await, (401, 200));
+    server.read(&with_token("another")).await;
+    assert_eq!(both().await, (401, 401));
+    server.refuse(&with_token(""), 1).await;
+    assert_eq!(both().await, (401, 401), "an empty one changes nothing");
+    server.read(&keys(SECRET, None)).await;
+    assert_eq!(both().await, (200, 401));
+    let log = server.served.log();
+    assert!(!log.contains("of-the-scraper") && !log.contains("another"), "{log}");
+}
+
+#[actix_web::test]
 async fn sighup_changes_the_origins_the_locale_and_the_rates() {
     let mut server = Changing::start(&keys(SECRET, None));
     let (seller, rival, bidder) = (server.user(1, SECRET), server.user(2, SECRET), server.user(3, SECRET));

@@ -319,14 +319,16 @@ fn later_sources_take_precedence_over_earlier_ones() {
 
 #[test]
 fn secrets_are_never_shown() {
-    let secrets = ["first-key-4711-first-key-4711-first-key", "second-key-0815-second-key-0815-second"];
-    let handsup =
-        Handsup::new().set("auth.jwt_secret", secrets[0]).set("auth.jwt_secret_previous", secrets[1]).log("trace");
+    let secrets =
+        ["first-key-4711-first-key-4711-first-key", "second-key-0815-second-key-0815-second", "token-of-the-scraper"];
+    let keys = ["jwt_secret", "jwt_secret_previous", "metrics_token"];
+    let set = |handsup: Handsup, (key, secret): (&str, &str)| handsup.set(&format!("auth.{key}"), secret);
+    let handsup = keys.into_iter().zip(secrets).fold(Handsup::new().log("trace"), set);
     let ran = handsup.run(&["config"]);
     let printed = String::from_utf8(ran.stdout).unwrap() + &String::from_utf8(ran.stderr).unwrap();
     assert!(ran.status.success(), "{printed}");
-    for key in ["jwt_secret = ", "jwt_secret_previous = "] {
-        let line = printed.lines().find(|line| line.starts_with(key)).expect(key);
+    for key in keys {
+        let line = printed.lines().find(|line| line.starts_with(&format!("{key} = "))).expect(key);
         assert!(line.contains("***"), "{line}");
     }
     for secret in secrets {

@@ -11,6 +11,7 @@ use actix::prelude::*;
 
 use super::{
     bid_actor::{BidActor, BidAnswer, BidReply, EndReply, Forget, MAILBOX_LIMIT, QueueBid, QueueEnd, Retire, Stop},
+    bid_stats::BidStats,
     committed_goods::CommittedGoods,
 };
 use crate::{
@@ -34,16 +35,21 @@ pub struct BidRouter {
     committed: Arc<CommittedGoods>,
     actors: HashMap<GoodsId, RoutedActor>,
     created: u64,
-    replaced: u64,
-    turned_away: u64,
+    stats: BidStats,
 }
 
 impl BidRouter {
-    /// Starts a router in front of `ledger`. Its actors share what they know of their goods through `committed`.
+    /// Starts a router whose counts nobody reads.
+    #[cfg(any(test, feature = "test-support"))]
     pub fn open(ledger: Ledger, committed: Arc<CommittedGoods>) -> Addr<Self> {
+        Self::open_counted(ledger, committed, BidStats::default())
+    }
+
+    /// Starts a router that counts in `stats`. Its actors share what they know of their goods through `committed`.
+    pub(crate) fn open_counted(ledger: Ledger, committed: Arc<CommittedGoods>, stats: BidStats) -> Addr<Self> {
         Self::create(|ctx| {
             ctx.set_mailbox_capacity(MAILBOX_LIMIT);
-            Self { ledger, committed, actors: HashMap::new(), created: 0, replaced: 0, turned_away: 0 }
+            Self { ledger, committed, actors: HashMap::new(), created: 0, stats }
         })
     }
 
@@ -64,13 +70,16 @@ impl BidRouter {
                 if !routed.actor.connected() {
                     // It panicked and its state is lost; the new one gets its state from the ledger.
                     log::error!("the bid actor of goods {goods} died; started a new one");
-                    self.replaced += 1;
+                    self.stats.replaced.inc();
                     *routed = make();
                 }
                 routed
             }
             Entry::Vacant(_) if full => return None,
-            Entry::Vacant(entry) => entry.insert(make()),
+            Entry::Vacant(entry) => {
+                self.stats.live.inc();
+                entry.insert(make())
+            }
         };
         routed.sent += 1;
         Some(&routed.actor)
@@ -100,14 +109,14 @@ impl Handler<PlaceBid> for BidRouter {
             // A full mailbox returns the message; dropping its reply answers "not stored".
             Some(actor) => {
                 if actor.try_send(QueueBid { bid, deadline, reply }).is_err() {
-                    self.turned_away += 1;
+                    self.stats.turned_away.inc();
                     if let Some(routed) = self.actors.get_mut(&goods) {
                         routed.sent -= 1;
                     }
                 }
             }
             None => {
-                self.turned_away += 1;
+                self.stats.turned_away.inc();
                 reply.answer(BidAnswer::Failed(WriteError::NotStored));
             }
         }
@@ -160,6 +169,7 @@ impl Handler<Retire> for BidRouter {
         {
             self.committed.remove(goods);
             entry.remove().actor.do_send(Stop);
+            self.stats.live.dec();
         }
     }
 }
@@ -183,7 +193,8 @@ impl Handler<GetRouterFigures> for BidRouter {
     type Result = RouterFigures;
 
     fn handle(&mut self, _: GetRouterFigures, _: &mut Self::Context) -> RouterFigures {
-        RouterFigures { live: self.actors.len(), replaced: self.replaced, turned_away: self.turned_away }
+        let BidStats { replaced, turned_away, .. } = &self.stats;
+        RouterFigures { live: self.actors.len(), replaced: replaced.get(), turned_away: turned_away.get() }
     }
 }
 

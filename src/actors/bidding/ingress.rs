@@ -5,7 +5,7 @@
 use std::{
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -16,6 +16,7 @@ use super::{
     arrival_gate::ArrivalGate,
     bid_actor::{BidAnswer, BidReply},
     bid_router::{BidRouter, PlaceBid},
+    bid_stats::{BidStats, Door},
     committed_goods::CommittedGoods,
     load_shedder::LoadShedder,
 };
@@ -38,6 +39,7 @@ const MIN_ANSWER_TIMEOUT: Duration = Duration::from_millis(200);
 /// A bid that is read and authenticated but not stamped yet.
 #[derive(Debug)]
 pub(crate) struct ArrivingBid {
+    pub door: Door,
     pub goods: GoodsId,
     pub bidder: Arc<User>,
     pub price: Price,
@@ -56,29 +58,46 @@ pub(crate) struct BidIngress {
     draining: AtomicBool,
     in_flight: AtomicUsize,
     shedder: Mutex<LoadShedder>,
-    shed: AtomicU64,
+    stats: BidStats,
 }
 
-/// Counts a bid as in flight as long as it lives.
-struct InFlight(Arc<BidIngress>);
+/// Counts a bid as in flight as long as it lives, and then its answer.
+struct InFlight {
+    ingress: Arc<BidIngress>,
+    door: Door,
+    since: Instant,
+    is_answered: bool,
+}
+
+impl InFlight {
+    fn answered(mut self, answer: BidAnswer) -> BidAnswer {
+        self.is_answered = true;
+        self.ingress.stats.answered(self.door, Some(&answer), self.since.elapsed());
+        answer
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.ingress.in_flight.fetch_sub(1, Ordering::AcqRel);
+        if !self.is_answered {
+            self.ingress.stats.answered(self.door, None, self.since.elapsed());
+        }
     }
 }
 
 impl BidIngress {
-    /// Creates the ingress of `router`. `committed` is what the router's actors share.
+    /// Creates the ingress of `router`. `committed` is what the router's actors share; `stats` counts for both.
     pub(crate) fn new(
         router: Addr<BidRouter>,
         committed: Arc<CommittedGoods>,
         ledger: Ledger,
         gate: Arc<ArrivalGate>,
         time: Arc<dyn TimeSource>,
+        stats: BidStats,
     ) -> Arc<Self> {
-        let (draining, in_flight, shed) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicU64::new(0));
-        Arc::new(Self { router, gate, time, committed, ledger, draining, in_flight, shedder: Mutex::default(), shed })
+        let (draining, in_flight) = (AtomicBool::new(false), AtomicUsize::new(0));
+        Arc::new(Self { router, gate, time, committed, ledger, draining, in_flight, shedder: Mutex::default(), stats })
     }
 
     /// The answer to a bid that need not be sent on. A bid with an idempotency key is never refused from committed
@@ -96,22 +115,22 @@ impl BidIngress {
         // A panic of another holder leaves the shedder usable.
         let mut shedder = self.shedder.lock().unwrap_or_else(PoisonError::into_inner);
         shedder.should_shed(waiting, each, Instant::now()).then(|| {
-            self.shed.fetch_add(1, Ordering::Relaxed);
+            self.stats.shed.inc();
             BidAnswer::Failed(WriteError::NotStored)
         })
     }
 
-    /// Number of bids refused because too many waited.
-    pub(crate) fn shed(&self) -> u64 {
-        self.shed.load(Ordering::Relaxed)
+    /// What this and the router count.
+    pub(crate) fn stats(&self) -> &BidStats {
+        &self.stats
     }
 
     /// Stamps the bid and answers it or sends it on before this returns. The future gives the answer.
     pub(crate) fn arrive(self: &Arc<Self>, bid: ArrivingBid) -> impl Future<Output = BidAnswer> + use<> {
         // Counted before `is_draining` is checked, so that a drain that waits for bids in flight sees this one.
         self.in_flight.fetch_add(1, Ordering::AcqRel);
-        let in_flight = InFlight(Arc::clone(self));
-        let ArrivingBid { goods, bidder, price, key, spent } = bid;
+        let ArrivingBid { door, goods, bidder, price, key, spent } = bid;
+        let in_flight = InFlight { ingress: Arc::clone(self), door, since: Instant::now(), is_answered: false };
         // Nothing waits between the stamp and the router's mailbox. A full mailbox drops the reply: "not stored".
         let (at_once, answer) = self.gate.arrive(self.time.as_ref(), |received_at| {
             let bid = Bid { goods, user: bidder.id, price, received_at };
@@ -121,18 +140,20 @@ impl BidIngress {
             }
             let (reply, answer) = BidReply::new();
             let deadline = Instant::now() + BID_TIMEOUT.saturating_sub(spent);
-            let _ = self.router.try_send(PlaceBid { bid, deadline, reply });
+            if self.router.try_send(PlaceBid { bid, deadline, reply }).is_err() {
+                self.stats.turned_away.inc();
+            }
             (None, Some(answer))
         });
         async move {
-            let _in_flight = in_flight;
             let Some(answer) = answer else {
-                return at_once.unwrap_or(BidAnswer::Failed(WriteError::NotStored));
+                return in_flight.answered(at_once.unwrap_or(BidAnswer::Failed(WriteError::NotStored)));
             };
-            match tokio::time::timeout(ANSWER_TIMEOUT.saturating_sub(spent).max(MIN_ANSWER_TIMEOUT), answer).await {
+            let answer_timeout = ANSWER_TIMEOUT.saturating_sub(spent).max(MIN_ANSWER_TIMEOUT);
+            in_flight.answered(match tokio::time::timeout(answer_timeout, answer).await {
                 Ok(Ok(answer)) => answer,
                 Ok(Err(_)) | Err(_) => BidAnswer::Failed(WriteError::Unknown),
-            }
+            })
         }
     }
 
@@ -189,7 +210,8 @@ mod tests {
         let _thread = opened.start_ledger(0, Arc::new(SystemTime), Box::new(|_| {})).unwrap();
         let (committed, gate) = (Arc::new(CommittedGoods::new(Sharing::Exclusive)), Arc::new(ArrivalGate::default()));
         let router = BidRouter::open(ledger.clone(), Arc::clone(&committed));
-        let ingress = BidIngress::new(router, committed, ledger.clone(), gate, Arc::new(SystemTime));
+        let stats = BidStats::default();
+        let ingress = BidIngress::new(router, committed, ledger.clone(), gate, Arc::new(SystemTime), stats);
         ledger.write(SlowWrite, Duration::from_secs(5)).await.unwrap();
         assert!(ledger.time_per_write() >= Duration::from_millis(1));
 
@@ -197,7 +219,7 @@ mod tests {
             let user = User::first_seen(UserId::from_stored(2), None, None);
             let (goods, price) = (GoodsId::from_stored(goods), Price::from_stored(1000));
             let spent = Duration::ZERO;
-            ingress.arrive(ArrivingBid { goods, bidder: Arc::new(user), price, key: None, spent })
+            ingress.arrive(ArrivingBid { door: Door::Http, goods, bidder: Arc::new(user), price, key: None, spent })
         };
         // Nothing else runs on this thread before an await, so all bids arrive at once.
         let (mut waiting, mut refused) = (Vec::new(), 0);
@@ -212,7 +234,7 @@ mod tests {
             }
         }
         // 41 of them take longer than a burst may, but one batch is always admitted.
-        assert_eq!((waiting.len(), refused, ingress.shed()), (127, 173, 173));
+        assert_eq!((waiting.len(), refused, ingress.stats().shed.get()), (127, 173, 173));
         let answers = join_all(waiting).await;
         assert!(answers.iter().all(|answer| *answer == BidAnswer::Verdict(BidVerdict::UnknownGoods)), "{answers:?}");
         assert_eq!(ingress.in_flight(), 0);

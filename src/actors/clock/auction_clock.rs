@@ -20,6 +20,7 @@ use crate::actors::bidding::{
 use crate::{
     bus::Topology,
     domain::{GoodsId, GoodsState, Timestamp},
+    metrics::{Counter, Gauge, Histogram, Registry},
     outage::{Outage, OutageReport},
     store::{
         Ledger, Store, WriteError,
@@ -69,6 +70,7 @@ pub struct AuctionClock {
     wake: Option<SpawnHandle>,
     last_tick: Option<Timestamp>,
     last_lag_ms: i64,
+    stats: ClockStats,
     /// Failing tasks, for the log.
     outage: Outage,
     store: Store,
@@ -107,6 +109,7 @@ impl AuctionClock {
             wake: None,
             last_tick: None,
             last_lag_ms: 0,
+            stats: ClockStats::default(),
             outage: Outage::new(),
             store,
             ledger,
@@ -117,6 +120,11 @@ impl AuctionClock {
             margin_ms,
             time,
         }
+    }
+
+    /// What the clock measures.
+    pub(crate) fn stats(&self) -> ClockStats {
+        self.stats.clone()
     }
 
     /// How long after their time this node does the tasks of these goods.
@@ -142,6 +150,7 @@ impl AuctionClock {
             self.reading_is_stale = self.reading;
         }
         self.last_tick = Some(now);
+        self.stats.last_tick.set(now.secs());
         Self::log_recovery(self.outage.take_ended(Instant::now));
         let due = self.deadlines.take_due(now, UNDER_WAY_LIMIT.saturating_sub(self.deadlines.under_way()));
         if due.iter().any(|due| due.task == Task::End) {
@@ -226,6 +235,9 @@ impl AuctionClock {
     }
 
     fn sleep(&mut self, ctx: &mut Context<Self>) {
+        let count = |tasks: usize| i64::try_from(tasks).unwrap_or(i64::MAX);
+        self.stats.tasks.set(count(self.deadlines.len()));
+        self.stats.under_way.set(count(self.deadlines.under_way()));
         if let Some(wake) = self.wake.take() {
             ctx.cancel_future(wake);
         }
@@ -267,12 +279,14 @@ impl Handler<TaskDone> for AuctionClock {
             Ok(goods) => {
                 Self::log_recovery(self.outage.record_success(Instant::now));
                 self.last_lag_ms = now.ms_since(due.at);
+                self.stats.lag.observe(Duration::from_millis(self.last_lag_ms.try_into().unwrap_or(0)));
                 // Also beyond `complete_until`: a read under way may have begun before this task was done.
                 let delay_ms = self.delay_ms(due.goods);
                 self.deadlines.done(due, goods.as_ref(), now, now.plus_ms(WATCH_HORIZON_MS), delay_ms);
             }
             // The outcome may be unknown: the retried task checks what is left to do.
             Err(error) => {
+                self.stats.failures.inc();
                 if let Some(failing) = self.outage.record_failure(Instant::now()) {
                     log::warn!("{} of goods {} failed, trying again{failing}: {error}", due.task, due.goods);
                 }
@@ -299,6 +313,30 @@ impl Handler<WatchGoods> for AuctionClock {
         let delay_ms = if starts_soon { 0 } else { self.delay_ms(goods.id) };
         self.deadlines.watch(&goods, now, now.plus_ms(WATCH_HORIZON_MS), delay_ms);
         self.tick(ctx);
+    }
+}
+
+/// What the clock counts and measures. Clones share their values.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ClockStats {
+    /// How long after its due time each task was on disk.
+    lag: Histogram,
+    /// When the clock last checked its deadlines, in seconds.
+    last_tick: Gauge,
+    tasks: Gauge,
+    under_way: Gauge,
+    failures: Counter,
+}
+
+impl ClockStats {
+    /// Adds the figures to the metrics.
+    pub(crate) fn register(&self, to: &mut Registry) {
+        let Self { lag, last_tick, tasks, under_way, failures } = self.clone();
+        to.register("clock_lag_seconds", "Time from a task's due time until it was on disk", lag);
+        to.register("clock_last_tick_seconds", "When the clock last checked its deadlines, as Unix time", last_tick);
+        to.register("clock_tasks", "Known starts, last minutes and ends, those under way included", tasks);
+        to.register("clock_tasks_under_way", "Tasks dispatched and not yet done", under_way);
+        to.register("clock_task_failures", "Failed tries of tasks", failures);
     }
 }
 

@@ -67,6 +67,7 @@ impl Liveness {
             && let Some(id) = AlarmId::new(up_to.get())
         {
             self.confirmed.set(up_to);
+            self.outbox.borrow_mut().prove(id);
             receipts.add(*user, id);
         }
     }

@@ -8,7 +8,7 @@
 //! The hub also limits how many sockets a user has, and writes to the ledger how far users have received alarms
 //! (`received`). With other nodes, `cluster` is its link to them.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{sync::Arc, time::Instant};
 
 use actix::prelude::*;
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use super::{
     received::{ReceivedCursors, WRITE_DELAY},
     registry::{RegisteredSession, Registry, SessionLocation},
     shard::{CloseSessions, ShardLink},
-    worker_outboxes::ShardStats,
+    shard_stats::ShardStats,
 };
 use crate::actors::poller::Poller;
 use crate::{
@@ -48,10 +48,6 @@ pub(crate) struct AlarmHub {
     locale: LocaleSource,
     max_per_user: usize,
     overflow: Arc<OverflowFlag<()>>,
-    /// Times that the hub's mailbox was full.
-    resyncs: u64,
-    /// Sessions closed because their user opened newer ones.
-    evicted: u64,
     stats: Arc<ShardStats>,
 }
 
@@ -85,8 +81,6 @@ impl AlarmHub {
                 locale,
                 max_per_user,
                 overflow,
-                resyncs: 0,
-                evicted: 0,
                 stats,
             }
         })
@@ -107,6 +101,7 @@ impl AlarmHub {
         ctx: &mut Context<Self>,
     ) -> Option<SessionLocation> {
         let session = self.registry.unregister(user, connection)?;
+        self.count_users();
         if let Some(cluster) = &self.cluster {
             if let Some(released) = cluster.leave(user, &session) {
                 ctx.spawn(released.into_actor(self));
@@ -119,11 +114,16 @@ impl AlarmHub {
         Some(session.location)
     }
 
+    fn count_users(&self) {
+        let (_, users) = self.registry.counts();
+        self.stats.users.set(i64::try_from(users).unwrap_or(i64::MAX));
+    }
+
     /// Closes a session because its user has opened newer ones, on this or another node. It stops counting at once,
     /// however long its client takes to close.
     fn evict(&mut self, user: UserId, connection: ConnectionId, ctx: &mut Context<Self>) {
         if let Some(location) = self.unregister(user, connection, ctx) {
-            self.evicted += 1;
+            self.stats.evicted.inc();
             self.registry.close(std::iter::once(location), Close::TooManySockets);
         }
     }
@@ -230,6 +230,7 @@ impl Handler<Register> for AlarmHub {
         }
         let session = RegisteredSession::new(location, receives_alarms, locale, at);
         self.registry.register(user, session);
+        self.count_users();
         // If this node alone exceeds the limit, the user's oldest socket is on this node.
         while let Some(oldest) = self.registry.oldest_over_limit(user, limit) {
             self.evict(user, oldest, ctx);
@@ -284,17 +285,21 @@ impl Handler<Received> for AlarmHub {
 /// overflow.
 #[derive(Message, Default)]
 #[rtype(result = "()")]
-pub(crate) struct Deliver(pub Vec<(Alarm, Vec<Receiver>)>);
+pub(crate) struct Deliver {
+    pub alarms: Vec<(Alarm, Vec<Receiver>)>,
+    /// When this node committed them, or received them over the bus.
+    pub committed_at: Option<Instant>,
+}
 
 impl Handler<Deliver> for AlarmHub {
     type Result = ();
 
-    fn handle(&mut self, Deliver(alarms): Deliver, _: &mut Self::Context) {
+    fn handle(&mut self, Deliver { alarms, committed_at }: Deliver, _: &mut Self::Context) {
         if !self.overflow.take().is_empty() {
-            self.resyncs += 1;
+            self.stats.resyncs.inc();
             self.registry.shards.iter().for_each(ShardLink::resync);
         }
-        self.registry.deliver(&alarms, &self.locale);
+        self.registry.deliver(&alarms, committed_at.unwrap_or_else(Instant::now), &self.locale);
     }
 }
 
@@ -480,14 +485,14 @@ impl Handler<GetHubFigures> for AlarmHub {
         HubFigures {
             sessions,
             users,
-            undelivered: self.registry.shards.iter().map(ShardLink::waiting).sum(),
-            delivered: self.stats.queued.load(Ordering::Relaxed),
-            slow_clients: self.stats.slow.load(Ordering::Relaxed),
-            outbox_overflows: self.stats.overflows.load(Ordering::Relaxed),
-            untold: self.stats.untold.load(Ordering::Relaxed),
-            behind: self.stats.behind.load(Ordering::Relaxed),
-            evicted: self.evicted,
-            resyncs: self.resyncs + self.stats.resyncs.load(Ordering::Relaxed),
+            undelivered: self.stats.waiting(),
+            delivered: self.stats.queued.get(),
+            slow_clients: self.stats.slow.get(),
+            outbox_overflows: self.stats.overflows.get(),
+            untold: self.stats.untold.get(),
+            behind: self.stats.behind.get(),
+            evicted: self.stats.evicted.get(),
+            resyncs: self.stats.resyncs.get(),
         }
     }
 }

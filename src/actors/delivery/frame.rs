@@ -1,7 +1,7 @@
 //! Frames on their way to sockets. A `Frame` is encoded once and shared by all sessions of a worker. A `Chunk` is what
 //! one session writes at once: one or more frames, with a ping behind them if its pong is to prove their receipt.
 
-use std::{cell::OnceCell, rc::Rc};
+use std::{cell::OnceCell, rc::Rc, time::Instant};
 
 use actix_http::ws::{OpCode, Parser};
 use bytes::{Bytes, BytesMut};
@@ -28,13 +28,20 @@ pub(crate) enum FrameKind {
 pub(crate) struct Frame {
     pub kind: FrameKind,
     pub bytes: Bytes,
+    /// Of an alarm that was sent live: when it was committed.
+    pub committed_at: Option<Instant>,
     /// The encoded frame with its ping behind it, built at first use.
     with_ping: OnceCell<Bytes>,
 }
 
 impl Frame {
     pub(crate) fn new(kind: FrameKind, bytes: Bytes) -> Self {
-        Self { kind, bytes, with_ping: OnceCell::new() }
+        Self { kind, bytes, committed_at: None, with_ping: OnceCell::new() }
+    }
+
+    /// An alarm that was just committed.
+    pub(crate) fn live_alarm(id: AlarmId, bytes: Bytes, committed_at: Instant) -> Self {
+        Self { committed_at: Some(committed_at), ..Self::new(FrameKind::Alarm(id), bytes) }
     }
 }
 

@@ -5,7 +5,7 @@
 //! - `registry`: which users are connected, and how their sessions are sent something.
 //! - `received`: how far users have received alarms, written in batches.
 //! - `shard`: one actor per worker; it puts frames into the outboxes of the sessions on its thread, which
-//!   `worker_outboxes` holds. The hub and the rooms reach it through its `ShardLink`.
+//!   `worker_outboxes` holds. The hub and the rooms reach it through its `ShardLink`. `shard_stats` counts.
 //! - `outbox`: the frames that wait for one client; plain data.
 //! - `frame`, `encode`: frames encoded for the wire, and the pings behind them.
 //! - `receipts`: collects proofs of receipt and sends them to the hub in batches.
@@ -24,4 +24,5 @@ pub(crate) mod receipts;
 pub(crate) mod received;
 pub(crate) mod registry;
 pub(crate) mod shard;
+pub(crate) mod shard_stats;
 pub(crate) mod worker_outboxes;

@@ -9,18 +9,19 @@ mod tests;
 use std::{
     collections::VecDeque,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     task::Waker,
+    time::Instant,
 };
 
 use bytes::{Bytes, BytesMut};
 
 pub(crate) use self::alarms::Offered;
 use self::alarms::{Alarms, Noted};
-use super::frame::{CHUNK_BYTES, Chunk, Frame, FrameKind, PING_BYTES};
+use super::{
+    frame::{CHUNK_BYTES, Chunk, Frame, FrameKind, PING_BYTES},
+    shard_stats::{SessionEnd, WorkerStats},
+};
 use crate::{
     domain::{AlarmCursor, AlarmId, TradeMessageId},
     protocol::Close,
@@ -61,12 +62,16 @@ pub(crate) struct Outbox {
     limits: OutboxLimits,
     queue: VecDeque<Rc<Frame>>,
     bytes: usize,
-    /// The number of frames in all outboxes of the worker.
-    waiting: Arc<AtomicUsize>,
+    /// The figures of the worker's outboxes.
+    worker: Arc<WorkerStats>,
     /// Set when the session is to be closed after the frames that wait.
     close: Option<Close>,
     /// The socket is gone or has been closed.
     finished: bool,
+    /// The client has sent a close frame, with this code if it has one.
+    client_close: Option<Option<u16>>,
+    /// The oldest live alarm that the socket has taken and nobody has proved to be received, and its commit.
+    unproved: Option<(AlarmId, Instant)>,
     /// Sweeps since the socket last took a frame, while frames waited.
     stuck: u32,
     /// Wakes the task that takes frames.
@@ -76,25 +81,27 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// The outbox of a session that receives alarms. `waiting` counts the frames in all outboxes of the worker.
-    pub(crate) fn of_alarms(limits: OutboxLimits, waiting: Arc<AtomicUsize>) -> Self {
-        Self::new(Content::Alarms(Alarms::new()), limits, waiting)
+    /// The outbox of a session that receives alarms. `worker` has the figures of the worker's outboxes.
+    pub(crate) fn of_alarms(limits: OutboxLimits, worker: Arc<WorkerStats>) -> Self {
+        Self::new(Content::Alarms(Alarms::new()), limits, worker)
     }
 
     /// The outbox of a session in an auction or trade room.
-    pub(crate) fn of_room(limits: OutboxLimits, waiting: Arc<AtomicUsize>) -> Self {
-        Self::new(Content::Room(TakenMessages::default()), limits, waiting)
+    pub(crate) fn of_room(limits: OutboxLimits, worker: Arc<WorkerStats>) -> Self {
+        Self::new(Content::Room(TakenMessages::default()), limits, worker)
     }
 
-    fn new(content: Content, limits: OutboxLimits, waiting: Arc<AtomicUsize>) -> Self {
+    fn new(content: Content, limits: OutboxLimits, worker: Arc<WorkerStats>) -> Self {
         Self {
             content,
             limits,
             queue: VecDeque::new(),
             bytes: 0,
-            waiting,
+            worker,
             close: None,
             finished: false,
+            client_close: None,
+            unproved: None,
             stuck: 0,
             socket_waker: None,
             catch_up_waker: None,
@@ -170,11 +177,15 @@ impl Outbox {
         if self.is_closed() {
             return;
         }
+        let mut replayed = 0;
         for (id, bytes) in page {
             if self.alarms().is_some_and(|alarms| alarms.advance(id)) {
                 self.put(Rc::new(Frame::new(FrameKind::Alarm(id), bytes)));
+                replayed += 1;
             }
         }
+        self.worker.backlog_reads.inc();
+        self.worker.replayed.inc_by(replayed);
     }
 
     /// Begins a read of the store and returns the position after which it starts. The read will find every alarm noted
@@ -230,13 +241,17 @@ impl Outbox {
         let mut count = 1;
         let first = self.queue.pop_front()?;
         let mut length = first.bytes.len();
-        self.record_taken(first.kind);
+        self.record_taken(&first);
+        // The first one waits longest; one flush counts once.
+        if let Some(committed_at) = first.committed_at {
+            self.worker.to_socket.observe(committed_at.elapsed());
+        }
         let chunk = if fits(length, self.queue.front()) {
             let mut joined = BytesMut::with_capacity(CHUNK_BYTES.min(self.bytes + PING_BYTES));
             joined.extend_from_slice(&first.bytes);
             while fits(length, self.queue.front()) {
                 let Some(frame) = self.queue.pop_front() else { break };
-                self.record_taken(frame.kind);
+                self.record_taken(&frame);
                 count += 1;
                 length += frame.bytes.len();
                 joined.extend_from_slice(&frame.bytes);
@@ -247,7 +262,7 @@ impl Outbox {
         };
         self.stuck = 0;
         self.bytes -= length;
-        self.waiting.fetch_sub(count, Ordering::Relaxed);
+        self.worker.waiting.fetch_sub(count, Ordering::Relaxed);
         self.wake_catch_up_if_empty();
         Some(chunk)
     }
@@ -256,9 +271,12 @@ impl Outbox {
     pub(crate) fn take_one(&mut self) -> Option<Rc<Frame>> {
         let frame = self.queue.pop_front()?;
         self.bytes -= frame.bytes.len();
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.worker.waiting.fetch_sub(1, Ordering::Relaxed);
         self.stuck = 0;
-        self.record_taken(frame.kind);
+        self.record_taken(&frame);
+        if let Some(committed_at) = frame.committed_at {
+            self.worker.to_socket.observe(committed_at.elapsed());
+        }
         self.wake_catch_up_if_empty();
         Some(frame)
     }
@@ -331,9 +349,14 @@ impl Outbox {
         }
     }
 
-    fn record_taken(&mut self, kind: FrameKind) {
-        match (&mut self.content, kind) {
-            (Content::Alarms(alarms), FrameKind::Alarm(id)) => alarms.taken = alarms.taken.max(AlarmCursor::after(id)),
+    fn record_taken(&mut self, frame: &Frame) {
+        match (&mut self.content, frame.kind) {
+            (Content::Alarms(alarms), FrameKind::Alarm(id)) => {
+                alarms.taken = alarms.taken.max(AlarmCursor::after(id));
+                if let Some(committed_at) = frame.committed_at {
+                    self.unproved.get_or_insert((id, committed_at));
+                }
+            }
             (Content::Room(messages), FrameKind::Trade(id)) => {
                 messages.newest = messages.newest.max(Some(id));
                 if messages.unmarked.len() < UNMARKED_MESSAGES_LIMIT {
@@ -354,6 +377,28 @@ impl Outbox {
         self.finished = true;
         self.drop_waiting();
         self.wake_catch_up();
+    }
+
+    /// Ends the session because the client has sent a close frame, with this code if it has one.
+    pub(crate) fn finish_for_client(&mut self, code: Option<u16>) {
+        self.client_close = Some(code);
+        self.finish();
+    }
+
+    /// How the session has ended.
+    pub(crate) fn end(&self) -> SessionEnd {
+        match (self.close, self.client_close) {
+            (Some(close), _) => SessionEnd::Server(close),
+            (None, Some(code)) => SessionEnd::Client(code),
+            (None, None) => SessionEnd::Lost,
+        }
+    }
+
+    /// The client has proved that it has every alarm up to this one.
+    pub(crate) fn prove(&mut self, up_to: AlarmId) {
+        if let Some((_, committed_at)) = self.unproved.take_if(|(oldest, _)| *oldest <= up_to) {
+            self.worker.to_receipt.observe(committed_at.elapsed());
+        }
     }
 
     /// Sets the waker of the task that takes frames; it is used once.
@@ -377,7 +422,7 @@ impl Outbox {
     fn put(&mut self, frame: Rc<Frame>) {
         self.bytes += frame.bytes.len();
         self.queue.push_back(frame);
-        self.waiting.fetch_add(1, Ordering::Relaxed);
+        self.worker.waiting.fetch_add(1, Ordering::Relaxed);
         self.wake_socket();
     }
 
@@ -393,7 +438,7 @@ impl Outbox {
     }
 
     fn drop_waiting(&mut self) {
-        self.waiting.fetch_sub(self.queue.len(), Ordering::Relaxed);
+        self.worker.waiting.fetch_sub(self.queue.len(), Ordering::Relaxed);
         self.queue = VecDeque::new();
         self.bytes = 0;
     }

@@ -2,13 +2,13 @@
 //!
 //! A session is identified by its [`ConnectionId`], so a late request to remove an old one can't remove a newer one.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Instant};
 
 use bytes::Bytes;
 
 use super::{
     encode::encode_alarm,
-    shard::{CloseSessions, InboxEnds, Push, ShardLink, TargetedFrame},
+    shard::{CloseSessions, InboxEnds, LiveAlarm, Push, ShardLink, TargetedFrame},
     worker_outboxes::SessionTarget,
 };
 use crate::{
@@ -166,10 +166,15 @@ impl Registry {
 
     /// Sends the alarms of one commit to the sessions of their receivers: one message for each shard. `locale` is the
     /// language of users who have chosen none.
-    pub(crate) fn deliver(&self, alarms: &[(Alarm, Vec<Receiver>)], locale: impl Fn() -> Locale) {
+    pub(crate) fn deliver(
+        &self,
+        alarms: &[(Alarm, Vec<Receiver>)],
+        committed_at: Instant,
+        locale: impl Fn() -> Locale,
+    ) {
         let mut pushes: Vec<Vec<TargetedFrame>> = self.shards.iter().map(|_| Vec::new()).collect();
         for (alarm, receivers) in alarms {
-            for (shard, delivery) in self.deliveries(alarm, receivers, locale(), self.shards.len()) {
+            for (shard, delivery) in self.deliveries((alarm, committed_at), receivers, locale(), self.shards.len()) {
                 if let Some(push) = pushes.get_mut(shard) {
                     push.push(delivery);
                 }
@@ -186,7 +191,7 @@ impl Registry {
     /// is encoded once for each language, however many receivers it has.
     fn deliveries(
         &self,
-        alarm: &Alarm,
+        (alarm, committed_at): (&Alarm, Instant),
         receivers: &[Receiver],
         default: Locale,
         shards: usize,
@@ -208,7 +213,7 @@ impl Registry {
         let delivery = |(at, targets): (usize, Vec<SessionTarget>)| {
             let (shard, locale) = (at / LOCALES, at % LOCALES);
             let frame = frames[locale].get_or_insert_with(|| encode_alarm(alarm, false, Locale::ALL[locale])).clone();
-            (shard, TargetedFrame { alarm: Some(alarm.id), frame, targets })
+            (shard, TargetedFrame { alarm: Some(LiveAlarm { id: alarm.id, committed_at }), frame, targets })
         };
         filled.map(delivery).collect()
     }
@@ -330,7 +335,7 @@ mod tests {
             registry.register(user(id), session_in(id as u64, id as usize % 2, locale));
         }
         for default in Locale::ALL {
-            let deliveries = registry.deliveries(&notice(), &receivers(1..=40), default, 3);
+            let deliveries = registry.deliveries((&notice(), Instant::now()), &receivers(1..=40), default, 3);
             let of = |locale: Locale| {
                 let expected = encode_alarm(&notice(), false, locale);
                 deliveries.iter().filter(|(_, one)| one.frame == expected).map(|(shard, one)| (*shard, one)).collect()
@@ -345,9 +350,9 @@ mod tests {
             assert_eq!(deliveries.len(), 4, "each shard one for each language");
         }
         registry.set_locale(user(3), Some(Locale::En));
-        let one = registry.deliveries(&notice(), &receivers(3..=3), Locale::Ko, 3);
+        let one = registry.deliveries((&notice(), Instant::now()), &receivers(3..=3), Locale::Ko, 3);
         assert!(one.len() == 1 && one[0].1.frame == encode_alarm(&notice(), false, Locale::En));
-        assert!(registry.deliveries(&notice(), &receivers(50..=60), Locale::Ko, 3).is_empty());
+        assert!(registry.deliveries((&notice(), Instant::now()), &receivers(50..=60), Locale::Ko, 3).is_empty());
     }
 
     #[test]

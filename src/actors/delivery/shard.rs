@@ -5,11 +5,8 @@
 
 use std::{
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use actix::prelude::*;
@@ -21,7 +18,8 @@ use super::{
     mailbox_overflow::OverflowFlag,
     outbox::{Offered, Outbox},
     receipts::Receipts,
-    worker_outboxes::{SessionTarget, ShardStats, WorkerOutboxes},
+    shard_stats::ShardStats,
+    worker_outboxes::{SessionTarget, WorkerOutboxes},
 };
 use crate::actors::room_id::RoomId;
 use crate::{domain::AlarmId, protocol::Close};
@@ -61,8 +59,7 @@ impl Shard {
             ctx.set_mailbox_capacity(MAILBOX_LIMIT);
             actor
         });
-        let waiting = handle.waiting();
-        (handle, ShardLink { shard, overflowed, overflowed_rooms, waiting, stats })
+        (handle, ShardLink { shard, overflowed, overflowed_rooms, stats })
     }
 }
 
@@ -79,14 +76,22 @@ impl Actor for Shard {
             }
             let mut slow = 0;
             shard.handle.each(|outbox| slow += u64::from(outbox.sweep(shard.slow_after_s)));
-            shard.handle.stats.slow.fetch_add(slow, Ordering::Relaxed);
+            shard.handle.stats.slow.inc_by(slow);
         });
     }
 }
 
+/// An alarm that was just committed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct LiveAlarm {
+    pub id: AlarmId,
+    /// When this node committed it, or received it over the bus.
+    pub committed_at: Instant,
+}
+
 /// One frame for sessions of this shard.
 pub(crate) struct TargetedFrame {
-    pub alarm: Option<AlarmId>,
+    pub alarm: Option<LiveAlarm>,
     /// Encoded once for all receivers.
     pub frame: Bytes,
     pub targets: Vec<SessionTarget>,
@@ -106,20 +111,20 @@ impl Handler<Push> for Shard {
         }
         let (mut queued, mut overflows) = (0, 0);
         for TargetedFrame { alarm, frame, targets } in deliveries {
-            let Some(alarm) = alarm else {
+            let Some(LiveAlarm { id, committed_at }) = alarm else {
                 self.handle.each_of(targets, |outbox, _| outbox.control(frame.clone()));
                 continue;
             };
             // All sessions of this worker share one frame: for a slow client a waiting frame costs a pointer.
-            let frame = Rc::new(Frame::new(FrameKind::Alarm(alarm), frame));
-            self.handle.each_of(targets, |outbox, after| match outbox.offer_alarm(alarm, &frame, after) {
+            let frame = Rc::new(Frame::live_alarm(id, frame, committed_at));
+            self.handle.each_of(targets, |outbox, after| match outbox.offer_alarm(id, &frame, after) {
                 Offered::Queued => queued += 1,
                 Offered::Overflow => overflows += 1,
                 Offered::Noted | Offered::Stale | Offered::Closed => {}
             });
         }
-        self.handle.stats.queued.fetch_add(queued, Ordering::Relaxed);
-        self.handle.stats.overflows.fetch_add(overflows, Ordering::Relaxed);
+        self.handle.stats.queued.inc_by(queued);
+        self.handle.stats.overflows.inc_by(overflows);
     }
 }
 
@@ -134,7 +139,7 @@ impl Handler<InboxEnds> for Shard {
     fn handle(&mut self, InboxEnds(ends): InboxEnds, _: &mut Self::Context) {
         let mut behind = 0;
         self.handle.each_of(ends, |outbox, end| behind += u64::from(outbox.catch_up_to(end)));
-        self.handle.stats.behind.fetch_add(behind, Ordering::Relaxed);
+        self.handle.stats.behind.inc_by(behind);
     }
 }
 
@@ -183,9 +188,9 @@ impl Handler<RoomPush> for Shard {
                 RoomOrder::Close(close) => self.handle.each_in(room, |outbox| outbox.close(close)),
             }
         }
-        self.handle.stats.closed_for_missing.fetch_add(closed, Ordering::Relaxed);
-        self.handle.stats.room_frames.fetch_add(queued, Ordering::Relaxed);
-        self.handle.stats.overflows.fetch_add(overflows, Ordering::Relaxed);
+        self.handle.stats.closed_for_missing.inc_by(closed);
+        self.handle.stats.room_frames.inc_by(queued);
+        self.handle.stats.overflows.inc_by(overflows);
     }
 }
 
@@ -223,20 +228,14 @@ pub(crate) struct ShardLink {
     shard: Addr<Shard>,
     overflowed: Arc<OverflowFlag<()>>,
     overflowed_rooms: Arc<OverflowFlag<RoomId>>,
-    waiting: Arc<AtomicUsize>,
     stats: Arc<ShardStats>,
 }
 
 impl ShardLink {
-    /// Frames that wait in the shard's outboxes now.
-    pub(crate) fn waiting(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
-    }
-
     /// Sends alarms. If the shard's mailbox is full, its sessions read the store.
     pub(crate) fn push(&self, push: Push) {
         if !send_or_note(&self.shard, push, &self.overflowed, |_| [()]) {
-            self.stats.resyncs.fetch_add(1, Ordering::Relaxed);
+            self.stats.resyncs.inc();
         }
     }
 
@@ -244,7 +243,7 @@ impl ShardLink {
     /// shard's mailbox is full; they would be out of date if they waited.
     pub(crate) fn push_or_drop(&self, push: Push) {
         if self.shard.try_send(push).is_err() {
-            self.stats.untold.fetch_add(1, Ordering::Relaxed);
+            self.stats.untold.inc();
         }
     }
 

@@ -5,39 +5,17 @@ use std::{
     cell::RefCell,
     collections::{HashMap, hash_map::Entry},
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
 
 use slab::Slab;
 
-use super::{outbox::Outbox, receipts::Receipts};
+use super::{
+    outbox::Outbox,
+    receipts::Receipts,
+    shard_stats::{ShardStats, WorkerStats},
+};
 use crate::{actors::room_id::RoomId, bus::ConnectionId, domain::AlarmCursor};
-
-/// Counters shared by all shards of the node. All but `open` count from the start.
-#[derive(Debug, Default)]
-pub(crate) struct ShardStats {
-    /// Sessions open now, registered or not.
-    pub open: AtomicUsize,
-    /// Alarm frames put into outboxes.
-    pub queued: AtomicU64,
-    /// Unread counts and alerts lost to a full mailbox of a shard.
-    pub untold: AtomicU64,
-    /// Room frames put into outboxes.
-    pub room_frames: AtomicU64,
-    /// Sockets closed because a full mailbox lost a frame of their room.
-    pub closed_for_missing: AtomicU64,
-    /// Sessions closed because their outbox was full.
-    pub overflows: AtomicU64,
-    /// Sessions closed because their client read nothing for too long.
-    pub slow: AtomicU64,
-    /// Times that a full mailbox made a shard's sessions read the store.
-    pub resyncs: AtomicU64,
-    /// Times that an inbox check found a session without an alarm of another node, and made it read the store.
-    pub behind: AtomicU64,
-}
 
 /// A session of the shard that receives a message.
 #[derive(Debug, Clone, Copy)]
@@ -65,8 +43,7 @@ pub(crate) struct WorkerOutboxes {
     index: usize,
     sessions: Rc<RefCell<Slab<SessionEntry>>>,
     rooms: Rc<RefCell<HashMap<RoomId, RoomOutboxes>>>,
-    /// Frames that wait in its outboxes now. Each worker has its own counter, so that workers don't contend for it.
-    waiting: Arc<AtomicUsize>,
+    worker: Arc<WorkerStats>,
     pub(super) stats: Arc<ShardStats>,
     /// Takes the proofs of receipt of its sessions.
     pub(crate) receipts: Receipts,
@@ -74,8 +51,8 @@ pub(crate) struct WorkerOutboxes {
 
 impl WorkerOutboxes {
     pub(crate) fn new(index: usize, stats: Arc<ShardStats>, receipts: Receipts) -> Self {
-        let (sessions, rooms, waiting) = (Rc::default(), Rc::default(), Arc::default());
-        Self { index, sessions, rooms, waiting, stats, receipts }
+        let (sessions, rooms, worker) = (Rc::default(), Rc::default(), stats.add_worker());
+        Self { index, sessions, rooms, worker, stats, receipts }
     }
 
     /// The shard's index among the workers.
@@ -83,9 +60,9 @@ impl WorkerOutboxes {
         self.index
     }
 
-    /// The counter of waiting frames, for a new outbox of this worker.
-    pub(crate) fn waiting(&self) -> Arc<AtomicUsize> {
-        Arc::clone(&self.waiting)
+    /// The worker's figures, for a new outbox.
+    pub(crate) fn worker(&self) -> Arc<WorkerStats> {
+        Arc::clone(&self.worker)
     }
 
     /// Adds a session's outbox, also to its room if it is in one. Returns its slot.
@@ -96,6 +73,7 @@ impl WorkerOutboxes {
         room: Option<RoomId>,
     ) -> usize {
         self.stats.open.fetch_add(1, Ordering::Relaxed);
+        self.stats.sessions.opened(room);
         let room = room.map(|room| {
             let key = self.rooms.borrow_mut().entry(room).or_default().insert(Rc::clone(&outbox));
             (room, key)
@@ -107,8 +85,9 @@ impl WorkerOutboxes {
     pub(crate) fn remove_session(&self, slot: usize, connection: ConnectionId) {
         let mut sessions = self.sessions.borrow_mut();
         if sessions.get(slot).is_some_and(|session| session.connection == connection) {
-            let SessionEntry { room, .. } = sessions.remove(slot);
+            let SessionEntry { room, outbox, .. } = sessions.remove(slot);
             self.stats.open.fetch_sub(1, Ordering::Relaxed);
+            self.stats.sessions.ended(outbox.borrow().end());
             if let Some((room, key)) = room
                 && let Entry::Occupied(mut outboxes) = self.rooms.borrow_mut().entry(room)
             {
@@ -122,7 +101,7 @@ impl WorkerOutboxes {
 
     /// Whether no frame waits in any outbox.
     pub(super) fn is_idle(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) == 0
+        self.worker.waiting.load(Ordering::Relaxed) == 0
     }
 
     /// Calls `act` with the outboxes of these sessions, as far as they are still open.

@@ -19,6 +19,7 @@ use crate::actors::room_id::RoomId;
 use crate::{
     bus::{Bus, Channel},
     domain::{GoodsId, Phase},
+    metrics::Counter,
     store::{ROOM_EVENTS_LIMIT, RoomCursor, RoomEvent, Store, StoreError},
 };
 
@@ -71,6 +72,8 @@ pub(crate) struct RoomsCluster {
     catch_up_queue: VecDeque<RoomId>,
     /// Rooms that are reading them now.
     active_reads: usize,
+    /// Times that a room had to read what it has missed.
+    gaps: Counter,
 }
 
 /// The bus channel that carries the events of this room.
@@ -82,7 +85,7 @@ fn channel(id: RoomId) -> Channel {
 }
 
 impl RoomsCluster {
-    pub(crate) fn new(bus: Bus, store: Store, actor: Recipient<Awaited>) -> Self {
+    pub(crate) fn new(bus: Bus, store: Store, actor: Recipient<Awaited>, gaps: Counter) -> Self {
         Self {
             presence: NodePresence::new(bus.clone()),
             bus,
@@ -92,6 +95,7 @@ impl RoomsCluster {
             last_generation: 0,
             catch_up_queue: VecDeque::new(),
             active_reads: 0,
+            gaps,
         }
     }
 
@@ -239,6 +243,7 @@ impl RoomsCluster {
             && let Some(sequencer) = &sync.sequencer
             && !std::mem::replace(&mut sync.is_catching_up, true)
         {
+            self.gaps.inc();
             if sequencer.is_waiting() {
                 self.catch_up_queue.push_front(id);
             } else {

@@ -4,10 +4,7 @@
 use std::{
     cell::RefCell,
     rc::Rc,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -18,7 +15,8 @@ use crate::actors::delivery::{
     outbox::{Outbox, OutboxLimits},
     receipts::Receipts,
     shard::Shard,
-    worker_outboxes::{ShardStats, WorkerOutboxes},
+    shard_stats::{ShardStats, WorkerStats},
+    worker_outboxes::WorkerOutboxes,
 };
 use crate::actors::room_id::RoomId;
 use crate::{
@@ -73,14 +71,14 @@ fn rooms(workers: usize) -> (Addr<Rooms>, Vec<WorkerOutboxes>) {
     (rooms, shards)
 }
 
-/// Opens a visitor's socket in the room; `waiting` counts the frames that wait for it.
+/// Opens a visitor's socket in the room; `worker` counts the frames that wait for it.
 async fn enter(
     rooms: &Addr<Rooms>,
     shard: &WorkerOutboxes,
     connection: ConnectionId,
-    waiting: &Arc<AtomicUsize>,
+    worker: &Arc<WorkerStats>,
 ) -> Rc<RefCell<Outbox>> {
-    let outbox = Rc::new(RefCell::new(Outbox::of_room(LIMITS, Arc::clone(waiting))));
+    let outbox = Rc::new(RefCell::new(Outbox::of_room(LIMITS, Arc::clone(worker))));
     shard.add_session(connection, Rc::clone(&outbox), Some(ROOM));
     assert!(rooms.send(EnterRoom { room: ROOM, user: None, connection, is_over: false }).await.unwrap());
     outbox
@@ -96,8 +94,8 @@ async fn settle() {
 #[actix::test]
 async fn a_client_that_reads_is_not_too_slow_for_events_behind_many_joins() {
     let (rooms, shards) = rooms(1);
-    let waiting = Arc::<AtomicUsize>::default();
-    let witness = enter(&rooms, &shards[0], ConnectionId(0), &waiting).await;
+    let worker = Arc::<WorkerStats>::default();
+    let witness = enter(&rooms, &shards[0], ConnectionId(0), &worker).await;
     let read = |received: &mut Vec<u8>| {
         while let Some(chunk) = witness.borrow_mut().take() {
             received.extend_from_slice(&chunk.bytes());
@@ -119,9 +117,9 @@ async fn a_client_that_reads_is_not_too_slow_for_events_behind_many_joins() {
     // The witness now reads nothing until a gather interval has ended once more, between the bids.
     for seq in [1, 3, 5] {
         if seq == 5 {
-            let before = waiting.load(Ordering::Relaxed);
+            let before = worker.waiting.load(Ordering::Relaxed);
             let tick = async {
-                while waiting.load(Ordering::Relaxed) == before {
+                while worker.waiting.load(Ordering::Relaxed) == before {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
             };

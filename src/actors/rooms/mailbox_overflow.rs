@@ -1,11 +1,7 @@
 //! Tests of full mailboxes: sessions that miss alarms read the store, sockets in a room that misses an event close with
 //! "try again later". All on one thread, where no actor handles a message before the test awaits.
 
-use std::{
-    cell::RefCell,
-    rc::Rc,
-    sync::{Arc, atomic::Ordering},
-};
+use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 
@@ -18,7 +14,8 @@ use crate::actors::delivery::{
     outbox::{Outbox, OutboxLimits},
     receipts::Receipts,
     shard::{Push, RoomOrder, RoomPush, Shard, ShardLink, TargetedFrame},
-    worker_outboxes::{ShardStats, WorkerOutboxes},
+    shard_stats::ShardStats,
+    worker_outboxes::WorkerOutboxes,
 };
 use crate::actors::room_id::RoomId;
 use crate::{
@@ -78,7 +75,7 @@ async fn sockets_close_when_the_mailbox_of_their_shard_is_full() {
     assert!(!listener.borrow().is_closed(), "the shard has handled nothing yet");
     settle().await;
     assert_eq!(listener.borrow().due_close(), Some(Close::TryAgainLater));
-    assert_eq!(stats.closed_for_missing.load(Ordering::Relaxed), 1);
+    assert_eq!(stats.closed_for_missing.get(), 1);
     assert!(!other.borrow().is_closed(), "it has missed nothing");
     link.push_to_rooms(RoomPush(vec![(quiet, frame)]));
     settle().await;
@@ -120,7 +117,7 @@ async fn sockets_close_when_the_mailbox_of_the_rooms_is_full() {
     assert!(!send_or_note(&rooms, started, &overflow, |_| [goods(1)]), "the sender notes what found it full");
     settle().await;
     assert_eq!(listener.borrow().due_close(), Some(Close::TryAgainLater));
-    assert_eq!(stats.closed_for_missing.load(Ordering::Relaxed), 1);
+    assert_eq!(stats.closed_for_missing.get(), 1);
     assert!(!other.borrow().is_closed(), "it has missed nothing");
 }
 
@@ -134,7 +131,7 @@ async fn sessions_read_the_store_when_the_mailbox_of_their_shard_is_full() {
     }
     settle().await;
     assert!(session.borrow().wants_catch_up() && !session.borrow().is_closed());
-    assert!(stats.resyncs.load(Ordering::Relaxed) > 0);
+    assert!(stats.resyncs.get() > 0);
 }
 
 #[actix::test]
@@ -148,9 +145,9 @@ async fn sessions_read_the_store_when_the_mailbox_of_the_hub_is_full() {
     let single = (opened.store, &Topology::Single);
     let hub = AlarmHub::open(Box::new(move || locale), 16, stats, Arc::clone(&overflow), opened.ledger, single);
     hub.do_send(AttachShard { index: 0, link });
-    let refused = (0..MANY).filter(|_| hub.try_send(Deliver(Vec::new())).is_err()).count();
+    let refused = (0..MANY).filter(|_| hub.try_send(Deliver::default()).is_err()).count();
     assert!(refused > 0, "the mailbox is bounded");
-    assert!(!send_or_note(&hub, Deliver(Vec::new()), &overflow, |_| [()]), "the sender notes that it is full");
+    assert!(!send_or_note(&hub, Deliver::default(), &overflow, |_| [()]), "the sender notes that it is full");
     let figures = hub.send(GetHubFigures).await.unwrap();
     settle().await;
     assert!(session.borrow().wants_catch_up() && !session.borrow().is_closed());

@@ -7,7 +7,7 @@
 
 use std::{
     collections::{HashSet, hash_map::Entry},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
 };
 
 use actix::prelude::*;
@@ -22,7 +22,7 @@ use crate::actors::delivery::{
     cluster::FromBus,
     mailbox_overflow::OverflowFlag,
     shard::{RoomOrder, ShardLink},
-    worker_outboxes::ShardStats,
+    shard_stats::ShardStats,
 };
 use crate::actors::{poller::Poller, room_id::RoomId};
 use crate::{
@@ -70,7 +70,7 @@ impl Rooms {
             ctx.set_mailbox_capacity(MAILBOX_LIMIT);
             let cluster = bus.map(|bus| {
                 Self::poll_store(store.clone(), ctx);
-                RoomsCluster::new(bus, store, ctx.address().recipient())
+                RoomsCluster::new(bus, store, ctx.address().recipient(), stats.room_gaps.clone())
             });
             let table = RoomTable::new(time_zone, time, max_pending_bytes / 4);
             Self { table, cluster, overflow, stats, gather_bytes: GATHER_BYTES.min(max_pending_bytes / 4) }
@@ -373,8 +373,8 @@ impl Handler<GetRoomFigures> for Rooms {
             rooms: self.table.rooms.values().filter(|room| room.members.sockets() > 0).count(),
             sockets: self.table.rooms.values().map(|room| room.members.sockets()).sum(),
             visitors: self.table.rooms.values().map(|room| room.members.visitors()).sum(),
-            frames: self.stats.room_frames.load(Ordering::Relaxed),
-            closed_for_missing: self.stats.closed_for_missing.load(Ordering::Relaxed),
+            frames: self.stats.room_frames.get(),
+            closed_for_missing: self.stats.closed_for_missing.get(),
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     actors::{
         bidding::{
             bid_actor::BidAnswer,
+            bid_stats::Door,
             ingress::{ArrivingBid, BidIngress},
         },
         room_id::RoomId,
@@ -66,7 +67,8 @@ impl Role for AuctionRole {
         match frame.into_auction_action(goods, user.id, max_price) {
             Ok(RoomAction::Bid(price)) => {
                 // `arrive` queues the bid at once, before the next frame is read, so a client's bids keep their order.
-                let bid = ArrivingBid { goods, bidder: user, price, key: None, spent: Duration::ZERO };
+                let spent = Duration::ZERO;
+                let bid = ArrivingBid { door: Door::Room, goods, bidder: user, price, key: None, spent };
                 let answer = session.role.0.ingress.arrive(bid);
                 ctx.spawn(answer.into_actor(session).map(|answer, session, _| session.alert_if_refused(answer)));
             }

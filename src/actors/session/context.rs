@@ -130,7 +130,7 @@ pub(crate) struct Registration {
 impl Registration {
     /// Adds a session that receives alarms to the shard. `Backlog` registers it with the hub.
     pub(crate) fn for_alarms(context: &SessionContext, user: UserId) -> Rc<Self> {
-        let outbox = Outbox::of_alarms(outbox_limits(context), context.shard.waiting());
+        let outbox = Outbox::of_alarms(outbox_limits(context), context.shard.worker());
         Rc::new(Self::new(context, outbox, Some(user), None))
     }
 
@@ -143,7 +143,7 @@ impl Registration {
         (room, is_over): (RoomId, bool),
         first: Option<Bytes>,
     ) -> Rc<Self> {
-        let mut outbox = Outbox::of_room(outbox_limits(context), context.shard.waiting());
+        let mut outbox = Outbox::of_room(outbox_limits(context), context.shard.worker());
         if let Some(first) = first {
             outbox.control(first);
         }

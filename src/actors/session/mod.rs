@@ -177,7 +177,7 @@ impl<R: Role> StreamHandler<Result<Message, ProtocolError>> for Session<R> {
             Ok(Message::Pong(payload)) => self.liveness.pong(&payload),
             // The answer repeats the client's code; then the session ends.
             Ok(Message::Close(reason)) => {
-                self.outbox.borrow_mut().finish();
+                self.outbox.borrow_mut().finish_for_client(reason.as_ref().map(|reason| reason.code.into()));
                 ctx.close(reason.map(|reason| reason.code.into()));
                 ctx.stop();
             }

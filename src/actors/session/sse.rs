@@ -45,7 +45,9 @@ pub(crate) async fn alarm_events(
     let registration = Registration::for_alarms(context, authenticated.user);
     let backlog = Backlog::new(context, alarms, Rc::clone(&registration));
     let registered = timeout(REGISTRATION_TIMEOUT, backlog.register(IfFull::RefuseNewest)).await;
-    let admitted = registered.unwrap_or(Err(Close::TryAgainLater))?;
+    let admitted = registered
+        .unwrap_or(Err(Close::TryAgainLater))
+        .inspect_err(|close| registration.outbox.borrow_mut().close(*close))?;
     let mut heartbeat = tokio::time::interval(context.limits.heartbeat);
     heartbeat.reset();
     let body = EventBody {

@@ -52,7 +52,9 @@ impl Described {
         match (response["content"].as_object(), content_type) {
             (None, None) => None,
             (Some(content), Some(found)) if content.contains_key(found) => {
-                self.difference(&format!("{pointer}/content/{}/schema", escaped(found)), &answer.body)
+                let text = Value::String(answer.text.clone());
+                let body = if found.starts_with("text/") { &text } else { &answer.body };
+                self.difference(&format!("{pointer}/content/{}/schema", escaped(found)), body)
             }
             (documented, found) => {
                 Some(format!("{method} {template} {status} is {found:?}, but {documented:?} is documented"))

@@ -10,6 +10,7 @@ pub mod database;
 mod dead_reader;
 mod described;
 mod examples;
+mod figures;
 pub mod linear;
 mod market;
 mod nodes;
@@ -55,6 +56,7 @@ pub use self::{
     dead_reader::{stalled_room_socket, stalled_socket},
     described::{Described, escaped},
     examples::{AnswerBody, Example, Exchange, ExpectedJson, Step, examples},
+    figures::Figures,
     market::Market,
     nodes::{Fleet, Nodes, bus_health, can_run_several_nodes},
     presence::{ParticipantList, listed_users, participants},
