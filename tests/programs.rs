@@ -29,13 +29,15 @@ const BASE: [(&str, &str); 12] = [
     ("util-linux", "runuser"),
 ];
 /// Programs to install, by their names in the README.
-const NAMED: [(&str, &str); 11] = [
+const NAMED: [(&str, &str); 12] = [
     // `.ci/run` builds cargo-deny itself, `scripts/package` cargo-deb and the program.
     ("Rust", "cargo cargo-deb cargo-deny handsup"),
     ("`apt-get install gcc libc6-dev`", "cc"),
     ("`postgresql`", "initdb pg_ctl"),
     ("`redis-server`", "redis-server"),
     ("`openssl`", "openssl"),
+    // npm installs the `node` that runs the tests of the client library.
+    ("`npm`", "npm node"),
     ("`pkg-config`", "pkg-config"),
     ("`prometheus`", "promtool"),
     ("`git`", "git"),

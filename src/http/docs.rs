@@ -59,7 +59,8 @@ pub(super) async fn script(request: HttpRequest, services: Data) -> Response {
     serve(&SCRIPT, &request, &services).await
 }
 
-async fn serve(document: &Document, request: &HttpRequest, services: &Data) -> Response {
+/// A document for browsers, unless `server.pages` is off.
+pub(super) async fn serve(document: &Document, request: &HttpRequest, services: &Data) -> Response {
     services.anyone(request).await?;
     if !services.config.pages {
         return Err(ApiError::not_found("no such path"));

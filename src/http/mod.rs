@@ -6,7 +6,8 @@
 //! - Requests: `body`, `query`, `identity` (with `token`, `user_directory`), `forwarded`, `rate_limits`,
 //!   `cors`.
 //! - Responses: `json`, `responses`, `error`.
-//! - Descriptions of the API: `openapi` (with `problems`) and `asyncapi`, and the page `docs` that draws them; each served as a `document`.
+//! - Descriptions of the API: `openapi` (with `problems`) and `asyncapi`, and the page `docs` that draws them; each served as a `document`, as
+//!   is the `client_library`.
 //! - Connections: `http_connection` (with `refusal` and `responding`), `upgraded` (with `plain_response`),
 //!   `connection_end`, `open_connections`. After an upgrade `actors::Connection` takes over.
 //! - `services` holds what handlers use; `readiness` caches the readiness check; `request_stats` counts requests.
@@ -17,6 +18,7 @@ mod asyncapi;
 mod audit;
 mod bids;
 mod body;
+mod client_library;
 mod connection_end;
 mod cors;
 mod dev;
@@ -124,6 +126,8 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .service(at("/admin/users/{id}").route(read_only(users::show)).put(users::change).delete(users::erase))
         .service(at("/admin/users/{id}/export").route(read_only(export::export)))
         .service(at("/asyncapi.json").route(read_only(asyncapi::show)))
+        .service(at("/client/handsup.js").route(read_only(client_library::library)))
+        .service(at("/client/handsup.d.ts").route(read_only(client_library::types)))
         .service(at("/docs").route(read_only(docs::page)))
         .service(at("/docs/docs.css").route(read_only(docs::style)))
         .service(at("/docs/docs.js").route(read_only(docs::script)))

@@ -70,6 +70,8 @@ use crate::{
         export::export,
         dev::token,
         super::asyncapi::show,
+        super::client_library::library,
+        super::client_library::types,
         super::docs::page,
         super::docs::style,
         super::docs::script,

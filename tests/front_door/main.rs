@@ -15,6 +15,7 @@ mod bad_rooms;
 mod behind_proxies;
 mod bids;
 mod cancel;
+mod client_library;
 mod clock;
 mod connections;
 mod copy;
