@@ -1,9 +1,11 @@
 //! What this service knows about a user. The marketplace owns the accounts; a user is created here from their first
 //! token.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Locale, Timestamp, UserId};
+use super::{Locale, PictureId, Timestamp, UserId, picture_path};
 
 /// A user as others see them (`U` in the protocol).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,7 +14,7 @@ pub struct User {
     pub id: UserId,
     /// The name from the newest token; not unique.
     pub username: String,
-    /// An absolute path; `/media/default.jpeg` by default.
+    /// An absolute path or an https URL; `/media/default.jpeg` by default.
     pub profile_image: String,
     /// 40 by default.
     pub rating_score: i32,
@@ -43,6 +45,11 @@ impl User {
         };
         user.learn_name(name, iat);
         user
+    }
+
+    /// The path by which clients get the picture.
+    pub(crate) fn picture_path(&self) -> Cow<'_, str> {
+        picture_path(&self.profile_image, PictureId::User(self.id))
     }
 
     /// Takes the name of a token unless a newer token has set one. Returns whether to store the user, which is also the

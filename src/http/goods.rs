@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     actors::GetParticipants,
-    domain::{DraftError, GoodsDraft, GoodsId, Price, StartInput, Timestamp, User},
+    domain::{DraftError, GoodsDraft, GoodsId, Price, StartInput, Timestamp, User, UserId},
     protocol::{Code, Problem},
     store::{
         GoodsDetail,
@@ -38,12 +38,19 @@ const MAX_REASON_CHARS: usize = 256;
 struct GoodsBody {
     #[schema(value_type = String, min_length = 1, max_length = 256)]
     title: Value,
+    #[schema(value_type = i64, minimum = 1)]
+    start_price: Value,
+    #[serde(flatten)]
+    details: DetailsBody,
+}
+
+/// What may be left out of new goods.
+#[derive(Deserialize, ToSchema)]
+pub(super) struct DetailsBody {
     #[schema(value_type = Option<String>)]
     content: Option<Value>,
     #[schema(value_type = Option<String>, max_length = 64)]
     category: Option<Value>,
-    #[schema(value_type = i64, minimum = 1)]
-    start_price: Value,
     #[schema(value_type = Option<i64>, minimum = 1)]
     predict_price: Option<Value>,
     /// At most 60 s in the past. Without it `start_date` and `start_time` are needed.
@@ -59,56 +66,55 @@ struct GoodsBody {
     /// The least step between two bids.
     #[schema(value_type = Option<i64>, minimum = 1)]
     min_increment: Option<Value>,
-    /// Paths of pictures.
+    /// Paths or https URLs of pictures.
     #[schema(value_type = Option<Vec<String>>, max_items = 20)]
     images: Option<Value>,
 }
 
-impl GoodsBody {
-    fn draft(self, max: Price) -> Result<GoodsDraft, Problem> {
-        let optional_text = |field: &str, value: Option<Value>, default: &str| match value {
-            Some(value) => body::text(field, value),
-            None => Ok(default.to_owned()),
-        };
-        let start_price = body::price("start_price", &self.start_price, max)?;
-        let start = match (self.starts_at, self.start_date, self.start_time) {
-            (Some(at), _, _) => StartInput::Instant(body::text("starts_at", at)?),
-            (None, Some(date), Some(time)) => {
-                StartInput::Local { date: body::text("start_date", date)?, time: body::text("start_time", time)? }
-            }
-            _ => {
-                let detail = "missing field `starts_at`, or `start_date` with `start_time`";
-                return Err(Problem::new(Code::InvalidBody, detail));
-            }
-        };
-        Ok(GoodsDraft {
-            title: body::text("title", self.title)?,
-            content: optional_text("content", self.content, "")?,
-            // The origin's default category.
-            category: optional_text("category", self.category, "기타")?,
-            start_price,
-            predict_price: match self.predict_price {
-                Some(price) => body::price("predict_price", &price, max)?,
-                None => start_price,
-            },
-            start,
-            duration_s: self.duration_s.map(|value| body::integer("duration_s", &value)).transpose()?,
-            min_increment: self.min_increment.map(|value| body::price("min_increment", &value, max)).transpose()?,
-            images: self.images.map(paths).transpose()?.unwrap_or_default(),
-        })
-    }
+/// Types the fields; what they mean is checked by [`GoodsDraft::check`].
+pub(super) fn draft(
+    title: Option<Value>,
+    start_price: Option<Value>,
+    details: DetailsBody,
+    max: Price,
+) -> Result<GoodsDraft, Problem> {
+    let text = |field: &str, value: Option<Value>| value.map(|value| body::text(field, value)).transpose();
+    let price = |field: &str, value: Option<Value>| value.map(|value| body::price(field, &value, max)).transpose();
+    let start_price = price("start_price", start_price)?;
+    let start = match (details.starts_at, details.start_date, details.start_time) {
+        (Some(at), _, _) => Some(StartInput::Instant(body::text("starts_at", at)?)),
+        (None, Some(date), Some(time)) => {
+            Some(StartInput::Local { date: body::text("start_date", date)?, time: body::text("start_time", time)? })
+        }
+        (None, None, None) => None,
+        _ => return Err(DraftError::Missing(StartInput::FIELDS).into()),
+    };
+    Ok(GoodsDraft {
+        title: text("title", title)?,
+        content: text("content", details.content)?,
+        category: text("category", details.category)?,
+        start_price,
+        predict_price: price("predict_price", details.predict_price)?,
+        start,
+        duration_s: details.duration_s.map(|value| body::integer("duration_s", &value)).transpose()?,
+        min_increment: price("min_increment", details.min_increment)?,
+        images: details.images.map(pictures).transpose()?,
+    })
 }
 
-fn paths(value: Value) -> Result<Vec<String>, Problem> {
+fn pictures(value: Value) -> Result<Vec<String>, Problem> {
     match value {
-        Value::Array(paths) => paths.into_iter().map(|path| body::text("images", path)).collect(),
-        _ => Err(Problem::invalid_value("images", "a list of paths")),
+        Value::Array(pictures) => pictures.into_iter().map(|picture| body::text("images", picture)).collect(),
+        _ => Err(Problem::invalid_value("images", "a list of paths and https URLs")),
     }
 }
 
 impl From<DraftError> for Problem {
     fn from(error: DraftError) -> Self {
-        Self::invalid_value(error.field, error.expected)
+        match error {
+            DraftError::Missing(fields) => Self::new(Code::InvalidBody, format!("missing field `{fields}`")),
+            DraftError::Wrong { field, expected } => Self::invalid_value(field, expected),
+        }
     }
 }
 
@@ -129,8 +135,8 @@ impl From<DraftError> for Problem {
 pub(super) async fn create(request: HttpRequest, payload: Payload, services: Data) -> Response {
     let seller = services.user(&request).await?.user;
     let body: GoodsBody = body::object(&request, payload, &services).await?;
-    let draft = body.draft(services.config.max_price)?;
-    let goods = draft.check(&services.config.draft, services.time.now()).map_err(Problem::from)?;
+    let draft = draft(Some(body.title), Some(body.start_price), body.details, services.config.max_price)?;
+    let goods = draft.check(None, &services.config.draft, services.time.now()).map_err(Problem::from)?;
     let make = CreateGoods { seller: seller.id, goods: goods.clone() };
     let (id, made_at) = services.ledger.write(make, WRITE_TIMEOUT).await?;
     // Built from what was written: a failing read must not hide that the goods exist.
@@ -150,9 +156,18 @@ pub(super) async fn create(request: HttpRequest, payload: Payload, services: Dat
 pub(super) async fn show(request: HttpRequest, goods: Path<String>, services: Data) -> Response {
     let viewer = services.viewer(&request).await?;
     let id = goods_id(&goods)?;
-    let goods = services.store.goods_detail(id, viewer).await?.ok_or_else(goods_not_found)?;
-    let present = present_users(&services, id).await;
-    Ok(json::ok(&GoodsPage::new(goods, &present, services.local_time())))
+    Ok(json::ok(&page(&services, id, viewer).await?.ok_or_else(goods_not_found)?))
+}
+
+/// The page of these goods as the viewer sees them now; `None` if there are no such goods.
+pub(super) async fn page(
+    services: &Services,
+    id: GoodsId,
+    viewer: Option<UserId>,
+) -> Result<Option<GoodsPage>, ApiError> {
+    let Some(goods) = services.store.goods_detail(id, viewer).await? else { return Ok(None) };
+    let present = present_users(services, id).await;
+    Ok(Some(GoodsPage::new(goods, &present, services.local_time())))
 }
 
 /// The users in the room of these goods, by their current names: a name may have changed since its user joined. The

@@ -1,4 +1,5 @@
-//! `/media/*`: pictures of goods and users from `server.media_dir`, and the built-in `/media/default.jpeg`.
+//! `/media/*`: pictures of goods and users from `server.media_dir`, the built-in `/media/default.jpeg`, and `/media/x/{id}`,
+//! which leads to pictures elsewhere.
 //!
 //! Users have uploaded these files, so a browser may only display them: no scripts, no forms, no guessing of another
 //! content type.
@@ -8,11 +9,12 @@ use std::path::PathBuf;
 use actix_files::{NamedFile, PathBufWrap};
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue},
+    http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue, LOCATION},
     web,
 };
 
 use super::{ApiError, Data, Response, problems};
+use crate::domain::PictureId;
 
 /// The profile picture of users without one.
 const DEFAULT_PICTURE: &[u8] = include_bytes!("default.jpeg");
@@ -31,6 +33,27 @@ pub(super) async fn default_picture(request: HttpRequest, services: Data) -> Res
         .insert_header((CACHE_CONTROL, "public, max-age=86400"))
         .insert_header((CONTENT_SECURITY_POLICY, INERT_POLICY))
         .body(DEFAULT_PICTURE))
+}
+
+/// Leads to a picture that is elsewhere: its goods or user have it by an https URL.
+#[utoipa::path(
+    get, path = "/media/x/{id}", operation_id = "picture_elsewhere", tag = "service", security((), ("bearer" = [])),
+    params(("id" = String, Path, description = "As in a path of a picture")),
+    responses(
+        (status = 302, description = "The picture's URL", headers(("Location" = String, description = "An https URL"))),
+        problems::Caller, problems::NotFound,
+    ),
+)]
+pub(super) async fn elsewhere(request: HttpRequest, id: web::Path<String>, services: Data) -> Response {
+    services.visitor(&request).await?;
+    let not_found = || ApiError::not_found("no such picture");
+    let id = PictureId::parse(&id).ok_or_else(not_found)?;
+    let url = services.store.picture_url(id).await?.ok_or_else(not_found)?;
+    // Short, because the picture may be exchanged.
+    Ok(HttpResponse::Found()
+        .insert_header((LOCATION, url))
+        .insert_header((CACHE_CONTROL, "public, max-age=60"))
+        .finish())
 }
 
 /// Serves a file of `server.media_dir`. Anything but a plain file in it is 404: folders, hidden files, paths that lead

@@ -26,6 +26,7 @@ mod docs;
 mod document;
 mod error;
 mod export;
+mod external_goods;
 mod forwarded;
 mod goods;
 mod goods_lists;
@@ -102,6 +103,7 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .service(at("/chat").route(read_only(trades::list)))
         .service(at("/chat/goods/{id}").get(trades::show))
         .service(at("/media/default.jpeg").route(read_only(media::default_picture)))
+        .service(at("/media/x/{id}").route(read_only(media::elsewhere)))
         .service(at("/media/{path:.*}").route(read_only(media::file)))
         .service(at("/alarms").route(read_only(alarms::list)))
         .service(at("/alarms/unread").route(read_only(alarms::unread)))
@@ -117,6 +119,7 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
         .service(at("/health/ready").route(read_only(health::ready)))
         .service(at("/metrics").route(read_only(metrics::show)))
         .service(at("/admin/health").route(read_only(health::admin)))
+        .service(at("/admin/goods/by-external-id/{external_id}").put(external_goods::put))
         .service(at("/admin/goods/{id}/cancel").post(goods::cancel))
         .service(at("/admin/lines/{id}").delete(lines::remove))
         .service(at("/admin/audit").route(read_only(audit::list)))

@@ -13,7 +13,7 @@ use utoipa::{
 };
 
 use crate::{
-    domain::{Timestamp, User},
+    domain::{PictureId, Timestamp, User, picture_path},
     store::{BidListing, GoodsCard, GoodsDetail, GoodsFacts},
 };
 
@@ -30,7 +30,8 @@ pub(crate) struct UserResponse {
 
 impl From<User> for UserResponse {
     fn from(user: User) -> Self {
-        let User { id, username, profile_image, rating_score, is_active, .. } = user;
+        let profile_image = user.picture_path().into_owned();
+        let User { id, username, rating_score, is_active, .. } = user;
         Self { id: id.get(), username, profile_image, rating_score, is_active }
     }
 }
@@ -98,6 +99,8 @@ struct FactsResponse {
     ends_at: Timestamp,
     min_increment: i64,
     bid_seq: i64,
+    /// The id that the marketplace's backend has for the goods.
+    external_id: Option<String>,
     like_count: i64,
     server_time: Timestamp,
 }
@@ -121,6 +124,7 @@ impl FactsResponse {
             ends_at: goods.ends_at,
             min_increment: goods.min_increment,
             bid_seq: goods.bid_seq,
+            external_id: goods.external_id,
             like_count: goods.like_count,
             server_time: now,
         }
@@ -159,12 +163,17 @@ impl<P, I> GoodsResponse<P, I> {
         participants_count: usize,
         (time_zone, now): (Tz, Timestamp),
     ) -> Self {
+        let goods = card.facts.id;
+        let path = |(position, picture): (usize, String)| ImageResponse {
+            image: picture_path(&picture, PictureId::Goods(goods, position)).into_owned(),
+        };
+        let images = card.images.into_iter().enumerate().map(path).collect();
         Self {
-            id: card.facts.id.get(),
+            id: goods.get(),
             seller: person(card.seller),
             buyer: card.buyer.map(person),
             is_like: card.is_like,
-            pictures: pictures(card.images.into_iter().map(|image| ImageResponse { image }).collect()),
+            pictures: pictures(images),
             participants_count,
             facts: FactsResponse::new(card.facts, time_zone, now),
             like: card.likes,

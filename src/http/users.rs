@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 use super::{ApiError, Data, Response, Services, WRITE_TIMEOUT, body, json, problems, query, responses::UserResponse};
 use crate::{
     actors::CountSockets,
-    domain::{User, UserId},
+    domain::{User, UserId, is_url, parse_picture},
     protocol::Problem,
     store::{
         LedGoods, UserDetail,
@@ -29,8 +29,8 @@ struct UserBody {
     is_active: Option<Value>,
     #[schema(value_type = Option<String>, min_length = 1, max_length = 150)]
     username: Option<Value>,
-    /// A path.
-    #[schema(value_type = Option<String>, max_length = 256, pattern = "^/")]
+    /// A path, at most 256 characters, or an https URL, at most 2048.
+    #[schema(value_type = Option<String>, max_length = 2048, pattern = "^(/|https://)")]
     profile_image: Option<Value>,
     #[schema(value_type = Option<i32>, minimum = 0)]
     rating_score: Option<Value>,
@@ -213,10 +213,10 @@ fn username(value: Value) -> Result<String, Problem> {
 }
 
 fn profile_image(value: Value) -> Result<String, Problem> {
-    let path = body::text("profile_image", value)?;
-    let fits = path.starts_with('/') && !path.starts_with("//") && path.chars().count() <= 256;
-    let fits = fits && !path.chars().any(char::is_control);
-    if fits { Ok(path) } else { Err(Problem::invalid_value("profile_image", "a path from /, at most 256 characters")) }
+    let picture = parse_picture(&body::text("profile_image", value)?);
+    picture.filter(|picture| picture.starts_with('/') || is_url(picture)).ok_or_else(|| {
+        Problem::invalid_value("profile_image", "a path from /, at most 256 characters, or an https URL")
+    })
 }
 
 fn rating_score(value: Value) -> Result<i32, Problem> {

@@ -168,7 +168,8 @@ tables! {
         id: i64, seller_id: i64, title: String, content: String, category: String, start_price: i64,
         predict_price: i64, min_increment: i64, starts_at: i64, ends_at: i64, created_at: i64, phase: i16,
         high_price: Option<i64>, high_bidder_id: Option<i64>, bid_seq: i64, ending_soon_done: bool,
-        trade_room_id: Option<i64>, like_count: i64, cancelled: bool,
+        trade_room_id: Option<i64>, like_count: i64, cancelled: bool, external_id: Option<String>,
+        scheduled_ends_at: Option<i64>,
     }
     goods_images { goods_id: i64, position: i32, path: String }
     bidders { goods_id: i64, user_id: i64, first_seq: i64, last_seq: i64 }

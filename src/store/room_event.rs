@@ -20,7 +20,7 @@ pub enum Committed {
         /// Each user at most once; users who have muted its kind are left out.
         receivers: Vec<Receiver>,
     },
-    /// New goods, so that the clock schedules their start and end.
+    /// New goods, or goods that are changed before their start, so that the clock schedules their start and end.
     GoodsMade(GoodsState),
     /// A user is new or changed: name, picture, rating, or whether they are active.
     UserChanged(User),

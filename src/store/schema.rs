@@ -56,6 +56,8 @@ diesel::table! {
         trade_room_id -> Nullable<BigInt>,
         like_count -> BigInt,
         cancelled -> Bool,
+        external_id -> Nullable<Text>,
+        scheduled_ends_at -> Nullable<BigInt>,
     }
 }
 

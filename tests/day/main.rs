@@ -303,7 +303,7 @@ impl Day {
         let now = self.now;
         let made = drafts.into_iter().map(|(mut auction, draft)| async move {
             let seller = UserId::from_stored(auction.seller);
-            let goods = draft.check(&rules, now).expect("a good draft");
+            let goods = draft.check(None, &rules, now).expect("a good draft");
             assert_eq!((goods.starts_at, goods.ends_at), (auction.starts_at, auction.ends_at));
             auction.id = service.write(CreateGoods { seller, goods }).await.0.get();
             auction
@@ -352,15 +352,12 @@ impl Day {
         };
         let price = Price::from_stored(start_price);
         let draft = GoodsDraft {
-            title: "t".into(),
-            content: String::new(),
-            category: String::new(),
-            start_price: price,
-            predict_price: price,
-            start,
+            title: Some("t".into()),
+            start_price: Some(price),
+            start: Some(start),
             duration_s: Some(lasts_s),
             min_increment: Some(Price::from_stored(increment)),
-            images: Vec::new(),
+            ..GoodsDraft::default()
         };
         (auction, draft)
     }

@@ -70,7 +70,7 @@ async fn every_wrong_field_is_named_in_the_problem() {
         json!([1]),
         json!([null]),
         json!([""]),
-        json!(["https://evil.example/a.png"]),
+        json!(["http://evil.example/a.png"]),
         json!(["//evil.example/a.png"]),
         json!(["javascript:alert(1)"]),
         json!(["/media/../../etc/passwd"]),

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::support::{Client, Market, TestNode, goods_body, has_exactly, is_instant};
 
 /// The origin's fields and the new ones (`docs/protocol.md#goods`).
-pub const LIST_FIELDS: [&str; 24] = [
+pub const LIST_FIELDS: [&str; 25] = [
     "id",
     "seller",
     "buyer",
@@ -30,6 +30,7 @@ pub const LIST_FIELDS: [&str; 24] = [
     "ends_at",
     "min_increment",
     "bid_seq",
+    "external_id",
     "like_count",
     "server_time",
 ];
@@ -80,7 +81,7 @@ async fn a_list_has_the_origins_shape_and_the_new_fields() {
             "start_price": 1000, "high_price": 0, "start_date": "2026-11-22", "start_time": "17:29",
             "created_at": "2026-11-22T17:29:27.865026", "trade_room": null, "like": [],
             "starts_at": "2026-11-22T08:29:27.865Z", "ends_at": "2026-11-22T09:29:27.865Z", "min_increment": 1,
-            "bid_seq": 0, "like_count": 0, "server_time": "2026-11-22T08:29:27.865Z",
+            "bid_seq": 0, "external_id": null, "like_count": 0, "server_time": "2026-11-22T08:29:27.865Z",
         });
         own.as_object().unwrap().iter().for_each(|(field, value)| goods[field] = value.clone());
         goods

@@ -29,6 +29,7 @@ mod erasure;
 mod evening;
 mod events;
 mod examples;
+mod external_goods;
 mod goods;
 mod idempotency;
 mod identity;

@@ -39,7 +39,9 @@ impl CommittedState {
 
     /// Takes a committed state, unless it is older than the one at hand.
     pub(crate) fn update(&self, goods: &GoodsState) {
-        if self.sharing == Sharing::Shared && goods.phase != Phase::Ended {
+        // Before the start the backend may still change the goods.
+        let may_change = goods.phase == Phase::Scheduled || self.sharing == Sharing::Shared;
+        if may_change && goods.phase != Phase::Ended {
             return;
         }
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);

@@ -68,7 +68,7 @@ impl RoomTable {
             RoomEvent::Bid { bid, bidder } => RoomFrame::Bid {
                 sender: bidder.id,
                 sender_name: &bidder.username,
-                sender_image: &bidder.profile_image,
+                sender_image: &bidder.picture_path(),
                 goods_id: bid.bid.goods,
                 high_price: bid.high_price,
                 seq: bid.seq,
@@ -94,7 +94,8 @@ impl RoomTable {
                 return RoomOrder::Frame { bytes, kind: FrameKind::Other };
             }
             RoomEvent::TradeMessage { goods, id, author, text, at } => {
-                let author = (&**author, Some(author.profile_image.as_str()));
+                let image = author.picture_path();
+                let author = (&**author, Some(&*image));
                 let bytes = self.message_frame(*goods, author, None, text.as_str(), *at);
                 return RoomOrder::Frame { bytes, kind: FrameKind::Trade(*id) };
             }

@@ -9,7 +9,7 @@ use super::{
     goods_card::{GoodsCard, GoodsFacts, GoodsRow, cards},
 };
 use crate::{
-    domain::{GoodsId, NewGoods, Phase, Timestamp, User, UserId},
+    domain::{GoodsId, NewGoods, Phase, PictureId, Timestamp, User, UserId, is_url},
     store::{
         Store, StoreError,
         engine::DbConn,
@@ -47,6 +47,7 @@ impl GoodsDetail {
             created_at,
             trade_room: None,
             bid_seq: 0,
+            external_id: None,
             like_count: 0,
         };
         let images = goods.images;
@@ -64,6 +65,25 @@ impl Store {
     ) -> Result<Option<GoodsDetail>, StoreError> {
         // One transaction, so that all parts show the same moment.
         self.read(move |conn| conn.transaction(|conn| detail(conn, goods.get(), viewer))).await
+    }
+
+    /// The URL of a picture that is elsewhere; `None` if there is no such picture or it has none.
+    pub(crate) async fn picture_url(&self, picture: PictureId) -> Result<Option<String>, StoreError> {
+        self.read(move |conn| {
+            use schema::{goods_images, users};
+            let found: Option<String> = match picture {
+                PictureId::Goods(goods, position) => {
+                    let position = i32::try_from(position).unwrap_or(i32::MAX);
+                    let images = goods_images::table.find((goods.get(), position));
+                    images.select(goods_images::path).get_result(conn).optional()?
+                }
+                PictureId::User(user) => {
+                    users::table.find(user.get()).select(users::profile_image).get_result(conn).optional()?
+                }
+            };
+            Ok(found.filter(|picture| is_url(picture)))
+        })
+        .await
     }
 
     /// The phase of these goods' auction; `None` if there are no such goods.

@@ -37,6 +37,8 @@ pub struct GoodsFacts {
     pub trade_room: Option<i64>,
     /// Number of accepted bids, which is the seq of the newest one.
     pub bid_seq: i64,
+    /// The id that the marketplace's backend has for them.
+    pub external_id: Option<String>,
     pub like_count: i64,
 }
 
@@ -73,7 +75,7 @@ pub(super) fn exists(conn: &mut DbConn, id: GoodsId) -> Result<bool, StoreError>
 /// Path of the first picture, by goods; only for goods that have one.
 pub(super) fn first_pictures(conn: &mut DbConn, goods: &[i64]) -> Result<HashMap<i64, String>, StoreError> {
     use schema::goods_images::dsl;
-    // Position 0 always exists if there is any picture: all pictures are written with their goods and never change.
+    // Position 0 always exists if there is any picture: all pictures of goods are written together.
     let first = dsl::goods_id.eq_any(goods.iter().copied()).and(dsl::position.eq(0));
     let found: Vec<(i64, String)> = dsl::goods_images.filter(first).select((dsl::goods_id, dsl::path)).load(conn)?;
     Ok(found.into_iter().collect())

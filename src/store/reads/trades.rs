@@ -14,7 +14,7 @@ use super::{
     users,
 };
 use crate::{
-    domain::{GoodsId, Timestamp, TradeMessageId, User, UserId},
+    domain::{GoodsId, PictureId, Timestamp, TradeMessageId, User, UserId, picture_path},
     store::{
         Store, StoreError,
         engine::DbConn,
@@ -139,7 +139,7 @@ fn access(conn: &mut DbConn, goods: GoodsId, user: i64) -> Result<TradeAccess, S
     let Some((title, high_price)) = found else {
         return Ok(if exists(conn, goods)? { TradeAccess::NotYours } else { TradeAccess::UnknownGoods });
     };
-    let image = first_pictures(conn, &[goods.get()])?.remove(&goods.get());
+    let image = first_pictures(conn, &[goods.get()])?.remove(&goods.get()).map(|picture| path(goods, &picture));
     Ok(TradeAccess::Yours(TradeInfo { image, high_price: high_price.unwrap_or(0), title }))
 }
 
@@ -172,7 +172,7 @@ fn trades(conn: &mut DbConn, user: i64, page: Page) -> Result<Vec<TradeListing>,
             goods: room.goods_id,
             seller: side(room.seller_id, "trade_rooms.seller_id")?,
             buyer: side(room.buyer_id, "trade_rooms.buyer_id")?,
-            image: pictures.remove(&room.goods_id.get()),
+            image: pictures.remove(&room.goods_id.get()).map(|picture| path(room.goods_id, &picture)),
             title,
             high_price: high_price.unwrap_or(0),
             unread: unread.get(&room.goods_id.get()).copied().unwrap_or(0),
@@ -226,4 +226,9 @@ fn history(conn: &mut DbConn, goods: GoodsId, user: i64, page: Page) -> Result<T
         })
     };
     Ok(TradeHistory::Messages(rows.into_iter().map(message).collect::<Result<_, StoreError>>()?))
+}
+
+/// The path by which clients get the first picture of goods.
+fn path(goods: GoodsId, picture: &str) -> String {
+    picture_path(picture, PictureId::Goods(goods, 0)).into_owned()
 }

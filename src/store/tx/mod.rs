@@ -127,6 +127,13 @@ impl<'c> Tx<'c> {
         self.goods.insert(state.id, Some(CachedGoods { state, lead_changed, phase_changed }));
     }
 
+    /// Replaces what this transaction has read of goods by what it has written itself.
+    pub(crate) fn replace_goods(&mut self, state: GoodsState) {
+        if let Some(Some(cached)) = self.goods.get_mut(&state.id) {
+            cached.state = state;
+        }
+    }
+
     /// Notes that this transaction has deleted the goods.
     pub(crate) fn remove_goods(&mut self, id: GoodsId) {
         self.goods.insert(id, None);

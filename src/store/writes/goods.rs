@@ -3,7 +3,7 @@
 use diesel::{delete, insert_into, prelude::*};
 
 use crate::{
-    domain::{BidSeq, GoodsId, GoodsState, NewGoods, Phase, Timestamp, UserId},
+    domain::{BidSeq, ExternalId, GoodsId, GoodsState, NewGoods, Phase, Timestamp, UserId},
     store::{Committed, RoomEvent, StoreError, Tx, Write, rows::phase_code, schema},
 };
 
@@ -20,51 +20,67 @@ impl Write for CreateGoods {
     type Out = (GoodsId, Timestamp);
 
     fn run(&self, tx: &mut Tx<'_>) -> Result<Self::Out, StoreError> {
-        let id = tx.next_goods()?;
-        let new = &self.goods;
-        {
-            use schema::goods::dsl;
-            insert_into(dsl::goods)
-                .values((
-                    dsl::id.eq(id.get()),
-                    dsl::seller_id.eq(self.seller.get()),
-                    dsl::title.eq(&new.title),
-                    dsl::content.eq(&new.content),
-                    dsl::category.eq(&new.category),
-                    dsl::start_price.eq(new.start_price.won()),
-                    dsl::predict_price.eq(new.predict_price.won()),
-                    dsl::min_increment.eq(new.min_increment.won()),
-                    dsl::starts_at.eq(new.starts_at.micros()),
-                    dsl::ends_at.eq(new.ends_at.micros()),
-                    dsl::created_at.eq(tx.now().micros()),
-                    dsl::phase.eq(phase_code(Phase::Scheduled)),
-                    dsl::bid_seq.eq(0),
-                    dsl::ending_soon_done.eq(false),
-                ))
-                .execute(tx.conn)?;
-        }
-        for (position, path) in (0i32..).zip(&new.images) {
-            use schema::goods_images::dsl;
-            insert_into(dsl::goods_images)
-                .values((dsl::goods_id.eq(id.get()), dsl::position.eq(position), dsl::path.eq(path)))
-                .execute(tx.conn)?;
-        }
-        let state = GoodsState {
-            id,
-            seller: self.seller,
-            title: new.title.clone(),
-            phase: Phase::Scheduled,
-            starts_at: new.starts_at,
-            ends_at: new.ends_at,
-            start_price: new.start_price,
-            min_increment: new.min_increment,
-            lead: None,
-            bid_seq: BidSeq::NONE,
-            ending_soon_done: false,
-        };
-        tx.emit(Committed::GoodsMade(state));
-        Ok((id, tx.now()))
+        Ok((insert(tx, self.seller, &self.goods, None)?, tx.now()))
     }
+}
+
+/// Inserts goods with their pictures. Returns their id.
+pub(super) fn insert(
+    tx: &mut Tx<'_>,
+    seller: UserId,
+    new: &NewGoods,
+    external_id: Option<&ExternalId>,
+) -> Result<GoodsId, StoreError> {
+    let id = tx.next_goods()?;
+    {
+        use schema::goods::dsl;
+        insert_into(dsl::goods)
+            .values((
+                dsl::id.eq(id.get()),
+                dsl::seller_id.eq(seller.get()),
+                dsl::title.eq(&new.title),
+                dsl::content.eq(&new.content),
+                dsl::category.eq(&new.category),
+                dsl::start_price.eq(new.start_price.won()),
+                dsl::predict_price.eq(new.predict_price.won()),
+                dsl::min_increment.eq(new.min_increment.won()),
+                dsl::starts_at.eq(new.starts_at.micros()),
+                dsl::ends_at.eq(new.ends_at.micros()),
+                dsl::scheduled_ends_at.eq(new.ends_at.micros()),
+                dsl::created_at.eq(tx.now().micros()),
+                dsl::phase.eq(phase_code(Phase::Scheduled)),
+                dsl::bid_seq.eq(0),
+                dsl::ending_soon_done.eq(false),
+                dsl::external_id.eq(external_id.map(ExternalId::as_str)),
+            ))
+            .execute(tx.conn)?;
+    }
+    insert_images(tx, id, &new.images)?;
+    let state = GoodsState {
+        id,
+        seller,
+        title: new.title.clone(),
+        phase: Phase::Scheduled,
+        starts_at: new.starts_at,
+        ends_at: new.ends_at,
+        start_price: new.start_price,
+        min_increment: new.min_increment,
+        lead: None,
+        bid_seq: BidSeq::NONE,
+        ending_soon_done: false,
+    };
+    tx.emit(Committed::GoodsMade(state));
+    Ok(id)
+}
+
+pub(super) fn insert_images(tx: &mut Tx<'_>, goods: GoodsId, images: &[String]) -> Result<(), StoreError> {
+    use schema::goods_images::dsl;
+    for (position, path) in (0i32..).zip(images) {
+        insert_into(dsl::goods_images)
+            .values((dsl::goods_id.eq(goods.get()), dsl::position.eq(position), dsl::path.eq(path)))
+            .execute(tx.conn)?;
+    }
+    Ok(())
 }
 
 /// Deletes goods at the request of their seller, if their auction has not begun.

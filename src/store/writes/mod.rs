@@ -1,7 +1,7 @@
 //! Everything the ledger can write, one file per subject. Each is a [`Write`](super::Write), which runs inside the ledger's
 //! transaction and never begins or ends one itself.
 //!
-//! - auctions: `goods`, `likes`, `bids` (`verdict`: their answers; `keys`: those kept under an idempotency key), `phases`
+//! - auctions: `goods`, `external_goods`, `likes`, `bids` (`verdict`: their answers; `keys`: those kept under an idempotency key), `phases`
 //!   (start, last minute, end), `cancel`
 //! - alarms: `notices`, `fan_out` (large audiences), `received` and `read_state` (cursors), `preferences`, `prune` (retention)
 //! - what people say: `chat`, `line_removal`
@@ -13,6 +13,7 @@ mod bids;
 mod cancel;
 mod chat;
 mod erasure;
+mod external_goods;
 pub(crate) mod fan_out;
 mod goods;
 mod keys;
@@ -35,6 +36,7 @@ pub(crate) use cancel::{CancelGoods, Cancelled};
 pub use chat::{LineSaid, MessageSent, SayLine, SendTradeMessage};
 pub(crate) use chat::{MarkMessagesRead, ReadMessages};
 pub(crate) use erasure::{BeginErasure, ErasureBegun, ErasureRun};
+pub(crate) use external_goods::{GoodsPut, PutGoods};
 pub(crate) use fan_out::{ResumeFanout, Resumed};
 pub use goods::CreateGoods;
 pub(crate) use goods::{DeleteGoods, Deleted};
