@@ -44,7 +44,8 @@ pub(crate) use self::delivery::read_state::{ReadError, mark_read};
 pub(crate) use self::delivery::shard_stats::ShardStats;
 pub(crate) use self::delivery::worker_outboxes::WorkerOutboxes;
 pub(crate) use self::rooms::rooms::{
-    BroadcastRoomEvents, CountParticipants, GetBusiestRooms, GetParticipants, GetRoomFigures, RoomFigures, Rooms,
+    BroadcastRoomEvents, BroadcastWatchers, CountPresent, GetBusiestRooms, GetParticipants, GetRoomFigures, Present,
+    RoomFigures, Rooms,
 };
 pub(crate) use session::{
     AlarmContext, AuctionContext, AuthFuture, AuthOutcome, Authenticated, RateVerdict, SessionContext, SessionLimits,

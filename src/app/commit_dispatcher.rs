@@ -119,6 +119,10 @@ impl BusListener for CommitDispatcher {
             BusEvent::Message(_, BusMessage::Unread { .. } | BusMessage::Alert(..)) => {
                 let _ = self.hub.try_send(FromBus(event));
             }
+            // Dropped if the mailbox is full: it comes again within 5 s.
+            BusEvent::Message(_, BusMessage::Visitors(_)) => {
+                let _ = self.rooms.try_send(FromBus(event));
+            }
             // The rest is rare and never repeated, so it may exceed the mailboxes' bounds.
             BusEvent::Message(_, BusMessage::EvictSocket { .. }) | BusEvent::RecountSockets => {
                 self.hub.do_send(FromBus(event));

@@ -112,6 +112,8 @@ pub enum BusMessage {
     },
     /// A user has chosen a language, or none.
     LocaleChanged(UserId, Option<Locale>),
+    /// How many visitors are in auction rooms on the sending node; in all others there are none.
+    Visitors(Vec<(GoodsId, u32)>),
 }
 
 /// A channel in Redis.
@@ -237,6 +239,7 @@ mod tests {
                 connection: ConnectionId(9),
             },
             BusMessage::LocaleChanged(UserId::from_stored(1), Some(Locale::En)),
+            BusMessage::Visitors(vec![(goods, 300)]),
         ];
         for message in all {
             let node = NodeId::random();

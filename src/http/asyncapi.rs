@@ -55,7 +55,7 @@ const CHANNELS: [Channel; 3] = [
         address: "/ws/auction/{id}/",
         description: "An auction room. A visitor without a token may watch. `alert` goes to the author of a refused frame \
                       alone.",
-        sends: &["enter", "out", "bid", "message", "removed", "started", "ended", "extended", "alert"],
+        sends: &["enter", "out", "bid", "message", "removed", "started", "ended", "extended", "watchers", "alert"],
         receives: &["client_bid", "client_line"],
     },
     Channel {
@@ -229,6 +229,7 @@ fn example(name: &str) -> Value {
             "server_time": AT,
         }),
         "extended" => json!({"response_type": name, "ends_at": AT, "server_time": AT}),
+        "watchers" => json!({"response_type": name, "watchers": 42, "server_time": AT}),
         "goods_info" => json!({
             "response_type": name, "image": "/media/goods/camera.png", "high_price": 2000, "title": "camera", "goods_id": 1,
         }),

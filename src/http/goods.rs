@@ -141,7 +141,7 @@ pub(super) async fn create(request: HttpRequest, payload: Payload, services: Dat
     let (id, made_at) = services.ledger.write(make, WRITE_TIMEOUT).await?;
     // Built from what was written: a failing read must not hide that the goods exist.
     let goods = GoodsDetail::fresh(id, User::clone(&seller), goods, made_at);
-    let response = GoodsPage::new(goods, &[], services.local_time());
+    let response = GoodsPage::new(goods, &[], 0, services.local_time());
     let mut created = HttpResponse::Created();
     created.insert_header((LOCATION, format!("/goods/{id}/")));
     Ok(json::json(created, &response))
@@ -166,15 +166,16 @@ pub(super) async fn page(
     viewer: Option<UserId>,
 ) -> Result<Option<GoodsPage>, ApiError> {
     let Some(goods) = services.store.goods_detail(id, viewer).await? else { return Ok(None) };
-    let present = present_users(services, id).await;
-    Ok(Some(GoodsPage::new(goods, &present, services.local_time())))
+    let (present, watchers) = present_users(services, id).await;
+    Ok(Some(GoodsPage::new(goods, &present, watchers, services.local_time())))
 }
 
-/// The users in the room of these goods, by their current names: a name may have changed since its user joined. The
-/// rooms don't answer while the node shuts down, and count as empty then.
-async fn present_users(services: &Services, goods: GoodsId) -> Vec<Arc<User>> {
-    let Ok(present) = services.rooms.send(GetParticipants(goods)).await else { return Vec::new() };
-    present.0.iter().map(|user| services.users.current(user.id).unwrap_or_else(|| Arc::clone(user))).collect()
+/// The users in the room of these goods, by their current names (a name may have changed since its user joined), and how
+/// many watch. The rooms don't answer while the node shuts down, and count as empty then.
+async fn present_users(services: &Services, goods: GoodsId) -> (Vec<Arc<User>>, usize) {
+    let Ok(present) = services.rooms.send(GetParticipants(goods)).await else { return (Vec::new(), 0) };
+    let current = |user: &Arc<User>| services.users.current(user.id).unwrap_or_else(|| Arc::clone(user));
+    (present.users.iter().map(current).collect(), present.watchers)
 }
 
 /// Sets the user's like; no change if it is set.

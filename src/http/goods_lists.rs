@@ -9,7 +9,7 @@ use super::{
     responses::{FirstPicture, GoodsResponse, RecommendedPicture, UserResponse},
 };
 use crate::{
-    actors::{CountParticipants, GetBusiestRooms},
+    actors::{CountPresent, GetBusiestRooms, Present},
     domain::UserId,
     protocol::Problem,
     store::{GoodsCard, GoodsFilter, Page, UserGoods},
@@ -72,10 +72,9 @@ pub(super) async fn recommend(request: HttpRequest, services: Data) -> Response 
     let at = services.local_time();
     // Users are names, and the picture is in `image`.
     let picture = |images: Vec<_>| RecommendedPicture { image: images.into_iter().next() };
-    let response = |goods, participants| {
-        RecommendedGoods(GoodsResponse::new(goods, |user| user.username, picture, participants, at))
-    };
-    with_participants(&services, goods, response).await
+    let response =
+        |goods, present| RecommendedGoods(GoodsResponse::new(goods, |user| user.username, picture, present, at));
+    with_present(&services, goods, response).await
 }
 
 /// The goods that a user sells, has bought or likes.
@@ -147,20 +146,19 @@ fn wrong_status(expected: &str) -> Problem {
 async fn listed(services: &Services, goods: Vec<GoodsCard>) -> Response {
     let at = services.local_time();
     let picture = |images: Vec<_>| FirstPicture { images: images.into_iter().next() };
-    let response =
-        |goods, participants| ListedGoods(GoodsResponse::new(goods, UserResponse::from, picture, participants, at));
-    with_participants(services, goods, response).await
+    let response = |goods, present| ListedGoods(GoodsResponse::new(goods, UserResponse::from, picture, present, at));
+    with_present(services, goods, response).await
 }
 
-/// The goods, each with its number of participants. The rooms don't answer while the node shuts down, and count as
+/// The goods, each with how many are in its room. The rooms don't answer while the node shuts down, and count as
 /// empty then.
-async fn with_participants<R: Serialize>(
+async fn with_present<R: Serialize>(
     services: &Services,
     goods: Vec<GoodsCard>,
-    response: impl Fn(GoodsCard, usize) -> R,
+    response: impl Fn(GoodsCard, Present) -> R,
 ) -> Response {
     let ids = goods.iter().map(|goods| goods.facts.id).collect();
-    let mut counts = services.rooms.send(CountParticipants(ids)).await.unwrap_or_default().into_iter();
-    let counted = |goods| response(goods, counts.next().unwrap_or(0));
+    let mut counts = services.rooms.send(CountPresent(ids)).await.unwrap_or_default().into_iter();
+    let counted = |goods| response(goods, counts.next().unwrap_or_default());
     Ok(json::ok(&goods.into_iter().map(counted).collect::<Vec<_>>()))
 }

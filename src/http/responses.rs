@@ -13,6 +13,7 @@ use utoipa::{
 };
 
 use crate::{
+    actors::Present,
     domain::{PictureId, Timestamp, User, picture_path},
     store::{BidListing, GoodsCard, GoodsDetail, GoodsFacts},
 };
@@ -47,6 +48,8 @@ pub(crate) struct GoodsResponse<P, I> {
     #[serde(flatten)]
     pictures: I,
     participants_count: usize,
+    /// Users and visitors in the room now.
+    watchers: usize,
     #[serde(flatten)]
     facts: FactsResponse,
     like: Vec<i64>,
@@ -160,7 +163,7 @@ impl<P, I> GoodsResponse<P, I> {
         card: GoodsCard,
         person: fn(User) -> P,
         pictures: fn(Vec<ImageResponse>) -> I,
-        participants_count: usize,
+        present: Present,
         (time_zone, now): (Tz, Timestamp),
     ) -> Self {
         let goods = card.facts.id;
@@ -174,7 +177,8 @@ impl<P, I> GoodsResponse<P, I> {
             buyer: card.buyer.map(person),
             is_like: card.is_like,
             pictures: pictures(images),
-            participants_count,
+            participants_count: present.participants,
+            watchers: present.watchers,
             facts: FactsResponse::new(card.facts, time_zone, now),
             like: card.likes,
         }
@@ -191,10 +195,11 @@ pub(crate) struct GoodsPage {
 }
 
 impl GoodsPage {
-    /// `present` are the users in the auction room.
-    pub(crate) fn new(goods: GoodsDetail, present: &[Arc<User>], at: (Tz, Timestamp)) -> Self {
+    /// `present` are the users in the auction room, `watchers` all who watch.
+    pub(crate) fn new(goods: GoodsDetail, present: &[Arc<User>], watchers: usize, at: (Tz, Timestamp)) -> Self {
         let pictures = |images| AllPictures { images };
-        let card = GoodsResponse::new(goods.card, UserResponse::from, pictures, present.len(), at);
+        let counts = Present { participants: present.len(), watchers };
+        let card = GoodsResponse::new(goods.card, UserResponse::from, pictures, counts, at);
         let goods_id = card.id;
         let bid =
             |bid: BidListing| BidResponse { id: bid.bid_id, user: bid.username, price: bid.price, goods: goods_id };

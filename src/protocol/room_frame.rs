@@ -84,6 +84,11 @@ pub(crate) enum RoomFrame<'a> {
         ends_at: Timestamp,
         server_time: Timestamp,
     },
+    /// How many users and visitors are in the room now. At most every 5 s, when it has changed by a hundredth.
+    Watchers {
+        watchers: usize,
+        server_time: Timestamp,
+    },
     /// The first frame in a trade chat: what it is about.
     GoodsInfo {
         /// The path of the first picture, null without one.

@@ -135,7 +135,7 @@ fn listed(node: &TestNode, goods: i64, own: Value) -> Value {
         "predict_price": 20000, "start_price": 1000, "high_price": 0, "start_date": "2026-11-22", "start_time": "17:30",
         "created_at": "2026-11-22T17:29:27.865026", "trade_room": null, "like": [2, 3],
         "starts_at": "2026-11-22T08:30:00.000Z", "ends_at": "2026-11-22T08:32:00.000Z", "min_increment": 1, "bid_seq": 0,
-        "like_count": 2, "server_time": node.now().rfc3339(),
+        "external_id": null, "like_count": 2, "watchers": 0, "server_time": node.now().rfc3339(),
     });
     put(&mut listed, own);
     listed
@@ -144,6 +144,10 @@ fn listed(node: &TestNode, goods: i64, own: Value) -> Value {
 fn put(value: &mut Value, own: Value) {
     let (Value::Object(fields), Value::Object(own)) = (value, own) else { panic!("two objects") };
     fields.extend(own);
+    // Nobody is a mere visitor.
+    if let Some(count) = fields.get("participants_count").cloned() {
+        fields.insert("watchers".to_owned(), count);
+    }
 }
 
 async fn gets(client: &Client, path: &str, expected: &Value) {

@@ -12,7 +12,7 @@ fn some_time() -> Timestamp {
     Timestamp::parse_rfc3339("2026-11-22T08:29:27.865026Z").unwrap()
 }
 
-const PAGE: [&str; 26] = [
+const PAGE: [&str; 28] = [
     "id",
     "seller",
     "buyer",
@@ -37,7 +37,9 @@ const PAGE: [&str; 26] = [
     "ends_at",
     "min_increment",
     "bid_seq",
+    "external_id",
     "like_count",
+    "watchers",
     "server_time",
 ];
 
@@ -58,13 +60,13 @@ async fn the_page_of_new_goods_has_the_origins_shape_and_the_new_fields() {
         },
         "buyer": null, "is_like": false,
         "images": [{"image": "/media/goods/a.png"}, {"image": "/media/goods/b.png"}],
-        "participants_count": 0, "title": "camera", "content": "거의 새것", "category": "기타", "status": null,
+        "participants_count": 0, "watchers": 0, "title": "camera", "content": "거의 새것", "category": "기타", "status": null,
         "predict_price": 20000, "start_price": 1000, "high_price": 0,
         // Half past midnight of the next day in Seoul.
         "start_date": "2026-11-23", "start_time": "00:30", "created_at": "2026-11-22T17:29:27.865026",
         "trade_room": null, "like": [], "bids": [], "participants": [],
         "starts_at": "2026-11-22T15:30:00.000Z", "ends_at": "2026-11-22T16:30:00.000Z", "min_increment": 500,
-        "bid_seq": 0, "like_count": 0, "server_time": "2026-11-22T08:29:27.865Z",
+        "bid_seq": 0, "external_id": null, "like_count": 0, "server_time": "2026-11-22T08:29:27.865Z",
     });
     assert_eq!(made.body, expected);
     has_exactly(&made.body, PAGE.to_vec());

@@ -7,13 +7,14 @@ use serde_json::{Value, json};
 use crate::support::{Client, Market, TestNode, goods_body, has_exactly, is_instant};
 
 /// The origin's fields and the new ones (`docs/protocol.md#goods`).
-pub const LIST_FIELDS: [&str; 25] = [
+pub const LIST_FIELDS: [&str; 26] = [
     "id",
     "seller",
     "buyer",
     "is_like",
     "images",
     "participants_count",
+    "watchers",
     "title",
     "content",
     "category",
@@ -76,7 +77,7 @@ async fn a_list_has_the_origins_shape_and_the_new_fields() {
     );
     let expected = |id: i64, own: Value| {
         let mut goods = json!({
-            "id": id, "seller": user(1), "buyer": null, "is_like": false, "images": null, "participants_count": 0,
+            "id": id, "seller": user(1), "buyer": null, "is_like": false, "images": null, "participants_count": 0, "watchers": 0,
             "title": "camera", "content": "a camera", "category": "기타", "status": null, "predict_price": 20000,
             "start_price": 1000, "high_price": 0, "start_date": "2026-11-22", "start_time": "17:29",
             "created_at": "2026-11-22T17:29:27.865026", "trade_room": null, "like": [],

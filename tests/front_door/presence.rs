@@ -7,7 +7,9 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
-use crate::support::{ParticipantList, Socket, TestNode, bid_frame, eventually, participants, session_figures};
+use crate::support::{
+    ParticipantList, Socket, TestNode, bid_frame, eventually, has_exactly, is_instant, participants, session_figures,
+};
 
 /// More watchers than a room may have in which joins and leaves are sent one by one.
 const LARGE: usize = 80;
@@ -236,4 +238,32 @@ async fn rooms_that_everybody_has_left_are_forgotten() {
         drop(sockets);
         nothing_is_left(&node).await;
     }
+}
+
+/// On two nodes, visitors of the other one count too.
+#[actix_web::test]
+async fn everybody_in_a_room_hears_how_many_watch() {
+    let node = TestNode::start();
+    let goods = node.live_goods(1).await;
+    let mut visitors = [node.visitor().room(goods).await, node.visitor().room(goods).await];
+    let mut user = node.user(2).room(goods).await;
+    let second_tab = node.user(2).room(goods).await;
+    for socket in visitors.iter_mut().chain([&mut user]) {
+        let mut frame = socket.next_watchers().await;
+        // It may have been sent before the last one came.
+        while frame["watchers"] != 3 {
+            frame = socket.next_watchers().await;
+        }
+        assert!(is_instant(&frame["server_time"]), "{frame}");
+        has_exactly(&frame, vec!["response_type", "watchers", "server_time"]);
+    }
+    let page = node.visitor().get(&format!("/goods/{goods}/")).await.body;
+    assert_eq!((&page["watchers"], &page["participants_count"]), (&json!(3), &json!(1)));
+    assert_eq!(node.visitor().get("/goods/").await.body[0]["watchers"], 3);
+    let [first, second] = visitors;
+    first.close().await;
+    second_tab.close().await;
+    while user.next_watchers().await["watchers"] != 2 {}
+    second.close().await;
+    while user.next_watchers().await["watchers"] != 1 {}
 }

@@ -91,8 +91,12 @@ impl Stage {
                 self.socket(on)?.send_text(&text).await;
             }
             Step::Receives(shown) => {
-                let frame = self.socket(on)?.text_or_close().await;
-                let frame = frame.map_err(|closed| format!("instead of a frame: {closed:?}"))?;
+                let socket = self.socket(on)?;
+                let frame = if shown.has("response_type", "watchers") {
+                    socket.next_watchers().await
+                } else {
+                    socket.text_or_close().await.map_err(|closed| format!("instead of a frame: {closed:?}"))?
+                };
                 self.describe(on, "send", &frame.to_string())?;
                 if let Some(difference) = shown.difference(&frame) {
                     return Err(difference);

@@ -41,6 +41,8 @@ pub(crate) struct Change {
 pub(crate) struct RoomMembers {
     /// Open sockets on this node; `None` is a visitor's.
     sockets: HashMap<ConnectionId, Option<UserId>>,
+    /// How many of them are visitors'.
+    visitors: usize,
     /// Users with a socket on any node.
     users: BTreeMap<UserId, Member>,
 }
@@ -51,7 +53,10 @@ impl RoomMembers {
         if self.sockets.insert(connection, user.as_ref().map(|user| user.id)).is_some() {
             return None;
         }
-        let user = user?;
+        let Some(user) = user else {
+            self.visitors += 1;
+            return None;
+        };
         let id = user.id;
         let was_present = self.users.contains_key(&id);
         let absent = Member { user: Arc::clone(&user), sockets: 0, other_nodes: Vec::new() };
@@ -63,7 +68,10 @@ impl RoomMembers {
 
     /// Removes a socket. `None` if nothing changes for a user: it is a visitor's, or is not here.
     pub(crate) fn leave(&mut self, connection: ConnectionId) -> Option<Change> {
-        let user = self.sockets.remove(&connection)??;
+        let Some(user) = self.sockets.remove(&connection)? else {
+            self.visitors -= 1;
+            return None;
+        };
         let Entry::Occupied(mut entry) = self.users.entry(user) else { return None };
         entry.get_mut().sockets -= 1;
         let (here, anywhere) = (entry.get().sockets == 0, entry.get().is_gone());
@@ -125,9 +133,9 @@ impl RoomMembers {
         self.users.values().map(|member| &member.user)
     }
 
-    /// How many of the open sockets are visitors'.
+    /// How many of the open sockets on this node are visitors'.
     pub(crate) fn visitors(&self) -> usize {
-        self.sockets.values().filter(|user| user.is_none()).count()
+        self.visitors
     }
 
     /// How many sockets are open on this node.

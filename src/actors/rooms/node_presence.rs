@@ -22,17 +22,40 @@ pub(crate) struct NodePresence {
     bus: Bus,
     /// Unfinished snapshots of other nodes: how many parts have come, and who is present in them.
     snapshots: HashMap<NodeId, (u32, HashSet<(GoodsId, UserId)>)>,
+    /// How many visitors are in the rooms of other nodes.
+    visitors: HashMap<NodeId, HashMap<GoodsId, u32>>,
+    /// Whether the other nodes have been sent visitors of this node.
+    has_sent_visitors: bool,
 }
 
 impl NodePresence {
     pub(crate) fn new(bus: Bus) -> Self {
-        Self { bus, snapshots: HashMap::new() }
+        Self { bus, snapshots: HashMap::new(), visitors: HashMap::new(), has_sent_visitors: false }
     }
 
     /// Notifies the other nodes that a user has opened their first socket in a room here, or closed their last. Sent at
     /// once, so that it reaches them before anything that the user does.
     pub(crate) fn notify(&self, goods: GoodsId, user: &User, is_here: bool) {
         self.bus.broadcast(BusMessage::PresenceChanges(vec![PresenceChange { goods, user: user.clone(), is_here }]));
+    }
+
+    /// Sends the other nodes how many visitors are in the rooms here. What the bus loses, the next call repeats.
+    pub(crate) fn send_visitors(&mut self, rooms: &RoomMap) {
+        let count = |(id, room): (&RoomId, &RoomState)| match (id, room.members.visitors()) {
+            (RoomId::Auction(goods), 1..) => Some((*goods, u32::try_from(room.members.visitors()).unwrap_or(u32::MAX))),
+            _ => None,
+        };
+        let counts: Vec<(GoodsId, u32)> = rooms.iter().filter_map(count).collect();
+        let is_news = self.has_sent_visitors || !counts.is_empty();
+        self.has_sent_visitors = !counts.is_empty();
+        if is_news {
+            self.bus.broadcast(BusMessage::Visitors(counts));
+        }
+    }
+
+    /// How many visitors are in this room on other nodes.
+    pub(crate) fn visitors_elsewhere(&self, goods: GoodsId) -> usize {
+        self.visitors.values().filter_map(|counts| counts.get(&goods)).map(|count| *count as usize).sum()
     }
 
     /// Sends the other nodes who is in the rooms here.
@@ -79,8 +102,12 @@ impl NodePresence {
                     retain(node, &present, rooms, &mut changed);
                 }
             }
+            BusEvent::Message(node, BusMessage::Visitors(counts)) => {
+                self.visitors.insert(node, counts.into_iter().collect());
+            }
             BusEvent::NodeGone(node) => {
                 self.snapshots.remove(&node);
+                self.visitors.remove(&node);
                 retain(node, &HashSet::new(), rooms, &mut changed);
             }
             BusEvent::AnnouncePresence | BusEvent::Message(_, BusMessage::Heartbeat { wants_presence: true }) => {

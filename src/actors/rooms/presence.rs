@@ -38,6 +38,8 @@ pub(crate) struct RoomState {
     is_pending: HashSet<UserId>,
     /// Bytes of joins and leaves that were sent ahead of room events in this gather interval.
     pub bytes_ahead: usize,
+    /// The number of watchers that the sockets have been sent last.
+    pub watchers_sent: usize,
     /// A gather interval is running; at its end pending joins and leaves are broadcast.
     pub is_gathering: bool,
 }
@@ -52,6 +54,7 @@ impl RoomState {
             pending: VecDeque::new(),
             is_pending: HashSet::new(),
             bytes_ahead: 0,
+            watchers_sent: 0,
             is_gathering: false,
         }
     }
@@ -137,6 +140,23 @@ impl RoomState {
         }
     }
 
+    /// Takes the number of watchers to send, if it differs from the one sent last by a hundredth of that or more.
+    /// `elsewhere` are the visitors on other nodes.
+    pub(crate) fn take_watchers(&mut self, elsewhere: usize) -> Option<usize> {
+        let watchers = self.watchers(elsewhere);
+        let (changed, before) = (watchers.abs_diff(self.watchers_sent), self.watchers_sent);
+        if self.members.sockets() == 0 || changed == 0 || changed * 100 < before {
+            return None;
+        }
+        self.watchers_sent = watchers;
+        Some(watchers)
+    }
+
+    /// How many watch: users on all nodes, visitors here and those `elsewhere`.
+    pub(crate) fn watchers(&self, elsewhere: usize) -> usize {
+        self.members.participants() + self.members.visitors() + elsewhere
+    }
+
     /// How many users are in the room, according to the frames sent so far.
     pub(crate) fn count(&self) -> usize {
         self.announced.len()
@@ -190,6 +210,26 @@ mod tests {
         let mut room = RoomState::new(false);
         assert!(room.members.enter(None, ConnectionId(0)).is_none());
         room
+    }
+
+    #[test]
+    fn watchers_are_sent_when_they_have_changed_by_a_hundredth() {
+        let mut room = room_with_visitor();
+        assert_eq!(room.take_watchers(0), Some(1));
+        assert_eq!(room.take_watchers(0), None, "no change");
+        for connection in 1..=199 {
+            room.members.enter(Some(user(connection)), ConnectionId(connection.unsigned_abs()));
+        }
+        assert_eq!(room.take_watchers(0), Some(200));
+        assert_eq!(room.take_watchers(1), None, "half a hundredth");
+        assert_eq!(room.take_watchers(2), Some(202), "visitors on other nodes count");
+        room.members.leave(ConnectionId(1));
+        room.members.leave(ConnectionId(0));
+        assert_eq!(room.take_watchers(2), None, "not quite a hundredth of 202");
+        room.members.leave(ConnectionId(2));
+        assert_eq!(room.take_watchers(2), Some(199));
+        let mut empty = RoomState::new(false);
+        assert_eq!(empty.take_watchers(5), None, "no socket is here to receive it");
     }
 
     #[test]

@@ -138,6 +138,15 @@ impl Rooms {
         }
     }
 
+    fn count(&self, goods: GoodsId) -> Present {
+        let elsewhere = self.cluster.as_ref().map_or(0, |cluster| cluster.presence.visitors_elsewhere(goods));
+        let room = self.table.rooms.get(&RoomId::Auction(goods));
+        Present {
+            participants: room.map_or(0, RoomState::count),
+            watchers: room.map_or(elsewhere, |room| room.watchers(elsewhere)),
+        }
+    }
+
     /// Stops following the events of a room without sockets here, and removes it if no user is in it on other nodes.
     fn close_empty(&mut self, id: RoomId) {
         let Entry::Occupied(mut entry) = self.table.rooms.entry(id) else { return };
@@ -280,35 +289,73 @@ impl Handler<FromBus> for Rooms {
     }
 }
 
-/// Counts the users in the auction rooms of these goods. Answered in the same order.
+/// Sends each auction room the number of its watchers, if that has changed enough, and the other nodes how many visitors
+/// are here. Sent every 5 s.
 #[derive(Message)]
-#[rtype(result = "Vec<usize>")]
-pub(crate) struct CountParticipants(pub Vec<GoodsId>);
+#[rtype(result = "()")]
+pub(crate) struct BroadcastWatchers;
 
-impl Handler<CountParticipants> for Rooms {
-    type Result = Vec<usize>;
+impl Handler<BroadcastWatchers> for Rooms {
+    type Result = ();
 
-    fn handle(&mut self, CountParticipants(goods): CountParticipants, _: &mut Self::Context) -> Vec<usize> {
-        let count = |goods| self.table.rooms.get(&RoomId::Auction(goods)).map_or(0, RoomState::count);
-        goods.into_iter().map(count).collect()
+    fn handle(&mut self, _: BroadcastWatchers, _: &mut Self::Context) {
+        if let Some(cluster) = &mut self.cluster {
+            cluster.presence.send_visitors(&self.table.rooms);
+        }
+        let mut changed = Vec::new();
+        for (id, room) in &mut self.table.rooms {
+            let RoomId::Auction(goods) = *id else { continue };
+            let elsewhere = self.cluster.as_ref().map_or(0, |cluster| cluster.presence.visitors_elsewhere(goods));
+            changed.extend(room.take_watchers(elsewhere).map(|watchers| (*id, watchers)));
+        }
+        let order = |(id, watchers)| (id, self.table.watchers_order(watchers));
+        self.table.push(changed.into_iter().map(order).collect());
     }
 }
 
-/// Lists the users in an auction room.
+/// Counts who is in the auction rooms of these goods. Answered in the same order.
+#[derive(Message)]
+#[rtype(result = "Vec<Present>")]
+pub(crate) struct CountPresent(pub Vec<GoodsId>);
+
+/// How many are in an auction room.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Present {
+    /// Users, according to the frames sent so far.
+    pub participants: usize,
+    /// Users and visitors.
+    pub watchers: usize,
+}
+
+impl Handler<CountPresent> for Rooms {
+    type Result = Vec<Present>;
+
+    fn handle(&mut self, CountPresent(goods): CountPresent, _: &mut Self::Context) -> Vec<Present> {
+        goods.into_iter().map(|goods| self.count(goods)).collect()
+    }
+}
+
+/// Asks who is in an auction room.
 #[derive(Message)]
 #[rtype(result = "Participants")]
 pub(crate) struct GetParticipants(pub GoodsId);
 
-/// Users ordered by id. The list is shared, because a room can have ten thousand.
+/// Who is in an auction room.
 #[derive(Debug, Clone, MessageResponse)]
-pub(crate) struct Participants(pub Arc<[Arc<User>]>);
+pub(crate) struct Participants {
+    /// Users ordered by id. The list is shared, because a room can have ten thousand.
+    pub users: Arc<[Arc<User>]>,
+    /// How many users and visitors there are.
+    pub watchers: usize,
+}
 
 impl Handler<GetParticipants> for Rooms {
     type Result = Participants;
 
     fn handle(&mut self, GetParticipants(goods): GetParticipants, _: &mut Self::Context) -> Participants {
+        let Present { watchers, .. } = self.count(goods);
         let room = self.table.rooms.get_mut(&RoomId::Auction(goods));
-        Participants(room.map_or_else(|| Arc::from([]), RoomState::list))
+        Participants { users: room.map_or_else(|| Arc::from([]), RoomState::list), watchers }
     }
 }
 

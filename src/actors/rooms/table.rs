@@ -61,6 +61,12 @@ impl RoomTable {
         orders.push((id, self.order_for(event)));
     }
 
+    /// The order that sends the number of watchers.
+    pub(crate) fn watchers_order(&self, watchers: usize) -> RoomOrder {
+        let bytes = encode(&RoomFrame::Watchers { watchers, server_time: self.time.now() });
+        RoomOrder::Frame { bytes, kind: FrameKind::Other }
+    }
+
     fn order_for(&self, event: &RoomEvent) -> RoomOrder {
         let server_time = self.time.now();
         let frame = match event {

@@ -209,6 +209,11 @@ impl ExpectedJson {
         serde_json::from_str(&json).map(Self).map_err(|error| format!("{error} in {text}"))
     }
 
+    /// Whether a field has this value.
+    pub fn has(&self, field: &str, value: &str) -> bool {
+        self.0[field] == value
+    }
+
     /// The first difference between the expected and the actual JSON, if any.
     pub fn difference(&self, found: &Value) -> Option<String> {
         difference(&self.0, found).map(|(path, why)| format!("{path} {why} in {found}"))

@@ -135,11 +135,14 @@ impl Raw {
         Some((begin[0], self.exactly(length)?))
     }
 
-    /// The next text frame, as JSON; pings are skipped.
+    /// The next text frame, as JSON; pings and `watchers` are skipped.
     pub fn text(&mut self) -> Value {
         loop {
             match self.frame().expect("the socket is open") {
-                (TEXT, text) => return serde_json::from_slice(&text).expect("JSON"),
+                (TEXT, text) => match serde_json::from_slice::<Value>(&text).expect("JSON") {
+                    frame if frame["response_type"] == "watchers" => {}
+                    frame => return frame,
+                },
                 (first, payload) => assert_eq!(first, 0x89, "instead of a text: {payload:?}"),
             }
         }

@@ -28,6 +28,10 @@ pub struct Socket {
     pub answers_pings: bool,
 }
 
+fn is_watchers(frame: &Value) -> bool {
+    frame["response_type"] == "watchers"
+}
+
 impl Socket {
     /// Opens a socket. `Err` is the status of a refused handshake.
     pub async fn open(base: &str, path: &str, protocols: &[&str], bearer: Option<&str>) -> Result<Self, u16> {
@@ -80,7 +84,10 @@ impl Socket {
     pub async fn try_next(&mut self) -> Option<Value> {
         loop {
             match self.frame().await? {
-                Frame::Text(text) => return Some(serde_json::from_slice(&text).expect("JSON")),
+                Frame::Text(text) => match serde_json::from_slice(&text).expect("JSON") {
+                    frame if is_watchers(&frame) => {}
+                    frame => return Some(frame),
+                },
                 Frame::Close(_) => return None,
                 Frame::Ping(payload) => {
                     let _ = self.framed.send(Message::Pong(payload)).await;
@@ -106,8 +113,28 @@ impl Socket {
         }
     }
 
-    /// The next text frame, as JSON.
+    /// The next text frame, as JSON. Rooms send `watchers` by the clock, at any time: only [`Socket::next_watchers`] sees
+    /// them.
     pub async fn next(&mut self) -> Value {
+        loop {
+            let frame = self.next_of_all().await;
+            if !is_watchers(&frame) {
+                return frame;
+            }
+        }
+    }
+
+    /// The next `watchers` frame. Others before it are skipped.
+    pub async fn next_watchers(&mut self) -> Value {
+        loop {
+            let frame = self.next_of_all().await;
+            if is_watchers(&frame) {
+                return frame;
+            }
+        }
+    }
+
+    async fn next_of_all(&mut self) -> Value {
         loop {
             match self.frame().await.expect("the socket is open") {
                 Frame::Text(text) => return serde_json::from_slice(&text).expect("JSON"),
@@ -139,7 +166,10 @@ impl Socket {
     pub async fn text_or_close(&mut self) -> Result<Value, Closed> {
         loop {
             match self.frame().await {
-                Some(Frame::Text(text)) => return Ok(serde_json::from_slice(&text).expect("JSON")),
+                Some(Frame::Text(text)) => match serde_json::from_slice(&text).expect("JSON") {
+                    frame if is_watchers(&frame) => {}
+                    frame => return Ok(frame),
+                },
                 Some(Frame::Close(reason)) => {
                     let (code, description) = reason.map_or((None, None), |r| (Some(r.code.into()), r.description));
                     return Err(Closed { code, reason: description.unwrap_or_default() });
