@@ -2,7 +2,7 @@
 //! atomic addition. `/metrics` and `/admin/health` read the same counters.
 //!
 //! `prometheus-client` has counters, gauges and the text format. What it lacks is here: a [`Histogram`] without a lock,
-//! [`CounterSet`] for labels whose values are all known, and values that are read when somebody asks
+//! [`CounterSet`] and [`GaugeSet`] for labels whose values are all known, and values that are read when somebody asks
 //! ([`ReadGauge`], [`ReadCounter`], [`ReadCounters`], [`ReadTimes`], [`MergedTimes`]).
 
 use std::{
@@ -228,6 +228,37 @@ impl EncodeMetric for CounterSet {
 
     fn metric_type(&self) -> MetricType {
         MetricType::Counter
+    }
+}
+
+/// Gauges of one name, one for each value of a label. Clones share their values.
+#[derive(Debug, Clone)]
+pub(crate) struct GaugeSet(Arc<[(Labels, AtomicU64)]>);
+
+impl GaugeSet {
+    /// One gauge, at 0, for each value of a label.
+    pub(crate) fn by(label: &'static str, values: impl IntoIterator<Item = &'static str>) -> Self {
+        Self(values.into_iter().map(|value| (vec![(label, value.to_owned())], AtomicU64::new(0))).collect())
+    }
+
+    /// Sets the gauge of the value at this index.
+    pub(crate) fn set(&self, index: usize, now: u64) {
+        if let Some((_, gauge)) = self.0.get(index) {
+            gauge.store(now, Ordering::Relaxed);
+        }
+    }
+}
+
+impl EncodeMetric for GaugeSet {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        for (labels, gauge) in self.0.iter() {
+            encoder.encode_family(labels)?.encode_gauge(&gauge.load(Ordering::Relaxed))?;
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Gauge
     }
 }
 

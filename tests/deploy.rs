@@ -343,3 +343,48 @@ fn each_command_has_a_manual_page() {
     assert_eq!(refused.status.code(), Some(1));
     assert_eq!(String::from_utf8(refused.stderr).unwrap().lines().count(), 1);
 }
+
+/// The names of the alerts.
+fn alerts() -> Vec<String> {
+    all_behind(&lines("deploy/alerts.yml"), "- alert: ", &[]).into_iter().map(str::to_owned).collect()
+}
+
+#[test]
+fn every_alert_has_its_line_in_the_manual() {
+    let manual = read("docs/operating.md");
+    let (_, section) = manual.split_once("\n## Alerts\n").expect("a section");
+    let section = section.split("\n## ").next().unwrap();
+    let explained: Vec<_> =
+        section.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next().map(str::to_owned)).collect();
+    assert_eq!(explained, alerts());
+    assert!(explained.len() > 20);
+}
+
+#[test]
+fn the_dashboard_is_json_and_each_panel_says_what_it_shows() {
+    let dashboard: serde_json::Value = serde_json::from_str(&read("deploy/grafana-dashboard.json")).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let (rows, panels): (Vec<_>, Vec<_>) = panels.iter().partition(|panel| panel["type"] == "row");
+    assert!(rows.len() >= 8 && panels.len() >= 30);
+    for panel in panels {
+        let texts = [&panel["title"], &panel["description"], &panel["targets"][0]["expr"]];
+        assert!(texts.iter().all(|text| text.as_str().is_some_and(|text| !text.is_empty())), "{panel}");
+    }
+}
+
+/// `scripts/test --all` installs it: `promtool`, of Debian's package `prometheus`.
+#[test]
+fn promtool_accepts_the_alerts_and_their_tests_pass() {
+    if std::env::var("HANDSUP_TEST_PROMTOOL").is_err() {
+        return;
+    }
+    for words in [
+        ["check", "config", "deploy/prometheus.yml"],
+        ["check", "rules", "deploy/alerts.yml"],
+        ["test", "rules", "tests/alerts/alerts.test.yml"],
+    ] {
+        let ran = Command::new("promtool").args(words).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+        let said = [ran.stdout, ran.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+        assert!(ran.status.success() && said.contains("SUCCESS"), "{words:?}: {said}");
+    }
+}

@@ -39,7 +39,7 @@ const NAMED: [(&str, &str); 12] = [
     // npm installs the `node` that runs the tests of the client library.
     ("`npm`", "npm node"),
     ("`pkg-config`", "pkg-config"),
-    ("`prometheus`", "promtool"),
+    ("`prometheus`", "prometheus promtool"),
     ("`git`", "git"),
     ("`dpkg-dev`", "dpkg-shlibdeps"),
     ("`debootstrap`", "debootstrap"),

@@ -20,8 +20,8 @@ use crate::{
         Rooms, ShardStats,
     },
     bus::{Bus, BusThread, Topology},
-    http::{LiveConfig, OpenConnections, Readiness, Services, UserDirectory},
-    metrics::Metrics,
+    http::{CheckGauges, LiveConfig, OpenConnections, Readiness, Services, UserDirectory},
+    metrics::{Metrics, ReadGauge},
     store::{LedgerThread, OpenedStore, Sharing, Store, StoreError},
     time_source::TimeSource,
 };
@@ -163,6 +163,7 @@ fn build_actors(
     let mut services = Services {
         started_at: time.now(),
         readiness: Readiness::default(),
+        check_gauges: CheckGauges::default(),
         requests: Arc::default(),
         metrics: Metrics::default(),
         users: Arc::clone(&dispatcher.users),
@@ -202,8 +203,9 @@ fn all_metrics(
     services.requests.register(to);
     connections.register(to);
     logging::register(to);
-    if let Some(bus) = services.topology.bus() {
-        bus.register(to);
-    }
+    services.topology.register(to);
+    services.check_gauges.register(to);
+    let max = services.config.max_sessions;
+    to.register("sessions_limit", "session.max", ReadGauge::new(move || max));
     metrics
 }

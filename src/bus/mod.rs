@@ -343,19 +343,24 @@ impl Bus {
     }
 }
 
-impl Bus {
-    /// Adds the figures to the metrics.
+impl Topology {
+    /// Adds the bus's figures to the metrics. Without a bus they are there too, so that whoever shows them finds them.
     pub(crate) fn register(&self, to: &mut Registry) {
-        let read = |figure: fn(&Self) -> usize| {
-            let bus = self.clone();
-            ReadGauge::new(move || figure(&bus))
+        let bus = self.bus();
+        let read = |figure: fn(&Bus) -> usize| {
+            let bus = bus.cloned();
+            ReadGauge::new(move || bus.as_ref().map_or(0, figure))
         };
+        to.register("bus_configured", "Whether there is a bus", read(|_| 1));
         to.register("bus_up", "Whether both connections to Redis are up", read(|bus| bus.figures().is_up.into()));
-        to.register("bus_nodes", "Nodes that live, this one included", read(|bus| bus.figures().others + 1));
+        let others = read(|bus| bus.figures().others);
+        to.register("bus_other_nodes", "Other nodes that live", others);
         to.register("bus_channels", "Channels that this node is subscribed to", read(|bus| bus.figures().channels));
-        let queue = read(|Self(bus)| OUTGOING_LIMIT - bus.queue.capacity());
+        let queue = read(|Bus(shared)| OUTGOING_LIMIT - shared.queue.capacity());
         to.register("bus_queue", "Messages that wait to be sent", queue);
-        let Stats { sent, received, dropped, unreadable, uncounted, connections_lost } = &self.0.stats;
+        let none = Stats::default();
+        let stats = bus.map_or(&none, |Bus(shared)| &shared.stats);
+        let Stats { sent, received, dropped, unreadable, uncounted, connections_lost } = stats;
         let counters = [
             ("bus_sent", "Messages sent", sent),
             ("bus_received", "Messages of other nodes received", received),

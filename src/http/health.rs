@@ -67,21 +67,20 @@ pub(super) async fn live() -> HttpResponse {
     ),
 )]
 pub(super) async fn ready(services: Data) -> HttpResponse {
-    if services.readiness.check(|| can_take_bids(&services)).await && !services.ingress.is_draining() {
+    if is_ready(&services).await {
         json::ok(&StatusResponse { status: Status::Pass })
     } else {
         json::json(HttpResponse::ServiceUnavailable(), &StatusResponse { status: Status::Fail })
     }
 }
 
-/// Whether the database can be read, the ledger commits and the actors run.
-async fn can_take_bids(services: &Services) -> bool {
-    let (read, write) = futures_util::join!(
-        services.store.oldest_overdue(services.time.now()),
-        services.ledger.write(Probe::of(&services.ledger), CHECK_TIMEOUT)
-    );
-    let actors = services.router.connected() && services.hub.connected() && services.clock.connected();
-    read.is_ok() && write.is_ok() && actors && services.rooms.connected()
+/// Whether no part fails and the node does not shut down. However often it is asked, the parts are asked four times a
+/// second at most, and nothing is written as long as writes succeed.
+pub(super) async fn is_ready(services: &Services) -> bool {
+    let check = || async { examine(services, Probe::of(&services.ledger)).await.status < Status::Fail };
+    let is_ready = services.readiness.check(check).await && !services.ingress.is_draining();
+    services.check_gauges.set_ready(is_ready);
+    is_ready
 }
 
 #[derive(Serialize, ToSchema)]
@@ -179,7 +178,7 @@ struct SessionsCheck {
 )]
 pub(super) async fn admin(request: HttpRequest, services: Data) -> Response {
     services.operator(&request).await?;
-    let health = examine(&services).await;
+    let health = examine(&services, Probe::writing(&services.ledger)).await;
     let response = match health.status {
         Status::Fail => HttpResponse::ServiceUnavailable(),
         Status::Pass | Status::Warn => HttpResponse::Ok(),
@@ -187,12 +186,13 @@ pub(super) async fn admin(request: HttpRequest, services: Data) -> Response {
     Ok(json::json_as("application/health+json", response, &health))
 }
 
-async fn examine(services: &Services) -> Health {
+/// Asks every part. The ledger is asked by this write.
+async fn examine(services: &Services, probe: Probe) -> Health {
     let now = services.time.now();
     let (read, write, hub, clock, router, rooms) = futures_util::join!(
         timed(services.store.oldest_overdue(now)),
         // Inside `async`, so that the write is queued only once its time is measured.
-        timed(async { services.ledger.write(Probe::writing(&services.ledger), CHECK_TIMEOUT).await }),
+        timed(async { services.ledger.write(probe, CHECK_TIMEOUT).await }),
         timed(services.hub.send(GetHubFigures)),
         timed(services.clock.send(GetClockFigures)),
         timed(services.router.send(GetRouterFigures)),
@@ -226,11 +226,12 @@ async fn examine(services: &Services) -> Health {
         checks.bid_actors.status,
         checks.bus.status,
         checks.sessions.status,
-        Status::fail_unless(!services.ingress.is_draining()),
     ];
+    services.check_gauges.set(statuses.map(|status| status as u64));
+    let draining = Status::fail_unless(!services.ingress.is_draining());
     let pid = std::process::id();
     Health {
-        status: statuses.into_iter().max().unwrap_or(Status::Fail),
+        status: statuses.into_iter().fold(draining, Status::max),
         version: env!("CARGO_PKG_VERSION"),
         node: services
             .topology

@@ -2,7 +2,7 @@
 
 use actix_web::{HttpRequest, HttpResponse, http::header::CACHE_CONTROL, web};
 
-use super::{ApiError, Data, Response, problems};
+use super::{ApiError, Data, Response, health::is_ready, problems};
 use crate::{metrics::TEXT_TYPE, protocol::Problem};
 
 /// All metrics of this node. With `auth.metrics_token` it takes that as bearer token, and no other.
@@ -18,6 +18,8 @@ use crate::{metrics::TEXT_TYPE, protocol::Problem};
 )]
 pub(super) async fn show(request: HttpRequest, services: Data) -> Response {
     services.scraper(&request)?;
+    // Sets the gauges of the checks.
+    is_ready(&services).await;
     // On a thread of its own: it reads files of the process, whose list of open files is long.
     let text = web::block(move || services.metrics.to_text()).await;
     let text = text.map_err(|_| ApiError::from(Problem::unavailable("the server is stopping")))?;

@@ -10,7 +10,8 @@
 //!   is the `client_library`.
 //! - Connections: `http_connection` (with `refusal` and `responding`), `upgraded` (with `plain_response`),
 //!   `connection_end`, `open_connections`. After an upgrade `actors::Connection` takes over.
-//! - `services` holds what handlers use; `readiness` caches the readiness check; `request_stats` counts requests.
+//! - `services` holds what handlers use; `readiness` caches the readiness check; `request_stats` counts requests, `check_gauges`
+//!   has what the last checks found.
 
 mod admin_alarms;
 mod alarms;
@@ -18,6 +19,7 @@ mod asyncapi;
 mod audit;
 mod bids;
 mod body;
+mod check_gauges;
 mod client_library;
 mod connection_end;
 mod cors;
@@ -64,6 +66,7 @@ use actix_web::{FromRequest, Handler, HttpResponse, Responder, Route, guard, web
 pub(crate) use self::token::{Claims, MintError};
 pub use self::token::{Keys, NewToken};
 pub(crate) use self::{
+    check_gauges::CheckGauges,
     cors::cors,
     error::{ApiError, refusal_as_problem},
     http_connection::HttpConnection,

@@ -8,7 +8,7 @@ use chrono_tz::Tz;
 use quick_cache::sync::Cache;
 use secrecy::SecretString;
 
-use super::{Claims, Keys, RateLimits, Readiness, RequestStats, UserDirectory};
+use super::{CheckGauges, Claims, Keys, RateLimits, Readiness, RequestStats, UserDirectory};
 use crate::{
     actors::{AlarmHub, AuctionClock, BidIngress, BidRouter, Rooms, SessionLimits, ShardStats},
     bus::Topology,
@@ -102,6 +102,8 @@ pub(crate) struct Services {
     pub sessions: Arc<ShardStats>,
     pub topology: Topology,
     pub readiness: Readiness,
+    /// The last status of each part.
+    pub check_gauges: CheckGauges,
     pub requests: Arc<RequestStats>,
     /// What `/metrics` shows.
     pub metrics: Metrics,

@@ -1,15 +1,21 @@
 //! `GET /metrics`: who may read it, what it counts, and that no client can make it large.
 
 use std::{
+    collections::BTreeSet,
+    fs,
     io::Write,
+    path::Path,
     process::{Command, Stdio},
 };
 
 use awc::http::Method;
 use serde_json::{Value, json};
 
-use crate::support::{
-    Client, Figures, ManualTime, Raw, TestNode, bid_frame, eventually, line_frame, noon_in_seoul, outbid_times,
+use crate::{
+    openapi::DatabaseGone,
+    support::{
+        Client, Figures, ManualTime, Raw, TestNode, bid_frame, eventually, line_frame, noon_in_seoul, outbid_times,
+    },
 };
 
 const TOKEN: &str = "a token for the scraper";
@@ -144,8 +150,6 @@ async fn bids_alarms_sessions_and_commits_are_counted() {
         ("bid_actors", "live", "handsup_bid_actors"),
         ("bid_actors", "turned_away", "handsup_bids_turned_away_total"),
         ("bid_actors", "shed", "handsup_bids_shed_total"),
-        ("ledger", "commits", "handsup_ledger_commit_entries_count"),
-        ("ledger", "entries", "handsup_ledger_commit_entries_sum"),
         ("ledger", "failures", "handsup_ledger_failures_total"),
         ("ledger", "overflows", "handsup_ledger_overflows_total"),
     ] {
@@ -268,6 +272,46 @@ async fn names_follow_prometheus_rules() {
         let family = ends.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
         assert!(kinds.iter().any(|(one, _)| *one == family || *one == name), "{name} has no type");
     }
+}
+
+/// Names of metrics in a text.
+fn named(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with("handsup_") || word.starts_with("process_")).collect()
+}
+
+#[actix_web::test]
+async fn the_dashboard_and_the_alerts_name_only_metrics_that_the_server_has() {
+    let node = TestNode::alone(|_| {});
+    let (visitor, deploy) = (node.visitor(), Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy"));
+    assert_eq!(visitor.get("/health/live").await.status, 200);
+    let figures = Figures::of(&visitor).await;
+    for (file, at_least) in [("grafana-dashboard.json", 50), ("alerts.yml", 25)] {
+        let text = fs::read_to_string(deploy.join(file)).unwrap();
+        let used = named(&text);
+        assert!(used.len() >= at_least, "{file}: {used:?}");
+        let unknown: Vec<_> = used.difference(&figures.names()).copied().collect();
+        assert!(unknown.is_empty(), "{file} names what the server has not: {unknown:?}");
+    }
+}
+
+/// What fails, and that the node takes no bids then, is in the metrics too.
+#[actix_web::test]
+async fn the_checks_are_shown() {
+    let node = TestNode::alone(|_| {});
+    let figures = Figures::of(&node.visitor()).await;
+    assert_eq!(figures.get("handsup_ready"), 1.0);
+    for check in ["database", "ledger", "alarm_hub", "auction_clock", "bid_actors", "bus", "sessions"] {
+        assert_eq!(figures.get(&format!("handsup_check_status{{check=\"{check}\"}}")), 0.0, "{check}");
+    }
+    let _gone = DatabaseGone::of(&node);
+    eventually("the checks fail", || async {
+        let figures = Figures::of(&node.visitor()).await;
+        let failing = |check: &str| figures.get(&format!("handsup_check_status{{check=\"{check}\"}}")) == 2.0;
+        let is_seen = failing("database") && failing("ledger") && !failing("alarm_hub") && !failing("bus");
+        (is_seen && figures.get("handsup_ready") == 0.0).then_some(())
+    })
+    .await;
 }
 
 /// `promtool`, of Debian's package `prometheus`, finds nothing to say. `scripts/test --all` installs it.

@@ -55,13 +55,13 @@ fn header<'a>(answer: &'a Answer, name: &str) -> &'a str {
 }
 
 /// The database server is stopped, or the file of the database is moved away, until this is dropped.
-enum DatabaseGone {
+pub enum DatabaseGone {
     Server { _stopped: Stopped },
     File(PathBuf),
 }
 
 impl DatabaseGone {
-    fn of(node: &TestNode) -> Self {
+    pub fn of(node: &TestNode) -> Self {
         if database::server().is_some() {
             return Self::Server { _stopped: Stopped::server_of(node.folder()) };
         }

@@ -333,7 +333,11 @@ impl ClockStats {
     pub(crate) fn register(&self, to: &mut Registry) {
         let Self { lag, last_tick, tasks, under_way, failures } = self.clone();
         to.register("clock_lag_seconds", "Time from a task's due time until it was on disk", lag);
-        to.register("clock_last_tick_seconds", "When the clock last checked its deadlines, as Unix time", last_tick);
+        to.register(
+            "clock_last_tick_timestamp_seconds",
+            "When the clock last checked its deadlines, as Unix time",
+            last_tick,
+        );
         to.register("clock_tasks", "Known starts, last minutes and ends, those under way included", tasks);
         to.register("clock_tasks_under_way", "Tasks dispatched and not yet done", under_way);
         to.register("clock_task_failures", "Failed tries of tasks", failures);
