@@ -83,7 +83,7 @@ function world(t, { random = 1 } = {}) {
   };
   world.connect = async (options) => {
     const { WebSocket, fetch } = world;
-    const client = connect({ url: "http://service.test/", token: () => token(2), WebSocket, fetch, ...options });
+    const client = connect({ url: "http://service.test/", token: () => TOKEN, WebSocket, fetch, ...options });
     t.after(() => client.close());
     const recorder = Object.assign(new Recorder(client, "alarm", "unread", "status", "alert"), { client });
     await settle();
@@ -93,6 +93,8 @@ function world(t, { random = 1 } = {}) {
   return world;
 }
 
+/** One for all: tokens differ from second to second. */
+const TOKEN = token(2);
 const server_time = "2026-11-22T08:30:00.000Z";
 const alarm = (id, more) => ({ response_type: "alram", id, kind: "notice", message: `alarm ${id}`, ...more });
 const ids = (recorder) => recorder.of("alarm").map(({ id }) => id);
@@ -102,7 +104,7 @@ test("the token goes into a subprotocol, and never into an address", async (t) =
   await w.connect();
   const [protocol, bearer] = w.socket.protocols;
   assert.deepEqual([w.socket.url, protocol], ["ws://service.test/ws/alarms/", "handsup.v1"]);
-  assert.equal(bearer, `bearer.${token(2)}`);
+  assert.equal(bearer, `bearer.${TOKEN}`);
 });
 
 test("waits double up to 30 s, with full jitter, and a stable connection begins anew", async (t) => {
@@ -382,7 +384,7 @@ test("events of a stream come in any pieces", async (t) => {
   await settle();
   assert.deepEqual([recorder.client.status.state, recorder.client.status.retry_in_ms], ["waiting", 5000]);
   const { path, headers } = w.requests.findLast(({ path }) => path.startsWith("/alarms/stream"));
-  assert.deepEqual([path, headers.Authorization], ["/alarms/stream", `Bearer ${token(2)}`]);
+  assert.deepEqual([path, headers.Authorization], ["/alarms/stream", `Bearer ${TOKEN}`]);
 });
 
 test("a stream that falls silent is left", async (t) => {
