@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import http from "node:http";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import { after, before, test } from "node:test";
 
 import { chromium } from "playwright-core";
@@ -273,4 +274,39 @@ test("a room follows an auction", async (t) => {
   await tab.waitForFunction(() => bids.length === 2);
   const leads = await tab.evaluate(() => [room.state.leader.id === client.user_id, room.state.high_price, room.remaining() > 3_500_000]);
   assert.deepEqual(leads, [true, 1600, true]);
+});
+
+test("examples/page shows an auction, and bids", async (t) => {
+  const folder = new URL("../../examples/page/", import.meta.url);
+  const pages = http.createServer(({ url }, response) => {
+    const name = url.startsWith("/main.js") ? "main.js" : "index.html";
+    response.setHeader("Content-Type", name === "main.js" ? "text/javascript" : "text/html");
+    response.end(readFileSync(new URL(name, folder)));
+  });
+  pages.listen(0, "127.0.0.1");
+  await once(pages, "listening");
+  t.after(() => pages.close());
+  const origin = `http://127.0.0.1:${pages.address().port}`;
+  const server = await Server.start(t, { HANDSUP__SERVER__ALLOWED_ORIGINS: origin });
+  const goods = await server.goods({ title: "<b>camera</b>" });
+  const context = await browser.newContext();
+  t.after(() => context.close());
+  const tab = await context.newPage();
+  const errors = [];
+  tab.on("pageerror", ({ message }) => errors.push(message));
+  await tab.goto(`${origin}/?${new URLSearchParams({ service: server.url, goods, token: token(2) })}`);
+  const shows = (id, text) => tab.waitForFunction(([id, text]) => document.getElementById(id).textContent === text, [id, text]);
+  await shows("title", "<b>camera</b>");
+  await shows("raise", "Bid 1,000");
+  await tab.click("#raise");
+  await shows("leads", "You lead.");
+  await server.call("POST", `/goods/${goods}/bids`, { price: 1500 }, token(3));
+  await shows("leads", "user3 leads.");
+  await shows("unread", "1");
+  await shows("alarm", "<b>camera</b> 다른 핸더가 입찰했어요!");
+  await tab.click("#raise");
+  await shows("price", "1,600");
+  await shows("leads", "You lead.");
+  await shows("unread", "0");
+  assert.deepEqual(errors, []);
 });
