@@ -178,6 +178,27 @@ for (const [name, init] of [["a worker", undefined], ["a tab, without SharedWork
   });
 }
 
+test("five tabs are back at once when the network is", async (t) => {
+  const server = await Server.start(t);
+  const proxy = await Proxy.before(t, server.url);
+  const profile = await Profile.open(t, proxy.url);
+  const tabs = await profile.open(5);
+  const wait = (state) => Promise.all(tabs.map((tab) => tab.waitForFunction((state) => client.status.state === state, state)));
+  await server.notify(2, "a");
+  proxy.isDown = true;
+  proxy.cut();
+  await wait("waiting");
+  await server.notify(2, "b");
+  proxy.isDown = false;
+  await tabs[2].evaluate(() => dispatchEvent(new Event("online")));
+  await wait("online");
+  for (const tab of tabs) {
+    await has(tab, 2);
+    assert.deepEqual(await alarms(tab), ["a", "b"]);
+  }
+  assert.equal(await sockets(server), 1);
+});
+
 test("a tab goes on when the browser ends the worker", async (t) => {
   const server = await Server.start(t);
   const profile = await Profile.open(t, server.url);

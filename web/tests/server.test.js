@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { connect } from "../client/handsup.js";
-import { Proxy, Recorder, Server, memoryStorage, token } from "./support.js";
+import { Proxy, Recorder, Server, memoryStorage, randomNumbers, token } from "./support.js";
 
 /** A client of a user, whose events are recorded. */
 function open(t, options) {
@@ -53,6 +53,37 @@ test("alarms survive a cut connection, once each and in order, and a reload goes
   assert.equal(reloaded.client.unread, 6);
   // The library acknowledges what it has delivered.
   await eventually(() => isReceived(server, event));
+});
+
+/** How often the connection is cut at a random byte. */
+const CUTS = Number(process.env.HANDSUP_TEST_CUTS ?? 10);
+
+test(`nothing is lost or doubled over ${CUTS} cuts within frames, and reloads`, async (t) => {
+  const random = randomNumbers(t);
+  const server = await Server.start(t);
+  const proxy = await Proxy.before(t, server.url);
+  const storage = memoryStorage();
+  const sent = [];
+  const delivered = [];
+  let recorder;
+  for (let cut = 0; cut < CUTS; cut++) {
+    const isReload = recorder && random() < 0.3;
+    if (isReload) {
+      recorder.client.close();
+      delivered.push(...texts(recorder));
+    }
+    if (!recorder || isReload) recorder = open(t, { url: proxy.url, storage });
+    // A frame of an alarm has some 200 bytes, the answer to a handshake as many.
+    proxy.cutsAfter = Math.floor(random() * 1_200);
+    const alarms = Array.from({ length: 1 + Math.floor(random() * 5) }, (_, index) => `${cut} ${index}`);
+    sent.push(...alarms);
+    await server.notify(2, ...alarms);
+    // Otherwise it comes back by itself, as a connection that has failed once does.
+    recorder.client.reconnect();
+  }
+  proxy.cutsAfter = undefined;
+  await received(recorder, sent.length - delivered.length);
+  assert.deepEqual([...delivered, ...texts(recorder)], sent);
 });
 
 test("nothing is lost or doubled when the server is killed", async (t) => {

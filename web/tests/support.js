@@ -111,6 +111,8 @@ export class Proxy {
   blocksWebSockets = false;
   /** Ends every new connection. */
   isDown = false;
+  /** Ends all connections when so many more bytes have come from the server. */
+  cutsAfter = undefined;
   /** Ends a connection whose request has this text, when the server has answered it, without passing on the answer. */
   swallowsAnswerTo = undefined;
 
@@ -152,8 +154,15 @@ export class Proxy {
       server.write(bytes);
     });
     server.on("data", (bytes) => {
-      if (isSwallowing) end();
-      else client.write(bytes);
+      if (isSwallowing) return end();
+      if (this.cutsAfter === undefined || bytes.length <= this.cutsAfter) {
+        if (this.cutsAfter !== undefined) this.cutsAfter -= bytes.length;
+        client.write(bytes);
+        return;
+      }
+      // Within a frame, as likely as not.
+      client.write(bytes.subarray(0, this.cutsAfter), () => this.cut());
+      this.cutsAfter = undefined;
     });
     for (const socket of [client, server]) socket.on("close", end).on("error", end);
   }
@@ -200,6 +209,18 @@ export class Recorder {
     const matches = (status) => status.state === state && Object.entries(more).every(([key, value]) => status[key] === value);
     return this.until(() => this.of("status").findLast(matches));
   }
+}
+
+/** Random numbers from 0 to 1 that `HANDSUP_TEST_SEED` repeats (mulberry32). */
+export function randomNumbers(test) {
+  let state = Number(process.env.HANDSUP_TEST_SEED ?? Math.floor(Math.random() * 2 ** 31));
+  test.diagnostic(`HANDSUP_TEST_SEED=${state}`);
+  return () => {
+    state = (state + 0x6d2b79f5) | 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
 }
 
 /** A storage like `localStorage`. */
