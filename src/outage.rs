@@ -12,6 +12,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use log::kv::{ToValue, Value};
+
 /// Time between two log lines about the same outage.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// An outage ends when something succeeds and nothing has failed for this time. If one of ten attempts fails, that is one
@@ -44,20 +46,10 @@ pub(crate) struct OutageReport {
     pub failures: u64,
 }
 
-/// A suffix for the log line about a failure: empty for the first one, then the number of failures.
-impl std::fmt::Display for OutageReport {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.failures {
-            1 => Ok(()),
-            failures => write!(f, " ({failures} times in {:.0} s)", self.lasted.as_secs_f64()),
-        }
-    }
-}
-
 impl OutageReport {
-    /// Duration and failures, for the log line about the end of the outage.
-    pub(crate) fn summary(&self) -> String {
-        format!("{:.1} s, {} failed tries", self.lasted.as_secs_f64(), self.failures)
+    /// The duration in seconds, to tenths, as a field of the log.
+    pub(crate) fn lasted_s(&self) -> f64 {
+        (self.lasted.as_secs_f64() * 10.0).round() / 10.0
     }
 }
 
@@ -138,16 +130,13 @@ struct Spent {
     left_out: u64,
 }
 
-/// How many lines were left out since the last one. Displayed as a suffix of the next line; empty if there were none.
+/// How many lines were left out since the last one: a field of the next line, which has none if it is 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LeftOut(u64);
 
-impl std::fmt::Display for LeftOut {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            0 => Ok(()),
-            more => write!(f, " ({more} more before this)"),
-        }
+impl ToValue for LeftOut {
+    fn to_value(&self) -> Value<'_> {
+        if self.0 == 0 { Value::null() } else { self.0.into() }
     }
 }
 
@@ -182,14 +171,12 @@ mod tests {
         let (outage, begun) = (Outage::default(), Instant::now());
         let at = |ms: u64| begun + Duration::from_millis(ms);
         assert_eq!(outage.record_success(|| at(0)), None);
-        assert_eq!(outage.record_failure(at(0)).map(|report| report.to_string()), Some(String::new()));
+        assert_eq!(outage.record_failure(at(0)), Some(OutageReport { lasted: Duration::ZERO, failures: 1 }));
         for ms in (10..60_000).step_by(10) {
             assert_eq!(outage.record_failure(at(ms)), None);
         }
-        assert_eq!(
-            outage.record_failure(at(60_000)).map(|report| report.to_string()),
-            Some(" (6001 times in 60 s)".into())
-        );
+        let report = OutageReport { lasted: Duration::from_secs(60), failures: 6001 };
+        assert_eq!(outage.record_failure(at(60_000)), Some(report));
         assert_eq!(outage.record_failure(at(60_010)), None);
         assert_eq!(outage.record_success(|| at(61_000)), None, "it may fail again");
         let over = OutageReport { lasted: Duration::from_secs(61), failures: 6002 };
@@ -226,8 +213,8 @@ mod tests {
     #[test]
     fn a_budget_allows_its_lines_and_counts_the_rest() {
         let (budget, begun) = (LogBudget::new(2, Duration::from_secs(1)), Instant::now());
-        let at = |ms: u64| budget.spend(begun + Duration::from_millis(ms)).map(|left_out| left_out.to_string());
-        assert_eq!([at(0), at(1), at(2), at(999)], [Some(String::new()), Some(String::new()), None, None]);
-        assert_eq!([at(1000), at(1001), at(1002)], [Some(" (2 more before this)".into()), Some(String::new()), None]);
+        let at = |ms: u64| budget.spend(begun + Duration::from_millis(ms)).map(|LeftOut(lines)| lines);
+        assert_eq!([at(0), at(1), at(2), at(999)], [Some(0), Some(0), None, None]);
+        assert_eq!([at(1000), at(1001), at(1002)], [Some(2), Some(0), None]);
     }
 }

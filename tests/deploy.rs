@@ -206,6 +206,7 @@ fn nginx_repeats_no_bid_and_logs_no_token() {
         "status",
         "body_bytes_sent",
         "request_time",
+        "request_id",
         "upstream_addr",
         "upstream_status",
         "upstream_response_time",

@@ -68,7 +68,7 @@ where
             let failed = failed || found.is_err();
             match found {
                 Ok(found) => (poller.apply)(actor, batch, found),
-                Err(error) => log::debug!("{} can't be compared with the store: {error}", poller.what),
+                Err(error) => log::debug!(what:% = poller.what, error:%; "the state can't be compared with the store"),
             }
             poller.next_batch(keys, failed, ctx);
         }));

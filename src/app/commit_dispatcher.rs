@@ -170,7 +170,7 @@ impl CommitDispatcher {
                 }
                 Ok(None) => {}
                 // The next request of this user reads them.
-                Err(error) => log::debug!("user {id} can't be read: {error}"),
+                Err(error) => log::debug!(user = id.get(), error:%; "a user can't be read"),
             }
         });
     }
@@ -205,34 +205,35 @@ static LOGGED_BIDS: LogBudget = LogBudget::new(100, Duration::from_secs(1));
 /// Logs an event, on the node that has committed it. The text of lines and messages stays out of the log.
 fn log_event(event: &RoomEvent) {
     match event {
-        RoomEvent::Started(goods) => log::info!("the auction of goods {goods} has started"),
+        RoomEvent::Started(goods) => log::info!(goods = goods.get(); "an auction has started"),
         RoomEvent::Bid { bid, bidder } => {
             if let Some(left_out) = LOGGED_BIDS.spend(Instant::now()) {
                 let StoredBid { id, seq, bid, .. } = bid;
-                let (user, goods, price) = (bidder.id, bid.goods, bid.price.won());
-                log::info!("bid {id} of user {user} on goods {goods}: {price}, number {seq}{left_out}");
+                let (user, goods, price) = (bidder.id.get(), bid.goods.get(), bid.price.won());
+                log::info!(bid = id.get(), user, goods, price, seq = seq.get(), left_out; "a bid is accepted");
             }
         }
         RoomEvent::Extended { goods, ends_at, .. } => {
-            log::debug!("the end of goods {goods} has moved to {}", ends_at.rfc3339());
+            log::debug!(goods = goods.get(), ends_at = ends_at.rfc3339(); "the end of an auction has moved");
         }
         RoomEvent::Ended { goods, seq, buyer: Some(buyer), high_price } => {
             let price = high_price.map_or(0, Price::won);
-            log::info!("the auction of goods {goods} has ended: user {} buys for {price}, after {seq} bids", buyer.id);
+            let (goods, buyer) = (goods.get(), buyer.id.get());
+            log::info!(goods, buyer, price, bids = seq.get(); "an auction has ended with a buyer");
         }
         RoomEvent::Ended { goods, buyer: None, .. } => {
-            log::info!("the auction of goods {goods} has ended without a buyer");
+            log::info!(goods = goods.get(); "an auction has ended without a buyer");
         }
-        RoomEvent::Cancelled { goods, .. } => log::info!("the auction of goods {goods} is cancelled"),
-        RoomEvent::Deleted(goods) => log::debug!("goods {goods} are deleted"),
+        RoomEvent::Cancelled { goods, .. } => log::info!(goods = goods.get(); "an auction is cancelled"),
+        RoomEvent::Deleted(goods) => log::debug!(goods = goods.get(); "goods are deleted"),
         RoomEvent::Line { goods, id, author, .. } => {
-            log::debug!("line {id} of user {} in the room of goods {goods}", author.id);
+            log::debug!(line = id.get(), user = author.id.get(), goods = goods.get(); "a line in an auction room");
         }
         RoomEvent::LineRemoved { goods, line, .. } => {
-            log::debug!("line {line} is removed from the room of goods {goods}")
+            log::debug!(line = line.get(), goods = goods.get(); "a line is removed from an auction room");
         }
         RoomEvent::TradeMessage { goods, id, author, .. } => {
-            log::debug!("message {id} of user {} about goods {goods}", author.id);
+            log::debug!(message_id = id.get(), user = author.id.get(), goods = goods.get(); "a message in a trade chat");
         }
     }
 }

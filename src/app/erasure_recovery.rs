@@ -22,12 +22,12 @@ pub(crate) async fn run(store: Store, ledger: Ledger, time: Arc<dyn TimeSource>)
             Ok(users) => {
                 for user in users {
                     match ledger.erase(user, ErasureRun::Last).await {
-                        Ok(()) => log::info!("user {user} is erased"),
-                        Err(error) => log::debug!("user {user} could not be erased: {error}"),
+                        Ok(()) => log::info!(user = user.get(); "a user is erased"),
+                        Err(error) => log::debug!(user = user.get(), error:%; "a user could not be erased"),
                     }
                 }
             }
-            Err(error) => log::debug!("unfinished erasures can't be read: {error}"),
+            Err(error) => log::debug!(error:%; "unfinished erasures can't be read"),
         }
     }
 }

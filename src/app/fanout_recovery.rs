@@ -23,14 +23,14 @@ pub(crate) async fn run(store: Store, ledger: Ledger) {
                 for fanout in open.iter().filter(|fanout| previous.contains(*fanout)) {
                     let id = fanout.0;
                     match ledger.write(ResumeFanout(id), RESUME_TIMEOUT).await {
-                        Ok(Resumed::Yes) => log::warn!("resuming fan-out {id} abandoned by another node"),
+                        Ok(Resumed::Yes) => log::warn!(fanout:% = id; "resuming a fan-out abandoned by another node"),
                         Ok(Resumed::Finished) => {}
-                        Err(error) => log::debug!("fan-out {id} could not be resumed: {error}"),
+                        Err(error) => log::debug!(fanout:% = id, error:%; "a fan-out could not be resumed"),
                     }
                 }
                 previous = open.into_iter().collect();
             }
-            Err(error) => log::debug!("unfinished fan-outs can't be read: {error}"),
+            Err(error) => log::debug!(error:%; "unfinished fan-outs can't be read"),
         }
     }
 }

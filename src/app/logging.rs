@@ -19,14 +19,19 @@ use std::{
 
 use arc_swap::ArcSwap;
 use env_logger::{Logger, Target, WriteStyle};
-use log::{Level, Log, Metadata, Record};
-use serde::{Deserialize, Serialize};
+use log::{
+    Level, Log, Metadata, Record,
+    kv::{self, Source, VisitSource},
+};
 
-use super::settings_error::{SettingsError, invalid};
+use super::{
+    log_line::LogFormat,
+    settings_error::{SettingsError, invalid},
+};
 use crate::{
+    http::ACCESS_LOG_TARGET,
     metrics::{ReadCounter, Registry},
     outage::{Outage, OutageReport},
-    time_source::{SystemTime, TimeSource},
 };
 
 /// Lines that may wait to be written. More are lost and counted.
@@ -55,29 +60,24 @@ pub(super) fn register(to: &mut Registry) {
 pub struct LogRules {
     level: String,
     format: LogFormat,
-}
-
-/// `log.format`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    Text,
-    Json,
+    /// `log.access`
+    access: bool,
 }
 
 impl LogRules {
     /// `level` has the syntax of `RUST_LOG`. `key` names its source in the error.
-    pub(super) fn new(key: &str, level: &str, format: LogFormat) -> Result<Self, SettingsError> {
+    pub(super) fn new(key: &str, level: &str, format: LogFormat, access: bool) -> Result<Self, SettingsError> {
         // `env_logger` itself would only warn of a part that it can't read, and ignore it.
         env_filter::Builder::new().try_parse(level).map_err(|error| invalid(key, error.to_string()))?;
-        Ok(Self { level: level.to_owned(), format })
+        Ok(Self { level: level.to_owned(), format, access })
     }
 
     /// A logger that writes each record as one line into `lines`.
     fn logger(&self, lines: impl Write + Send + 'static) -> Logger {
-        let format = self.format;
+        let (format, level) = (self.format, &self.level);
+        let access = if self.access { "info" } else { "off" };
         env_logger::Builder::new()
-            .parse_filters(&format!("{DEPENDENCY_LEVELS},{}", self.level))
+            .parse_filters(&format!("{DEPENDENCY_LEVELS},{ACCESS_LOG_TARGET}={access},{level}"))
             .format(move |line, record| line.write_all(format.line(record).as_bytes()))
             .target(Target::Pipe(Box::new(lines)))
             .write_style(WriteStyle::Never)
@@ -86,43 +86,24 @@ impl LogRules {
 }
 
 /// The record with its level; clients' mistakes get the level debug.
-fn adjust_level<'a>(record: &Record<'a>) -> Record<'a> {
+fn adjust_level<'a>(record: &'a Record<'a>) -> Record<'a> {
     let is_client_error = record.target().starts_with(CLIENT_ERRORS_TARGET);
     let level = if is_client_error { record.level().max(Level::Debug) } else { record.level() };
-    Record::builder().level(level).target(record.target()).args(*record.args()).build()
+    record.to_builder().level(level).build()
 }
 
-#[derive(Serialize)]
-struct JsonLine<'a> {
-    time: &'a str,
-    level: &'a str,
-    target: &'a str,
-    message: &'a str,
-}
+/// The fields of a warning, and how often it was repeated.
+struct Counted<'a>(&'a dyn Source, OutageReport);
 
-impl LogFormat {
-    fn line(self, record: &Record<'_>) -> String {
-        let (time, message) = (SystemTime.now().rfc3339(), one_line(&record.args().to_string()));
-        let (level, target) = (record.level(), record.target());
-        if self == Self::Json {
-            let level = level.as_str().to_ascii_lowercase();
-            let line = JsonLine { time: &time, level: &level, target, message: &message };
-            // Texts alone: this can't fail.
-            serde_json::to_string(&line).unwrap_or_default() + "\n"
-        } else {
-            format!("[{time} {level:<5} {target}] {message}\n")
+impl Source for Counted<'_> {
+    fn visit<'kvs>(&'kvs self, visitor: &mut dyn VisitSource<'kvs>) -> Result<(), kv::Error> {
+        self.0.visit(visitor)?;
+        if self.1.failures > 1 {
+            visitor.visit_pair("times".into(), self.1.failures.into())?;
+            visitor.visit_pair("lasted_s".into(), self.1.lasted_s().into())?;
         }
+        Ok(())
     }
-}
-
-/// Joins the lines of a message, and escapes control characters, which a terminal would obey.
-fn one_line(message: &str) -> String {
-    let joined =
-        message.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
-    if !joined.contains(char::is_control) {
-        return joined;
-    }
-    joined.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
 /// The process's log; cheap to clone.
@@ -192,9 +173,7 @@ impl Log for Logging {
         if record.level() > Level::Warn || record.target().starts_with(OWN_TARGET) {
             logger.log(&record);
         } else if let Some(report) = self.0.record_warning(&record) {
-            let mut counted = Record::builder();
-            let counted = counted.level(record.level()).target(record.target());
-            logger.log(&counted.args(format_args!("{}{report}", record.args())).build());
+            logger.log(&record.to_builder().key_values(&Counted(record.key_values(), report)).build());
         }
     }
 
@@ -256,14 +235,14 @@ impl Write for Lines {
 }
 
 fn lost_line(lost: u64, format: LogFormat) -> String {
-    let mut record = Record::builder();
-    let record = record.level(Level::Warn).target(module_path!());
-    format.line(&record.args(format_args!("{lost} lines of the log were lost")).build())
+    let (mut record, fields) = (Record::builder(), [("lines", lost)]);
+    let record = record.level(Level::Warn).target(module_path!()).key_values(&fields);
+    format.line(&record.args(format_args!("lines of the log were lost")).build())
 }
 
 /// Logs a panic as one record. The default hook writes several lines, and straight to stderr.
 fn log_panic(panic: &PanicHookInfo<'_>) {
-    log::error!("thread {} {panic}", std::thread::current().name().unwrap_or("without a name"));
+    log::error!(thread = std::thread::current().name(), panic:% = panic; "a thread has panicked");
     // The panic may be about to end the process.
     log::logger().flush();
 }
@@ -275,7 +254,7 @@ mod tests {
     use super::*;
 
     fn rules(level: &str, format: LogFormat) -> LogRules {
-        LogRules::new("log.level", level, format).unwrap()
+        LogRules::new("log.level", level, format, false).unwrap()
     }
 
     /// A log, and the lines that it has queued.
@@ -288,17 +267,6 @@ mod tests {
         let (logging, lines) = logging(rules);
         logging.log(&Record::builder().level(level).target(target).args(format_args!("{message}")).build());
         lines.try_iter().next()
-    }
-
-    #[test]
-    fn a_record_is_one_line_whatever_it_contains() {
-        let message = "ERROR: it failed\n  HINT:  try\r\nagain\u{1b}[31m\n";
-        let text = line(&rules("info", LogFormat::Text), Level::Info, "handsup", message).unwrap();
-        assert!(text.ends_with("INFO  handsup] ERROR: it failed HINT:  try again\\u{1b}[31m\n"), "{text}");
-        let json = line(&rules("info", LogFormat::Json), Level::Info, "handsup", "a \"word\"\nmore").unwrap();
-        assert_eq!(json.matches('\n').count(), 1);
-        let rest = r#","level":"info","target":"handsup","message":"a \"word\" more"}"#;
-        assert!(json.trim_end().ends_with(rest), "{json}");
     }
 
     #[test]
@@ -351,7 +319,7 @@ mod tests {
         lines.write_out(waiting, LogFormat::Text, &mut device);
         let written = String::from_utf8(device.0).unwrap();
         let (first, rest) = written.split_once('\n').unwrap();
-        assert!(first.ends_with("3 lines of the log were lost"), "{written}");
+        assert!(first.ends_with("] lines of the log were lost lines=3"), "{written}");
         assert_eq!(rest, "three\nfour\n");
         assert_eq!(lines.0.waiting.load(Ordering::Relaxed), 0);
     }

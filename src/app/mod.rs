@@ -2,7 +2,7 @@
 //!
 //! - `settings`, `settings_error`, `reload`: the settings, their checks, and which of them can change while the node
 //!   runs
-//! - `logging`: the log
+//! - `logging`: the log; `log_line`: how a record becomes a line of it
 //! - `build`: builds and starts one node; `shutdown`: stops it, and notices that one of its parts has stopped
 //! - `restart_time`: how long a restart takes
 //! - `server`: the HTTP server and its workers
@@ -17,6 +17,7 @@ mod commit_dispatcher;
 mod erasure_recovery;
 mod fanout_recovery;
 mod jobs;
+mod log_line;
 mod logging;
 mod open_files;
 mod process_stats;

@@ -54,7 +54,7 @@ fn raise() -> u64 {
     if limit.current != limit.maximum
         && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })
     {
-        log::warn!("the limit of open files can't be raised and stays at {}: {error}", soft(limit));
+        log::warn!(limit = soft(limit), error:%; "the limit of open files can't be raised");
     }
     soft(getrlimit(Resource::Nofile))
 }

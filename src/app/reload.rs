@@ -107,7 +107,7 @@ mod tests {
     use serde::Deserialize;
 
     /// Keys, origins, rates, locale, the log (`docs/protocol.md#settings`).
-    const LIVE: [&str; 10] = [
+    const LIVE: [&str; 11] = [
         "alarms.locale",
         "auth.jwt_secret",
         "auth.jwt_secret_previous",
@@ -115,6 +115,7 @@ mod tests {
         "limits.bids_per_second",
         "limits.lines_per_second",
         "limits.requests_per_second",
+        "log.access",
         "log.format",
         "log.level",
         "server.allowed_origins",

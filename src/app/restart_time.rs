@@ -41,6 +41,6 @@ pub(super) fn retry_from_ms(services: &Services) -> Result<u64, StoreError> {
     if !(0..=MAX_RESTART_MS).contains(&took_ms) {
         return Ok(MIN_RETRY_MS);
     }
-    log::info!("restarted: listening again {took_ms} ms after the sockets were closed");
+    log::info!(took_ms; "restarted: listening again after the sockets were closed");
     Ok(took_ms.unsigned_abs().max(MIN_RETRY_MS))
 }

@@ -42,7 +42,7 @@ impl Retention {
         loop {
             let now = self.time.now();
             if let Err(error) = self.prune(now).await {
-                log::warn!("old alarms or keys could not be removed: {error}");
+                log::warn!(error:%; "old alarms or keys could not be removed");
             }
             self.time.wait_until(now.plus_ms(RUN_INTERVAL_MS)).await;
         }

@@ -28,7 +28,7 @@ use super::Settings;
 use crate::{
     actors::attach_worker,
     http::{
-        self, HttpConnection, LocalShard, OpenConnections, Services, cors, refusal_as_problem, take_over,
+        self, HttpConnection, LocalShard, OpenConnections, Services, cors, log_request, refusal_as_problem, take_over,
         track_responses,
     },
 };
@@ -99,6 +99,7 @@ pub(super) fn serve(
                     .wrap(NormalizePath::trim())
                     .wrap(DefaultHeaders::new().add((header::X_CONTENT_TYPE_OPTIONS, "nosniff")))
                     .wrap(from_fn(track_responses))
+                    .wrap(from_fn(log_request))
                     .configure(http::routes);
                 map_config(app.into_factory(), |()| AppConfig::default())
             };
@@ -158,7 +159,7 @@ where
     async move {
         let done = done.await;
         if let (Err(error), Ok(peer)) = (&done, peer) {
-            log::debug!("the connection of {peer} has ended: {error}");
+            log::debug!(address:% = peer, error:%; "a connection has ended");
         }
         done
     }
@@ -175,6 +176,6 @@ fn set_up_socket(tcp: &TcpStream, dead_after: Duration) {
         .and_then(|()| socket.set_send_buffer_size(SEND_BUFFER_BYTES))
         .and_then(|()| socket.set_tcp_nodelay(true));
     if let Err(error) = done {
-        log::debug!("socket options could not be set: {error}");
+        log::debug!(error:%; "socket options could not be set");
     }
 }

@@ -18,7 +18,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use url::Url;
 
 use super::{
-    logging::{LogFormat, LogRules},
+    log_line::LogFormat,
+    logging::LogRules,
     settings_error::{SettingsError, invalid},
 };
 use crate::{
@@ -137,6 +138,7 @@ pub struct Alarms {
 pub struct Log {
     pub level: String,
     pub format: LogFormat,
+    pub access: bool,
 }
 
 fn masked<S: Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -396,8 +398,8 @@ impl Settings {
             return Err(invalid("log.level", format!("{right}, not {:?}", self.log.level)));
         }
         match std::env::var("RUST_LOG") {
-            Ok(level) if !level.is_empty() => LogRules::new("RUST_LOG", &level, self.log.format),
-            _ => LogRules::new("log.level", &self.log.level, self.log.format),
+            Ok(level) if !level.is_empty() => LogRules::new("RUST_LOG", &level, self.log.format, self.log.access),
+            _ => LogRules::new("log.level", &self.log.level, self.log.format, self.log.access),
         }
     }
 

@@ -43,7 +43,7 @@ impl Node {
         }
         self.server.stop(true).await;
         if let Ok(Err(error)) = self.server_task.await {
-            log::error!("the server ended with an error: {error}");
+            log::error!(error:%; "the server ended with an error");
         }
         // A user who comes back without `since` then gets nothing again that they have received already.
         let deadline = Instant::now() + CURSORS_TIMEOUT;
@@ -89,10 +89,10 @@ impl Node {
             }
         };
         tokio::select! {
-            part = dead_part => log::error!("the {part} has stopped unexpectedly"),
+            part = dead_part => log::error!(part; "a part has stopped unexpectedly"),
             ended = &mut self.server_task => match ended {
-                Ok(Ok(())) | Err(_) => log::error!("the server has stopped unexpectedly"),
-                Ok(Err(error)) => log::error!("the server has stopped: {error}"),
+                Ok(Ok(())) | Err(_) => log::error!(part = "server"; "a part has stopped unexpectedly"),
+                Ok(Err(error)) => log::error!(part = "server", error:%; "a part has stopped unexpectedly"),
             },
         }
     }

@@ -134,7 +134,7 @@ impl Bus {
         async move {
             let Some((mut redis, remove)) = ready else { return };
             if let Ok(Err(error)) = tokio::time::timeout(REPLY_TIMEOUT, remove.exec_async(&mut redis)).await {
-                log::debug!("closed socket {connection} of user {user} is still counted in Redis: {error}");
+                log::debug!(connection:%, user = user.get(), error:%; "a closed socket is still counted in Redis");
             }
         }
     }
@@ -186,7 +186,7 @@ impl Bus {
                     Some(evicted.map(|all| all.iter().filter_map(|member| UserSocket::parse(member)).collect()))
                 }
                 Ok(Err(error)) => {
-                    log::debug!("sockets of user {user} can't be counted in Redis: {error}");
+                    log::debug!(user = user.get(), error:%; "the sockets of a user can't be counted in Redis");
                     None
                 }
                 Err(_) => None,

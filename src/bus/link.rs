@@ -107,7 +107,8 @@ fn is_lost(error: &RedisError) -> bool {
 impl Link {
     fn log_failure(&self, cause: &dyn Display) {
         if let Some(report) = self.outage.record_failure(Instant::now()) {
-            log::warn!("no connection to Redis{report}, reconnecting: {cause}");
+            let (failures, lasted_s) = (report.failures, report.lasted_s());
+            log::warn!(failures, lasted_s, error:% = cause; "no connection to Redis, reconnecting");
         }
     }
 
@@ -229,7 +230,7 @@ impl Link {
         if node == self.shared.me {
             self.own_message_at.set(Instant::now());
             if let Some(report) = self.outage.record_success(Instant::now) {
-                log::info!("connected to Redis again after {}", report.summary());
+                log::info!(failures = report.failures, lasted_s = report.lasted_s(); "connected to Redis again");
             }
             return;
         }
@@ -240,13 +241,13 @@ impl Link {
         self.shared.stats.received.inc();
         if message == BusMessage::Leaving {
             if locked(&self.shared.membership).left(node) {
-                log::info!("node {node} has stopped");
+                log::info!(node:%; "a node has stopped");
                 self.listener.on_bus_event(BusEvent::NodeGone(node));
             }
             return;
         }
         if locked(&self.shared.membership).seen(node, Instant::now()) {
-            log::info!("node {node} has joined");
+            log::info!(node:%; "a node has joined");
             // Presence that it announced earlier was not received, or was forgotten: ask for it.
             self.heartbeat(true);
         }
@@ -374,7 +375,8 @@ impl Link {
         match pipe.exec_async(connection).await {
             Ok(()) => {
                 if let Some(report) = self.refused_commands.record_success(Instant::now) {
-                    log::info!("Redis refuses no more commands, after {}", report.summary());
+                    let (failures, lasted_s) = (report.failures, report.lasted_s());
+                    log::info!(failures, lasted_s; "Redis refuses no more commands");
                 }
                 true
             }
@@ -382,7 +384,8 @@ impl Link {
             Err(error) => {
                 // Redis refuses one command, for example because it may not write. It has run the others.
                 if let Some(report) = self.refused_commands.record_failure(Instant::now()) {
-                    log::warn!("Redis refuses a command{report}: {error}");
+                    let (failures, lasted_s) = (report.failures, report.lasted_s());
+                    log::warn!(failures, lasted_s, error:%; "Redis refuses a command");
                 }
                 true
             }
@@ -432,7 +435,7 @@ impl Link {
             if self.shared.is_receiving.load(Ordering::Relaxed) {
                 let gone: Vec<NodeId> = locked(&self.shared.membership).take_gone(Instant::now());
                 for node in gone {
-                    log::warn!("node {node} is gone: it sends no heartbeat");
+                    log::warn!(node:%; "a node is gone: it sends no heartbeat");
                     self.listener.on_bus_event(BusEvent::NodeGone(node));
                 }
             }

@@ -25,7 +25,7 @@ pub(super) async fn serve(settings: &Settings, file: Option<PathBuf>, logging: &
     let _file_too_large = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
     let fits = ensure_sockets_fit(settings)?;
     let mut node = Node::start(settings, Arc::new(SystemTime))?;
-    log::info!("the limit of open files allows session.max up to {fits}");
+    log::info!(session_max = fits; "the limit of open files allows so many sockets");
     warn_of_weak_keys(settings);
     announce(&node);
     let mut reload = None;
@@ -50,7 +50,7 @@ pub(super) async fn serve(settings: &Settings, file: Option<PathBuf>, logging: &
 /// Prints the addresses that the node listens on, and logs them.
 pub(super) fn announce(node: &Node) {
     for address in &node.addresses {
-        log::info!("listening on http://{address}");
+        log::info!(address = format!("http://{address}"); "listening");
         print_line(format_args!("listening on http://{address}"));
     }
 }
@@ -76,12 +76,12 @@ fn apply_settings(node: &mut Node, read: Option<Result<Settings, SettingsError>>
             logging.change(&rules);
             warn_of_weak_keys(&settings);
             let applied = if changed.applied.is_empty() { "nothing".to_owned() } else { changed.applied.join(", ") };
-            log::info!("SIGHUP: settings reloaded; changed: {applied}");
+            log::info!(changed = applied; "SIGHUP: settings reloaded");
             if !changed.needs_restart.is_empty() {
-                log::warn!("SIGHUP: needs a restart: {}", changed.needs_restart.join(", "));
+                log::warn!(changed = changed.needs_restart.join(", "); "SIGHUP: needs a restart");
             }
         }
-        Err(error) => log::error!("SIGHUP: settings not reloaded: {error}"),
+        Err(error) => log::error!(error:%; "SIGHUP: settings not reloaded"),
     }
 }
 

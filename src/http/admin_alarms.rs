@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::{ApiError, Data, Response, WRITE_TIMEOUT, body, json, problems, query};
+use super::{ApiError, Data, Response, WRITE_TIMEOUT, body, json, problems, query, request_log::id_of};
 use crate::{
     domain::{CollapseKey, EventId, GoodsId, NoticeAudience, NoticeText, Timestamp, UserId},
     protocol::Problem,
@@ -94,8 +94,9 @@ pub(super) async fn raise(request: HttpRequest, payload: Payload, services: Data
     };
     match services.ledger.write(Audited { admin: admin.user.id, write: notice }, WRITE_TIMEOUT).await? {
         NoticeRaised::Yes { event, recipients } => {
-            log::info!("admin {} has raised notice {event} for {recipients} users", admin.user.id);
-            Ok(json::json(HttpResponse::Accepted(), &Raised { event_id: event.get(), recipients }))
+            let (admin, event) = (admin.user.id.get(), event.get());
+            log::info!(request = id_of(&request), admin, event, recipients; "an admin has raised a notice");
+            Ok(json::json(HttpResponse::Accepted(), &Raised { event_id: event, recipients }))
         }
         NoticeRaised::UnknownGoods => Err(ApiError::not_found("no such goods")),
     }

@@ -3,7 +3,7 @@
 //! 400 `invalid_body` means that the body is not JSON, is not an object, or lacks a required field. 422 `invalid_value`
 //! names a field whose value is not valid.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::{
     HttpRequest,
@@ -19,7 +19,7 @@ use serde::{
 use serde_json::Value;
 use serde_path_to_error::{Path, Segment};
 
-use super::{ApiError, Services};
+use super::{ApiError, Services, request_log::note_body_wait};
 use crate::{
     domain::Price,
     protocol::{Code, Problem},
@@ -54,7 +54,10 @@ async fn read(request: &HttpRequest, mut payload: web::Payload, limit: usize) ->
         }
         Ok(body.freeze())
     };
-    tokio::time::timeout(BODY_TIMEOUT, read_all).await.unwrap_or_else(|_| {
+    let begun = Instant::now();
+    let body = tokio::time::timeout(BODY_TIMEOUT, read_all).await;
+    note_body_wait(request, begun.elapsed());
+    body.unwrap_or_else(|_| {
         Err(Problem::new(Code::RequestTimeout, format!("the body must arrive within {} s", BODY_TIMEOUT.as_secs()))
             .into())
     })

@@ -14,7 +14,10 @@ use actix_web::{
     web,
 };
 
-use super::Services;
+use super::{
+    Services,
+    request_log::{X_REQUEST_ID, id_of, logged_path},
+};
 use crate::{
     outage::LogBudget,
     protocol::{Code, Problem},
@@ -22,7 +25,7 @@ use crate::{
 
 /// Limits how many refused origins are logged.
 static REFUSAL_LOG_BUDGET: LogBudget = LogBudget::new(20, Duration::from_secs(60));
-/// Bytes of an origin or path in the log.
+/// Bytes of an origin in the log.
 const LOGGED_BYTES_LIMIT: usize = 200;
 
 /// The methods and headers that allowed pages may send, and the headers that they may read. A reload of
@@ -34,8 +37,9 @@ pub(crate) fn cors(services: web::Data<Services>) -> Cors {
         .allowed_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
         .allowed_header("idempotency-key")
         .allowed_header("last-event-id")
+        .allowed_header(X_REQUEST_ID)
         .expose_headers([header::RETRY_AFTER])
-        .expose_headers(["idempotent-replayed"])
+        .expose_headers(["idempotent-replayed", X_REQUEST_ID.as_str()])
         .max_age(3600)
 }
 
@@ -61,8 +65,11 @@ impl Services {
         if let Some(left_out) = REFUSAL_LOG_BUDGET.spend(Instant::now()) {
             let origin = request.headers().get(header::ORIGIN).map(HeaderValue::as_bytes).unwrap_or_default();
             let origin = String::from_utf8_lossy(&origin[..origin.len().min(LOGGED_BYTES_LIMIT)]);
-            let (path, address) = (request.path(), self.address(request));
-            log::info!("refused {path:.LOGGED_BYTES_LIMIT$} to a page of {origin:?}, from {address}{left_out}");
+            let (path, address) = (logged_path(request), self.address(request));
+            log::info!(
+                request = id_of(request), path, origin:%, address:%, left_out;
+                "refused a page of another origin"
+            );
         }
     }
 }

@@ -47,7 +47,7 @@ impl From<Problem> for ApiError {
 impl From<StoreError> for ApiError {
     /// The database's own words go to the log, never to the client.
     fn from(error: StoreError) -> Self {
-        log::debug!("database read failed: {error}");
+        log::debug!(error:%; "a read of the database failed");
         Self(Problem::unavailable("the database is not available; try again"))
     }
 }

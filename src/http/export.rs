@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::{
     Data, Response, problems,
+    request_log::id_of,
     users::{user_id, user_not_found},
 };
 use crate::{
@@ -61,7 +62,7 @@ pub(super) async fn export(request: HttpRequest, id: Path<String>, services: Dat
     let admin = services.admin_reader(&request).await?.user.id;
     let user = user_id(&id)?;
     let row = services.store.export_user(user).await?.ok_or_else(user_not_found)?;
-    log::info!("admin {admin} exports user {user}");
+    log::info!(request = id_of(&request), admin = admin.get(), user = user.get(); "an admin exports a user");
     let locale = row.locale().unwrap_or(services.live.load().locale);
     let beginning = [b"{\"user\":", &to_json(&row)[..]].concat();
     let export =

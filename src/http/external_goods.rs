@@ -15,6 +15,7 @@ use super::{
     body,
     goods::{self, DetailsBody},
     json, problems,
+    request_log::id_of,
     responses::GoodsPage,
 };
 use crate::{
@@ -71,14 +72,15 @@ pub(super) async fn put(request: HttpRequest, external_id: Path<String>, payload
     };
     let (id, response) = match services.ledger.write(Audited { admin, write: put }, WRITE_TIMEOUT).await? {
         GoodsPut::Created(id) => {
-            log::info!("admin {admin} has created goods {id}");
+            log::info!(request = id_of(&request), admin = admin.get(), goods = id.get(); "an admin has created goods");
             let mut created = HttpResponse::Created();
             created.insert_header((LOCATION, format!("/goods/{id}/")));
             (id, created)
         }
         GoodsPut::Changed(id, fields) => {
             if !fields.is_empty() {
-                log::info!("admin {admin} has changed goods {id}: {}", fields.join(", "));
+                let (admin, goods, changed) = (admin.get(), id.get(), fields.join(", "));
+                log::info!(request = id_of(&request), admin, goods, changed; "an admin has changed goods");
             }
             (id, HttpResponse::Ok())
         }

@@ -16,6 +16,7 @@ use super::{
     ApiError, Data, Response, Services, WRITE_TIMEOUT,
     bids::{goods_id, goods_not_found},
     body, json, problems,
+    request_log::id_of,
     responses::GoodsPage,
 };
 use crate::{
@@ -271,8 +272,8 @@ pub(super) async fn cancel(request: HttpRequest, goods: Path<String>, payload: P
     let cancel = CancelGoods { goods, received_at: services.time.now() };
     match services.ledger.write(Audited { admin, write: cancel }, WRITE_TIMEOUT).await? {
         Cancelled::Yes => {
-            let reason = reason.map(|reason| format!(": {reason:?}")).unwrap_or_default();
-            log::info!("admin {admin} has cancelled the auction of goods {goods}{reason}");
+            let admin = admin.get();
+            log::info!(request = id_of(&request), admin, goods = goods.get(), reason; "an admin has cancelled an auction");
             Ok(json::ok(&CancelledResponse { goods_id: goods, ends_at: cancel.received_at }))
         }
         Cancelled::Ended => Err(Problem::new(Code::AuctionEnded, "the auction has ended").into()),

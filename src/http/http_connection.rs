@@ -27,6 +27,7 @@ use super::{
     open_connections::ConnectionPermit,
     plain_response::PlainResponse,
     refusal::{bare_refusal, head_too_slow, refusal},
+    request_log::{RequestId, log_unrouted},
     responding::{HttpState, SharedHttpState},
 };
 use crate::{
@@ -89,10 +90,12 @@ impl HttpConnection {
         self.end.resolve();
         match reason {
             Some(problem) => {
-                if let Some((_, permit)) = &self.socket {
+                let id = RequestId::random();
+                if let Some((tcp, permit)) = &self.socket {
                     permit.count_bare_refusal(problem.status());
+                    log_unrouted(&id, problem.status(), tcp.peer_addr().ok());
                 }
-                self.end_with(BoxBody::new(()), refusal(problem));
+                self.end_with(BoxBody::new(()), refusal(problem, &id));
             }
             None => self.socket = None,
         }

@@ -18,7 +18,9 @@ use secrecy::ExposeSecret;
 use subtle::ConstantTimeEq;
 use tokio::time::timeout;
 
-use super::{ApiError, Services, forwarded::client_address, query, rate_limits::RateKey, token::Claims};
+use super::{
+    ApiError, Services, forwarded::client_address, query, rate_limits::RateKey, request_log::note_user, token::Claims,
+};
 use crate::{
     domain::{Timestamp, User, UserId},
     protocol::{Code, Problem},
@@ -57,7 +59,7 @@ impl Services {
     /// Identifies the sender of a request that needs no token; `None` without an `Authorization` header.
     /// Errors: 401 for an invalid token, 429 over the rate of requests, 503 if the user can't be read.
     pub(super) async fn visitor(&self, request: &HttpRequest) -> Result<Option<Identity>, ApiError> {
-        let identity = self.identify_cached(header_token(request)?, UserRow::Optional).await?;
+        let identity = self.identify_cached(request, UserRow::Optional).await?;
         self.count_request(request, identity.as_ref())?;
         Ok(identity)
     }
@@ -79,7 +81,7 @@ impl Services {
     /// Errors: 401 without a valid token, 429 over the rate of requests, 503 if the user can't be read, or their
     /// missing row can't be written.
     pub(super) async fn user(&self, request: &HttpRequest) -> Result<Identity, ApiError> {
-        let identity = self.identify_cached(header_token(request)?, UserRow::Required).await?;
+        let identity = self.identify_cached(request, UserRow::Required).await?;
         let identity = identity.ok_or_else(token_needed)?;
         self.count_request(request, Some(&identity))?;
         Ok(identity)
@@ -142,6 +144,7 @@ impl Services {
     async fn token_holder(&self, request: &HttpRequest) -> Result<Option<Claims>, ApiError> {
         let Some(token) = header_token(request)? else { return Ok(None) };
         let claims = self.live.load().cached_claims(&token, self.time.now()).ok_or_else(token_refused)?;
+        note_user(request, claims.user);
         if !claims.admin {
             self.live.load().rates.check_request(RateKey::User(claims.user))?;
         }
@@ -159,7 +162,7 @@ impl Services {
     /// Errors: 401 without a valid token, 429 over the rate of bids, 503 if the user can't be read, or their missing
     /// row can't be written.
     pub(super) async fn bidder(&self, request: &HttpRequest) -> Result<Identity, ApiError> {
-        let identity = self.identify_cached(header_token(request)?, UserRow::Required).await?;
+        let identity = self.identify_cached(request, UserRow::Required).await?;
         let identity = identity.ok_or_else(token_needed)?;
         if !identity.admin {
             self.live.load().rates.check_bid(RateKey::User(identity.user.id))?;
@@ -203,7 +206,7 @@ impl Services {
     /// Errors: 401 for an invalid token or an inactive user, 503 if the user can't be read.
     pub(super) async fn identify(&self, token: Option<String>) -> Result<Option<Identity>, ApiError> {
         let Some(token) = token else { return Ok(None) };
-        let claims = self.live.load().keys.verify(&token, self.time.now());
+        let claims = self.live.load().keys.verify(&token, self.time.now()).ok_or_else(token_refused)?;
         self.identity(claims, UserRow::Optional).await.map(Some)
     }
 
@@ -223,21 +226,24 @@ impl Services {
             }
         }
         match first {
-            Some(claims) => self.identity(Some(claims), UserRow::Optional).await.map(Some),
+            Some(claims) => {
+                note_user(request, claims.user);
+                self.identity(claims, UserRow::Optional).await.map(Some)
+            }
             None => Ok(None),
         }
     }
 
     /// Identifies the user of a token that is likely to come again, by the cache of tokens.
-    async fn identify_cached(&self, token: Option<String>, row: UserRow) -> Result<Option<Identity>, ApiError> {
-        let Some(token) = token else { return Ok(None) };
-        let claims = self.live.load().cached_claims(&token, self.time.now());
+    async fn identify_cached(&self, request: &HttpRequest, row: UserRow) -> Result<Option<Identity>, ApiError> {
+        let Some(token) = header_token(request)? else { return Ok(None) };
+        let claims = self.live.load().cached_claims(&token, self.time.now()).ok_or_else(token_refused)?;
+        note_user(request, claims.user);
         self.identity(claims, row).await.map(Some)
     }
 
-    /// The identity of verified claims; `None` is an invalid token.
-    async fn identity(&self, claims: Option<Claims>, row: UserRow) -> Result<Identity, ApiError> {
-        let claims = claims.ok_or_else(token_refused)?;
+    /// The identity of verified claims.
+    async fn identity(&self, claims: Claims, row: UserRow) -> Result<Identity, ApiError> {
         let (user, is_stored) = self.ensure_user(claims.user, claims.username, claims.issued_at, row).await?;
         if !user.is_active {
             return Err(token_refused());

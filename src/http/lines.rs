@@ -8,6 +8,7 @@ use super::{
     ApiError, Data, Response, WRITE_TIMEOUT,
     bids::{goods_id, goods_not_found},
     json, problems, query,
+    request_log::id_of,
 };
 use crate::{
     domain::{GoodsId, LineId},
@@ -68,7 +69,7 @@ pub(super) async fn remove(request: HttpRequest, line: Path<String>, services: D
     let line = LineId::parse(&line).ok_or_else(not_found)?;
     match services.ledger.write(Audited { admin, write: RemoveLine(line) }, WRITE_TIMEOUT).await? {
         RemovedLine::Yes => {
-            log::info!("admin {admin} has removed line {line}");
+            log::info!(request = id_of(&request), admin = admin.get(), line = line.get(); "an admin has removed a line");
             Ok(HttpResponse::NoContent().finish())
         }
         RemovedLine::UnknownLine => Err(not_found()),

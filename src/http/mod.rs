@@ -5,7 +5,7 @@
 //!   `metrics`, `trades`, `users`, `socket` (with `socket_auth`).
 //! - Requests: `body`, `query`, `identity` (with `token`, `user_directory`), `forwarded`, `rate_limits`,
 //!   `cors`.
-//! - Responses: `json`, `responses`, `error`.
+//! - Responses: `json`, `responses`, `error`. `request_log` logs requests.
 //! - Descriptions of the API: `openapi` (with `problems`) and `asyncapi`, and the page `docs` that draws them; each served as a `document`, as
 //!   is the `client_library`.
 //! - Connections: `http_connection` (with `refusal` and `responding`), `upgraded` (with `plain_response`),
@@ -47,6 +47,7 @@ mod query;
 mod rate_limits;
 mod readiness;
 mod refusal;
+mod request_log;
 mod request_stats;
 mod responding;
 mod responses;
@@ -73,6 +74,7 @@ pub(crate) use self::{
     open_connections::OpenConnections,
     rate_limits::{RateLimits, Rates},
     readiness::Readiness,
+    request_log::{ACCESS_LOG_TARGET, log_request},
     request_stats::RequestStats,
     responding::track_responses,
     services::{HttpConfig, LiveConfig, Services},

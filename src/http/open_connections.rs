@@ -53,16 +53,15 @@ impl OpenConnections {
         let Counts { limit, open, full, .. } = &*self.0;
         if open.fetch_add(1, Ordering::Relaxed) < *limit {
             if let Some(over) = full.record_success(Instant::now) {
-                log::info!("connections are accepted again; {} were refused", over.failures);
+                log::info!(refused = over.failures, lasted_s = over.lasted_s(); "connections are accepted again");
             }
             return Some(ConnectionPermit { connections: self.clone(), is_outside_http: false });
         }
         open.fetch_sub(1, Ordering::Relaxed);
         self.0.refused.inc();
         if let Some(failing) = full.record_failure(Instant::now()) {
-            log::warn!(
-                "a connection is refused{failing}: {limit} are open, and the limit on open files allows no more"
-            );
+            let (refused, lasted_s) = (failing.failures, failing.lasted_s());
+            log::warn!(limit, refused, lasted_s; "a connection is refused: open files allow no more");
         }
         None
     }

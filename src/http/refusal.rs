@@ -7,6 +7,7 @@ use actix_http::StatusCode;
 use actix_web::http::header::HttpDate;
 use bytes::Bytes;
 
+use super::request_log::RequestId;
 use crate::protocol::{Code, Problem, to_json};
 
 /// The longest head, in bytes, that actix-http writes when it refuses a malformed request.
@@ -42,13 +43,14 @@ pub(super) fn bare_refusal(bytes: &[u8]) -> Option<(usize, Problem)> {
 }
 
 /// A whole HTTP response with this problem. It announces that the connection closes.
-pub(super) fn refusal(problem: &Problem) -> Bytes {
+pub(super) fn refusal(problem: &Problem, id: &RequestId) -> Bytes {
     let status = StatusCode::from_u16(problem.status()).unwrap_or(StatusCode::BAD_REQUEST);
     let (date, body) = (HttpDate::from(SystemTime::now()), to_json(problem));
     let head = format!(
         "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\ncontent-type: application/problem+json\r\n\
-         x-content-type-options: nosniff\r\ndate: {date}\r\n\r\n",
-        body.len()
+         x-content-type-options: nosniff\r\nx-request-id: {}\r\ndate: {date}\r\n\r\n",
+        body.len(),
+        id.as_str()
     );
     [head.as_bytes(), body.as_ref()].concat().into()
 }

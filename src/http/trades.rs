@@ -143,7 +143,7 @@ async fn mark_read(
     match services.ledger.write(read, WRITE_TIMEOUT).await {
         Ok(()) => messages.iter_mut().filter(|message| message.author.id != reader).for_each(|m| m.is_read = true),
         // The messages are still worth a response; the next request marks them.
-        Err(error) => log::debug!("could not mark messages about goods {goods} as read: {error}"),
+        Err(error) => log::debug!(goods = goods.get(), error:%; "trade messages could not be marked as read"),
     }
     messages
 }

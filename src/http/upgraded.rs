@@ -53,7 +53,7 @@ where
     let (head, body) = response.into_parts();
     let size = if session.is_some() { BodySize::None } else { body.size() };
     if let Err(error) = parts.codec.encode(Message::Item((head, size)), &mut parts.write_buf) {
-        log::debug!("a response to an upgrade request could not be encoded: {error}");
+        log::debug!(error:%; "a response to an upgrade request could not be encoded");
         return Ok(());
     }
     let (mut connection, head) = (parts.io, parts.write_buf.freeze());

@@ -11,7 +11,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::{ApiError, Data, Response, Services, WRITE_TIMEOUT, body, json, problems, query, responses::UserResponse};
+use super::{
+    ApiError, Data, Response, Services, WRITE_TIMEOUT, body, json, problems, query, request_log::id_of,
+    responses::UserResponse,
+};
 use crate::{
     actors::CountSockets,
     domain::{User, UserId, is_url, parse_picture},
@@ -156,7 +159,8 @@ pub(super) async fn change(request: HttpRequest, id: Path<String>, payload: Payl
     let changed = changed_fields(&change);
     let change = Audited { admin: admin.user.id, write: change };
     let user = services.ledger.write(change, WRITE_TIMEOUT).await?;
-    log::info!("admin {} has changed user {id}: {changed}", admin.user.id);
+    let admin = admin.user.id.get();
+    log::info!(request = id_of(&request), admin, user = id.get(), changed; "an admin has changed a user");
     Ok(json::ok(&UserResponse::from(user)))
 }
 
@@ -178,7 +182,9 @@ pub(super) async fn erase(request: HttpRequest, id: Path<String>, services: Data
     let admin = services.admin(&request).await?.user.id;
     let id = user_id(&id)?;
     match services.ledger.write(Audited { admin, write: BeginErasure(id) }, WRITE_TIMEOUT).await? {
-        ErasureBegun::Yes => log::info!("admin {admin} erases user {id}"),
+        ErasureBegun::Yes => {
+            log::info!(request = id_of(&request), admin = admin.get(), user = id.get(); "an admin erases a user")
+        }
         ErasureBegun::UnknownUser => return Err(user_not_found()),
     }
     let ledger = services.ledger.clone();

@@ -150,8 +150,10 @@ impl DatabaseFile {
         let found = self.compare();
         let was_lost = self.is_lost.swap(found.is_err(), Ordering::AcqRel);
         match &found {
-            Err(why) if !was_lost => log::error!("the database {} is lost: {why}", self.path.display()),
-            Ok(()) if was_lost => log::warn!("the database {} is back", self.path.display()),
+            Err(why) if !was_lost => {
+                log::error!(database:% = self.path.display(), error:% = why; "the database is lost")
+            }
+            Ok(()) if was_lost => log::warn!(database:% = self.path.display(); "the database is back"),
             _ => {}
         }
         Ok(found?)

@@ -255,7 +255,7 @@ impl Ledger {
 /// Logs that an outage of writes is over, if it is.
 pub(super) fn log_recovery(over: Option<OutageReport>) {
     if let Some(over) = over {
-        log::info!("writes to the database work again after {}", over.summary());
+        log::info!(failures = over.failures, lasted_s = over.lasted_s(); "writes to the database work again");
     }
 }
 

@@ -140,16 +140,13 @@ impl Store {
         let mut conn = url.connect_writer()?;
         let schema = engine::migrate(&mut conn)?;
         if schema.done > 0 {
-            log::info!("{} migrations done", schema.done);
+            log::info!(migrations = schema.done; "migrations done");
         }
         let goods: i64 = schema::goods::table.count().get_result(&mut conn)?;
+        let (version, engine, database) = (env!("CARGO_PKG_VERSION"), url.engine(), url.absolute());
         log::info!(
-            "version {}, engine {}: {} {}, schema {}, {goods} goods",
-            env!("CARGO_PKG_VERSION"),
-            url.engine(),
-            if schema.is_new { "created" } else { "opened" },
-            url.absolute(),
-            schema.version,
+            version, engine, database:%, new = schema.is_new, schema:% = schema.version, goods;
+            "the database is open"
         );
         lock.watch(conn)?;
         let outage = Arc::new(Outage::new());

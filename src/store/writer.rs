@@ -271,7 +271,8 @@ impl Writer {
         if !matches!(error, StoreError::Lost(_))
             && let Some(failing) = self.stats.outage.record_failure(Instant::now())
         {
-            log::error!("writes to the database fail{failing}: {error}");
+            let (failures, lasted_s) = (failing.failures, failing.lasted_s());
+            log::error!(failures, lasted_s, error:%; "writes to the database fail");
         }
     }
 

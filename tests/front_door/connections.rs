@@ -17,7 +17,7 @@ fn refuses(raw: &mut Raw, status: u16, code: &str, what: &str) {
     let answer = raw.answer().unwrap_or_else(|| panic!("{what}: no answer"));
     assert_eq!((answer.status, answer.code().as_str()), (status, code), "{what}: {}", answer.head);
     let head = answer.head.to_ascii_lowercase();
-    for header in ["connection: close\r\n", "x-content-type-options: nosniff\r\n", "\r\ndate: "] {
+    for header in ["connection: close\r\n", "x-content-type-options: nosniff\r\n", "x-request-id: ", "\r\ndate: "] {
         assert!(head.contains(header), "{what}: {head}");
     }
     raw.end_of_input();

@@ -71,7 +71,7 @@ async fn a_page_of_the_marketplace_can_read_every_answer() {
         assert_eq!(answer.status, status, "{path}: {}", answer.text);
         assert_eq!(header(&answer, "access-control-allow-origin"), Some(MARKET), "{path}");
         assert!(lists(&answer, "vary", "origin"), "{path}: another page must not get this one's: {:?}", answer.headers);
-        for read in ["retry-after", "idempotent-replayed"] {
+        for read in ["retry-after", "idempotent-replayed", "x-request-id"] {
             assert!(lists(&answer, "access-control-expose-headers", read), "{path}: {:?}", answer.headers);
         }
     }

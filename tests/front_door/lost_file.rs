@@ -74,9 +74,10 @@ impl Service {
         assert_eq!(health.body["checks"]["database"]["status"], "fail", "{how}: {}", health.text);
         assert_eq!(visitor.get("/health/live").await.status, 200, "{how}");
         // The log has a thread of its own, so its line may come later.
-        let said = || async { Some(self.process.stderr()).filter(|said| said.contains("x.db is lost: ")) };
+        let is_about = |line: &str| line.contains("the database is lost") && line.contains("x.db error=");
+        let said = || async { Some(self.process.stderr()).filter(|said| said.lines().any(is_about)) };
         let said = eventually_within(DETECTION_LIMIT, "the line", said).await;
-        assert_eq!(said.lines().filter(|line| line.contains("x.db is lost: ")).count(), 1, "{how}: {said}");
+        assert_eq!(said.lines().filter(|line| is_about(line)).count(), 1, "{how}: {said}");
     }
 }
 

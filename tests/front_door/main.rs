@@ -63,6 +63,7 @@ mod openapi;
 mod presence;
 mod protocol_doc;
 mod reload;
+mod request_log;
 mod rolling_restart;
 mod room_crash;
 mod room_limits;

@@ -97,9 +97,9 @@ fn an_empty_value_stops_the_start_in_every_source() {
 
 /// The line of the log that says what was opened. The log has a thread of its own, so the line may come later.
 async fn opening(process: &Process) -> String {
-    let said = || async { Some(process.stderr()).filter(|said| said.contains("schema ")) };
+    let said = || async { Some(process.stderr()).filter(|said| said.contains("schema=")) };
     let said = eventually("the line", said).await;
-    let lines: Vec<&str> = said.lines().filter(|line| line.contains("schema ")).collect();
+    let lines: Vec<&str> = said.lines().filter(|line| line.contains("schema=")).collect();
     assert_eq!(lines.len(), 1, "{said}");
     lines[0].to_owned()
 }
@@ -109,20 +109,20 @@ async fn the_start_logs_which_database_it_created_or_opened() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.db");
     let url = database::url_of(&path);
-    let engine = if database::on_sqlite_only() { "engine sqlite" } else { "engine postgres" };
+    let engine = if database::on_sqlite_only() { "engine=sqlite" } else { "engine=postgres" };
     let database = url.rsplit('/').next().unwrap().to_owned();
     let mut schema = None;
-    for (what, goods) in [("created", 0), ("opened", 1), ("opened", 2)] {
+    for (what, goods) in [("new=true", 0), ("new=false", 1), ("new=false", 2)] {
         let process = Process::start(&path);
         let line = opening(&process).await;
-        let version = format!("version {}", env!("CARGO_PKG_VERSION"));
-        for part in [&version, engine, what, &database, &format!("{goods} goods")] {
+        let version = format!("version={}", env!("CARGO_PKG_VERSION"));
+        for part in [&version, engine, what, &database, &format!("goods={goods}")] {
             assert!(line.contains(part), "{part}: {line}");
         }
         if database::on_sqlite_only() {
             assert!(line.contains(&url), "the whole path: {line}");
         }
-        let number: String = line.split("schema ").nth(1).unwrap().chars().take_while(char::is_ascii_digit).collect();
+        let number: String = line.split("schema=").nth(1).unwrap().chars().take_while(char::is_ascii_digit).collect();
         assert_eq!(number.len(), 14, "{line}");
         assert_eq!(*schema.get_or_insert(number.clone()), number, "the same each time");
         let body = goods_body(&json!({"starts_at": "2090-01-01T00:00:00Z"}));

@@ -69,7 +69,7 @@ impl BidRouter {
                 let routed = entry.into_mut();
                 if !routed.actor.connected() {
                     // It panicked and its state is lost; the new one gets its state from the ledger.
-                    log::error!("the bid actor of goods {goods} died; started a new one");
+                    log::error!(goods = goods.get(); "a bid actor died; started a new one");
                     self.stats.replaced.inc();
                     *routed = make();
                 }

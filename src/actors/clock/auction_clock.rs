@@ -134,7 +134,8 @@ impl AuctionClock {
 
     fn log_recovery(outage: Option<OutageReport>) {
         if let Some(outage) = outage {
-            log::info!("starts and ends are written again after {}", outage.summary());
+            let (failures, lasted_s) = (outage.failures, outage.lasted_s());
+            log::info!(failures, lasted_s; "starts and ends are written again");
         }
     }
 
@@ -221,7 +222,7 @@ impl AuctionClock {
                     }
                 }
                 Err(error) => {
-                    log::debug!("the auction clock can't read its deadlines: {error}");
+                    log::debug!(error:%; "the auction clock can't read its deadlines");
                     // A real timer, because the system clock may be set meanwhile.
                     clock.pausing = true;
                     ctx.run_later(Duration::from_millis(RETRY_INTERVAL_MS.unsigned_abs()), |clock, ctx| {
@@ -288,7 +289,11 @@ impl Handler<TaskDone> for AuctionClock {
             Err(error) => {
                 self.stats.failures.inc();
                 if let Some(failing) = self.outage.record_failure(Instant::now()) {
-                    log::warn!("{} of goods {} failed, trying again{failing}: {error}", due.task, due.goods);
+                    let (failures, lasted_s) = (failing.failures, failing.lasted_s());
+                    log::warn!(
+                        task:% = due.task, goods = due.goods.get(), failures, lasted_s, error:%;
+                        "a task of the auction clock failed, trying again"
+                    );
                 }
                 // A retried end waits its grace again: what delayed it may have delayed bids of other nodes too.
                 let grace_ms = if due.task == Task::End { self.deadlines.close_grace_ms } else { 0 };

@@ -188,7 +188,7 @@ impl RoomsCluster {
                 true
             }
             Err(error) => {
-                log::debug!("refusing a socket: cannot read the room of goods {}: {error}", id.goods());
+                log::debug!(goods = id.goods().get(), error:%; "refusing a socket: its room can't be read");
                 false
             }
         };
@@ -287,7 +287,9 @@ impl RoomsCluster {
                 }
             }
             // The next poll tries again.
-            (Err(error), _) => log::debug!("cannot read the missed events of goods {}: {error}", id.goods()),
+            (Err(error), _) => {
+                log::debug!(goods = id.goods().get(), error:%; "the missed events of a room can't be read")
+            }
             (Ok(_), None) => {}
         }
     }

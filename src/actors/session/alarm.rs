@@ -57,7 +57,7 @@ impl Session<AlarmRole> {
         let user = *user;
         ctx.spawn(marking.into_actor(self).map(move |marked, _, ctx| {
             if let Err(error) = marked {
-                log::debug!("alarms of user {user} could not be marked as read: {error}");
+                log::debug!(user = user.get(), error:%; "alarms could not be marked as read");
             }
             ctx.run_later(MARK_READ_INTERVAL, |session, ctx| {
                 session.role.is_marking = false;

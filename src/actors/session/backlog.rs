@@ -113,7 +113,7 @@ impl Backlog {
                 Ok(start) if start.is_active => break start,
                 // An admin has made the user inactive since the handshake.
                 Ok(_) => return self.outbox.borrow_mut().close(Close::TokenRefused),
-                Err(error) => log::debug!("cannot read the inbox of user {} yet, trying again: {error}", self.user),
+                Err(error) => log::debug!(user = self.user.get(), error:%; "an inbox can't be read yet, trying again"),
             }
             tokio::time::sleep(RETRY_DELAY).await;
         };
@@ -166,7 +166,7 @@ impl Backlog {
                 }
             }
             Err(error) => {
-                log::debug!("cannot read the backlog of user {} yet, trying again: {error}", self.user);
+                log::debug!(user = self.user.get(), error:%; "a backlog can't be read yet, trying again");
                 tokio::time::sleep(RETRY_DELAY).await;
             }
         }

@@ -136,7 +136,7 @@ impl ReadMarker {
             .await;
             if let Err(error) = self.ledger.write(self.mark_read(messages.clone()), WRITE_TIMEOUT).await {
                 let Self { goods, reader, .. } = &self;
-                log::debug!("messages about goods {goods} could not be marked as read by user {reader}: {error}");
+                log::debug!(goods = goods.get(), user = reader.get(), error:%; "trade messages could not be marked as read");
                 self.outbox.borrow_mut().requeue_unmarked(messages);
                 tokio::time::sleep(RETRY_DELAY).await;
             }

@@ -59,7 +59,8 @@ impl Store {
                         // One unreadable row must not stop the clock for all others (fault 3).
                         Err(error) => {
                             if let Some(failing) = UNREADABLE_ROWS.record_failure(Instant::now()) {
-                                log::error!("the auction clock skips an unreadable goods row{failing}: {error}");
+                                let (failures, lasted_s) = (failing.failures, failing.lasted_s());
+                                log::error!(failures, lasted_s, error:%; "the auction clock skips an unreadable goods row");
                             }
                         }
                     }
@@ -72,7 +73,8 @@ impl Store {
             if goods.len() == found
                 && let Some(over) = UNREADABLE_ROWS.record_success(Instant::now)
             {
-                log::info!("the auction clock skips no goods row any more, after {}", over.summary());
+                let (failures, lasted_s) = (over.failures, over.lasted_s());
+                log::info!(failures, lasted_s; "the auction clock skips no goods row any more");
             }
             Ok((goods, complete))
         })
