@@ -81,7 +81,7 @@ impl Node {
         // panics.
         let listeners = bind(&settings.bind()?)?;
 
-        let connections = OpenConnections::new(open_files::for_clients(settings));
+        let connections = OpenConnections::new(open_files::connection_limits(settings)?);
         let (services, dispatcher) = build_actors(settings, (live, &connections), &opened, topology, time)?;
         let bus = bus_link.map(|link| link.start(Box::new(dispatcher.clone()))).transpose().map_err(StartError::Bus)?;
         let soft_close_ms = settings.auction.soft_close_s * 1000;

@@ -4,6 +4,7 @@
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{Settings, SettingsError, settings_error::invalid};
+use crate::http::ConnectionLimits;
 
 /// Files of the process itself: stdio, runtimes, listeners, the ledger's connection, the bus, pictures being served.
 const OWN_FILES: u64 = 48;
@@ -38,10 +39,13 @@ pub(crate) fn max_sockets(settings: &Settings) -> usize {
     usize::try_from(fitting(raise(), settings)).unwrap_or(usize::MAX)
 }
 
-/// How many connections of clients may be open at once, sockets and others, under the current limit.
-pub(super) fn for_clients(settings: &Settings) -> usize {
+/// How many connections of clients may be open at once, sockets and others: on the node, under the current limit, and
+/// of one address.
+pub(super) fn connection_limits(settings: &Settings) -> Result<ConnectionLimits, SettingsError> {
     let limit = soft(getrlimit(Resource::Nofile));
-    usize::try_from(limit.saturating_sub(reserved(settings))).unwrap_or(usize::MAX)
+    let node = usize::try_from(limit.saturating_sub(reserved(settings))).unwrap_or(usize::MAX);
+    let (address, proxies) = (settings.limits.connections_per_address, settings.trusted_proxies()?);
+    Ok(ConnectionLimits { node, address, proxies })
 }
 
 fn soft(limit: Rlimit) -> u64 {

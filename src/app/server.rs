@@ -28,8 +28,8 @@ use super::Settings;
 use crate::{
     actors::attach_worker,
     http::{
-        self, HttpConnection, LocalShard, OpenConnections, Services, cors, log_request, refusal_as_problem, take_over,
-        track_responses,
+        self, Admission, HttpConnection, LocalShard, OpenConnections, Services, cors, log_request, refusal_as_problem,
+        take_over, track_responses,
     },
 };
 
@@ -135,7 +135,7 @@ pub(super) fn serve(
 }
 
 /// Prepares an accepted connection for HTTP. Beyond the limit of open connections it is closed at once: the client need
-/// not wait and can try another node.
+/// not wait and can try another node. Beyond the limit of its address it gets 503.
 fn accept(
     tcp: TcpStream,
     connections: &OpenConnections,
@@ -144,9 +144,15 @@ fn accept(
 ) -> Result<(HttpConnection, Option<SocketAddr>), DispatchError> {
     set_up_socket(&tcp, dead_after);
     let peer = tcp.peer_addr().ok();
-    let refused = || DispatchError::Io(io::Error::other("more connections than open files allow"));
-    let permit = connections.try_acquire().ok_or_else(refused)?;
-    Ok((HttpConnection::new(tcp, permit, keep_alive), peer))
+    let refused = |why| Err(DispatchError::Io(io::Error::other(why)));
+    match connections.admit(peer.map(|peer| peer.ip())) {
+        Admission::Open(permit) => Ok((HttpConnection::new(tcp, permit, keep_alive), peer)),
+        Admission::Refused(permit) => {
+            HttpConnection::refuse(tcp, permit, keep_alive);
+            refused("its address has too many connections")
+        }
+        Admission::Closed => refused("the node or its address has too many connections"),
+    }
 }
 
 /// Runs the connection, and logs with its address what has ended it. That is the client's doing, so the level is debug.

@@ -122,6 +122,7 @@ pub struct Limits {
     pub lines_per_second: u32,
     pub requests_per_second: u32,
     pub body_bytes: usize,
+    pub connections_per_address: usize,
     pub frame_bytes: usize,
     pub max_price: i64,
 }
@@ -239,6 +240,7 @@ impl Settings {
         range("limits.bids_per_second", self.limits.bids_per_second.into(), 1, 1_000_000)?;
         range("limits.lines_per_second", self.limits.lines_per_second.into(), 1, 1_000_000)?;
         range("limits.requests_per_second", self.limits.requests_per_second.into(), 1, 1_000_000)?;
+        range("limits.connections_per_address", self.limits.connections_per_address as i128, 1, 10_000_000)?;
         range("limits.body_bytes", self.limits.body_bytes as i128, 256, 1 << 30)?;
         range("limits.frame_bytes", self.limits.frame_bytes as i128, LONGEST_FRAME_BYTES as i128, 1 << 30)?;
         range("limits.max_price", self.limits.max_price.into(), 1, MAX_ID.into())?;
@@ -430,7 +432,7 @@ impl Settings {
         self.server.allowed_origins.iter().map(parse).collect()
     }
 
-    fn trusted_proxies(&self) -> Result<Vec<IpAddr>, SettingsError> {
+    pub(super) fn trusted_proxies(&self) -> Result<Vec<IpAddr>, SettingsError> {
         let parse = |text: &String| match text.parse::<IpAddr>() {
             Ok(address) => Ok(address.to_canonical()),
             Err(_) => Err(invalid("server.trusted_proxies", format!("must hold IP addresses, not {text:?}"))),

@@ -26,7 +26,7 @@ use super::{
     connection_end::ConnectionEnd,
     open_connections::ConnectionPermit,
     plain_response::PlainResponse,
-    refusal::{bare_refusal, head_too_slow, refusal},
+    refusal::{bare_refusal, head_too_slow, refusal, too_many_connections},
     request_log::{RequestId, log_unrouted},
     responding::{HttpState, SharedHttpState},
 };
@@ -64,6 +64,11 @@ impl HttpConnection {
             keep_alive,
             is_unsent: false,
         }
+    }
+
+    /// Tells the client of a connection that its address has too many, and closes it.
+    pub(crate) fn refuse(tcp: TcpStream, permit: ConnectionPermit, keep_alive: Duration) {
+        Self::new(tcp, permit, keep_alive).abort(Some(&too_many_connections()));
     }
 
     /// Puts the connection's end and its HTTP state into the data that its requests can read.

@@ -71,7 +71,7 @@ pub(crate) use self::{
     cors::cors,
     error::{ApiError, refusal_as_problem},
     http_connection::HttpConnection,
-    open_connections::OpenConnections,
+    open_connections::{Admission, ConnectionLimits, OpenConnections},
     rate_limits::{RateLimits, Rates},
     readiness::Readiness,
     request_log::{ACCESS_LOG_TARGET, log_request},

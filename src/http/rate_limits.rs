@@ -17,15 +17,16 @@ pub(super) enum RateKey {
 }
 
 impl RateKey {
-    /// The key of an IPv4 address or of an IPv6 /64 network, which usually belongs to one customer.
     pub(super) fn address(address: IpAddr) -> Self {
-        Self::Address(match address {
-            IpAddr::V4(_) => address,
-            IpAddr::V6(v6) => match v6.to_ipv4_mapped() {
-                Some(v4) => v4.into(),
-                None => IpAddr::from((u128::from(v6) >> 64 << 64).to_be_bytes()),
-            },
-        })
+        Self::Address(network(address))
+    }
+}
+
+/// An IPv4 address, or the /64 network of an IPv6 address, which usually belongs to one customer.
+pub(super) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::from((u128::from(v6) >> 64 << 64).to_be_bytes()),
+        v4 => v4,
     }
 }
 

@@ -1,4 +1,5 @@
-//! Problems for requests that never reach the app, because they are malformed or take too long. actix-http answers a
+//! Problems for requests that never reach the app, because they are malformed, take too long, or come on a connection
+//! that is refused. actix-http answers a
 //! malformed request by itself, with only a head: this recognizes that head and makes the problem to send instead.
 
 use std::time::{Duration, SystemTime};
@@ -17,6 +18,11 @@ const BARE_HEAD_LIMIT: usize = 200;
 pub(super) fn head_too_slow(limit: Duration) -> Problem {
     let detail = format!("a request head must arrive within {} s of its first byte", limit.as_secs());
     Problem::new(Code::RequestTimeout, detail)
+}
+
+/// The answer to a connection whose address has too many.
+pub(super) fn too_many_connections() -> Problem {
+    Problem::unavailable("this address has too many connections open; close some, or try again later")
 }
 
 /// Finds a refusal that actix-http has written by itself: where in these bytes it starts, and the problem to send
@@ -45,10 +51,11 @@ pub(super) fn bare_refusal(bytes: &[u8]) -> Option<(usize, Problem)> {
 /// A whole HTTP response with this problem. It announces that the connection closes.
 pub(super) fn refusal(problem: &Problem, id: &RequestId) -> Bytes {
     let status = StatusCode::from_u16(problem.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    let retry_after = problem.retry_after_s().map(|seconds| format!("retry-after: {seconds}\r\n")).unwrap_or_default();
     let (date, body) = (HttpDate::from(SystemTime::now()), to_json(problem));
     let head = format!(
         "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\ncontent-type: application/problem+json\r\n\
-         x-content-type-options: nosniff\r\nx-request-id: {}\r\ndate: {date}\r\n\r\n",
+         x-content-type-options: nosniff\r\nx-request-id: {}\r\n{retry_after}date: {date}\r\n\r\n",
         body.len(),
         id.as_str()
     );

@@ -18,6 +18,7 @@ mod cancel;
 mod client_library;
 mod clock;
 mod connections;
+mod connections_of_address;
 mod copy;
 mod cors;
 mod crash;

@@ -120,6 +120,7 @@ fn invalid_values_stop_the_start() {
         ("session.max_pending_bytes", "1"),
         ("session.max_per_user", "0"),
         ("session.max", "0"),
+        ("limits.connections_per_address", "0"),
         ("limits.bids_per_second", "0"),
         ("limits.lines_per_second", "-5"),
         ("limits.requests_per_second", "99999999999"),

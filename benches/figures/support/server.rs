@@ -40,6 +40,7 @@ impl Server {
             // The figure is what the service can take, not what one user may send.
             .env("HANDSUP__LIMITS__BIDS_PER_SECOND", "1000000")
             .env("HANDSUP__LIMITS__REQUESTS_PER_SECOND", "1000000")
+            .env("HANDSUP__LIMITS__CONNECTIONS_PER_ADDRESS", "1000000")
             // Overload shows in the figures.
             .env("RUST_LOG", "off")
             .stdin(Stdio::null())

@@ -62,7 +62,7 @@ pub use self::{
     presence::{ParticipantList, listed_users, participants},
     process::Process,
     random::{kills, rng},
-    raw::{BINARY, CLOSE, CONTINUES, CONTINUES_LAST, Raw, TEXT, TEXT_BEGINS, masked},
+    raw::{BINARY, CLOSE, CONTINUES, CONTINUES_LAST, Raw, RawAnswer, TEXT, TEXT_BEGINS, masked},
     redis::RedisServer,
     room::{bid_frame, keys, line_frame, session_figures, sold_goods, trade_frame, wait_for_end},
     scene::Scene,

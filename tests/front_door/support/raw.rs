@@ -3,7 +3,7 @@
 
 use std::{
     io::{Read, Write},
-    net::{Shutdown, SocketAddr, TcpStream},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream},
     time::{Duration, Instant},
 };
 
@@ -45,7 +45,18 @@ impl RawAnswer {
 
 impl Raw {
     pub fn connect(address: SocketAddr) -> Self {
-        let tcp = TcpStream::connect(address).expect("a connection");
+        Self::over(TcpStream::connect(address).expect("a connection"))
+    }
+
+    /// A connection of another client: all of 127.0.0.0/8 are this machine's addresses.
+    pub fn connect_from(source: Ipv4Addr, address: SocketAddr) -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+        socket.connect(&address.into()).expect("a connection");
+        Self::over(socket.into())
+    }
+
+    fn over(tcp: TcpStream) -> Self {
         tcp.set_read_timeout(Some(DEADLINE)).unwrap();
         tcp.set_write_timeout(Some(DEADLINE)).unwrap();
         Self { tcp, unread: Vec::new() }
@@ -181,6 +192,14 @@ impl Raw {
         let peeked = self.tcp.peek(&mut [0]);
         self.tcp.set_nonblocking(false).unwrap();
         matches!(peeked, Ok(0)) || peeked.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
+    }
+
+    /// Whether something has arrived that is not read yet.
+    pub fn has_data(&self) -> bool {
+        self.tcp.set_nonblocking(true).unwrap();
+        let peeked = self.tcp.peek(&mut [0]);
+        self.tcp.set_nonblocking(false).unwrap();
+        matches!(peeked, Ok(1))
     }
 
     /// Reads what has arrived; `None` when the connection has ended. Silence until the deadline fails the test.
