@@ -164,9 +164,14 @@ impl Store {
     pub async fn newest_alarm_before(&self, before: Timestamp) -> Result<Option<AlarmId>, StoreError> {
         self.read(move |conn| {
             use schema::alarms::dsl;
+            // The newest one first: alarms that are stored between these statements are above it, so they never count as
+            // old, also if no other alarm is to be kept.
+            let newest: Option<i64> = dsl::alarms.select(max(dsl::id)).get_result(conn)?;
+            let Some(newest) = newest else { return Ok(None) };
             let kept = dsl::alarms.filter(dsl::created_at.ge(before.micros())).order(dsl::id).limit(1);
             let kept: Option<i64> = kept.select(dsl::id).get_result(conn).optional()?;
-            Ok(dsl::alarms.select(max(dsl::id)).filter(dsl::id.lt(kept.unwrap_or(i64::MAX))).get_result(conn)?)
+            let is_old = dsl::id.le(newest).and(dsl::id.lt(kept.unwrap_or(i64::MAX)));
+            Ok(dsl::alarms.select(max(dsl::id)).filter(is_old).get_result(conn)?)
         })
         .await
     }
