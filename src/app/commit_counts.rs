@@ -25,12 +25,12 @@ impl Default for CommitCounts {
 }
 
 impl CommitCounts {
-    /// An alarm is stored in so many inboxes.
+    /// Counts an alarm that is stored in this many inboxes.
     pub(super) fn alarm(&self, kind: AlarmKind, receivers: usize) {
         self.alarms.add(kind as usize, receivers as u64);
     }
 
-    /// An event of an auction is stored. Bids are counted with their answers.
+    /// Counts an event of an auction that is stored. Bids are counted with their answers.
     pub(super) fn event(&self, event: &RoomEvent) {
         let index = match event {
             RoomEvent::Started(_) => 0,

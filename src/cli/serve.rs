@@ -25,7 +25,7 @@ pub(super) async fn serve(settings: &Settings, file: Option<PathBuf>, logging: &
     let _file_too_large = signal(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?;
     let fits = ensure_sockets_fit(settings)?;
     let mut node = Node::start(settings, Arc::new(SystemTime))?;
-    log::info!(session_max = fits; "the limit of open files allows so many sockets");
+    log::info!(session_max = fits; "the limit of open files allows this many sockets");
     warn_of_weak_keys(settings);
     announce(&node);
     let mut reload = None;

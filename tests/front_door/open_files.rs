@@ -42,7 +42,7 @@ async fn the_soft_limit_of_open_files_is_raised_and_the_log_says_what_fits() {
     let base = served.base();
     let (soft, hard) = served.limit("Max open files");
     assert!(soft == hard && soft > 500, "{soft} of {hard}");
-    served.logged("the limit of open files allows so many sockets session_max=", 1).await;
+    served.logged("the limit of open files allows this many sockets session_max=", 1).await;
     let address: SocketAddr = base.trim_start_matches("http://").parse().unwrap();
     let visitors: Vec<Raw> = (0..100).map(|_| Raw::connect(address)).collect();
     assert_eq!(RunningProgram::client(&base, None).get("/health/ready").await.status, 200);

@@ -10,7 +10,7 @@
 
 const BACKOFF_MS = 1_000;
 const BACKOFF_LIMIT_MS = 30_000;
-/** A connection that lived so long was no failure. */
+/** A connection that lived for this time was no failure. */
 const STABLE_MS = 10_000;
 /** For a first frame, and for a sign of life after a ping. */
 const ANSWER_TIMEOUT_MS = 10_000;
@@ -19,12 +19,12 @@ const REQUEST_TIMEOUT_MS = 8_000;
 /** How long what is safe to repeat is repeated. */
 const RETRY_WITHIN_MS = 30_000;
 const RETRY_BACKOFF_MS = 300;
-/** A token is renewed so long before it expires, or when three quarters of its time have passed. */
+/** A token is renewed this time before it expires, or when three quarters of its time have passed. */
 const RENEW_BEFORE_MS = 60_000;
 const ACK_INTERVAL_MS = 100;
-/** After so many failed handshakes in a row while HTTP works, WebSockets count as blocked. */
+/** After this many failed handshakes in a row while HTTP works, WebSockets count as blocked. */
 const BLOCKED_AFTER = 2;
-/** A room that is silent for so long, or does not end at its end, is read over HTTP. */
+/** A room that is silent for this time, or does not end at its end, is read over HTTP. */
 const ROOM_SILENCE_MS = 60_000;
 const LATE_END_MS = 3_000;
 const ROOM_POLL_MS = 4_000;
@@ -49,8 +49,8 @@ const later = (run, ms) => setTimeout(run, Math.min(Math.max(0, ms), 2 ** 31 - 1
 
 function pause(ms, signal) {
   return new Promise((resolve, reject) => {
-    const timer = later(resolve, ms);
     const abort = () => (clearTimeout(timer), reject(signal.reason));
+    const timer = later(() => (signal?.removeEventListener("abort", abort), resolve()), ms);
     signal?.addEventListener("abort", abort, { once: true });
   });
 }

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-/// So many bids may always wait: one batch of the ledger takes them all.
+/// Bids that may always wait: one batch of the ledger takes them all.
 const ADMITTED_BIDS: usize = 128;
 /// How long the ledger may need for the waiting bids of a burst.
 const BURST_LIMIT: Duration = Duration::from_millis(40);

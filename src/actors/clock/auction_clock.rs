@@ -357,7 +357,7 @@ pub struct GetClockFigures;
 /// Figures for the health endpoint.
 #[derive(Debug, Clone, Copy, Default, MessageResponse)]
 pub struct ClockFigures {
-    /// When the clock last checked its deadlines; `None` before the first time.
+    /// When the clock last checked its deadlines; `None` while it has not read all that were due then.
     pub last_tick: Option<Timestamp>,
     /// How long after its due time the last task was on disk.
     pub last_lag_ms: i64,
@@ -372,7 +372,8 @@ impl Handler<GetClockFigures> for AuctionClock {
 
     fn handle(&mut self, _: GetClockFigures, _: &mut Self::Context) -> ClockFigures {
         ClockFigures {
-            last_tick: self.last_tick,
+            // After the start, or a jump of the clock, what is due may not have been read yet.
+            last_tick: self.last_tick.filter(|tick| self.complete_until.is_some_and(|until| *tick <= until)),
             last_lag_ms: self.last_lag_ms,
             agenda: self.deadlines.len(),
             under_way: self.deadlines.under_way(),

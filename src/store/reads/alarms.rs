@@ -163,15 +163,10 @@ impl Store {
     /// which is quick because retention removes old ones.
     pub async fn newest_alarm_before(&self, before: Timestamp) -> Result<Option<AlarmId>, StoreError> {
         self.read(move |conn| {
-            use schema::alarms::dsl;
-            // The newest one first: alarms that are stored between these statements are above it, so they never count as
-            // old, also if no other alarm is to be kept.
-            let newest: Option<i64> = dsl::alarms.select(max(dsl::id)).get_result(conn)?;
-            let Some(newest) = newest else { return Ok(None) };
-            let kept = dsl::alarms.filter(dsl::created_at.ge(before.micros())).order(dsl::id).limit(1);
-            let kept: Option<i64> = kept.select(dsl::id).get_result(conn).optional()?;
-            let is_old = dsl::id.le(newest).and(dsl::id.lt(kept.unwrap_or(i64::MAX)));
-            Ok(dsl::alarms.select(max(dsl::id)).filter(is_old).get_result(conn)?)
+            // The newest one first: alarms that are stored between these reads are above it, so they never count as old,
+            // also if no other alarm is to be kept.
+            let Some(newest) = newest(conn)? else { return Ok(None) };
+            Ok(newest_old(conn, newest, before)?)
         })
         .await
     }
@@ -264,4 +259,46 @@ fn rows(conn: &mut DbConn, user: i64, query: AlarmQuery) -> Result<(Vec<InboxAla
     };
     let alarms = rows.into_iter().map(alarm).collect::<Result<_, StoreError>>()?;
     Ok((alarms, locale))
+}
+
+fn newest(conn: &mut DbConn) -> QueryResult<Option<AlarmId>> {
+    use schema::alarms::dsl;
+    dsl::alarms.select(max(dsl::id)).get_result(conn)
+}
+
+/// The newest alarm up to this one that is older than `before`.
+fn newest_old(conn: &mut DbConn, up_to: AlarmId, before: Timestamp) -> QueryResult<Option<AlarmId>> {
+    use schema::alarms::dsl;
+    let kept = dsl::alarms.filter(dsl::created_at.ge(before.micros())).order(dsl::id).limit(1);
+    let kept: Option<i64> = kept.select(dsl::id).get_result(conn).optional()?;
+    let is_old = dsl::id.le(up_to.get()).and(dsl::id.lt(kept.unwrap_or(i64::MAX)));
+    dsl::alarms.select(max(dsl::id)).filter(is_old).get_result(conn)
+}
+
+#[cfg(test)]
+mod tests {
+    use diesel::connection::SimpleConnection;
+
+    use super::*;
+
+    #[test]
+    fn an_alarm_that_is_stored_while_retention_looks_is_not_old() {
+        let mut conn = DbConn::Sqlite(SqliteConnection::establish(":memory:").unwrap());
+        conn.batch_execute("CREATE TABLE alarms (id BIGINT PRIMARY KEY, created_at BIGINT)").unwrap();
+        let store = |conn: &mut DbConn, id: i64, at: Timestamp| {
+            conn.batch_execute(&format!("INSERT INTO alarms VALUES ({id}, {})", at.micros())).unwrap();
+        };
+        let before = Timestamp::from_secs(100);
+        let (old, young) = (before.plus_ms(-1), before);
+        assert_eq!(newest(&mut conn), Ok(None));
+        store(&mut conn, 1, old);
+        store(&mut conn, 2, old);
+        let (first, second) = (AlarmId::from_stored(1), AlarmId::from_stored(2));
+        assert_eq!(newest(&mut conn), Ok(Some(second)));
+        assert_eq!(newest_old(&mut conn, second, before), Ok(Some(second)), "none is to be kept");
+        store(&mut conn, 3, old);
+        assert_eq!(newest_old(&mut conn, second, before), Ok(Some(second)), "it came after the first read");
+        conn.batch_execute(&format!("UPDATE alarms SET created_at = {} WHERE id > 1", young.micros())).unwrap();
+        assert_eq!(newest_old(&mut conn, second, before), Ok(Some(first)));
+    }
 }
