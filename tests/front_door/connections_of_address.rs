@@ -139,6 +139,7 @@ async fn a_flood_of_connections_is_logged_once() {
     let mut served = handsup.start(&["serve"]);
     let address: SocketAddr = served.base().trim_start_matches("http://").parse().unwrap();
     let open = [used(CROWDED, address), used(CROWDED, address)];
+    let mut other = used(OTHER, address);
     let flood: Vec<Raw> = (0..300).map(|_| Raw::connect_from(CROWDED, address)).collect();
     let log = served.logged("a connection is refused: its address has too many address=127.0.0.2 refused=1 ", 1).await;
     assert!(log.contains(" WARN "), "{log}");
@@ -150,10 +151,11 @@ async fn a_flood_of_connections_is_logged_once() {
             told += 1;
         }
         raw.end_of_input();
-        drop(used(OTHER, address));
+        other.write(REQUEST);
+        assert_eq!(other.answer().expect("an answer").status, 200, "the others are served");
     }
     assert!(told > 0);
-    drop(open);
+    drop((open, other));
     served.interrupt();
     assert_eq!(served.wait_for_exit(DEADLINE).code(), Some(0));
     let log = served.stderr();
