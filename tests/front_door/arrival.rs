@@ -12,10 +12,7 @@ use serde_json::{Value, json};
 
 use crate::{
     clock::{SELLER, START, accepted, kinds, newest_alarm_is, noon, page},
-    support::{
-        Client, HoldingTime, SilentTime, TestNode, check_answered, check_history, check_outbids, eventually,
-        wait_until_settled,
-    },
+    support::{Client, HoldingTime, SilentTime, TestNode, check_answered, check_history, check_outbids, eventually},
 };
 
 /// What one client saw of one bid, by the machine's clock.
@@ -59,8 +56,7 @@ async fn bids_around_an_end(node: &TestNode, first: i64) {
     let bidders: Vec<_> = (first + 1..).take(8).map(|id| (id, node.user(id))).collect();
     let price = RefCell::new(1000);
     let shots = join_all(bidders.iter().map(|(_, bidder)| fire_through_the_end(bidder, goods, &price))).await.concat();
-    let admin = node.admin();
-    wait_until_settled(&admin, ends_at).await;
+    node.wait_until_settled(ends_at).await;
 
     for shot in &shots {
         match (shot.status, shot.code.as_deref()) {
@@ -134,7 +130,7 @@ async fn fault_12_a_bid_is_judged_by_its_arrival_and_not_by_the_clocks_tick() {
     assert_eq!(clock().await["last_tick"], noon().rfc3339(), "it has not ticked");
 
     time.wake();
-    wait_until_settled(&admin, ends_at).await;
+    node.wait_until_settled(ends_at).await;
     let shown = page(&node, goods).await;
     assert_eq!((&shown["status"], &shown["high_price"]), (&json!(false), &json!(3000)));
     assert_eq!(kinds(&liker, goods).await, ["auction_started"]);
@@ -148,13 +144,13 @@ async fn a_bid_does_not_start_an_auction_whose_whole_time_has_passed() {
     let time = SilentTime::at(noon());
     let node = TestNode::with_time(time.clone(), |_| {});
     let goods = node.goods(SELLER, 10_000, 10).await;
-    let [liker, bidder, admin] = [node.user(2), node.user(3), node.admin()];
+    let [liker, bidder] = [node.user(2), node.user(3)];
     liker.like(goods).await;
     time.set(noon().plus_ms(20_000));
     assert_eq!(bidder.bid(goods, 1000).await.code(), "auction_ended");
     assert_eq!(page(&node, goods).await["status"], Value::Null);
     time.wake();
-    wait_until_settled(&admin, noon().plus_ms(20_000)).await;
+    node.wait_until_settled(noon().plus_ms(20_000)).await;
     assert_eq!(page(&node, goods).await["status"], false);
     assert_eq!(liker.inbox_kinds().await, []);
     assert_eq!(kinds(&node.user(SELLER), goods).await, ["auction_unsold"]);
@@ -168,7 +164,7 @@ async fn a_bid_that_arrives_in_time_counts_even_if_the_end_is_due_before_it_is_j
     let node = TestNode::alone_with_time(time.clone(), |_| {});
     let goods = node.goods(SELLER, 0, 10).await;
     let (early, held) = (node.user(2), node.user(3));
-    wait_until_settled(&node.admin(), noon()).await;
+    node.wait_until_settled(noon()).await;
     accepted(&early, goods, 1000).await;
     // The node knows this user now, so only the token check and the bid itself read the time.
     assert_eq!(held.inbox_kinds().await, []);
@@ -188,7 +184,7 @@ async fn a_bid_that_arrives_in_time_counts_even_if_the_end_is_due_before_it_is_j
     let (answer, ()) = join(held.bid(goods, 2000), move_on).await;
     assert_eq!(answer.status, 201, "{}", answer.text);
     assert_eq!(answer.body["created_at"], "2026-11-22T12:00:09.999Z");
-    wait_until_settled(&node.admin(), noon().plus_ms(60_000)).await;
+    node.wait_until_settled(noon().plus_ms(60_000)).await;
     assert_eq!(kinds(&held, goods).await, ["auction_won"]);
     assert_eq!(kinds(&early, goods).await, ["outbid", "auction_lost"]);
 }

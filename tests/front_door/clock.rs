@@ -14,7 +14,7 @@ use handsup::test_support::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Client, ManualTime, TestNode, eventually, goods_body, wait_until_settled};
+use crate::support::{Client, ManualTime, TestNode, eventually, goods_body};
 
 pub const SELLER: i64 = 1;
 pub const START: &str = "경매가 시작됐어요";
@@ -41,7 +41,7 @@ pub async fn page(node: &TestNode, goods: i64) -> Value {
 /// Moves the time and waits until the clock has done what is due.
 async fn move_to(node: &TestNode, time: &ManualTime, at: Timestamp) {
     time.set(at);
-    wait_until_settled(&node.admin(), at).await;
+    node.wait_until_settled(at).await;
 }
 
 pub async fn accepted(bidder: &Client, goods: i64, price: i64) -> Value {
@@ -87,7 +87,7 @@ async fn users_who_like_the_goods_at_the_start_are_alarmed_and_nobody_else() {
 
     time.set(noon().plus_ms(10_000));
     let received = socket.expect_alarm("auction_started").await;
-    wait_until_settled(&node.admin(), noon().plus_ms(10_000)).await;
+    node.wait_until_settled(noon().plus_ms(10_000)).await;
     late.like(goods).await;
     let shown = page(&node, goods).await;
     assert_eq!((&shown["status"], &shown["buyer"], &shown["high_price"]), (&json!(true), &Value::Null, &json!(0)));
@@ -140,7 +140,7 @@ async fn each_of_many_likers_is_alarmed_once_even_over_a_restart() {
     assert_eq!(unliked.status, 204);
     drop(first);
     let node = node.restart();
-    wait_until_settled(&node.admin(), noon().plus_ms(20_000)).await;
+    node.wait_until_settled(noon().plus_ms(20_000)).await;
     each_got_one_alarm_per_goods(likers(&node), &goods).await;
     assert_eq!(node.user(9000).inbox_kinds().await, []);
     assert_eq!(page(&node, goods[1]).await["like_count"], LAST - FIRST + 1);
@@ -192,7 +192,7 @@ async fn at_the_end_buyer_losers_and_seller_get_their_own_alarm_once() {
     // The origin sent it again every minute.
     move_to(&node, &time, noon().plus_ms(300_000)).await;
     let node = node.restart();
-    wait_until_settled(&node.admin(), noon().plus_ms(300_000)).await;
+    node.wait_until_settled(noon().plus_ms(300_000)).await;
     let received = [SELLER, 2, 3, 4, 5].map(|id| node.user(id));
     assert_eq!(kinds(&received[0], goods).await, ["auction_sold"]);
     assert_eq!(kinds(&received[1], goods).await, ["outbid", "auction_won"]);
@@ -244,7 +244,7 @@ async fn the_last_minute_of_a_long_auction_alarms_likers_and_bidders_once() {
     let (node, time) = node_at_noon();
     let (long, short) = (node.goods(SELLER, 0, 300).await, node.goods(SELLER, 0, 299).await);
     let [liker, bidder, both, other] = [2, 3, 4, 5].map(|id| node.user(id));
-    wait_until_settled(&node.admin(), noon()).await;
+    node.wait_until_settled(noon()).await;
     for goods in [long, short] {
         liker.like(goods).await;
         both.like(goods).await;
@@ -285,7 +285,7 @@ async fn starts_and_ends_due_while_the_node_was_down_are_done_once_after_the_res
     let started = node.goods(SELLER, 50_000, 1000).await;
     let passed = node.goods(SELLER, 50_000, 100).await;
     let (liker, bidder) = (node.user(2), node.user(3));
-    wait_until_settled(&node.admin(), noon()).await;
+    node.wait_until_settled(noon()).await;
     for goods in [live, long, started, passed] {
         liker.like(goods).await;
     }
@@ -297,7 +297,7 @@ async fn starts_and_ends_due_while_the_node_was_down_are_done_once_after_the_res
     let mut node = node.restart();
     // The second round finds nothing left to do.
     for _ in 0..2 {
-        wait_until_settled(&node.admin(), node.now()).await;
+        node.wait_until_settled(node.now()).await;
         let [seller, liker, bidder] = [SELLER, 2, 3].map(|id| node.user(id));
         assert_eq!(kinds(&seller, live).await, ["auction_sold"]);
         assert_eq!(kinds(&bidder, live).await, ["auction_won"]);

@@ -103,7 +103,9 @@ async fn many_clients_that_stop_reading_cost_little_and_are_closed_in_time() {
     let users = dead_users();
     let count = users.end - users.start;
     let first_start = seed(&database, &users);
-    let process = Process::start_with(&database, &[("session.timeout_s", "3"), ("session.heartbeat_s", "1")]);
+    let settings =
+        [("session.timeout_s", "3"), ("session.heartbeat_s", "1"), ("limits.connections_per_address", "1000000")];
+    let process = Process::start_with(&database, &settings);
     let admin = process.admin();
     let readers: Vec<Client> = READERS.map(|id| process.user(id)).collect();
     let mut sockets = join_all(readers.iter().map(|reader| reader.socket())).await;

@@ -6,7 +6,7 @@ use crate::{
     audit::audit,
     clock::{kinds, noon, page},
     nodes_rooms::next_event,
-    support::{Answer, Client, ManualTime, Raw, TestNode, goods_body, wait_until_settled},
+    support::{Answer, Client, ManualTime, Raw, TestNode, goods_body},
 };
 
 async fn put(admin: &Client, id: &str, body: &Value) -> Answer {
@@ -30,7 +30,7 @@ fn with(body: &Value, own: &Value) -> Value {
 async fn the_backend_creates_goods_by_its_own_id_and_repeats_itself_without_harm() {
     let time = ManualTime::at(noon());
     let node = TestNode::with_time(time, |_| {});
-    let admin = node.admin();
+    let admin = node.admin().retrying();
     let body = starting_in(10_000);
     let made = put(&admin, "lot%2F7", &body).await;
     assert_eq!(made.status, 201, "{}", made.text);
@@ -65,7 +65,7 @@ async fn the_backend_creates_goods_by_its_own_id_and_repeats_itself_without_harm
 async fn goods_take_everything_before_their_start() {
     let time = ManualTime::at(noon());
     let node = TestNode::with_time(time.clone(), |_| {});
-    let admin = node.admin();
+    let admin = node.admin().retrying();
     let earlier = put(&admin, "a", &starting_in(50_000)).await.body["id"].as_i64().unwrap();
     let later = put(&admin, "b", &starting_in(10_000)).await.body["id"].as_i64().unwrap();
     node.user(5).like(earlier).await;
@@ -90,7 +90,7 @@ async fn goods_take_everything_before_their_start() {
 
     // The clock of each node goes by the new times.
     time.set(noon().plus_ms(10_000));
-    wait_until_settled(&admin, noon().plus_ms(10_000)).await;
+    node.wait_until_settled(noon().plus_ms(10_000)).await;
     assert_eq!(
         (page(&node, earlier).await["status"].clone(), page(&node, later).await["status"].clone()),
         (json!(true), Value::Null)
@@ -101,7 +101,7 @@ async fn goods_take_everything_before_their_start() {
     assert_eq!(node.user(7).bid(earlier, 8).await.code(), "seller_cannot_bid");
     assert_eq!(node.user(2).bid(earlier, 7).await.body["minimum"], 8);
     time.set(noon().plus_ms(50_000));
-    wait_until_settled(&admin, noon().plus_ms(50_000)).await;
+    node.wait_until_settled(noon().plus_ms(50_000)).await;
     assert_eq!(page(&node, later).await["status"], true);
 }
 
@@ -122,12 +122,12 @@ async fn a_price_that_was_lowered_before_the_start_refuses_nobody() {
 async fn a_live_auction_takes_only_its_description_and_an_ended_one_nothing() {
     let time = ManualTime::at(noon());
     let node = TestNode::with_time(time.clone(), |settings| settings.auction.soft_close_s = 20);
-    let admin = node.admin();
+    let admin = node.admin().retrying();
     let body = starting_in(0);
     let id = put(&admin, "a", &body).await.body["id"].as_i64().unwrap();
     // A bid has moved the end: the length that the backend has set is still the same.
     time.set(noon().plus_ms(90_000));
-    wait_until_settled(&admin, noon().plus_ms(90_000)).await;
+    node.wait_until_settled(noon().plus_ms(90_000)).await;
     assert_eq!(node.user(2).bid(id, 1000).await.body["ends_at"], json!(noon().plus_ms(110_000)));
     let before = page(&node, id).await;
     assert_eq!(put(&admin, "a", &body).await.status, 200, "unchanged, though the start is long past");
@@ -152,7 +152,7 @@ async fn a_live_auction_takes_only_its_description_and_an_ended_one_nothing() {
     assert_eq!(node.user(2).inbox().await.pop().unwrap()["goods_title"], "tripod");
 
     time.set(noon().plus_ms(200_000));
-    wait_until_settled(&admin, noon().plus_ms(200_000)).await;
+    node.wait_until_settled(noon().plus_ms(200_000)).await;
     let answer = put(&admin, "a", &json!({"title": "camera"})).await;
     assert_eq!((answer.status, answer.code()), (409, "auction_ended"));
     let same = put(&admin, "a", &with(&body, &own)).await;
@@ -166,7 +166,7 @@ async fn a_live_auction_takes_only_its_description_and_an_ended_one_nothing() {
 async fn wrong_goods_of_the_backend_change_nothing() {
     let time = ManualTime::at(noon());
     let node = TestNode::with_time(time, |_| {});
-    let admin = node.admin();
+    let admin = node.admin().retrying();
     let body = starting_in(10_000);
     assert_eq!(put(&node.visitor(), "a", &body).await.code(), "unauthorized");
     assert_eq!(put(&node.user(1), "a", &body).await.code(), "forbidden");
@@ -225,7 +225,7 @@ async fn a_picture_elsewhere_is_a_path_that_leads_there() {
     const URL: &str = "https://img.example/a.png?size=big";
     let time = ManualTime::at(noon());
     let node = TestNode::with_time(time.clone(), |_| {});
-    let admin = node.admin();
+    let admin = node.admin().retrying();
     let body = with(&starting_in(0), &json!({"images": [URL, "/media/b.png"]}));
     let made = node.user(1).post("/goods/", &body).await;
     let id = made.body["id"].as_i64().unwrap();
@@ -236,13 +236,13 @@ async fn a_picture_elsewhere_is_a_path_that_leads_there() {
     let user = admin.put("/admin/users/2", &json!({"profile_image": "https://img.example/가.png"})).await;
     assert_eq!((user.status, &user.body["profile_image"]), (200, &json!("/media/x/u2")), "{}", user.text);
     assert_eq!(leads_to(&node, "/media/x/u2").1.as_deref(), Some("https://img.example/%EA%B0%80.png"));
-    wait_until_settled(&admin, noon()).await;
+    node.wait_until_settled(noon()).await;
     let mut room = node.visitor().room(id).await;
     assert_eq!(node.user(2).bid(id, 1000).await.status, 201);
     assert_eq!(next_event(&mut room).await["sender_image"], "/media/x/u2");
     // The trade names the picture too.
     time.set(noon().plus_ms(100_000));
-    wait_until_settled(&admin, noon().plus_ms(100_000)).await;
+    node.wait_until_settled(noon().plus_ms(100_000)).await;
     let mut trade = node.user(2).try_trade(id).await.expect("a buyer");
     assert_eq!(trade.next().await["image"], path);
     assert_eq!(node.user(2).get("/chat/").await.body[0]["image"], path);

@@ -232,8 +232,9 @@ impl Watched {
     }
 
     async fn goods(&self, lasts_s: i64) -> i64 {
+        let seller = self.user(1);
         let body = goods_body(&json!({"starts_at": SystemTime.now(), "duration_s": lasts_s}));
-        let made = self.user(1).post("/goods/", &body).await;
+        let made = seller.post("/goods/", &body).await;
         assert_eq!(made.status, 201, "{}", made.text);
         made.body["id"].as_i64().unwrap()
     }
@@ -249,8 +250,8 @@ impl Watched {
 #[actix_web::test]
 async fn the_log_says_what_happened() {
     let watched = Watched::start(good());
-    let (goods, unwanted) = (watched.goods(3).await, watched.goods(1).await);
     let bidder = watched.user(2);
+    let (unwanted, goods) = (watched.goods(1).await, watched.goods(3).await);
     assert_eq!(bidder.bid(goods, 1000).await.status, 201);
     assert_eq!(bidder.bid(goods, 999).await.status, 409);
     let mut room = bidder.room(goods).await;

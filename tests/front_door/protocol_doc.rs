@@ -18,7 +18,7 @@ use super::{
     events::Stream,
     support::{
         AnswerBody, Client, Closed, Described, Example, Exchange, ManualTime, Socket, Step, TestNode, claims, examples,
-        signed, wait_until_settled,
+        signed,
     },
 };
 
@@ -68,7 +68,7 @@ impl Stage {
         match step {
             Step::Clock(shows) => {
                 self.time.set(shows);
-                wait_until_settled(&self.node.admin(), shows).await;
+                self.node.wait_until_settled(shows).await;
             }
             Step::Exchange(exchange) => self.exchange(exchange).await?,
             Step::On(name) => {

@@ -85,7 +85,7 @@ class Emitter {
       try {
         listener(event);
       } catch (error) {
-        // Reported as any other fault; it stops neither other listeners nor the connection.
+        // It stops nothing else.
         setTimeout(() => {
           throw error;
         }, 0);
@@ -434,9 +434,12 @@ class Leader {
   #refreshUnread(withinMs) {
     this.#unreadTimer ??= setTimeout(async () => {
       this.#unreadTimer = undefined;
+      const seen = this.#seen;
       try {
         const unread = await (await this.#http.send("GET", "/alarms/unread")).json();
-        this.#frame({ response_type: "unread", ...unread });
+        // It may be older.
+        if (seen !== this.#seen) this.#refreshUnread(0);
+        else this.#frame({ response_type: "unread", ...unread });
       } catch {
         // The next `hello` says it.
       }

@@ -314,6 +314,13 @@ impl TestNode {
         self.on_each_node(&self.admin_token())
     }
 
+    /// Waits until every node has done all that is due at this time. What is under way is known to its own node only.
+    pub async fn wait_until_settled(&self, at: Timestamp) {
+        for admin in self.admins() {
+            wait_until_settled(&admin, at).await;
+        }
+    }
+
     fn admin_token(&self) -> String {
         let new = NewToken { user: UserId::new(999).unwrap(), username: None, ttl_s: 3600, admin: true };
         Keys::new(SECRET, None).mint(&new, self.now()).unwrap()

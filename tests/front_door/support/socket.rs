@@ -10,7 +10,7 @@ use awc::{
 use futures_util::{SinkExt, StreamExt};
 use serde_json::Value;
 
-use super::DEADLINE;
+use super::{DEADLINE, SLOW_DEADLINE};
 
 /// How a socket ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct Socket {
     pub protocol: Option<String>,
     /// Whether it answers pings.
     pub answers_pings: bool,
+    /// The newest `watchers` frame that was skipped.
+    skipped_watchers: Option<Value>,
 }
 
 fn is_watchers(frame: &Value) -> bool {
@@ -56,7 +58,7 @@ impl Socket {
             Ok((response, framed)) => {
                 let protocol = response.headers().get("sec-websocket-protocol");
                 let protocol = protocol.map(|value| value.to_str().unwrap().to_owned());
-                Ok(Ok(Self { framed, protocol, answers_pings: true }))
+                Ok(Ok(Self { framed, protocol, answers_pings: true, skipped_watchers: None }))
             }
             Err(awc::error::WsClientError::InvalidResponseStatus(status)) => Ok(Err(status.as_u16())),
             Err(error) => Err(error.to_string()),
@@ -85,7 +87,7 @@ impl Socket {
         loop {
             match self.frame().await? {
                 Frame::Text(text) => match serde_json::from_slice(&text).expect("JSON") {
-                    frame if is_watchers(&frame) => {}
+                    frame if is_watchers(&frame) => self.skipped_watchers = Some(frame),
                     frame => return Some(frame),
                 },
                 Frame::Close(_) => return None,
@@ -98,7 +100,11 @@ impl Socket {
     }
 
     async fn frame(&mut self) -> Option<Frame> {
-        let next = tokio::time::timeout(DEADLINE, self.framed.next()).await.expect("a frame in time");
+        self.frame_within(DEADLINE).await
+    }
+
+    async fn frame_within(&mut self, within: Duration) -> Option<Frame> {
+        let next = tokio::time::timeout(within, self.framed.next()).await.expect("a frame in time");
         next.and_then(Result::ok)
     }
 
@@ -117,26 +123,30 @@ impl Socket {
     /// them.
     pub async fn next(&mut self) -> Value {
         loop {
-            let frame = self.next_of_all().await;
-            if !is_watchers(&frame) {
-                return frame;
+            match self.next_of_all(DEADLINE).await {
+                frame if is_watchers(&frame) => self.skipped_watchers = Some(frame),
+                frame => return frame,
             }
         }
     }
 
-    /// The next `watchers` frame. Others before it are skipped.
+    /// A `watchers` frame: the newest one that was skipped, else the next. It may be that only the second tick of two
+    /// nodes brings it. Others before it are skipped.
     pub async fn next_watchers(&mut self) -> Value {
+        if let Some(frame) = self.skipped_watchers.take() {
+            return frame;
+        }
         loop {
-            let frame = self.next_of_all().await;
+            let frame = self.next_of_all(SLOW_DEADLINE).await;
             if is_watchers(&frame) {
                 return frame;
             }
         }
     }
 
-    async fn next_of_all(&mut self) -> Value {
+    async fn next_of_all(&mut self, within: Duration) -> Value {
         loop {
-            match self.frame().await.expect("the socket is open") {
+            match self.frame_within(within).await.expect("the socket is open") {
                 Frame::Text(text) => return serde_json::from_slice(&text).expect("JSON"),
                 Frame::Ping(payload) if self.answers_pings => {
                     // The socket may be closing; a pong that cannot be sent does not matter.
@@ -167,7 +177,7 @@ impl Socket {
         loop {
             match self.frame().await {
                 Some(Frame::Text(text)) => match serde_json::from_slice(&text).expect("JSON") {
-                    frame if is_watchers(&frame) => {}
+                    frame if is_watchers(&frame) => self.skipped_watchers = Some(frame),
                     frame => return Ok(frame),
                 },
                 Some(Frame::Close(reason)) => {
