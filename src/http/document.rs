@@ -1,12 +1,18 @@
-//! What the binary itself serves: bytes that stay the same while it runs, with an `ETag` by which caches ask again.
+//! What the binary itself serves: bytes that stay the same while it runs, compressed once, with an `ETag` by which caches
+//! ask again.
 
-use std::hash::{DefaultHasher, Hasher};
+use std::{
+    hash::{DefaultHasher, Hasher},
+    io::Write,
+    sync::OnceLock,
+};
 
 use actix_web::{
     HttpMessage, HttpRequest, HttpResponse,
-    http::header::{CACHE_CONTROL, ETAG, EntityTag, IfNoneMatch},
+    http::header::{AcceptEncoding, CACHE_CONTROL, CONTENT_ENCODING, ETAG, Encoding, EntityTag, IfNoneMatch, VARY},
 };
 use bytes::Bytes;
+use flate2::{Compression, write::GzEncoder};
 use serde::Serialize;
 
 use crate::protocol::to_json;
@@ -15,7 +21,9 @@ use crate::protocol::to_json;
 pub(super) struct Document {
     content_type: &'static str,
     body: Bytes,
-    tag: EntityTag,
+    hash: u64,
+    /// `None` if it would not be smaller.
+    gzip: OnceLock<Option<Bytes>>,
 }
 
 impl Document {
@@ -24,8 +32,7 @@ impl Document {
         // The same bytes have the same tag on every node and after every restart: the keys of this hasher are fixed.
         let mut hasher = DefaultHasher::new();
         hasher.write(&body);
-        let tag = EntityTag::new_strong(format!("{:016x}", hasher.finish()));
-        Self { content_type, body, tag }
+        Self { content_type, body, hash: hasher.finish(), gzip: OnceLock::new() }
     }
 
     pub(super) fn json(value: &impl Serialize) -> Self {
@@ -34,18 +41,41 @@ impl Document {
 
     /// 200 with the document, or 304 if the client has it.
     pub(super) fn response(&self, request: &HttpRequest) -> HttpResponse {
+        let gzip = if takes_gzip(request) { self.gzip() } else { None };
+        let tag = EntityTag::new_strong(format!("{:016x}{}", self.hash, if gzip.is_some() { "-gzip" } else { "" }));
         let is_known = match request.get_header::<IfNoneMatch>() {
             Some(IfNoneMatch::Any) => true,
-            Some(IfNoneMatch::Items(tags)) => tags.iter().any(|tag| tag.weak_eq(&self.tag)),
+            Some(IfNoneMatch::Items(tags)) => tags.iter().any(|known| known.weak_eq(&tag)),
             None => false,
         };
         let mut response = if is_known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
-        response.insert_header((ETAG, self.tag.to_string()));
+        response.insert_header((ETAG, tag.to_string()));
+        response.insert_header((VARY, "accept-encoding"));
         // Caches keep it and ask each time whether it is still the same, since an upgrade may change it.
         response.insert_header((CACHE_CONTROL, "public, no-cache"));
         if is_known {
             return response.finish();
         }
-        response.content_type(self.content_type).body(self.body.clone())
+        response.content_type(self.content_type);
+        match gzip {
+            Some(gzip) => response.insert_header((CONTENT_ENCODING, "gzip")).body(gzip.clone()),
+            None => response.body(self.body.clone()),
+        }
     }
+
+    fn gzip(&self) -> Option<&Bytes> {
+        let compress = || {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+            encoder.write_all(&self.body).ok()?;
+            let smaller = encoder.finish().ok().filter(|gzip| gzip.len() < self.body.len())?;
+            Some(Bytes::from(smaller))
+        };
+        self.gzip.get_or_init(compress).as_ref()
+    }
+}
+
+fn takes_gzip(request: &HttpRequest) -> bool {
+    let accepted = request.get_header::<AcceptEncoding>();
+    let best = accepted.and_then(|accepted| accepted.negotiate([Encoding::gzip(), Encoding::identity()].iter()));
+    best == Some(Encoding::gzip())
 }

@@ -7,7 +7,7 @@
 //!   `cors`.
 //! - Responses: `json`, `responses`, `error`. `request_log` logs requests.
 //! - Descriptions of the API: `openapi` (with `problems`) and `asyncapi`, and the page `docs` that draws them; each served as a `document`, as
-//!   is the `client_library`.
+//!   are the `client_library` and the `pages`.
 //! - Connections: `http_connection` (with `refusal` and `responding`), `upgraded` (with `plain_response`),
 //!   `connection_end`, `open_connections`. After an upgrade `actors::Connection` takes over.
 //! - `services` holds what handlers use; `readiness` caches the readiness check; `request_stats` counts requests, `check_gauges`
@@ -41,6 +41,7 @@ mod media;
 mod metrics;
 mod open_connections;
 mod openapi;
+mod pages;
 mod plain_response;
 mod problems;
 mod query;
@@ -96,6 +97,8 @@ type Data = web::Data<Services>;
 pub(crate) fn routes(config: &mut web::ServiceConfig) {
     let at = web::resource::<&str>;
     config
+        .service(at("/").route(read_only(pages::home)))
+        .service(at("/app/{path:.*}").route(read_only(pages::file)))
         .service(at("/goods").route(read_only(goods_lists::list)).post(goods::create))
         // These come before `/goods/{id}`, which would take their words for ids.
         .service(at("/goods/recommend").route(read_only(goods_lists::recommend)))

@@ -77,6 +77,8 @@ use crate::{
         super::docs::page,
         super::docs::style,
         super::docs::script,
+        super::pages::home,
+        super::pages::file,
         show,
     ),
     // Those that no body or answer refers to.

@@ -1,0 +1,77 @@
+//! `GET /`: the bidders' page, and its files under `/app/`, all from `web/app` and in the binary. `server.pages` switches
+//! them off.
+
+use std::{collections::HashMap, sync::LazyLock};
+
+use actix_web::{
+    HttpRequest,
+    http::header::{HeaderValue, X_FRAME_OPTIONS},
+};
+
+use super::{ApiError, Data, Response, docs, document::Document, problems};
+
+/// The named files of `web/app`, as `(name, text)`.
+macro_rules! files {
+    ($($name:literal,)*) => { [$(($name, include_str!(concat!("../../web/app/", $name)))),*] };
+}
+
+/// What `/app/` serves. A new file of `web/app` stands here.
+static FILES: LazyLock<HashMap<&'static str, Document>> = LazyLock::new(|| {
+    let files = files![
+        "app.js",
+        "icon.svg",
+        "look.css",
+    ];
+    files.into_iter().map(|(name, text)| (name, Document::new(content_type(name), text))).collect()
+});
+
+const PAGE: &str = include_str!("../../web/app/index.html");
+/// The page when people come with a token.
+static TOKEN_PAGE: LazyLock<Document> = LazyLock::new(|| Document::new(HTML, PAGE));
+/// The page with `auth.dev_login`: people choose a name.
+static NAME_PAGE: LazyLock<Document> =
+    LazyLock::new(|| Document::new(HTML, PAGE.replacen("data-login=\"token\"", "data-login=\"name\"", 1)));
+
+const HTML: &str = "text/html; charset=utf-8";
+/// No other page may lay its own over a button that bids.
+const NEVER_FRAMED: HeaderValue = HeaderValue::from_static("DENY");
+
+/// The bidders' page.
+#[utoipa::path(
+    get, path = "/", operation_id = "page", tag = "service", security((), ("bearer" = [])),
+    responses(
+        (status = 200, description = "The page", content_type = "text/html; charset=utf-8", body = String),
+        (status = 304, description = "Not changed since the `ETag` of `If-None-Match`"),
+        problems::Caller, problems::NotFound,
+    ),
+)]
+pub(super) async fn home(request: HttpRequest, services: Data) -> Response {
+    let page = if services.config.dev_login { &NAME_PAGE } else { &TOKEN_PAGE };
+    let mut response = docs::serve(page, &request, &services).await?;
+    response.headers_mut().insert(X_FRAME_OPTIONS, NEVER_FRAMED);
+    Ok(response)
+}
+
+/// A script, style or picture of the page.
+#[utoipa::path(
+    get, path = "/app/{path}", operation_id = "page_file", tag = "service", security((), ("bearer" = [])),
+    params(("path" = String, Path, description = "A file of the page; it may have slashes")),
+    responses(
+        (status = 200, description = "The file"),
+        (status = 304, description = "Not changed since the `ETag` of `If-None-Match`"),
+        problems::Caller, problems::NotFound,
+    ),
+)]
+pub(super) async fn file(request: HttpRequest, services: Data) -> Response {
+    let file = FILES.get(request.match_info().get("path").unwrap_or_default());
+    docs::serve(file.ok_or_else(|| ApiError::not_found("no such path"))?, &request, &services).await
+}
+
+fn content_type(name: &str) -> &'static str {
+    match name.rsplit_once('.') {
+        Some((_, "js")) => "text/javascript; charset=utf-8",
+        Some((_, "css")) => "text/css; charset=utf-8",
+        Some((_, "svg")) => "image/svg+xml",
+        _ => HTML,
+    }
+}
