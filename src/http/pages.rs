@@ -18,9 +18,37 @@ macro_rules! files {
 /// What `/app/` serves. A new file of `web/app` stands here.
 static FILES: LazyLock<HashMap<&'static str, Document>> = LazyLock::new(|| {
     let files = files![
+        "alarms.js",
         "app.js",
+        "bidbox.js",
+        "bidding.js",
+        "card.js",
+        "chart.js",
+        "dom.js",
+        "feed.js",
+        "format.js",
+        "history.js",
+        "home.js",
         "icon.svg",
+        "icons.js",
+        "inbox.js",
+        "lists.js",
+        "live.js",
         "look.css",
+        "pages.css",
+        "picture.js",
+        "price.js",
+        "ring.js",
+        "room.js",
+        "session.js",
+        "shell.js",
+        "signin.js",
+        "standings.js",
+        "toasts.js",
+        "verdict.js",
+        "words.en.js",
+        "words.js",
+        "words.ko.js",
     ];
     files.into_iter().map(|(name, text)| (name, Document::new(content_type(name), text))).collect()
 });

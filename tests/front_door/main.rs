@@ -61,6 +61,7 @@ mod nodes_under_fire;
 mod notices;
 mod open_files;
 mod openapi;
+mod pages;
 mod presence;
 mod protocol_doc;
 mod reload;
