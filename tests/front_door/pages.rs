@@ -92,7 +92,8 @@ async fn the_page_is_sent_compressed_to_those_who_take_it() {
         assert!(small.headers.get_all("vary").any(|vary| vary.to_str().unwrap().contains("accept-encoding")), "{path}");
         assert!(length(&small) < length(&plain), "{path}");
         // Bytes that differ have tags that differ.
-        let [small_tag, plain_tag] = [&small, &plain].map(|answer| answer.headers.get("etag").unwrap().to_str().unwrap());
+        let [small_tag, plain_tag] =
+            [&small, &plain].map(|answer| answer.headers.get("etag").unwrap().to_str().unwrap());
         assert_ne!(small_tag, plain_tag, "{path}");
         let known = [("Accept-Encoding", "gzip"), ("If-None-Match", small_tag)];
         let again = visitor.send_with(Method::GET, path, None, &known).await;

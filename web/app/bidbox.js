@@ -98,7 +98,7 @@ export function bidBox(goodsId) {
     const hint = h("p.hint", { id: "own-hint" });
     const input = h("input.input.num", { inputmode: "numeric", autocomplete: "off", "aria-label": say("ownAmount"), "aria-describedby": "own-hint", oninput: check });
     const send = h("button.main", null, say("placeBid"));
-    const close = h("button.icon", { type: "button", "aria-label": say("cancel"), onclick: () => ((isOpen = false), drawButtons()) }, icon("close"));
+    const close = h("button.icon", { type: "button", "aria-label": say("back"), onclick: () => ((isOpen = false), drawButtons()) }, icon("close"));
     function check() {
       const amount = priceOf(input.value);
       const after = input.value.slice(input.selectionEnd ?? input.value.length).replace(/\D/g, "").length;

@@ -24,8 +24,9 @@ const links = [
 export const main = h("main", { id: "main", tabindex: "-1" });
 const account = h("div.account");
 const connection = h("div.connection", { role: "status", hidden: true });
-const badge = h("span.badge", { hidden: true });
-const bell = h("a.icon", { href: "#/inbox" }, icon("bell"), badge);
+const badge = h("span.badge", { hidden: true, "aria-hidden": "true" });
+const bellText = h("span.unseen");
+const bell = h("a.icon", { href: "#/inbox" }, icon("bell"), badge, bellText);
 const input = h("input", { type: "search", "aria-label": say("search"), placeholder: say("search"), oninput: search, enterkeyhint: "search", maxlength: 100 });
 const toLink = ([name, href, picture]) => h("a", { href }, picture && icon(picture), h("span", null, say(name)));
 const nav = h("nav", { "aria-label": "Hands-Up" }, links.slice(1, -1).map(([name, href]) => toLink([name, href])));
@@ -65,7 +66,7 @@ export function showPlace(path, query) {
 export function showUnread(count) {
   badge.hidden = !count;
   setText(badge, count > 99 ? "99+" : String(count));
-  setAttribute(bell, "aria-label", say("inboxUnread", count));
+  setText(bellText, say("inboxUnread", count));
 }
 
 function menu() {
@@ -87,7 +88,7 @@ function menu() {
     h("div.chips", null, [["", "system"], ["light", "light"], ["dark", "dark"]].map(([name, text]) => option(say(text), theme === name, chooseTheme(name)))),
     h("button.second", { type: "button", onclick: leave }, say("signOut")),
   );
-  const button = h("button.icon", { type: "button", popovertarget: "menu", "aria-label": say("menu", user.name) }, face(user.name, user.id));
+  const button = h("button.icon", { type: "button", popovertarget: "menu" }, face(user.name, user.id), h("span.unseen", null, say("menu", user.name)));
   return h("div", null, button, panel);
 }
 
