@@ -18,8 +18,7 @@ use actix_service::{IntoServiceFactory, Service, ServiceFactoryExt, apply_fn_fac
 use actix_web::{
     App,
     dev::{AppConfig, Server, ServiceFactory, fn_factory, fn_service},
-    http::header,
-    middleware::{DefaultHeaders, NormalizePath, from_fn},
+    middleware::{NormalizePath, from_fn},
     rt::net::TcpStream,
     web,
 };
@@ -29,7 +28,7 @@ use crate::{
     actors::attach_worker,
     http::{
         self, Admission, HttpConnection, LocalShard, OpenConnections, Services, cors, log_request, refusal_as_problem,
-        take_over, track_responses,
+        security_headers, take_over, track_responses,
     },
 };
 
@@ -97,7 +96,7 @@ pub(super) fn serve(
                     .wrap(cors(services.clone()))
                     .wrap(from_fn(refusal_as_problem))
                     .wrap(NormalizePath::trim())
-                    .wrap(DefaultHeaders::new().add((header::X_CONTENT_TYPE_OPTIONS, "nosniff")))
+                    .wrap(security_headers())
                     .wrap(from_fn(track_responses))
                     .wrap(from_fn(log_request))
                     .configure(http::routes);

@@ -5,7 +5,7 @@
 //!   `metrics`, `trades`, `users`, `socket` (with `socket_auth`).
 //! - Requests: `body`, `query`, `identity` (with `token`, `user_directory`), `forwarded`, `rate_limits`,
 //!   `cors`.
-//! - Responses: `json`, `responses`, `error`. `request_log` logs requests.
+//! - Responses: `json`, `responses`, `security_headers`, `error`. `request_log` logs requests.
 //! - Descriptions of the API: `openapi` (with `problems`) and `asyncapi`, and the page `docs` that draws them; each served as a `document`, as
 //!   are the `client_library` and the `pages`.
 //! - Connections: `http_connection` (with `refusal` and `responding`), `upgraded` (with `plain_response`),
@@ -52,6 +52,7 @@ mod request_log;
 mod request_stats;
 mod responding;
 mod responses;
+mod security_headers;
 mod services;
 mod socket;
 mod socket_auth;
@@ -78,6 +79,7 @@ pub(crate) use self::{
     request_log::{ACCESS_LOG_TARGET, log_request},
     request_stats::RequestStats,
     responding::track_responses,
+    security_headers::security_headers,
     services::{HttpConfig, LiveConfig, Services},
     socket::LocalShard,
     upgraded::take_over,

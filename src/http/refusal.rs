@@ -8,7 +8,7 @@ use actix_http::StatusCode;
 use actix_web::http::header::HttpDate;
 use bytes::Bytes;
 
-use super::request_log::RequestId;
+use super::{request_log::RequestId, security_headers::SECURITY_HEADERS};
 use crate::protocol::{Code, Problem, to_json};
 
 /// The longest head, in bytes, that actix-http writes when it refuses a malformed request.
@@ -52,10 +52,11 @@ pub(super) fn bare_refusal(bytes: &[u8]) -> Option<(usize, Problem)> {
 pub(super) fn refusal(problem: &Problem, id: &RequestId) -> Bytes {
     let status = StatusCode::from_u16(problem.status()).unwrap_or(StatusCode::BAD_REQUEST);
     let retry_after = problem.retry_after_s().map(|seconds| format!("retry-after: {seconds}\r\n")).unwrap_or_default();
+    let security = SECURITY_HEADERS.map(|(name, value)| format!("{name}: {value}\r\n")).concat();
     let (date, body) = (HttpDate::from(SystemTime::now()), to_json(problem));
     let head = format!(
         "HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\ncontent-type: application/problem+json\r\n\
-         x-content-type-options: nosniff\r\nx-request-id: {}\r\n{retry_after}date: {date}\r\n\r\n",
+         x-request-id: {}\r\n{security}{retry_after}date: {date}\r\n\r\n",
         body.len(),
         id.as_str()
     );

@@ -70,6 +70,7 @@ mod rolling_restart;
 mod room_crash;
 mod room_limits;
 mod rooms;
+mod security_headers;
 mod sessions_of_users;
 mod settings;
 mod slow_client;
