@@ -25,7 +25,7 @@ pub mod domain {
 }
 
 pub mod http {
-    pub use crate::http::{Keys, NewToken};
+    pub use crate::http::{Keys, NewToken, TokenAlgorithm};
 }
 
 pub mod store {

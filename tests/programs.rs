@@ -43,7 +43,7 @@ const NAMED: [(&str, &str); 12] = [
     ("`git`", "git"),
     ("`dpkg-dev`", "dpkg-shlibdeps"),
     ("`debootstrap`", "debootstrap"),
-    // schemathesis is installed into a folder of its own.
+    // Packages from PyPI are installed into a folder of their own.
     ("`python3-venv`", "python3 schemathesis"),
 ];
 /// The shell's built-in commands.

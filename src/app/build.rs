@@ -66,7 +66,7 @@ impl Node {
     pub fn start(settings: &Settings, time: Arc<dyn TimeSource>) -> Result<Self, StartError> {
         settings.check()?;
         settings.check_serve()?;
-        let live = Arc::new(ArcSwap::from_pointee(settings.live(None)?));
+        let live = Arc::new(ArcSwap::from_pointee(settings.live(settings.auth.read_keys()?, None)?));
         let bus_url = settings.bus()?;
         let sharing = if bus_url.is_some() { Sharing::Shared } else { Sharing::Exclusive };
         let opened = Store::open_for(sharing, &settings.database()?, settings.database.pool)?;

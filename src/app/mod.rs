@@ -1,6 +1,6 @@
 //! The application: what turns settings into a running node.
 //!
-//! - `settings`, `settings_error`, `reload`: the settings, their checks, and which of them can change while the node
+//! - `settings` (with `auth_settings`), `settings_error`, `reload`: the settings, their checks, and which of them can change while the node
 //!   runs
 //! - `logging`: the log; `log_line`: how a record becomes a line of it
 //! - `build`: builds and starts one node; `shutdown`: stops it, and notices that one of its parts has stopped
@@ -11,6 +11,7 @@
 //! - `process_stats`: the metrics that every process has
 //! - `jobs`: what a node does periodically; `retention`, `fanout_recovery`, `erasure_recovery`: three such jobs
 
+mod auth_settings;
 mod build;
 mod commit_counts;
 mod commit_dispatcher;
@@ -29,10 +30,10 @@ mod settings;
 mod settings_error;
 mod shutdown;
 
+#[cfg(feature = "test-support")]
+pub use self::auth_settings::DEV_SECRET;
 #[cfg(feature = "demo")]
 pub(crate) use self::open_files::max_sockets;
-#[cfg(feature = "test-support")]
-pub use self::settings::DEV_SECRET;
 pub use self::{build::Node, settings::Settings};
 pub(crate) use self::{
     build::StartError, logging::Logging, open_files::ensure_sockets_fit, settings_error::SettingsError,

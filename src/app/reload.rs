@@ -5,9 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 
-use super::{Settings, SettingsError, build::Node};
+use super::{Settings, SettingsError, auth_settings::Auth, build::Node};
 use crate::http::{Keys, LiveConfig, RateLimits};
 
 /// What a reload has changed.
@@ -20,20 +20,28 @@ pub struct SettingsChange {
 }
 
 impl Node {
-    /// Applies those of the new settings that can change while the node runs.
+    /// Applies those of the new settings that can change while the node runs. `keys` are those of the new settings, read
+    /// where nobody waits for it.
     ///
     /// # Errors
     /// A new setting is invalid, by itself or beside those that stay. Then nothing is changed.
-    pub fn change_settings(&mut self, new: &Settings) -> Result<SettingsChange, SettingsError> {
+    pub fn change_settings(&mut self, new: &Settings, keys: Keys) -> Result<SettingsChange, SettingsError> {
         new.check()?;
         new.check_serve()?;
         let merged = self.settings.with_live_values_of(new);
         // The new live values must also fit the old values that stay until a restart.
         merged.check()?;
         merged.check_serve()?;
-        let live = merged.live(Some((&self.settings, &self.services.live.load())))?;
-        let change =
-            SettingsChange { applied: self.settings.differences(&merged), needs_restart: merged.differences(new) };
+        let before = self.services.live.load_full();
+        let mut applied = self.settings.differences(&merged);
+        // A file may have changed while its name has not.
+        let file = "auth.public_key_file";
+        let is_named = applied.iter().any(|key| key == file);
+        if merged.auth.public_key_file.is_some() && !is_named && !keys.accepts_same_keys(&before.keys) {
+            applied.push(file.to_owned());
+        }
+        let live = merged.live(keys, Some((&self.settings, &before)))?;
+        let change = SettingsChange { applied, needs_restart: merged.differences(new) };
         self.services.live.store(Arc::new(live));
         self.settings = merged;
         Ok(change)
@@ -45,9 +53,7 @@ impl Settings {
     ///
     /// # Errors
     /// A value that [`check`](Self::check) or [`check_serve`](Self::check_serve) refuses.
-    pub fn live(&self, before: Option<(&Self, &LiveConfig)>) -> Result<LiveConfig, SettingsError> {
-        let previous = self.auth.jwt_secret_previous.as_ref().map(SecretString::expose_secret);
-        let keys = Keys::new(self.jwt_secret()?, previous);
+    pub fn live(&self, keys: Keys, before: Option<(&Self, &LiveConfig)>) -> Result<LiveConfig, SettingsError> {
         let rates = match before {
             Some((settings, live)) if settings.rates() == self.rates() => Arc::clone(&live.rates),
             _ => Arc::new(RateLimits::new(&self.rates())),
@@ -55,14 +61,16 @@ impl Settings {
         Ok(LiveConfig::new(keys, self.origins()?, rates, self.alarms.locale, self.auth.metrics_token.clone()))
     }
 
-    /// These settings, with the values of `new` for everything that can change while the node runs: keys, origins,
-    /// rates, locale, log.
+    /// These settings, with the values of `new` for everything that can change while the node runs: tokens and
+    /// their keys, origins, rates, locale, log.
     #[must_use]
     pub fn with_live_values_of(&self, new: &Self) -> Self {
         let mut merged = self.clone();
-        merged.auth.jwt_secret.clone_from(&new.auth.jwt_secret);
-        merged.auth.jwt_secret_previous.clone_from(&new.auth.jwt_secret_previous);
-        merged.auth.metrics_token.clone_from(&new.auth.metrics_token);
+        merged.auth = Auth {
+            insecure_dev_secret: self.auth.insecure_dev_secret,
+            dev_login: self.auth.dev_login,
+            ..new.auth.clone()
+        };
         merged.server.allowed_origins.clone_from(&new.server.allowed_origins);
         merged.limits.bids_per_second = new.limits.bids_per_second;
         merged.limits.lines_per_second = new.limits.lines_per_second;
@@ -86,9 +94,10 @@ impl Settings {
             let keys = keys.as_table().cloned().unwrap_or_default();
             values.extend(keys.into_iter().map(|(key, value)| (format!("{section}.{key}"), value)));
         }
+        let [secret, previous] = self.auth.secrets();
         let secrets = [
-            ("auth.jwt_secret", self.auth.jwt_secret.as_ref()),
-            ("auth.jwt_secret_previous", self.auth.jwt_secret_previous.as_ref()),
+            secret,
+            previous,
             ("auth.metrics_token", self.auth.metrics_token.as_ref()),
             ("database.url", Some(&self.database.url)),
             ("bus.url", self.bus.url.as_ref()),
@@ -106,12 +115,19 @@ mod tests {
     use crate::app::settings::DEFAULTS;
     use serde::Deserialize;
 
-    /// Keys, origins, rates, locale, the log (`docs/protocol.md#settings`).
-    const LIVE: [&str; 11] = [
+    /// Tokens and their keys, who may read metrics, origins, rates, locale, the log (`docs/protocol.md#settings`).
+    const LIVE: [&str; 18] = [
         "alarms.locale",
+        "auth.admin_claim",
+        "auth.algorithm",
+        "auth.audience",
+        "auth.issuer",
         "auth.jwt_secret",
         "auth.jwt_secret_previous",
         "auth.metrics_token",
+        "auth.public_key_file",
+        "auth.user_id_claim",
+        "auth.username_claim",
         "limits.bids_per_second",
         "limits.lines_per_second",
         "limits.requests_per_second",
@@ -146,8 +162,16 @@ mod tests {
 
     /// The defaults, with another value of the right type for this key.
     fn with_other_value(section: &str, key: &str) -> Settings {
-        let values =
-            [4711.into(), "other".into(), true.into(), false.into(), vec!["other"].into(), "en".into(), "json".into()];
+        let values = [
+            4711.into(),
+            "other".into(),
+            true.into(),
+            false.into(),
+            vec!["other"].into(),
+            "en".into(),
+            "json".into(),
+            "RS256".into(),
+        ];
         let defaults = Settings::defaults().unwrap();
         let changed = values.into_iter().find_map(|value: toml::Value| {
             with(section, key, value).filter(|changed| !defaults.differences(changed).is_empty())

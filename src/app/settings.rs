@@ -18,6 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use url::Url;
 
 use super::{
+    auth_settings::Auth,
     log_line::LogFormat,
     logging::LogRules,
     settings_error::{SettingsError, invalid},
@@ -31,9 +32,6 @@ use crate::{
     store::{DatabaseUrl, MASK},
 };
 
-/// The key in force when `auth.insecure_dev_secret` is set and no other is. It is public, so it is for development
-/// only.
-pub const DEV_SECRET: &str = "handsup-development-key-that-everybody-knows";
 /// The built-in defaults, in TOML.
 pub(super) const DEFAULTS: &str = include_str!("../../config/default.toml");
 
@@ -84,19 +82,6 @@ pub struct Bus {
 
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct Auth {
-    #[serde(serialize_with = "masked")]
-    pub jwt_secret: Option<SecretString>,
-    #[serde(serialize_with = "masked")]
-    pub jwt_secret_previous: Option<SecretString>,
-    pub insecure_dev_secret: bool,
-    pub dev_login: bool,
-    #[serde(serialize_with = "masked")]
-    pub metrics_token: Option<SecretString>,
-}
-
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
 pub struct Auction {
     pub duration_s: i64,
     pub soft_close_s: i64,
@@ -140,10 +125,6 @@ pub struct Log {
     pub level: String,
     pub format: LogFormat,
     pub access: bool,
-}
-
-fn masked<S: Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
-    secret.as_ref().map(|_| MASK).serialize(serializer)
 }
 
 fn database_without_password<S: Serializer>(url: &SecretString, serializer: S) -> Result<S::Ok, S::Error> {
@@ -261,26 +242,14 @@ impl Settings {
             let problem = format!("{max_pending_bytes} must be at least limits.frame_bytes ({frame_bytes}): {right}");
             return Err(invalid("session.max_pending_bytes", problem));
         }
-        for (key, secret) in
-            [("auth.jwt_secret", &self.auth.jwt_secret), ("auth.jwt_secret_previous", &self.auth.jwt_secret_previous)]
-        {
-            let is_known = secret.as_ref().is_some_and(|secret| secret.expose_secret() == DEV_SECRET);
-            if is_known && !self.auth.insecure_dev_secret {
-                return Err(invalid(key, "is the public development key, which only auth.insecure_dev_secret allows"));
-            }
-        }
-        Ok(())
+        self.auth.check()
     }
 
     /// Checks what `serve` needs beyond [`check`](Self::check): a safe secret, a safe folder of pictures, and a dev
     /// login only where no other machine can reach it.
     pub fn check_serve(&self) -> Result<(), SettingsError> {
-        self.jwt_secret()?;
+        self.auth.check_secrets()?;
         self.check_media_dir()?;
-        let weak = |secret: &SecretString| secret.expose_secret().len() < 32 && !self.auth.insecure_dev_secret;
-        if self.auth.jwt_secret_previous.as_ref().is_some_and(weak) {
-            return Err(invalid("auth.jwt_secret_previous", "needs at least 32 bytes"));
-        }
         if self.auth.dev_login && !self.bind()?.iter().all(|address| address.ip().is_loopback()) {
             return Err(invalid("auth.dev_login", "only allowed when server.bind is a loopback address"));
         }
@@ -299,24 +268,6 @@ impl Settings {
                 Err(invalid("server.media_dir", problem))
             }
             None => Ok(()),
-        }
-    }
-
-    /// The secret that signs tokens.
-    ///
-    /// # Errors
-    /// There is none, or it is too short (fault 17), and `auth.insecure_dev_secret` is not set.
-    pub fn jwt_secret(&self) -> Result<&str, SettingsError> {
-        match &self.auth.jwt_secret {
-            Some(secret) if secret.expose_secret().len() >= 32 || self.auth.insecure_dev_secret => {
-                Ok(secret.expose_secret())
-            }
-            Some(_) => Err(invalid("auth.jwt_secret", "needs at least 32 bytes")),
-            None if self.auth.insecure_dev_secret => Ok(DEV_SECRET),
-            None => Err(invalid(
-                "auth.jwt_secret",
-                "is required: at least 32 bytes, known only to this service and the issuer of tokens",
-            )),
         }
     }
 

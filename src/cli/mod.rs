@@ -16,7 +16,7 @@ use std::{
 use crate::{
     app::{Logging, Settings, SettingsError, StartError},
     domain::UserId,
-    http::{Keys, NewToken},
+    http::NewToken,
     store::{BackupError, CopiedTable, CopyError, DatabaseUrl, DatabaseUrlError, Store, backup, copy},
     time_source::{SystemTime, TimeSource},
 };
@@ -204,7 +204,7 @@ fn copy_database(from: &str, to: &str) -> Result<(), CommandError> {
 
 fn token(settings: &Settings, args: TokenArgs) -> Result<(), CommandError> {
     let user = UserId::new(args.user_id).ok_or(CommandError::UserId)?;
-    let keys = Keys::new(settings.jwt_secret()?, None);
+    let keys = settings.auth.signing_keys()?;
     let new = NewToken { user, username: Some(args.username), ttl_s: args.ttl, admin: args.admin };
     print(format_args!("{}\n", keys.mint(&new, SystemTime.now())?))
 }

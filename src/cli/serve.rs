@@ -12,6 +12,7 @@ use tokio::{
 use super::{CommandError, print_line};
 use crate::{
     app::{Logging, Node, Settings, SettingsError, ensure_sockets_fit},
+    http::{Keys, TokenAlgorithm},
     time_source::SystemTime,
 };
 
@@ -55,12 +56,16 @@ pub(super) fn announce(node: &Node) {
     }
 }
 
-/// Reads the settings on a thread of its own, which may outlive this call: a disk that hangs must not keep the process
+/// Reads the settings and their keys on a thread of its own, which may outlive this call: a disk that hangs must not keep the process
 /// alive. `None` if the thread could not be started, or panicked.
-fn read_settings(file: Option<PathBuf>) -> impl Future<Output = Option<Result<Settings, SettingsError>>> {
+fn read_settings(file: Option<PathBuf>) -> impl Future<Output = Option<Result<(Settings, Keys), SettingsError>>> {
     let (sender, read) = oneshot::channel();
     let load = move || {
-        let _ = sender.send(Settings::load(file.as_deref()));
+        let read = Settings::load(file.as_deref()).and_then(|settings| {
+            let keys = settings.auth.read_keys()?;
+            Ok((settings, keys))
+        });
+        let _ = sender.send(read);
     };
     // If the thread can't be started, the sender is dropped, and the receiver gets `None`.
     let _ = std::thread::Builder::new().name("settings".to_owned()).spawn(load);
@@ -68,9 +73,12 @@ fn read_settings(file: Option<PathBuf>) -> impl Future<Output = Option<Result<Se
 }
 
 /// Applies the settings that can change while the node runs, all of them or none.
-fn apply_settings(node: &mut Node, read: Option<Result<Settings, SettingsError>>, logging: &Logging) {
+fn apply_settings(node: &mut Node, read: Option<Result<(Settings, Keys), SettingsError>>, logging: &Logging) {
     let Some(read) = read else { return log::error!("SIGHUP: settings not reloaded: they could not be read") };
-    let changed = read.and_then(|settings| Ok((settings.log_rules()?, node.change_settings(&settings)?, settings)));
+    let changed = read.and_then(|(settings, keys)| {
+        let rules = settings.log_rules()?;
+        Ok((rules, node.change_settings(&settings, keys)?, settings))
+    });
     match changed {
         Ok((rules, changed, settings)) => {
             logging.change(&rules);
@@ -88,6 +96,12 @@ fn apply_settings(node: &mut Node, read: Option<Result<Settings, SettingsError>>
 /// Warns of keys that are allowed but probably not intended.
 fn warn_of_weak_keys(settings: &Settings) {
     let auth = &settings.auth;
+    if auth.algorithm != TokenAlgorithm::Hs256 {
+        for (key, _) in auth.secrets().iter().filter(|(_, secret)| secret.is_some()) {
+            log::warn!(key, algorithm:% = auth.algorithm; "a setting is not used with this auth.algorithm");
+        }
+        return;
+    }
     let Some(secret) = &auth.jwt_secret else {
         return log::warn!("auth.insecure_dev_secret is on: anybody can make tokens for this server");
     };

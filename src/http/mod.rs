@@ -3,7 +3,7 @@
 //!
 //! - Handlers: `admin_alarms`, `alarms`, `audit`, `bids`, `dev`, `export`, `goods`, `goods_lists`, `health`, `lines`, `media`,
 //!   `metrics`, `trades`, `users`, `socket` (with `socket_auth`).
-//! - Requests: `body`, `query`, `identity` (with `token`, `user_directory`), `forwarded`, `rate_limits`,
+//! - Requests: `body`, `query`, `identity` (with `token`, `token_algorithm`, `public_key`, `user_directory`), `forwarded`, `rate_limits`,
 //!   `cors`.
 //! - Responses: `json`, `responses`, `security_headers`, `error`. `request_log` logs requests.
 //! - Descriptions of the API: `openapi` (with `problems`) and `asyncapi`, and the page `docs` that draws them; each served as a `document`, as
@@ -44,6 +44,7 @@ mod openapi;
 mod pages;
 mod plain_response;
 mod problems;
+mod public_key;
 mod query;
 mod rate_limits;
 mod readiness;
@@ -57,6 +58,7 @@ mod services;
 mod socket;
 mod socket_auth;
 mod token;
+mod token_algorithm;
 mod trades;
 mod upgraded;
 mod user_directory;
@@ -66,14 +68,16 @@ use std::time::Duration;
 
 use actix_web::{FromRequest, Handler, HttpResponse, Responder, Route, guard, web};
 
-pub(crate) use self::token::{Claims, MintError};
+pub(crate) use self::token::{Claims, MintError, TokenRules};
 pub use self::token::{Keys, NewToken};
+pub use self::token_algorithm::TokenAlgorithm;
 pub(crate) use self::{
     check_gauges::CheckGauges,
     cors::cors,
     error::{ApiError, refusal_as_problem},
     http_connection::HttpConnection,
     open_connections::{Admission, ConnectionLimits, OpenConnections},
+    public_key::PublicKey,
     rate_limits::{RateLimits, Rates},
     readiness::Readiness,
     request_log::{ACCESS_LOG_TARGET, log_request},

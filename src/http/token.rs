@@ -1,38 +1,57 @@
-//! Access tokens: JSON Web Tokens signed with HS256. Verifies and mints them; the time is always an argument.
+//! Access tokens: JSON Web Tokens. Verifies them by the settings' algorithm, and mints those signed with HS256; the time
+//! is always an argument.
 
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
-use serde::{Deserialize, Serialize};
+use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode};
+use serde_json::{Map, Value, json};
 
+use super::{PublicKey, TokenAlgorithm};
 use crate::domain::{Timestamp, UserId};
 
-/// The keys that sign and verify tokens: `auth.jwt_secret` and `auth.jwt_secret_previous`.
+/// What tokens must be like, apart from their signature.
+#[derive(Debug, Clone)]
+pub(crate) struct TokenRules {
+    /// The one that tokens must have, whatever their header says.
+    pub algorithm: TokenAlgorithm,
+    /// The `iss` that tokens must have; `None`: any or none.
+    pub issuer: Option<String>,
+    /// What the `aud` of tokens must be or hold; `None`: any or none.
+    pub audience: Option<String>,
+    /// The names of the claims that say who the user is.
+    pub user_id_claim: String,
+    pub username_claim: String,
+    pub admin_claim: String,
+}
+
+/// The keys that verify tokens, and the one that signs them.
 pub struct Keys {
-    signing: EncodingKey,
-    accepted: Vec<DecodingKey>,
+    rules: TokenRules,
     validation: Validation,
+    accepted: Vec<DecodingKey>,
+    /// `None`: somebody else signs the tokens.
+    signing: Option<EncodingKey>,
 }
 
 /// What a valid token says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claims {
-    /// The `user_id`, which may be a number or a text of digits.
+    /// The user's id, which may be a number or a text of digits.
     pub user: UserId,
-    /// The `username`; `None` if it has none.
+    /// The user's name; `None` if the token has none.
     pub username: Option<String>,
     /// The `iat`, in seconds, at most the time of verification; `None` if it has none.
     pub issued_at: Option<i64>,
     /// From this moment on it is refused.
     pub expires_at: Timestamp,
-    /// Whether it is an admin's: `admin` is `true`.
+    /// Whether it is an admin's: the claim is `true`.
     pub admin: bool,
 }
 
 /// What a minted token says.
 #[derive(Debug, Clone)]
 pub struct NewToken {
-    /// Becomes `user_id`.
+    /// Becomes `auth.user_id_claim`.
     pub user: UserId,
-    /// Becomes `username`; `None` leaves it out.
+    /// Becomes `auth.username_claim`; `None` leaves it out.
     pub username: Option<String>,
     /// Seconds until it expires.
     pub ttl_s: i64,
@@ -45,60 +64,81 @@ pub struct NewToken {
 #[error("the token could not be signed")]
 pub struct MintError;
 
-/// Claims as a token has them, before they are checked.
-#[derive(Deserialize)]
-struct RawClaims {
-    user_id: RawUserId,
-    exp: f64,
-    #[serde(default)]
-    iat: serde_json::Value,
-    #[serde(default)]
-    token_type: serde_json::Value,
-    #[serde(default)]
-    username: serde_json::Value,
-    #[serde(default)]
-    admin: serde_json::Value,
+impl Default for TokenRules {
+    fn default() -> Self {
+        let [user_id_claim, username_claim, admin_claim] = ["user_id", "username", "admin"].map(str::to_owned);
+        let algorithm = TokenAlgorithm::Hs256;
+        Self { algorithm, issuer: None, audience: None, user_id_claim, username_claim, admin_claim }
+    }
 }
 
-/// Newer versions of the issuer write the id as a string.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum RawUserId {
-    Number(i64),
-    Text(String),
-}
+impl TokenRules {
+    fn validation(&self) -> Validation {
+        // The algorithm is fixed: the `alg` of a token's header must not choose it.
+        let mut validation = Validation::new(self.algorithm.into());
+        // `verify` checks `exp` against its argument, without leeway.
+        validation.validate_exp = false;
+        validation.validate_aud = self.audience.is_some();
+        // Without being required, `iss` and `aud` could be left out of a token.
+        let mut required = vec!["exp"];
+        if let Some(issuer) = &self.issuer {
+            validation.set_issuer(&[issuer]);
+            required.push("iss");
+        }
+        if let Some(audience) = &self.audience {
+            validation.set_audience(&[audience]);
+            required.push("aud");
+        }
+        validation.set_required_spec_claims(&required);
+        validation
+    }
 
-/// Claims as they are written into a minted token.
-#[derive(Serialize)]
-struct MintedClaims<'a> {
-    token_type: &'static str,
-    exp: i64,
-    iat: i64,
-    jti: String,
-    user_id: i64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    username: Option<&'a str>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    admin: bool,
+    /// What the claims of a token with a valid signature say; `None` if that is not allowed.
+    fn read(&self, claims: &Map<String, Value>, now: Timestamp) -> Option<Claims> {
+        let is_access = claims.get("token_type").is_none_or(|kind| kind.is_null() || kind == "access");
+        let exp = claims.get("exp")?.as_f64().filter(|exp| exp.is_finite())?;
+        // The cast saturates, and `Timestamp` clamps to its range.
+        #[allow(clippy::cast_possible_truncation)]
+        let expires_at = Timestamp::from_micros((exp * 1e6) as i64);
+        if !is_access || expires_at <= now {
+            return None;
+        }
+        // Newer versions of the issuer write the id as a text.
+        let user = match claims.get(&self.user_id_claim)? {
+            Value::Number(id) => id.as_i64().and_then(UserId::new),
+            Value::String(digits) => UserId::parse(digits),
+            _ => None,
+        }?;
+        let iat = claims.get("iat").and_then(Value::as_f64).filter(|iat| iat.is_finite());
+        #[allow(clippy::cast_possible_truncation)]
+        let issued_at = iat.map(|iat| (iat as i64).min(now.secs()));
+        let username = claims.get(&self.username_claim).and_then(Value::as_str).map(str::to_owned);
+        let admin = claims.get(&self.admin_claim) == Some(&Value::Bool(true));
+        Some(Claims { user, username, issued_at, expires_at, admin })
+    }
 }
 
 impl Keys {
     /// Bytes of a token; longer ones are refused unread.
     const MAX_LENGTH: usize = 4096;
 
-    /// `secret` signs and verifies; `previous`, while keys rotate, only verifies.
+    /// The same, by the rules that the settings have by default.
+    #[cfg(any(test, feature = "test-support"))]
     pub fn new(secret: &str, previous: Option<&str>) -> Self {
-        // The algorithm is fixed: the `alg` of a token's header must not choose it.
-        let mut validation = Validation::new(Algorithm::HS256);
-        // `verify` checks `exp` against its argument, without leeway.
-        validation.validate_exp = false;
-        validation.validate_aud = false;
+        Self::of_secrets(TokenRules::default(), secret, previous)
+    }
+
+    /// For HS256: `secret` signs and verifies; `previous`, while keys rotate, only verifies.
+    pub(crate) fn of_secrets(rules: TokenRules, secret: &str, previous: Option<&str>) -> Self {
         let accepted = [Some(secret), previous].into_iter().flatten();
-        Self {
-            signing: EncodingKey::from_secret(secret.as_bytes()),
-            accepted: accepted.map(|key| DecodingKey::from_secret(key.as_bytes())).collect(),
-            validation,
-        }
+        let accepted = accepted.map(|key| DecodingKey::from_secret(key.as_bytes())).collect();
+        let signing = Some(EncodingKey::from_secret(secret.as_bytes()));
+        Self { validation: rules.validation(), rules, accepted, signing }
+    }
+
+    /// For the other algorithms: only their issuer has the key that signs.
+    pub(crate) fn of_public_key(rules: TokenRules, key: PublicKey) -> Self {
+        Self { validation: rules.validation(), rules, accepted: vec![key.into_decoding_key()], signing: None }
     }
 
     /// The claims of a token; `None` if it is invalid in any way. The reason stays unknown, since clients must not
@@ -107,57 +147,56 @@ impl Keys {
         if token.len() > Self::MAX_LENGTH {
             return None;
         }
-        let raw = self.accepted.iter().find_map(|key| decode::<RawClaims>(token, key, &self.validation).ok())?.claims;
-        let is_access = match &raw.token_type {
-            serde_json::Value::Null => true,
-            kind => kind == "access",
-        };
-        if !is_access || !raw.exp.is_finite() {
+        // An extension that the token calls critical, none of which is known here (RFC 7515, 4.1.11).
+        if decode_header(token).ok()?.crit.is_some() {
             return None;
         }
-        // The cast saturates, and `Timestamp` clamps to its range.
-        #[allow(clippy::cast_possible_truncation)]
-        let expires_at = Timestamp::from_micros((raw.exp * 1e6) as i64);
-        if expires_at <= now {
-            return None;
-        }
-        let user = match raw.user_id {
-            RawUserId::Number(id) => UserId::new(id),
-            RawUserId::Text(digits) => UserId::parse(&digits),
-        }?;
-        #[allow(clippy::cast_possible_truncation)]
-        let issued_at = raw.iat.as_f64().filter(|iat| iat.is_finite()).map(|iat| (iat as i64).min(now.secs()));
-        Some(Claims {
-            user,
-            username: raw.username.as_str().map(str::to_owned),
-            issued_at,
-            expires_at,
-            admin: raw.admin == serde_json::Value::Bool(true),
-        })
+        let mut keys = self.accepted.iter();
+        let verified = keys.find_map(|key| decode::<Map<String, Value>>(token, key, &self.validation).ok())?;
+        self.rules.read(&verified.claims, now)
+    }
+
+    /// Whether both accept the signatures of the same keys.
+    pub(crate) fn accepts_same_keys(&self, other: &Self) -> bool {
+        let bytes = |key: &DecodingKey| key.try_get_as_bytes().map(<[u8]>::to_vec).ok();
+        self.accepted.iter().map(bytes).eq(other.accepted.iter().map(bytes))
     }
 
     /// Signs a token.
     ///
     /// # Errors
-    /// [`MintError`] if the claims can't be signed.
+    /// [`MintError`] if the claims can't be signed, or only their issuer can.
     pub fn mint(&self, token: &NewToken, now: Timestamp) -> Result<String, MintError> {
-        let claims = MintedClaims {
-            token_type: "access",
-            exp: now.secs().saturating_add(token.ttl_s),
-            iat: now.secs(),
-            jti: format!("{:032x}", rand::random::<u128>()),
-            user_id: token.user.get(),
-            username: token.username.as_deref(),
-            admin: token.admin,
-        };
-        encode(&Header::new(Algorithm::HS256), &claims, &self.signing).map_err(|_| MintError)
+        let signing = self.signing.as_ref().ok_or(MintError)?;
+        let rules = &self.rules;
+        let mut claims = Map::new();
+        let mut set = |name: &str, value: Value| claims.insert(name.to_owned(), value);
+        set("token_type", json!("access"));
+        set("exp", json!(now.secs().saturating_add(token.ttl_s)));
+        set("iat", json!(now.secs()));
+        set("jti", json!(format!("{:032x}", rand::random::<u128>())));
+        set(&rules.user_id_claim, json!(token.user.get()));
+        if let Some(username) = &token.username {
+            set(&rules.username_claim, json!(username));
+        }
+        if token.admin {
+            set(&rules.admin_claim, json!(true));
+        }
+        if let Some(issuer) = &rules.issuer {
+            set("iss", json!(issuer));
+        }
+        if let Some(audience) = &rules.audience {
+            set("aud", json!(audience));
+        }
+        encode(&Header::new(rules.algorithm.into()), &claims, signing).map_err(|_| MintError)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use jsonwebtoken::Algorithm;
+
     use super::*;
-    use serde_json::{Value, json};
 
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
     const OTHER: &str = "fedcba9876543210fedcba9876543210";
@@ -246,8 +285,83 @@ mod tests {
         let encoder = base64::engine::general_purpose::URL_SAFE_NO_PAD;
         let none = format!("{}.{}.", encoder.encode(r#"{"alg":"none"}"#), encoder.encode(claims.to_string()));
         assert!(keys.verify(&none, now()).is_none());
+        let critical =
+            format!("{}.{}", encoder.encode(r#"{"alg":"HS256","crit":["b64"]}"#), encoder.encode(claims.to_string()));
+        let key = EncodingKey::from_secret(SECRET.as_bytes());
+        let signature = jsonwebtoken::crypto::sign(critical.as_bytes(), &key, Algorithm::HS256).unwrap();
+        assert!(keys.verify(&format!("{critical}.{signature}"), now()).is_none(), "a critical extension");
         for garbage in ["", ".", "..", "a.b.c", &"x".repeat(100_000)] {
             assert!(keys.verify(garbage, now()).is_none());
         }
+    }
+
+    #[test]
+    fn issuer_and_audience_must_match_if_they_are_set() {
+        let rules = || TokenRules {
+            issuer: Some("https://market.example".into()),
+            audience: Some("handsup".into()),
+            ..TokenRules::default()
+        };
+        let keys = Keys::of_secrets(rules(), SECRET, None);
+        let claims = |own: Value| {
+            let mut claims = json!({
+                "user_id": 1, "exp": now().secs() + 60, "iss": "https://market.example", "aud": "handsup",
+            });
+            claims.as_object_mut().unwrap().extend(own.as_object().unwrap().clone());
+            claims
+        };
+        let is_valid = |own: Value| keys.verify(&signed(&claims(own), SECRET), now()).is_some();
+        for good in [json!({}), json!({"aud": ["other", "handsup"]})] {
+            assert!(is_valid(good.clone()), "{good}");
+        }
+        for bad in [
+            json!({"iss": "https://market.example/"}),
+            json!({"iss": "https://evil.example"}),
+            json!({"iss": null}),
+            json!({"iss": ""}),
+            json!({"iss": 7}),
+            json!({"iss": {"https://market.example": true}}),
+            json!({"aud": "other"}),
+            json!({"aud": "Handsup"}),
+            json!({"aud": ["other"]}),
+            json!({"aud": []}),
+            json!({"aud": null}),
+            json!({"aud": 7}),
+            json!({"aud": [7, "handsup"]}),
+        ] {
+            assert!(!is_valid(bad.clone()), "{bad}");
+        }
+        let without = json!({"user_id": 1, "exp": now().secs() + 60});
+        assert!(keys.verify(&signed(&without, SECRET), now()).is_none());
+        let minted = NewToken { user: UserId::new(7).unwrap(), username: None, ttl_s: 60, admin: false };
+        assert!(keys.verify(&keys.mint(&minted, now()).unwrap(), now()).is_some(), "minted ones have both");
+        // Where neither is set, both may say anything.
+        assert!(verify(&claims(json!({"aud": ["x"], "iss": 7}))).is_some());
+    }
+
+    #[test]
+    fn the_claims_names_are_settings() {
+        let rules = TokenRules {
+            user_id_claim: "sub".into(),
+            username_claim: "https://market.example/name".into(),
+            admin_claim: "operator".into(),
+            ..TokenRules::default()
+        };
+        let keys = Keys::of_secrets(rules, SECRET, None);
+        let exp = now().secs() + 60;
+        let claims = json!({
+            "sub": "42", "https://market.example/name": "kim", "operator": true, "exp": exp,
+            "user_id": 1, "username": "lee", "admin": false,
+        });
+        let read = keys.verify(&signed(&claims, SECRET), now()).unwrap();
+        assert_eq!((read.user.get(), read.username.as_deref(), read.admin), (42, Some("kim"), true));
+        // The usual names count no more.
+        assert!(keys.verify(&signed(&json!({"user_id": 1, "exp": exp}), SECRET), now()).is_none());
+        let usual = json!({"sub": 1, "exp": exp, "username": "lee", "admin": true});
+        let read = keys.verify(&signed(&usual, SECRET), now()).unwrap();
+        assert_eq!((read.username, read.admin), (None, false));
+        let minted = NewToken { user: UserId::new(7).unwrap(), username: Some("choi".into()), ttl_s: 60, admin: true };
+        let read = keys.verify(&keys.mint(&minted, now()).unwrap(), now()).unwrap();
+        assert_eq!((read.user.get(), read.username.as_deref(), read.admin), (7, Some("choi"), true));
     }
 }

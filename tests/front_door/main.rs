@@ -78,6 +78,8 @@ mod starts;
 mod statements;
 mod storm;
 mod support;
+mod token_settings;
+mod tokens_of_pyjwt;
 mod trade_room;
 mod trades;
 mod upgrades;

@@ -10,7 +10,9 @@ use handsup::test_support::{
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{Client, DEADLINE, Handsup, Raw, RunningProgram, SECRET, Socket, goods_body};
+use crate::support::{
+    Client, DEADLINE, Handsup, Issuer, Raw, RunningProgram, SECRET, Socket, claims, goods_body, signed,
+};
 
 const READ_AGAIN: &str = "SIGHUP: settings reloaded";
 const NOTHING_CHANGED: &str = "SIGHUP: settings not reloaded";
@@ -102,6 +104,57 @@ async fn sighup_rotates_the_keys_and_sockets_stay() {
     socket.expect_alarm("outbid").await;
     let log = server.served.log();
     assert!(!log.contains(SECRET) && !log.contains(OTHER), "{log}");
+}
+
+/// A file with another key is read although its name is the same. One that holds no key changes nothing.
+#[actix_web::test]
+async fn sighup_reads_the_public_key_again() {
+    let (old, new) = (Issuer::es256("1"), Issuer::es256("1"));
+    let settings = "[auth]\nalgorithm = \"ES256\"\npublic_key_file = \"key.pem\"\n";
+    let handsup = Handsup::new()
+        .set("server.bind", "127.0.0.1:0")
+        .file("config/local.toml", settings)
+        .file("key.pem", &old.pem());
+    let served = handsup.start(&["serve"]);
+    let base = served.base();
+    let mut server = Changing { handsup, served, base, times: 0 };
+    let user = |issuer: &Issuer| RunningProgram::client(&server.base, Some(&issuer.token(2, SystemTime.now())));
+    let (old, new, secret) = (user(&old), (user(&new), new), server.user(2, SECRET));
+    let (new, pem) = (new.0, new.1.pem());
+    let mut socket = old.socket_since(0).await;
+    socket.expect_frame("hello").await;
+    assert_eq!((reads(&old).await, reads(&new).await, reads(&secret).await), (200, 401, 401));
+    server.handsup.write("key.pem", &pem);
+    let log = server.read(settings).await;
+    assert!(log.contains("changed=auth.public_key_file"), "{log}");
+    // A token that the node has just verified is refused as well.
+    assert_eq!((reads(&old).await, reads(&new).await, reads(&secret).await), (401, 200, 401));
+    server.handsup.write("key.pem", "no key");
+    let log = server.refuse(settings, 1).await;
+    assert!(log.contains("auth.public_key_file: "), "{log}");
+    assert_eq!((reads(&old).await, reads(&new).await), (401, 200));
+    // From the one algorithm to the other; the socket stays.
+    server.read(&keys(SECRET, None)).await;
+    assert_eq!((reads(&old).await, reads(&new).await, reads(&secret).await), (401, 401, 200));
+    let goods = server.live_goods(&server.user(1, SECRET)).await;
+    assert_eq!(secret.bid(goods, 1000).await.status, 201);
+    assert_eq!(server.user(3, SECRET).bid(goods, 2000).await.status, 201);
+    socket.expect_alarm("outbid").await;
+}
+
+#[actix_web::test]
+async fn sighup_changes_what_tokens_must_say() {
+    let mut server = Changing::start(&keys(SECRET, None));
+    let now = SystemTime.now();
+    let made = |own: &Value| RunningProgram::client(&server.base, Some(&signed(&claims(&json!(2), now, own))));
+    let (plain, ours) = (made(&json!({})), made(&json!({"iss": "market", "aud": "handsup", "sub": "7"})));
+    assert_eq!((reads(&plain).await, reads(&ours).await), (200, 200));
+    let own = "issuer = \"market\"\naudience = \"handsup\"\nuser_id_claim = \"sub\"\n";
+    let log = server.read(&(keys(SECRET, None) + own)).await;
+    assert!(log.contains("changed=\"auth.audience, auth.issuer, auth.user_id_claim\""), "{log}");
+    assert_eq!((reads(&plain).await, reads(&ours).await), (401, 200));
+    let mut socket = ours.socket_since(0).await;
+    assert_eq!(socket.expect_frame("hello").await["user_id"], 7);
 }
 
 #[actix_web::test]
@@ -217,6 +270,8 @@ async fn an_invalid_file_at_sighup_changes_nothing() {
         (keys("short", None), "auth.jwt_secret"),
         // Allowing a short key needs a restart, so this key would be in force without its permission.
         (keys("short", None) + "insecure_dev_secret = true\n", "auth.jwt_secret"),
+        (keys(SECRET, None) + "algorithm = \"RS256\"\n", "auth.public_key_file"),
+        (keys(OTHER, None) + "admin_claim = \"username\"\n", "auth.admin_claim"),
         ("[auth\n".to_owned() + &with_locale, "config/local.toml"),
         (String::new(), "auth.jwt_secret"),
     ]) {

@@ -11,6 +11,7 @@ mod dead_reader;
 mod described;
 mod examples;
 mod figures;
+mod issuer;
 pub mod linear;
 mod market;
 mod nodes;
@@ -57,6 +58,7 @@ pub use self::{
     described::{Described, escaped},
     examples::{AnswerBody, Example, Exchange, ExpectedJson, Step, examples},
     figures::Figures,
+    issuer::Issuer,
     market::Market,
     nodes::{Fleet, Nodes, bus_health, can_run_several_nodes},
     presence::{ParticipantList, listed_users, participants},
