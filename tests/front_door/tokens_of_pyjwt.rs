@@ -52,10 +52,10 @@ fn tokens() -> Tokens {
     serde_json::from_str(&std::fs::read_to_string(folder().join("tokens.json")).unwrap()).unwrap()
 }
 
-/// A node that takes the tokens of this set.
+/// A node that takes the tokens of this set; one alone, since several wait for each other with a token of the test key.
 fn node(tokens: &Tokens, set: &TokenSet) -> TestNode {
     let time = ManualTime::at(Timestamp::from_secs(tokens.now));
-    TestNode::with_time(Arc::clone(&time) as _, |settings: &mut Settings| {
+    TestNode::alone_with_time(Arc::clone(&time) as _, |settings: &mut Settings| {
         let auth = &mut settings.auth;
         auth.algorithm = serde_json::from_value(json!(set.algorithm)).unwrap();
         auth.public_key_file = set.file.as_ref().map(|file| folder().join(file).to_str().unwrap().to_owned());
