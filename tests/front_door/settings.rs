@@ -486,7 +486,7 @@ async fn no_token_and_no_key_is_ever_logged() {
 }
 
 /// Sends the token in every possible place; the answers do not matter.
-async fn use_everywhere(base: &str, address: SocketAddr, token: &str) {
+pub async fn use_everywhere(base: &str, address: SocketAddr, token: &str) {
     let client: Client = RunningProgram::client(base, Some(token));
     client.get("/alarms").await;
     client.get("/nothing/here").await;
