@@ -154,6 +154,7 @@ impl AlarmCursor {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn only_plain_digits_in_range_are_ids() {
@@ -165,5 +166,13 @@ mod tests {
             assert_eq!(GoodsId::parse(bad), None, "{bad:?}");
         }
         assert_eq!(UserId::parse("9223372036854775807").map(UserId::get), Some(i64::MAX));
+    }
+
+    proptest! {
+        #[test]
+        fn an_id_is_its_digits_and_no_other_text(id in 1..=MAX_ID, text in ".{0,20}|[0-9+ ]{0,20}") {
+            prop_assert_eq!(GoodsId::parse(&id.to_string()).map(GoodsId::get), Some(id));
+            prop_assert!(GoodsId::parse(&text).is_none_or(|id| id.to_string() == text));
+        }
     }
 }

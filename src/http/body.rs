@@ -144,3 +144,35 @@ pub(super) fn text(field: &str, value: Value) -> Result<String, Problem> {
 pub(super) fn integer(field: &str, value: &Value) -> Result<i64, Problem> {
     value.as_i64().ok_or_else(|| Problem::invalid_value(field, "a whole number"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    #[derive(Debug, Deserialize)]
+    struct Bid {
+        price: Value,
+    }
+
+    proptest! {
+        #[test]
+        fn any_body_is_parsed_or_400_or_422(
+            body in prop_oneof![
+                prop::collection::vec(any::<u8>(), 0..100),
+                "\\{?[{}\\[\\]\":,prices0-9 .-]{0,60}\\}?".prop_map(String::into_bytes),
+            ],
+        ) {
+            let refused = parse::<Bid>(&body).err();
+            prop_assert!(refused.is_none_or(|problem| [400, 422].contains(&problem.status())));
+        }
+
+        #[test]
+        fn a_price_parses_back_if_it_is_in_range(won in prop_oneof![any::<i64>(), -5i64..1_000_005]) {
+            let bid: Bid = parse(json!({"price": won, "more": won}).to_string().as_bytes()).unwrap();
+            let parsed = price("price", &bid.price, Price::from_stored(1_000_000)).ok().map(Price::won);
+            prop_assert_eq!(parsed, (1..=1_000_000).contains(&won).then_some(won));
+        }
+    }
+}

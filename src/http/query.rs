@@ -104,6 +104,7 @@ pub(super) fn text(request: &HttpRequest, name: &str, max_chars: usize) -> Resul
 mod tests {
     use super::*;
     use actix_web::test::TestRequest;
+    use proptest::prelude::*;
 
     #[test]
     fn wrong_values_are_422_and_large_limits_are_capped() {
@@ -120,5 +121,29 @@ mod tests {
         }
         assert_eq!(flag(&of("unread=yes"), "unread").map_err(|e| e.0.status()), Err(422));
         assert_eq!(value(&of("a=1&token=x%2By"), "token").as_deref(), Some("x+y"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_query_has_values_in_range_or_is_422(
+            query in "((limit|page|after|unread|search)=[%0-9A-Fa-f+.;=-]{0,20}&?){0,4}",
+        ) {
+            let request = TestRequest::with_uri(&format!("/x?{query}")).to_http_request();
+            let wrong = |error: ApiError| error.0.status() == 422;
+            prop_assert!(limit(&request, 50).map_or_else(wrong, |limit| (1..=MAX_LIMIT).contains(&limit)));
+            prop_assert!(number(&request, "after").map_or_else(wrong, |after| after.is_none_or(|after| after >= 0)));
+            prop_assert!(page(&request).map_or_else(wrong, |_| true));
+            prop_assert!(flag(&request, "unread").map_or_else(wrong, |_| true));
+            let is_short = |text: Option<String>| text.is_none_or(|text| text.chars().count() <= 10);
+            prop_assert!(text(&request, "search", 10).map_or_else(wrong, is_short));
+        }
+
+        /// As `Last-Event-ID` is parsed.
+        #[test]
+        fn a_number_is_its_digits(text in ".{0,30}|[0-9]{1,30}", number in 0..=i64::MAX) {
+            let is_digits = !text.is_empty() && text.chars().all(|c| c.is_ascii_digit());
+            prop_assert_eq!(parse_number("x", &text).ok().is_some_and(|number| number >= 0), is_digits);
+            prop_assert_eq!(parse_number("x", &number.to_string()).ok(), Some(number));
+        }
     }
 }

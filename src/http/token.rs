@@ -195,6 +195,7 @@ impl Keys {
 #[cfg(test)]
 mod tests {
     use jsonwebtoken::Algorithm;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -363,5 +364,32 @@ mod tests {
         let minted = NewToken { user: UserId::new(7).unwrap(), username: Some("choi".into()), ttl_s: 60, admin: true };
         let read = keys.verify(&keys.mint(&minted, now()).unwrap(), now()).unwrap();
         assert_eq!((read.user.get(), read.username.as_deref(), read.admin), (7, Some("choi"), true));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_and_no_claims_make_the_verifier_panic(
+            text in ".{0,200}|[A-Za-z0-9_-]{0,60}\\.[A-Za-z0-9_-]{0,60}\\.[A-Za-z0-9_-]{0,60}",
+            user in any::<i64>(), exp in any::<f64>(), iat in any::<f64>(), name in any::<String>(),
+        ) {
+            prop_assert_eq!(Keys::new(SECRET, None).verify(&text, now()), None);
+            let claims = verify(&json!({"user_id": user, "exp": exp, "iat": iat, "username": name}));
+            prop_assert!(claims.is_none_or(|claims| claims.user.get() == user && claims.expires_at > now()));
+        }
+
+        #[test]
+        fn a_token_says_what_it_was_made_of_until_a_byte_of_it_changes(
+            user in 1..=i64::MAX, name in ".{0,50}", admin in any::<bool>(), at in any::<prop::sample::Index>(),
+        ) {
+            let keys = Keys::new(SECRET, None);
+            let new = NewToken { user: UserId::from_stored(user), username: Some(name.clone()), ttl_s: 60, admin };
+            let mut token = keys.mint(&new, now()).unwrap();
+            let claims = keys.verify(&token, now()).unwrap();
+            prop_assert_eq!((claims.user.get(), claims.username, claims.admin), (user, Some(name), admin));
+            let at = at.index(token.len());
+            let other = if token.as_bytes()[at] == b'A' { "B" } else { "A" };
+            token.replace_range(at..=at, other);
+            prop_assert_eq!(keys.verify(&token, now()), None);
+        }
     }
 }

@@ -244,5 +244,13 @@ mod tests {
                 let _ = frame.into_trade_text(GoodsId::from_stored(1), UserId::from_stored(1));
             }
         }
+
+        #[test]
+        fn a_bid_and_a_line_parse_back(won in 1..=1_000_000_000_000i64, line in ".{0,110}") {
+            let sent = serde_json::json!({"is_money": true, "user_id": 2, "message": won}).to_string();
+            prop_assert_eq!(action(&sent), Ok(RoomAction::Bid(Price::from_stored(won))));
+            let sent = serde_json::json!({"is_money": false, "goods_id": "102", "message": line}).to_string();
+            prop_assert_eq!(action(&sent), LineText::parse(&line).map(RoomAction::Line).ok_or(Code::InvalidValue));
+        }
     }
 }
