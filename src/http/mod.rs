@@ -105,6 +105,7 @@ pub(crate) fn routes(config: &mut web::ServiceConfig) {
     config
         .service(at("/").route(read_only(pages::home)))
         .service(at("/app/{path:.*}").route(read_only(pages::file)))
+        .service(at("/admin").route(read_only(pages::admin)))
         .service(at("/goods").route(read_only(goods_lists::list)).post(goods::create))
         // These come before `/goods/{id}`, which would take their words for ids.
         .service(at("/goods/recommend").route(read_only(goods_lists::recommend)))

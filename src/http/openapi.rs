@@ -78,6 +78,7 @@ use crate::{
         super::docs::style,
         super::docs::script,
         super::pages::home,
+        super::pages::admin,
         super::pages::file,
         show,
     ),

@@ -1,5 +1,5 @@
-//! `GET /`: the bidders' page, and its files under `/app/`, all from `web/app` and in the binary. `server.pages` switches
-//! them off.
+//! `GET /`: the bidders' page, `GET /admin/`: the operator's, and their files under `/app/`, all from `web/app` and in the
+//! binary. `server.pages` switches them off.
 
 use std::{collections::HashMap, sync::LazyLock};
 
@@ -18,6 +18,18 @@ macro_rules! files {
 /// What `/app/` serves. A new file of `web/app` stands here.
 static FILES: LazyLock<HashMap<&'static str, Document>> = LazyLock::new(|| {
     let files = files![
+        "admin/admin.css",
+        "admin/admin.js",
+        "admin/ask.js",
+        "admin/auctions.js",
+        "admin/audit.js",
+        "admin/deliveries.js",
+        "admin/figures.js",
+        "admin/service.js",
+        "admin/tiles.js",
+        "admin/users.js",
+        "admin/verdict.js",
+        "admin/words.js",
         "alarms.js",
         "app.js",
         "bidbox.js",
@@ -53,12 +65,30 @@ static FILES: LazyLock<HashMap<&'static str, Document>> = LazyLock::new(|| {
     files.into_iter().map(|(name, text)| (name, Document::new(content_type(name), text))).collect()
 });
 
-const PAGE: &str = include_str!("../../web/app/index.html");
-/// The page when people come with a token.
-static TOKEN_PAGE: LazyLock<Document> = LazyLock::new(|| Document::new(HTML, PAGE));
-/// The page with `auth.dev_login`: people choose a name.
-static NAME_PAGE: LazyLock<Document> =
-    LazyLock::new(|| Document::new(HTML, PAGE.replacen("data-login=\"token\"", "data-login=\"name\"", 1)));
+static HOME: LazyLock<Page> = LazyLock::new(|| Page::new(include_str!("../../web/app/index.html")));
+static ADMIN: LazyLock<Page> = LazyLock::new(|| Page::new(include_str!("../../web/app/admin/index.html")));
+
+/// A page, which says in its markup how people come in.
+struct Page {
+    /// When people come with a token.
+    with_token: Document,
+    /// With `auth.dev_login`: people choose a name, and the operator is signed in.
+    with_name: Document,
+}
+
+impl Page {
+    fn new(text: &'static str) -> Self {
+        let with_name = text.replacen("data-login=\"token\"", "data-login=\"name\"", 1);
+        Self { with_token: Document::new(HTML, text), with_name: Document::new(HTML, with_name) }
+    }
+
+    async fn serve(&self, request: &HttpRequest, services: &Data) -> Response {
+        let page = if services.config.dev_login { &self.with_name } else { &self.with_token };
+        let mut response = docs::serve(page, request, services).await?;
+        response.headers_mut().insert(X_FRAME_OPTIONS, NEVER_FRAMED);
+        Ok(response)
+    }
+}
 
 const HTML: &str = "text/html; charset=utf-8";
 /// No other page may lay its own over a button that bids.
@@ -74,10 +104,20 @@ const NEVER_FRAMED: HeaderValue = HeaderValue::from_static("DENY");
     ),
 )]
 pub(super) async fn home(request: HttpRequest, services: Data) -> Response {
-    let page = if services.config.dev_login { &NAME_PAGE } else { &TOKEN_PAGE };
-    let mut response = docs::serve(page, &request, &services).await?;
-    response.headers_mut().insert(X_FRAME_OPTIONS, NEVER_FRAMED);
-    Ok(response)
+    HOME.serve(&request, &services).await
+}
+
+/// The operator's page. It holds no figures: it asks for them with the token that the operator gives it.
+#[utoipa::path(
+    get, path = "/admin", operation_id = "admin_page", tag = "service", security((), ("bearer" = [])),
+    responses(
+        (status = 200, description = "The page", content_type = "text/html; charset=utf-8", body = String),
+        (status = 304, description = "Not changed since the `ETag` of `If-None-Match`"),
+        problems::Caller, problems::NotFound,
+    ),
+)]
+pub(super) async fn admin(request: HttpRequest, services: Data) -> Response {
+    ADMIN.serve(&request, &services).await
 }
 
 /// A script, style or picture of the page.

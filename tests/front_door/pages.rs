@@ -1,4 +1,4 @@
-//! `GET /`: the bidders' page and its files, from the binary alone. What it does in a browser is tested in `web/tests`.
+//! `GET /`: the bidders' page, `GET /admin/`: the operator's, and their files, from the binary alone. What it does in a browser is tested in `web/tests`.
 
 use std::{collections::BTreeSet, fs};
 
@@ -11,10 +11,11 @@ use crate::{
 
 const POLICY: &str = "default-src 'self'; img-src 'self' https: data:";
 
-/// The names of the files in `web/app`, and their texts.
+/// The names of the files in `web/app` and in its folder for the operator, and their texts.
 fn files() -> Vec<(String, String)> {
-    let entries = fs::read_dir("web/app").unwrap().map(|entry| entry.unwrap().path());
-    let named = entries.map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), path));
+    let paths = ["web/app", "web/app/admin"].into_iter().flat_map(|folder| fs::read_dir(folder).unwrap());
+    let files = paths.map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+    let named = files.map(|path| (path.strip_prefix("web/app").unwrap().to_str().unwrap().to_owned(), path));
     named.map(|(name, path)| (name, fs::read_to_string(path).unwrap())).collect()
 }
 
@@ -36,6 +37,7 @@ fn length(answer: &Answer) -> u64 {
 #[actix_web::test]
 async fn anybody_gets_the_page_and_caches_keep_it() {
     check_public("/", "text/html; charset=utf-8").await;
+    check_public("/admin/", "text/html; charset=utf-8").await;
     check_public("/app/app.js", "text/javascript; charset=utf-8").await;
     check_public("/app/look.css", "text/css; charset=utf-8").await;
     check_public("/app/icon.svg", "image/svg+xml").await;
@@ -48,13 +50,19 @@ async fn every_file_of_the_page_is_there_and_nothing_else() {
     let files = files();
     assert!(files.len() > 10);
     for (name, text) in &files {
-        let path = if name == "index.html" { "/".to_owned() } else { format!("/app/{name}") };
+        let path = match name.as_str() {
+            "index.html" => "/".to_owned(),
+            "admin/index.html" => "/admin/".to_owned(),
+            _ => format!("/app/{name}"),
+        };
         let answer = visitor.get(&path).await;
         assert_eq!((answer.status, answer.text == *text), (200, true), "{path}: list it in src/http/pages.rs");
         assert_eq!(answer.headers.get("content-security-policy").unwrap(), POLICY, "{path}");
         assert_eq!(answer.headers.get("x-content-type-options").unwrap(), "nosniff", "{path}");
     }
-    assert_eq!(visitor.get("/").await.headers.get("x-frame-options").unwrap(), "DENY");
+    for page in ["/", "/admin", "/admin/"] {
+        assert_eq!(visitor.get(page).await.headers.get("x-frame-options").unwrap(), "DENY", "{page}");
+    }
     for path in ["/app", "/app/", "/app/index.html", "/app/none.js", "/app/%2e%2e/Cargo.toml", "/app/../docs/docs.js"] {
         assert_eq!(visitor.get(path).await.code(), "not_found", "{path}");
     }
@@ -73,7 +81,8 @@ async fn the_page_loads_nothing_from_elsewhere_and_parses_no_markup() {
             assert!(is_icon || !text.contains(word), "{name}: {word}");
         }
         for path in quoted(&text, &["href=\"", "src=\"", "from \"", "import \""]) {
-            let path = path.replacen("./", "/app/", 1);
+            let folder = if name.starts_with("admin/") { "/app/admin/" } else { "/app/" };
+            let path = path.replacen("./", folder, 1);
             assert!(path.starts_with('/'), "{name}: {path}");
             assert_eq!(visitor.get(&path).await.status, 200, "{name}: {path}");
         }
@@ -109,17 +118,19 @@ async fn the_page_is_sent_compressed_to_those_who_take_it() {
 
 #[actix_web::test]
 async fn where_developers_log_in_the_page_asks_for_a_name_and_else_for_a_token() {
-    let page = TestNode::start().visitor().get("/").await.text;
-    assert!(page.contains("data-login=\"token\"") && !page.contains("data-login=\"name\""), "{page}");
-    let node = TestNode::with(|settings| settings.auth.dev_login = true);
-    let page = node.visitor().get("/").await.text;
-    assert!(page.contains("data-login=\"name\"") && !page.contains("data-login=\"token\""), "{page}");
+    let (with_token, with_name) = (TestNode::start(), TestNode::with(|settings| settings.auth.dev_login = true));
+    for path in ["/", "/admin/"] {
+        let page = with_token.visitor().get(path).await.text;
+        assert!(page.contains("data-login=\"token\"") && !page.contains("data-login=\"name\""), "{page}");
+        let page = with_name.visitor().get(path).await.text;
+        assert!(page.contains("data-login=\"name\"") && !page.contains("data-login=\"token\""), "{page}");
+    }
 }
 
 #[actix_web::test]
 async fn without_pages_there_is_no_page() {
     let node = TestNode::with(|settings| settings.server.pages = false);
-    for path in ["/", "/app/app.js", "/app/look.css", "/app/none.js"] {
+    for path in ["/", "/admin/", "/app/admin/admin.js", "/app/app.js", "/app/look.css", "/app/none.js"] {
         assert_eq!(node.visitor().get(path).await.code(), "not_found", "{path}");
     }
 }
