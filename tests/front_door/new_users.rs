@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     events::Stream,
     support::{
-        Client, DEADLINE, TestNode, claims, count,
+        Client, SLOW_DEADLINE, TestNode, claims, count,
         database::{self, Locked, Stopped},
         eventually, goods_body, line_frame, signed,
     },
@@ -75,7 +75,7 @@ async fn a_new_user_watches_an_auction_and_may_speak_as_soon_as_their_row_is_wri
     }
     drop(locked);
     // Each refusal is followed by another attempt to write the row.
-    let give_up = Instant::now() + DEADLINE;
+    let give_up = Instant::now() + SLOW_DEADLINE;
     let said = loop {
         assert!(Instant::now() < give_up, "the row is never written");
         room.send_json(&line).await;

@@ -25,6 +25,12 @@ async fn is_settled(admin: &Client, at: Timestamp) -> bool {
     is_readable && has_ticked && is_idle && ledger["open_fanouts"] == 0
 }
 
+/// Whether this node has nothing under way.
+pub async fn is_idle(admin: &Client) -> bool {
+    let checks = admin.get("/admin/health").await.body["checks"].take();
+    checks["auction_clock"]["under_way"] == 0 && checks["ledger"]["open_fanouts"] == 0
+}
+
 /// The id of an alarm, of a frame or of an inbox row.
 pub fn alarm_id(alarm: &Value) -> i64 {
     alarm["id"].as_i64().unwrap_or_else(|| panic!("no alarm: {alarm}"))

@@ -47,7 +47,7 @@ use tempfile::TempDir;
 use self::addresses::{NodeAddresses, base};
 pub use self::{
     checks::{
-        alarm_id, check_answered, check_history, check_outbids, has_exactly, is_instant, wait_until_settled,
+        alarm_id, check_answered, check_history, check_outbids, has_exactly, is_idle, is_instant, wait_until_settled,
         without_time,
     },
     client::{Answer, Client},
@@ -316,10 +316,12 @@ impl TestNode {
         self.on_each_node(&self.admin_token())
     }
 
-    /// Waits until every node has done all that is due at this time. What is under way is known to its own node only.
+    /// Waits until all that is due at this time is done.
     pub async fn wait_until_settled(&self, at: Timestamp) {
+        wait_until_settled(&self.admin(), at).await;
+        // What is under way is known to its own node only.
         for admin in self.admins() {
-            wait_until_settled(&admin, at).await;
+            eventually_within(SLOW_DEADLINE, "an idle node", || async { is_idle(&admin).await.then_some(()) }).await;
         }
     }
 
