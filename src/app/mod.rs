@@ -1,7 +1,7 @@
 //! The application: what turns settings into a running node.
 //!
-//! - `settings` (with `auth_settings`), `settings_error`, `reload`: the settings, their checks, and which of them can change while the node
-//!   runs
+//! - `settings` (with `auth_settings`), `settings_error`, `reload`: the settings, their checks, and which of them can
+//!   change while the node runs
 //! - `logging`: the log; `log_line`: how a record becomes a line of it
 //! - `build`: builds and starts one node; `shutdown`: stops it, and notices that one of its parts has stopped
 //! - `restart_time`: how long a restart takes

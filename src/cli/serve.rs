@@ -56,8 +56,8 @@ pub(super) fn announce(node: &Node) {
     }
 }
 
-/// Reads the settings and their keys on a thread of its own, which may outlive this call: a disk that hangs must not keep the process
-/// alive. `None` if the thread could not be started, or panicked.
+/// Reads the settings and their keys on a thread of its own, which may outlive this call: a disk that hangs must not
+/// keep the process alive. `None` if the thread could not be started, or panicked.
 fn read_settings(file: Option<PathBuf>) -> impl Future<Output = Option<Result<(Settings, Keys), SettingsError>>> {
     let (sender, read) = oneshot::channel();
     let load = move || {

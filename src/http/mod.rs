@@ -3,8 +3,8 @@
 //!
 //! - Handlers: `admin_alarms`, `alarms`, `audit`, `bids`, `dev`, `export`, `goods`, `goods_lists`, `health`, `lines`, `media`,
 //!   `metrics`, `trades`, `users`, `socket` (with `socket_auth`).
-//! - Requests: `body`, `query`, `identity` (with `token`, `token_algorithm`, `public_key`, `user_directory`), `forwarded`, `rate_limits`,
-//!   `cors`.
+//! - Requests: `body`, `query`, `identity` (with `token`, `token_algorithm`, `public_key`, `user_directory`), `forwarded`,
+//!   `rate_limits`, `cors`.
 //! - Responses: `json`, `responses`, `security_headers`, `error`. `request_log` logs requests.
 //! - Descriptions of the API: `openapi` (with `problems`) and `asyncapi`, and the page `docs` that draws them; each served as a `document`, as
 //!   are the `client_library` and the `pages`.

@@ -1,12 +1,9 @@
-//! `GET /`: the bidders' page, `GET /admin/`: the operator's, and their files under `/app/`, all from `web/app` and in the
-//! binary. `server.pages` switches them off.
+//! `GET /`: the bidders' page, `GET /admin/`: the operator's, and their files under `/app/`, all from `web/app` and in
+//! the binary. `server.pages` switches them off.
 
 use std::{collections::HashMap, sync::LazyLock};
 
-use actix_web::{
-    HttpRequest,
-    http::header::{HeaderValue, X_FRAME_OPTIONS},
-};
+use actix_web::HttpRequest;
 
 use super::{ApiError, Data, Response, docs, document::Document, problems};
 
@@ -84,15 +81,11 @@ impl Page {
 
     async fn serve(&self, request: &HttpRequest, services: &Data) -> Response {
         let page = if services.config.dev_login { &self.with_name } else { &self.with_token };
-        let mut response = docs::serve(page, request, services).await?;
-        response.headers_mut().insert(X_FRAME_OPTIONS, NEVER_FRAMED);
-        Ok(response)
+        docs::serve(page, request, services).await
     }
 }
 
 const HTML: &str = "text/html; charset=utf-8";
-/// No other page may lay its own over a button that bids.
-const NEVER_FRAMED: HeaderValue = HeaderValue::from_static("DENY");
 
 /// The bidders' page.
 #[utoipa::path(

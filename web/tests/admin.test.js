@@ -1,28 +1,14 @@
 // The operator's page: what it makes of the figures, and what an operator does with it in Chromium.
 
 import assert from "node:assert/strict";
-import { createRequire } from "node:module";
-import { readFileSync } from "node:fs";
-import { after, before, test } from "node:test";
-
-import { chromium } from "playwright-core";
+import { test } from "node:test";
 
 import { Window, buckets, parse, percentile, sum } from "../app/admin/figures.js";
 import { verdict } from "../app/admin/verdict.js";
+import { seriousViolations, visit } from "./chromium.js";
 import { Server, token } from "./support.js";
 
-const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const SCRIPT = "<img src=x onerror=alert(1)>";
-
-let browser;
-before(async () => {
-  browser = await chromium.launch({
-    executablePath: process.env.HANDSUP_CHROMIUM ?? "/usr/bin/chromium",
-    // Containers have little shared memory; root has no sandbox.
-    args: ["--disable-dev-shm-usage", ...(process.getuid() === 0 ? ["--no-sandbox"] : [])],
-  });
-});
-after(() => browser?.close());
 
 /** A text of `/metrics` in which so many commits took at most 1 ms, 10 ms, and longer. */
 const metrics = (fast, slow, slower, { bids = 0, started = 1 } = {}) => `# HELP handsup_x y
@@ -81,32 +67,16 @@ test("the one line says what is wrong, worst first", () => {
   }
 });
 
-async function visit(t, url, options = {}) {
-  const context = await browser.newContext({ locale: "en-US", viewport: { width: 1280, height: 900 }, ...options });
-  t.after(() => context.close());
-  const page = await context.newPage();
-  page.errors = [];
-  page.on("pageerror", ({ message }) => page.errors.push(message));
-  page.on("console", (message) => message.type() === "error" && page.errors.push(`${message.text()} ${message.location().url}`));
-  page.on("dialog", (dialog) => (page.errors.push(`a script ran: ${dialog.message()}`), dialog.dismiss()));
-  await page.goto(`${url}/admin/`);
-  return page;
-}
-
 const says = (page, text) => page.getByRole("heading", { level: 1, name: text }).waitFor();
 
-async function isAccessible(page) {
-  await page.evaluate(AXE);
-  const { violations } = await page.evaluate(() => axe.run());
-  assert.deepEqual(violations.filter(({ impact }) => ["serious", "critical"].includes(impact)).map(({ id, nodes }) => [id, nodes.map(({ html }) => html)]), []);
-}
+const isAccessible = async (page) => assert.deepEqual(await seriousViolations(page), []);
 
 test("an operator sees the figures, cancels an auction, and finds what a user got", async (t) => {
   const server = await Server.start(t, { HANDSUP__AUTH__DEV_LOGIN: "true" });
   const goods = await server.goods({ title: SCRIPT });
   const [event] = await server.notify(2, "hello");
   await server.call("POST", `/goods/${goods}/bids`, { price: 1500 }, token(2));
-  const page = await visit(t, server.url);
+  const page = await visit(t, `${server.url}/admin/`);
   await says(page, "All bids and alarms are on time.");
   const tile = (name) => page.locator(`[data-tile=${name}] .v`);
   await tile("commit").filter({ hasText: "ms p50" }).waitFor();
@@ -156,8 +126,8 @@ test("an operator sees the figures, cancels an auction, and finds what a user go
 });
 
 test("an operator comes in with the token of an admin, which stays in the tab", async (t) => {
-  const server = await Server.start(t);
-  const page = await visit(t, server.url, { viewport: { width: 390, height: 844 }, colorScheme: "dark" });
+  const server = await Server.start(t, { HANDSUP__AUTH__METRICS_TOKEN: "a-token-for-the-metrics-alone-0123456789" });
+  const page = await visit(t, `${server.url}/admin/`, { viewport: { width: 390, height: 844 }, colorScheme: "dark" });
   const enter = async (text) => {
     await page.getByLabel("Token").fill(text);
     await page.getByRole("button", { name: "Sign in" }).click();
@@ -172,10 +142,11 @@ test("an operator comes in with the token of an admin, which stays in the tab", 
   await says(page, "All bids and alarms are on time.");
   await page.reload();
   await says(page, "All bids and alarms are on time.");
+  await page.getByText("no times and rates: /metrics has a token of its own").waitFor();
   const kept = await page.evaluate(() => [document.cookie, Object.keys(localStorage), document.documentElement.scrollWidth - innerWidth]);
   assert.deepEqual(kept, ["", [], 0], "nowhere else, and nothing is wider than the telephone");
   await page.getByRole("button", { name: "Sign out" }).click();
   await says(page, "Sign in as operator");
-  // Chromium reports the two refusals to the console.
-  assert.ok(page.errors.every((error) => error.includes("/admin/audit?limit=1")), `${page.errors}`);
+  // Chromium reports the two refusals, and those of /metrics, to the console.
+  assert.ok(page.errors.every((error) => /\/admin\/audit\?limit=1$|\/metrics$/.test(error)), `${page.errors}`);
 });

@@ -1,40 +1,19 @@
 // The bidders' page in Chromium: people who bid against each other, and what happens to them.
 
 import assert from "node:assert/strict";
-import { createRequire } from "node:module";
-import { readFileSync } from "node:fs";
-import { after, before, test } from "node:test";
+import { test } from "node:test";
 
-import { chromium } from "playwright-core";
-
+import { seriousViolations, visit as open } from "./chromium.js";
 import { Proxy, Server, token } from "./support.js";
 
-const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const PHONE = { width: 390, height: 844 };
 const SCRIPT = "<img src=x onerror=alert(1)><script>alert(2)</script>";
 
-let browser;
-before(async () => {
-  browser = await chromium.launch({
-    executablePath: process.env.HANDSUP_CHROMIUM ?? "/usr/bin/chromium",
-    // Containers have little shared memory; root has no sandbox.
-    args: ["--disable-dev-shm-usage", ...(process.getuid() === 0 ? ["--no-sandbox"] : [])],
-  });
-});
-after(() => browser?.close());
-
 const start = (t, settings) => Server.start(t, { HANDSUP__AUTH__DEV_LOGIN: "true", ...settings });
 
-/** A page of a browser of its own. `errors` has what went wrong in it. */
-async function visit(t, url, { name, hash = "", locale = "en-US", ...options } = {}) {
-  const context = await browser.newContext({ locale, viewport: { width: 1280, height: 900 }, ...options });
-  t.after(() => context.close());
-  const page = await context.newPage();
-  page.errors = [];
-  page.on("pageerror", ({ message }) => page.errors.push(message));
-  page.on("console", (message) => message.type() === "error" && page.errors.push(`${message.text()} ${message.location().url}`));
-  page.on("dialog", (dialog) => (page.errors.push(`a script ran: ${dialog.message()}`), dialog.dismiss()));
-  await page.goto(`${url}/${hash}`);
+/** A place of the page, for a visitor or for somebody who chooses this name. */
+async function visit(t, url, { name, hash = "", ...options } = {}) {
+  const page = await open(t, `${url}/${hash}`, options);
   if (name) await enter(page, name);
   return page;
 }
@@ -216,9 +195,7 @@ test("axe finds nothing serious, light and dark, in both languages", async (t) =
   for (const [colorScheme, locale] of [["light", "en-US"], ["dark", "ko-KR"]]) {
     const page = await visit(t, server.url, { colorScheme, locale, reducedMotion: "reduce" });
     const check = async (what) => {
-      const { violations } = await page.evaluate(`${AXE}; axe.run(document, { resultTypes: ["violations"] })`);
-      const serious = violations.filter(({ impact }) => ["serious", "critical"].includes(impact));
-      found.push(...serious.map(({ id, nodes }) => `${what} ${colorScheme}: ${id} ${nodes.map(({ html, failureSummary }) => html.slice(0, 120) + failureSummary).join(" | ")}`));
+      found.push(...(await seriousViolations(page)).map((violation) => `${what} ${colorScheme}: ${violation}`));
     };
     await page.locator(".card[data-goods]").first().waitFor();
     await check("home");

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { connect } from "../client/handsup.js";
-import { Proxy, Recorder, Server, memoryStorage, randomNumbers, token } from "./support.js";
+import { Proxy, Recorder, Server, eventually, memoryStorage, randomNumbers, token } from "./support.js";
 
 /** A client of a user, whose events are recorded. */
 function open(t, options) {
@@ -15,11 +15,6 @@ function open(t, options) {
 
 const texts = (recorder) => recorder.of("alarm").map(({ message }) => message);
 const received = (recorder, count) => recorder.until(() => texts(recorder).length >= count);
-
-/** Waits until the server says so. Each question is a request, so this is no busy loop. */
-async function eventually(isTrue) {
-  while (!(await isTrue()));
-}
 
 async function isReceived(server, event) {
   const { results } = await server.call("GET", `/admin/alarms/${event}/deliveries`);

@@ -21,6 +21,11 @@ export function token(user, { ttl = 3600, admin = false } = {}) {
   return `${signed}.${createHmac("sha256", SECRET).update(signed).digest("base64url")}`;
 }
 
+/** Waits until it is so. It pauses, so that whatever it waits for can happen. */
+export async function eventually(isTrue) {
+  while (!(await isTrue())) await new Promise((resolve) => setTimeout(resolve, 20));
+}
+
 /** A server with a fresh database. It can be killed and started again at the same address. */
 export class Server {
   #folder = mkdtempSync(join(tmpdir(), "handsup-web-"));

@@ -64,8 +64,9 @@ function watch() {
   const trail = audit();
   const onChange = () => (wrong.hidden = true, trail.refresh().catch(onError));
   const live = auctions({ onChange, onError });
-  const window = new Window(WINDOW_MS);
+  const minute = new Window(WINDOW_MS);
   let last;
+  let hasMetrics = true;
 
   function show(health) {
     const { level, says } = verdict(health);
@@ -74,17 +75,19 @@ function watch() {
     const of = health ?? last;
     const facts = of ? [say("up", uptime(of.uptime_s)), of.version, of.checks.database.engine === "sqlite" ? "SQLite" : "PostgreSQL"] : [];
     if (!health && last) facts.push(say("lastSeen", timeOfDay(last.time)));
+    if (!hasMetrics) facts.push(say("noMetrics"));
     setText(about, facts.join(" · "));
     if (!health) return;
     last = health;
     setText(node, say("node", health.node));
-    figures.show(health, window);
+    figures.show(health, minute);
   }
 
   every(HEALTH_MS, async () => {
     try {
-      const [health, text] = await Promise.all([get("/admin/health"), metrics()]);
-      if (text) window.add(performance.now(), parse(text));
+      const [health, text] = await Promise.all([get("/admin/health"), hasMetrics ? metrics() : null]);
+      hasMetrics = text !== null;
+      if (hasMetrics) minute.add(performance.now(), parse(text));
       show(health);
     } catch (error) {
       if (error instanceof Refused && [401, 403].includes(error.status)) leave();

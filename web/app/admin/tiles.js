@@ -14,18 +14,18 @@ const HEIGHT = 44;
 const rounded = (value) => (value >= 100 ? number(Math.round(value)) : value >= 10 ? value.toFixed(0) : String(Number(value.toFixed(1))));
 const inMs = (seconds) => (seconds === null ? null : seconds * 1000);
 
-/** `read(health, window)` → `{ value, unit?, side?, isOff? }`; a value of null is not known. */
+/** `read(health, minute)` → `{ value, unit?, side?, isOff? }`; a value of null is not known. */
 const TILES = {
   sessions: ({ checks: { sessions } }) => ({ value: sessions.sessions, side: say("users", number(sessions.users)), isOff: sessions.status !== "pass" }),
-  bids: ({ checks: { bid_actors } }, window) => {
-    const all = window.grown("handsup_bids_total");
-    const accepted = window.grown("handsup_bids_total", { result: "accepted" });
+  bids: ({ checks: { bid_actors } }, minute) => {
+    const all = minute.grown("handsup_bids_total");
+    const accepted = minute.grown("handsup_bids_total", { result: "accepted" });
     const side = all > 0 && say("refused", rounded(((all - accepted) / all) * 100));
-    return { value: window.rate("handsup_bids_total"), unit: say("perSecond"), side, isOff: bid_actors.status !== "pass" };
+    return { value: minute.rate("handsup_bids_total"), unit: say("perSecond"), side, isOff: bid_actors.status !== "pass" };
   },
-  toSocket: (_, window) => times(window, "handsup_alarm_socket_seconds"),
-  toProof: (_, window) => times(window, "handsup_alarm_receipt_seconds"),
-  commit: ({ checks: { ledger } }, window) => ({ ...times(window, "handsup_ledger_commit_seconds"), isOff: ledger.status !== "pass" }),
+  toSocket: (_, minute) => times(minute, "handsup_alarm_socket_seconds"),
+  toProof: (_, minute) => times(minute, "handsup_alarm_receipt_seconds"),
+  commit: ({ checks: { ledger } }, minute) => ({ ...times(minute, "handsup_ledger_commit_seconds"), isOff: ledger.status !== "pass" }),
   lag: ({ checks: { auction_clock } }) => ({
     value: auction_clock.lag_ms,
     unit: say("ms"),
@@ -37,15 +37,15 @@ const TILES = {
     side: alarm_hub.slow_clients > 0 && say("slow", number(alarm_hub.slow_clients)),
     isOff: alarm_hub.status !== "pass",
   }),
-  bus: ({ checks: { bus } }, window) => {
+  bus: ({ checks: { bus } }, minute) => {
     if (bus.kind === "none") return { value: null, side: say("oneNode") };
-    const value = ["sent", "received"].map((way) => window.rate(`handsup_bus_${way}_total`) ?? 0).reduce((one, other) => one + other);
+    const value = ["sent", "received"].map((way) => minute.rate(`handsup_bus_${way}_total`) ?? 0).reduce((one, other) => one + other);
     return { value, unit: say("perSecond"), side: say("others", bus.others), isOff: bus.status !== "pass" };
   },
 };
 
-function times(window, name) {
-  const [median, slow] = [0.5, 0.99].map((part) => inMs(window.percentile(name, part)));
+function times(minute, name) {
+  const [median, slow] = [0.5, 0.99].map((part) => inMs(minute.percentile(name, part)));
   return { value: median, unit: say("p50"), side: slow !== null && say("p99", rounded(slow)) };
 }
 
@@ -64,8 +64,8 @@ class Tile {
     this.node = h("section.box.tile", { "data-tile": name }, h("div.k", null, h("h2", null, say(name)), this.#side), h("div.v.num", null, this.#value, this.#unit), chart);
   }
 
-  show(health, window) {
-    const { value, unit = "", side, isOff = false } = this.#read(health, window);
+  show(health, minute) {
+    const { value, unit = "", side, isOff = false } = this.#read(health, minute);
     setText(this.#value, value === null || value === undefined ? "–" : rounded(value));
     setText(this.#unit, value === null ? "" : unit);
     setText(this.#side, side || "");
@@ -89,6 +89,6 @@ export function tiles() {
   const all = Object.entries(TILES).map(([name, read]) => new Tile(name, read));
   return {
     node: h("div.tiles", null, all.map(({ node }) => node)),
-    show: (health, window) => all.forEach((tile) => tile.show(health, window)),
+    show: (health, minute) => all.forEach((tile) => tile.show(health, minute)),
   };
 }

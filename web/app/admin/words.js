@@ -50,7 +50,7 @@ const en = {
   perSecond: "/s",
   ms: "ms",
   p50: "ms p50",
-  noMetrics: "/metrics has a token of its own",
+  noMetrics: "no times and rates: /metrics has a token of its own",
   liveAuctions: "Live auctions",
   byEnd: (n) => `${n}, by their end`,
   goods: "Goods",
@@ -65,7 +65,6 @@ const en = {
   reason: "Reason (for the audit)",
   cancelIt: "Cancel the auction",
   keep: "Keep it",
-  cancelled: "cancelled",
   gotIt: "Did they get it?",
   gotItHint: "The id of an event is that of an alarm, or what POST /admin/alarms answered.",
   event: "Event",
@@ -99,7 +98,6 @@ const en = {
   audit: "What admins did",
   nothingDone: "Nothing yet.",
   by: (id) => `by ${id}`,
-  justNow: "now",
   failed: (text) => `That failed: ${text}`,
 };
 
@@ -151,7 +149,7 @@ const ko = {
   perSecond: "/초",
   ms: "ms",
   p50: "ms p50",
-  noMetrics: "/metrics에는 별도 토큰이 필요해요",
+  noMetrics: "시간과 비율 없음: /metrics에는 별도 토큰이 필요해요",
   liveAuctions: "진행 중인 경매",
   byEnd: (n) => `${n}건, 마감 순`,
   goods: "상품",
@@ -166,7 +164,6 @@ const ko = {
   reason: "사유 (감사 기록용)",
   cancelIt: "경매 취소",
   keep: "그대로 두기",
-  cancelled: "취소됨",
   gotIt: "알림을 받았나요?",
   gotItHint: "이벤트 번호는 알림의 번호이거나 POST /admin/alarms가 답한 번호예요.",
   event: "이벤트",
@@ -200,7 +197,6 @@ const ko = {
   audit: "관리자 기록",
   nothingDone: "아직 없어요.",
   by: (id) => `관리자 ${id}`,
-  justNow: "지금",
   failed: (text) => `실패했어요: ${text}`,
 };
 
